@@ -1,0 +1,199 @@
+//! The ABI between podtrace's kernel programs and its user side.
+//!
+//! Everything here crosses the boundary as bytes: fixed-width integers, explicit padding, no bool, no enum,
+//! no reference. [`ABI_VERSION`] changes with any of it, and user space refuses an object of another version.
+//!
+//! The kernel side writes what only the kernel knows (time, identity, device, namespace, reason) and copies the
+//! packet's first bytes; taking headers apart is user space's work. So a new protocol or tunnel is no ABI change
+//! unless the filter has to look inside it.
+#![no_std]
+
+#[cfg(feature = "user")]
+mod pod;
+
+/// Version of everything in this crate.
+pub const ABI_VERSION: u32 = 1;
+
+/// Bytes of a packet that a [`Record`] has room for: enough for an IPv6 underlay, VXLAN, an inner Ethernet and
+/// IPv6 header, a TCP header with options and the beginning of the payload.
+pub const CAPTURE: usize = 192;
+
+/// Hooks, by the number that [`Event::hook`] carries.
+pub mod hook {
+    /// tc classifier on a device's ingress side.
+    pub const TC_INGRESS: u16 = 1;
+    /// tc classifier on a device's egress side.
+    pub const TC_EGRESS: u16 = 2;
+    /// `kfree_skb` tracepoint: the kernel dropped the packet.
+    pub const KFREE_SKB: u16 = 16;
+}
+
+/// Bits of [`Event::flags`].
+pub mod flag {
+    /// The packet had no identity yet: this is where it was first seen by these programs.
+    pub const FIRST_SEEN: u16 = 1 << 0;
+    /// The captured bytes begin at the network header; without it they begin at the device's link header.
+    pub const FROM_NETWORK: u16 = 1 << 1;
+    /// The event's packet matched by identity alone: its headers of the moment do not match the filter.
+    pub const FOLLOWED: u16 = 1 << 2;
+    /// No identity could be stored, so this event's `packet` number stands alone.
+    pub const NO_IDENTITY: u16 = 1 << 3;
+    /// The packet's bytes could not be read.
+    pub const NO_BYTES: u16 = 1 << 4;
+}
+
+/// One observation of one packet at one point of one node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// `bpf_ktime_get_ns`: nanoseconds of the node's monotonic clock.
+    pub at_ns: u64,
+    /// Identity of the packet on this node for as long as this set of programs is loaded; never 0.
+    pub packet: u64,
+    /// Address of the `struct sk_buff`. For people reading a recording; nothing may join by it.
+    pub skb: u64,
+    /// Address the kernel dropped the packet from (`kfree_skb` only, else 0).
+    pub location: u64,
+    /// Number of this event among all that its CPU produced, counted from 1, lost ones included.
+    pub sequence: u64,
+    /// CPU the event was produced on.
+    pub cpu: u32,
+    /// Inode number of the network namespace the packet was in; 0 where the hook could not tell.
+    pub netns: u32,
+    /// Index of the device within `netns`; 0 where there was none.
+    pub ifindex: u32,
+    /// `skb->len` in bytes. At tc hooks this counts from the link header, at tracepoints from where the skb's
+    /// data pointed at the time.
+    pub len: u32,
+    /// `enum skb_drop_reason` of the running kernel (`kfree_skb` from 5.17 on, else 0).
+    pub reason: u32,
+    /// `skb->mark`.
+    pub mark: u32,
+    /// One of [`hook`].
+    pub hook: u16,
+    /// Bits of [`flag`].
+    pub flags: u16,
+    /// Bytes of the packet that follow, at most [`CAPTURE`].
+    pub captured: u16,
+    /// Segments that this skb stands for (GSO, GRO); 0 or 1 for a plain packet.
+    pub gso_segs: u16,
+    /// Payload bytes in each of these segments.
+    pub gso_size: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// What the ring buffer holds: an event and the packet's first bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// The observation.
+    pub event: Event,
+    /// The packet's first `event.captured` bytes; the rest is undefined.
+    pub bytes: [u8; CAPTURE],
+}
+
+/// What the kernel programs counted, per CPU. Together these account for every event:
+/// `produced == records read + lost_ring`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events that a program set out to emit.
+    pub produced: u64,
+    /// Events not emitted because the ring buffer was full.
+    pub lost_ring: u64,
+    /// Identities that could not be stored because a map was full.
+    pub lost_map: u64,
+    /// Packets whose headers could not be read by the filter.
+    pub unreadable: u64,
+}
+
+/// Which packets are of interest: written by the loader, constant for the programs.
+///
+/// A packet matches if its source is on one side and its destination on the other. Sides are looked up in the
+/// map of addresses, see [`side`]; a side that is "any" admits every address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Bits of [`filter_flag`].
+    pub flags: u32,
+    /// IP protocol number, 0 for all.
+    pub protocol: u32,
+    /// Port on the `from` side in host order, 0 for all.
+    pub from_port: u16,
+    /// Port on the `to` side in host order, 0 for all.
+    pub to_port: u16,
+    /// UDP destination port of VXLAN in host order, 0 where the node has no VXLAN device.
+    pub vxlan_port: u16,
+    /// Always 0.
+    pub reserved: u16,
+}
+
+/// Bits of [`Filter::flags`].
+pub mod filter_flag {
+    /// Every address is on the `from` side.
+    pub const FROM_ANY: u32 = 1 << 0;
+    /// Every address is on the `to` side.
+    pub const TO_ANY: u32 = 1 << 1;
+    /// Only packets from `from` to `to`, not the way back.
+    pub const ONE_WAY: u32 = 1 << 2;
+}
+
+/// Bits of the values in the map of addresses.
+pub mod side {
+    /// The address belongs to `from`.
+    pub const FROM: u32 = 1 << 0;
+    /// The address belongs to `to`.
+    pub const TO: u32 = 1 << 1;
+}
+
+/// An IPv6 address, or an IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`), in network order.
+pub type Address = [u8; 16];
+
+/// Byte offsets of the kernel's struct members, read from its BTF by the loader. [`ABSENT`] where this kernel
+/// has no such member.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    /// `sk_buff.head`, a pointer.
+    pub skb_head: u32,
+    /// `sk_buff.network_header`, a u16 counted from `head`.
+    pub skb_network_header: u32,
+    /// `sk_buff.dev`, a pointer.
+    pub skb_dev: u32,
+    /// `sk_buff.len`, a u32.
+    pub skb_len: u32,
+    /// `sk_buff.mark`, a u32.
+    pub skb_mark: u32,
+    /// `net_device.ifindex`, an i32.
+    pub dev_ifindex: u32,
+    /// `net_device.nd_net.net`, a pointer.
+    pub dev_net: u32,
+    /// `net.ns.inum`, a u32.
+    pub net_inum: u32,
+}
+
+/// Value of an [`Offsets`] member that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+impl Offsets {
+    /// Nothing known.
+    pub const UNKNOWN: Self = Self {
+        skb_head: ABSENT,
+        skb_network_header: ABSENT,
+        skb_dev: ABSENT,
+        skb_len: ABSENT,
+        skb_mark: ABSENT,
+        dev_ifindex: ABSENT,
+        dev_net: ABSENT,
+        net_inum: ABSENT,
+    };
+}
+
+const _: () = assert!(size_of::<Event>() == 80 && align_of::<Event>() == 8);
+const _: () = assert!(core::mem::offset_of!(Event, hook) == 64 && core::mem::offset_of!(Event, flags) == 66);
+const _: () = assert!(size_of::<Record>() == 80 + CAPTURE && core::mem::offset_of!(Record, bytes) == 80);
+const _: () = assert!(size_of::<Record>().is_multiple_of(8));
+const _: () = assert!(size_of::<Counters>() == 32 && align_of::<Counters>() == 8);
+const _: () = assert!(size_of::<Filter>() == 16 && align_of::<Filter>() == 4);
+const _: () = assert!(size_of::<Offsets>() == 32 && align_of::<Offsets>() == 4);

@@ -1,0 +1,10 @@
+//! Leave for aya to copy the ABI's types into and out of maps as bytes.
+
+use crate::{Counters, Filter, Offsets};
+
+// SAFETY: `repr(C)`, integers only, no padding (sizes asserted in the crate root): every bit pattern is valid.
+unsafe impl aya::Pod for Counters {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Filter {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Offsets {}

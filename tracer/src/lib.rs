@@ -1,0 +1,11 @@
+//! podtrace shows, packet by packet and hop by hop, the way from one Kubernetes pod to another.
+//!
+//! The modules stand in the order in which a trace passes through them; `ARCHITECTURE.md` tells the whole story.
+//! [`path`] and [`report`] need neither root nor Linux: live tracing and reading a recording differ only in
+//! where the frames come from.
+
+pub mod agent;
+pub mod capture;
+pub mod cluster;
+pub mod path;
+pub mod topology;

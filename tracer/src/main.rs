@@ -1,0 +1,3 @@
+//! The binary `podtrace`; everything is in the library.
+
+fn main() {}

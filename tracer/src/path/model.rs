@@ -1,0 +1,344 @@
+//! A finished path: what reports are made from. Serialised, this is the JSON that users rely on.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// All hops of one packet from its source to its end, across nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Path {
+    /// Number within the trace, from 1, in the order in which paths are told.
+    pub id: u64,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why, where there is more to say than the verdict; for a drop the kernel's reason.
+    pub reason: Option<String>,
+    /// How sure the joins are: 1 if every one was the only possible one, less if others fitted too.
+    pub confidence: f64,
+    /// The flow it belongs to.
+    pub flow: FlowRef,
+    /// Where it came from.
+    pub from: End,
+    /// Where it went to.
+    pub to: End,
+    /// Protocol of the packet itself, not of a tunnel around it.
+    pub proto: Protocol,
+    /// What a reader calls this packet: `echo request id 7 seq 1`, `SYN`, `datagram`, …
+    pub label: String,
+    /// Length of the IP packet as the source sent it, in bytes.
+    pub bytes: u32,
+    /// Bytes of payload above TCP or UDP, or after the ICMP header.
+    pub payload: u32,
+    /// Wall clock of the first hop's node at the first hop, nanoseconds since 1970.
+    #[serde(with = "timestamp")]
+    pub started_at: u64,
+    /// From the first hop to the last, in nanoseconds.
+    pub duration_ns: i64,
+    /// Bound of the error of `duration_ns`; 0 if both ends were timed by the same clock.
+    pub duration_error_ns: u64,
+    /// In the order in which the packet passed them.
+    pub hops: Vec<Hop>,
+}
+
+/// A flow and a packet's place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowRef {
+    /// Number within the trace, from 1.
+    pub id: u64,
+    /// Which way of the flow.
+    pub direction: Direction,
+}
+
+/// The two ways of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// The way of the packet that opened it.
+    Request,
+    /// The way back.
+    Reply,
+}
+
+/// One end of a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// `namespace/name` of the pod, where the address is one's.
+    pub pod: Option<Arc<str>>,
+    /// Address.
+    pub ip: IpAddr,
+    /// Port, for protocols that have them.
+    pub port: Option<u16>,
+    /// Name of the node it is on, where known.
+    pub node: Option<Arc<str>>,
+}
+
+/// How a path ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Arrived.
+    Delivered,
+    /// The kernel said that it dropped the packet.
+    Dropped,
+    /// Left a point and was never seen at the next one.
+    Vanished,
+    /// Answered by a reset or an ICMP error.
+    Rejected,
+    /// Still under way when tracing stopped.
+    Open,
+}
+
+/// One step of a packet as the user reads it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hop {
+    /// From 0.
+    pub index: u32,
+    /// Name of the node.
+    pub node: Arc<str>,
+    /// Name of the device; `None` where there was none (some drops).
+    pub device: Option<Arc<str>>,
+    /// Where the observation was made; `None` if inferred.
+    pub point: Option<Point>,
+    /// What happened here.
+    pub action: Action,
+    /// Nanoseconds since the first hop; `None` if inferred. Negative only if clocks could not be told apart.
+    pub at_ns: Option<i64>,
+    /// Bound of the error of `at_ns` by the difference of the nodes' clocks; 0 on the first hop's node.
+    pub clock_error_ns: u64,
+    /// Seen, or concluded from what was seen.
+    pub evidence: Evidence,
+    /// Addresses and ports of the packet here, inside any tunnel.
+    pub tuple: Tuple,
+    /// Length of the IP packet here, inside any tunnel; of all of them where there are several.
+    pub bytes: u32,
+    /// How many packets the one of the first hop is here, after GSO took it apart; 1 if it is whole.
+    pub packets: u32,
+    /// Whether it travels here within a packet that GRO put together with others' bytes.
+    pub merged: bool,
+    /// The tunnel header that it gets, has or loses here.
+    pub outer: Option<Outer>,
+    /// The translation that happened here.
+    pub nat: Option<Nat>,
+    /// The route taken here.
+    pub route: Option<RouteTaken>,
+    /// The pod on the other side of this veth.
+    pub pod: Option<Arc<str>>,
+    /// The drop that happened here.
+    pub drop: Option<Drop>,
+}
+
+/// Where an observation was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Point {
+    /// tc classifier, ingress.
+    #[serde(rename = "tc:ingress")]
+    TcIngress,
+    /// tc classifier, egress.
+    #[serde(rename = "tc:egress")]
+    TcEgress,
+    /// `kfree_skb` tracepoint.
+    #[serde(rename = "tp:kfree_skb")]
+    KfreeSkb,
+}
+
+/// What happened at a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Came out of a pod.
+    PodEgress,
+    /// Went into a pod.
+    PodIngress,
+    /// Was forwarded by a bridge.
+    Bridge,
+    /// Was routed.
+    Route,
+    /// Was for the node itself.
+    LocalIn,
+    /// Came from the node itself.
+    LocalOut,
+    /// Was translated.
+    Nat,
+    /// Was put into a tunnel.
+    Encapsulate,
+    /// Was taken out of a tunnel.
+    Decapsulate,
+    /// Left the node.
+    NodeEgress,
+    /// Arrived at the node.
+    NodeIngress,
+    /// Waited.
+    Queue,
+    /// Was dropped.
+    Drop,
+}
+
+/// Seen, or concluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// A kernel program saw it.
+    Observed,
+    /// Follows from the hops around it.
+    Inferred,
+}
+
+/// Protocol of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP.
+    Icmp,
+    /// ICMPv6.
+    Icmpv6,
+    /// SCTP.
+    Sctp,
+    /// Any other, by its number.
+    #[serde(untagged)]
+    Other(u8),
+}
+
+/// Addresses and ports of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tuple {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Protocol.
+    pub proto: Protocol,
+    /// Source port.
+    pub sport: Option<u16>,
+    /// Destination port.
+    pub dport: Option<u16>,
+}
+
+/// A tunnel header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outer {
+    /// `vxlan`, …
+    pub kind: Arc<str>,
+    /// Network identifier.
+    pub vni: Option<u32>,
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Source port.
+    pub sport: Option<u16>,
+    /// Destination port.
+    pub dport: Option<u16>,
+    /// Bytes that the tunnel adds to the packet, link header of the inner frame included.
+    pub overhead: u32,
+}
+
+/// A translation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nat {
+    /// Which kind.
+    pub kind: NatKind,
+    /// The packet's addresses and ports before.
+    pub before: Tuple,
+    /// And after.
+    pub after: Tuple,
+}
+
+/// Kinds of translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NatKind {
+    /// Destination changed.
+    Dnat,
+    /// Source changed.
+    Snat,
+}
+
+/// The route a packet took at a hop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteTaken {
+    /// Prefix of the route, from the node's table; `None` if no entry leads where the packet was seen to go.
+    pub destination: Option<String>,
+    /// Outgoing device, where the packet was seen next.
+    pub device: Arc<str>,
+    /// Next hop.
+    pub gateway: Option<IpAddr>,
+    /// Whether the kernel told the look-up's result, or table and next device did.
+    pub evidence: Evidence,
+}
+
+/// A drop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drop {
+    /// The kernel's name for the reason; `None` on kernels that give none.
+    pub reason: Option<String>,
+    /// Kernel function that dropped the packet, or its address if it has no symbol.
+    pub location: Option<String>,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+/// What a trace amounts to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Paths by verdict.
+    pub paths: VerdictCounts,
+    /// Hop events by fate.
+    pub events: EventCounts,
+    /// Whether every hop event produced is accounted for and none was lost.
+    pub complete: bool,
+}
+
+/// Paths by verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictCounts {
+    /// Arrived.
+    pub delivered: u64,
+    /// Dropped by a kernel.
+    pub dropped: u64,
+    /// Lost from sight.
+    pub vanished: u64,
+    /// Answered by a reset or an ICMP error.
+    pub rejected: u64,
+    /// Still under way.
+    pub open: u64,
+}
+
+/// Hop events by fate: `produced == delivered + lost_ring` in a complete trace, and `unmatched` of the delivered
+/// ones belong to no path that begins where its packet did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventCounts {
+    /// Events the kernel programs set out to emit.
+    pub produced: u64,
+    /// Events that reached the path engine.
+    pub delivered: u64,
+    /// Lost because a ring buffer was full.
+    pub lost_ring: u64,
+    /// Identities lost because a map was full.
+    pub lost_map: u64,
+    /// Times that the kernel skipped a program.
+    pub missed_probes: u64,
+    /// Events that no path could be made of from its beginning.
+    pub unmatched: u64,
+}
+
+/// RFC 3339 in UTC with nanoseconds.
+mod timestamp {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(nanoseconds: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        let time =
+            jiff::Timestamp::from_nanosecond(i128::from(*nanoseconds)).map_err(serde::ser::Error::custom)?;
+        serializer.collect_str(&format_args!("{time:.9}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let time: jiff::Timestamp = text.parse().map_err(D::Error::custom)?;
+        u64::try_from(time.as_nanosecond()).map_err(D::Error::custom)
+    }
+}
