@@ -159,6 +159,8 @@ pub struct Offsets {
     pub skb_head: u32,
     /// `sk_buff.network_header`, a u16 counted from `head`.
     pub skb_network_header: u32,
+    /// `sk_buff.tail`, a u32 counted from `head`: where the linear bytes end.
+    pub skb_tail: u32,
     /// `sk_buff.dev`, a pointer.
     pub skb_dev: u32,
     /// `sk_buff.len`, a u32.
@@ -181,6 +183,7 @@ impl Offsets {
     pub const UNKNOWN: Self = Self {
         skb_head: ABSENT,
         skb_network_header: ABSENT,
+        skb_tail: ABSENT,
         skb_dev: ABSENT,
         skb_len: ABSENT,
         skb_mark: ABSENT,
@@ -196,4 +199,4 @@ const _: () = assert!(size_of::<Record>() == 80 + CAPTURE && core::mem::offset_o
 const _: () = assert!(size_of::<Record>().is_multiple_of(8));
 const _: () = assert!(size_of::<Counters>() == 32 && align_of::<Counters>() == 8);
 const _: () = assert!(size_of::<Filter>() == 16 && align_of::<Filter>() == 4);
-const _: () = assert!(size_of::<Offsets>() == 32 && align_of::<Offsets>() == 4);
+const _: () = assert!(size_of::<Offsets>() == 36 && align_of::<Offsets>() == 4);

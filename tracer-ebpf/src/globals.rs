@@ -1,0 +1,81 @@
+//! What the loader hands over: constants of the load, and the maps it fills and reads.
+
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use tracer_common::{Address, Counters, Filter, Offsets};
+
+use crate::identity::{FragmentKey, Tracked};
+
+/// Which packets are of interest.
+#[unsafe(no_mangle)]
+pub(crate) static FILTER: Global<Filter> =
+    Global::new(Filter { flags: 0, protocol: 0, from_port: 0, to_port: 0, vxlan_port: 0, reserved: 0 });
+
+/// Where this kernel keeps what tracepoints have to read.
+#[unsafe(no_mangle)]
+pub(crate) static OFFSETS: Global<Offsets> = Global::new(Offsets::UNKNOWN);
+
+/// Inode of the namespace whose devices carry the taps.
+#[unsafe(no_mangle)]
+pub(crate) static NODE_NETNS: Global<u32> = Global::new(0);
+
+/// 1 while events are wanted: taps of all nodes are attached before the first one speaks.
+#[map]
+static ENABLED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Which side an address is on.
+#[map]
+pub(crate) static ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(4096, 0);
+
+/// Inodes of the namespaces that belong to this node.
+#[map]
+pub(crate) static NAMESPACES: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0);
+
+/// Packets under way, by address of their sk_buff.
+#[map]
+pub(crate) static PACKETS: LruHashMap<u64, Tracked> = LruHashMap::with_max_entries(65536, 0);
+
+/// Fragmented packets whose first fragment matched a filter with ports, which the others do not carry.
+#[map]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, u32> = LruHashMap::with_max_entries(4096, 0);
+
+/// Counts of this CPU.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Events on their way to user space.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Whether events are wanted.
+#[inline(always)]
+pub(crate) fn enabled() -> bool {
+    ENABLED.get(0).is_some_and(|enabled| *enabled != 0)
+}
+
+/// Whether a namespace belongs to this node.
+#[inline(always)]
+pub(crate) fn is_ours(netns: u32) -> bool {
+    NAMESPACES.get_ptr(netns).is_some()
+}
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub(crate) fn count(counter: impl Fn(*mut Counters) -> *mut u64) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        let counter = counter(counters);
+        // A tracepoint in process context may be interrupted by a tap on the same CPU: a plain increment could
+        // lose one. Written out because core has no read-modify-write atomics for this target, and because
+        // those that fetch would need 5.12.
+        // SAFETY: an aligned member of a live map value, which programs only ever add to.
+        #[cfg(target_arch = "bpf")]
+        unsafe {
+            core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64);
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        let _ = counter;
+    }
+}

@@ -1,0 +1,184 @@
+//! As much of a packet's headers as the filter and the identity need.
+
+use network_types::{
+    icmp::Icmpv4Type,
+    ip::{IpProto, Ipv4Hdr, Ipv6Hdr},
+};
+use tracer_common::Address;
+
+use crate::reader::Reader;
+
+/// Extension headers that are skipped at most; more make a packet unreadable.
+const EXTENSIONS: usize = 4;
+
+/// ICMP type 11 (RFC 792), which network-types lacks.
+const TIME_EXCEEDED: u8 = 11;
+
+/// The headers of one IP packet.
+pub(crate) struct Header {
+    pub(crate) src: Address,
+    pub(crate) dst: Address,
+    /// Offset of the transport header from the network header the reader counts from.
+    pub(crate) transport: u32,
+    pub(crate) ip_id: u32,
+    /// Host order; 0 where the packet has none.
+    pub(crate) sport: u16,
+    pub(crate) dport: u16,
+    pub(crate) protocol: u8,
+    pub(crate) fragment: Fragment,
+}
+
+/// Which part of a fragmented packet this is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fragment {
+    /// Not fragmented.
+    Whole,
+    /// The first one, with the transport header.
+    First,
+    /// A later one, without.
+    Later,
+}
+
+impl Header {
+    /// Reads the headers of the packet that begins at `base`.
+    #[inline(always)]
+    pub(crate) fn read<R: Reader>(reader: &R, base: u32) -> Option<Self> {
+        let version: u8 = reader.load(base)?;
+        let mut header = match version >> 4 {
+            4 => Self::read_v4(reader, base)?,
+            6 => Self::read_v6(reader, base)?,
+            _ => return None,
+        };
+        if header.fragment != Fragment::Later && has_ports(header.protocol) {
+            let ports: [u8; 4] = reader.load(header.transport)?;
+            header.sport = u16::from_be_bytes([ports[0], ports[1]]);
+            header.dport = u16::from_be_bytes([ports[2], ports[3]]);
+        }
+        Some(header)
+    }
+
+    #[inline(always)]
+    fn read_v4<R: Reader>(reader: &R, base: u32) -> Option<Self> {
+        let ip: Ipv4Hdr = reader.load(base)?;
+        let fragment = u16::from_be_bytes(ip.frags);
+        Some(Self {
+            src: mapped(ip.src_addr),
+            dst: mapped(ip.dst_addr),
+            transport: base + u32::from(ip.vihl & 0xf) * 4,
+            ip_id: u32::from(u16::from_be_bytes(ip.id)),
+            sport: 0,
+            dport: 0,
+            protocol: ip.proto,
+            fragment: Fragment::of(fragment & 0x1fff != 0, fragment & 0x2000 != 0),
+        })
+    }
+
+    #[inline(always)]
+    fn read_v6<R: Reader>(reader: &R, base: u32) -> Option<Self> {
+        let ip: Ipv6Hdr = reader.load(base)?;
+        let mut header = Self {
+            src: ip.src_addr,
+            dst: ip.dst_addr,
+            transport: base + size_of::<Ipv6Hdr>() as u32,
+            ip_id: 0,
+            sport: 0,
+            dport: 0,
+            protocol: ip.next_hdr,
+            fragment: Fragment::Whole,
+        };
+        for _ in 0..EXTENSIONS {
+            if header.protocol == IpProto::Ipv6Frag as u8 {
+                let extension: [u8; 8] = reader.load(header.transport)?;
+                let offset = u16::from_be_bytes([extension[2], extension[3]]);
+                header.fragment = Fragment::of(offset & 0xfff8 != 0, offset & 1 != 0);
+                header.ip_id = u32::from_be_bytes([extension[4], extension[5], extension[6], extension[7]]);
+                header.protocol = extension[0];
+                header.transport += 8;
+                if header.fragment == Fragment::Later {
+                    break;
+                }
+            } else if is_extension(header.protocol) {
+                let extension: [u8; 2] = reader.load(header.transport)?;
+                header.protocol = extension[0];
+                header.transport += (u32::from(extension[1]) + 1) * 8;
+            } else {
+                break;
+            }
+        }
+        Some(header)
+    }
+
+    /// Whether this is an ICMP error, which quotes the packet it is about.
+    #[inline(always)]
+    pub(crate) fn is_icmp_error<R: Reader>(&self, reader: &R) -> bool {
+        if self.fragment == Fragment::Later {
+            return false;
+        }
+        let kind: Option<u8> = reader.load(self.transport);
+        let Some(kind) = kind else { return false };
+        if self.protocol == IpProto::Icmp as u8 {
+            kind == Icmpv4Type::DestinationUnreachable as u8
+                || kind == Icmpv4Type::Redirect as u8
+                || kind == TIME_EXCEEDED
+                || kind == Icmpv4Type::ParameterProblem as u8
+        } else {
+            // ICMPv6 keeps the first bit for informational messages (RFC 4443, section 2.1).
+            self.protocol == IpProto::Ipv6Icmp as u8 && kind < 128
+        }
+    }
+
+    /// What stays the same about a packet while one sk_buff carries it, through NAT and tunnels: enough to tell
+    /// that the sk_buff's memory was not reused for another packet.
+    #[inline(always)]
+    pub(crate) fn fingerprint<R: Reader>(&self, reader: &R) -> u64 {
+        let word: u32 = if self.fragment == Fragment::Later {
+            0
+        } else if self.protocol == IpProto::Tcp as u8 {
+            // Sequence number. Lengths are left out: GRO makes an sk_buff grow.
+            reader.load(self.transport + 4).unwrap_or(0)
+        } else if self.protocol == IpProto::Icmp as u8 || self.protocol == IpProto::Ipv6Icmp as u8 {
+            // Sequence number; the identifier may be translated.
+            let sequence: u16 = reader.load(self.transport + 6).unwrap_or(0);
+            u32::from(sequence)
+        } else {
+            0
+        };
+        (u64::from(word) << 32) | u64::from((self.ip_id & 0xff_ffff) << 8) | u64::from(self.protocol)
+    }
+}
+
+impl Fragment {
+    #[inline(always)]
+    fn of(offset: bool, more: bool) -> Self {
+        match (offset, more) {
+            (true, _) => Self::Later,
+            (false, true) => Self::First,
+            (false, false) => Self::Whole,
+        }
+    }
+}
+
+/// An IPv4 address mapped into IPv6.
+#[inline(always)]
+fn mapped(v4: [u8; 4]) -> Address {
+    let mut address = [0; 16];
+    address[10] = 0xff;
+    address[11] = 0xff;
+    address[12] = v4[0];
+    address[13] = v4[1];
+    address[14] = v4[2];
+    address[15] = v4[3];
+    address
+}
+
+#[inline(always)]
+fn has_ports(protocol: u8) -> bool {
+    protocol == IpProto::Tcp as u8 || protocol == IpProto::Udp as u8 || protocol == IpProto::Sctp as u8
+}
+
+#[inline(always)]
+fn is_extension(protocol: u8) -> bool {
+    protocol == IpProto::HopOpt as u8
+        || protocol == IpProto::Ipv6Route as u8
+        || protocol == IpProto::Ipv6Opts as u8
+}

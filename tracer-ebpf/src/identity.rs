@@ -1,0 +1,91 @@
+//! Which packet is it? One number for as long as one sk_buff carries it on this node.
+
+use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_ns};
+use tracer_common::{Address, flag};
+
+use crate::{
+    classify::Class,
+    globals::{PACKETS, count},
+};
+
+/// A packet under way.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Tracked {
+    pub(crate) packet: u64,
+    pub(crate) fingerprint: u64,
+}
+
+/// What the fragments of one packet have in common.
+#[repr(C)]
+pub(crate) struct FragmentKey {
+    pub(crate) src: Address,
+    pub(crate) dst: Address,
+    pub(crate) ip_id: u32,
+    pub(crate) protocol: u32,
+}
+
+/// Whether a packet can have been seen before at this hook.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It enters the node here. Whatever is known of its sk_buff is of another packet, or of another node that
+    /// shares this kernel.
+    No,
+    /// If its sk_buff is known, it is that packet.
+    Perhaps,
+}
+
+/// A packet's identity.
+pub(crate) struct Identity {
+    pub(crate) packet: u64,
+    pub(crate) at_ns: u64,
+    pub(crate) flags: u16,
+}
+
+/// The identity of a packet that matches or is followed; `None` if it is neither.
+#[inline(always)]
+pub(crate) fn of(skb: u64, class: &Class, known: Known) -> Option<Identity> {
+    if known == Known::Perhaps
+        && let Some(identity) = followed(skb, class)
+    {
+        return Some(identity);
+    }
+    if !class.matches {
+        return None;
+    }
+    // SAFETY: helpers without preconditions.
+    let at_ns = unsafe { bpf_ktime_get_ns() };
+    // Time and CPU together are unique: no CPU is twice here within a nanosecond.
+    // SAFETY: as above.
+    let packet = (at_ns << 10) | (u64::from(unsafe { bpf_get_smp_processor_id() }) & 0x3ff);
+    let mut flags = flag::FIRST_SEEN;
+    if PACKETS.insert(skb, Tracked { packet, fingerprint: class.fingerprint }, 0).is_err() {
+        count(|counters| {
+            // SAFETY: a member's address within a live map value.
+            unsafe { &raw mut (*counters).lost_map }
+        });
+        flags |= flag::NO_IDENTITY;
+    }
+    Some(Identity { packet, at_ns, flags })
+}
+
+/// The identity of a packet that was seen before, whether its headers of the moment match or not.
+#[inline(always)]
+pub(crate) fn followed(skb: u64, class: &Class) -> Option<Identity> {
+    // SAFETY: an entry that changes while it is read belongs to an sk_buff that was freed meanwhile; its
+    // fingerprint then differs.
+    let tracked = unsafe { PACKETS.get(skb) }?;
+    if tracked.fingerprint != class.fingerprint {
+        return None;
+    }
+    let flags = if class.matches { 0 } else { flag::FOLLOWED };
+    // SAFETY: a helper without preconditions.
+    Some(Identity { packet: tracked.packet, at_ns: unsafe { bpf_ktime_get_ns() }, flags })
+}
+
+/// The sk_buff is freed: its memory may become another packet.
+#[inline(always)]
+pub(crate) fn forget(skb: u64) {
+    // Absent if it was never stored or the LRU made room: nothing to forget then.
+    let _ = PACKETS.remove(skb);
+}

@@ -1,0 +1,181 @@
+//! Two ways to a packet's bytes: through the helpers of a tc program, and from an sk_buff in memory.
+//!
+//! Offsets count from the network header, which both kinds of packet have wherever they are.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::bpf_hdr_start_off::BPF_HDR_START_NET,
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{
+            bpf_probe_read_kernel as probe_read_kernel, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
+        },
+    },
+    programs::TcContext,
+};
+use tracer_common::{CAPTURE, flag};
+
+use crate::globals::OFFSETS;
+
+/// A packet's bytes.
+pub(crate) trait Reader {
+    /// Reads `size_of::<T>()` bytes at `offset` from the network header.
+    fn load<T: Copy>(&self, offset: u32) -> Option<T>;
+    /// Copies the packet's first bytes to `to`, which has room for [`CAPTURE`], and returns how many.
+    fn capture(&self, to: *mut u8) -> u16;
+    /// Where [`Self::capture`] begins, as event flags.
+    fn capture_flags(&self) -> u16;
+}
+
+/// The packet of a tc program.
+pub(crate) struct TcReader {
+    skb: *const c_void,
+    len: u32,
+}
+
+impl TcReader {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &TcContext) -> Self {
+        Self { skb: ctx.skb.skb.cast_const().cast(), len: ctx.len() }
+    }
+}
+
+impl Reader for TcReader {
+    #[inline(always)]
+    fn load<T: Copy>(&self, offset: u32) -> Option<T> {
+        let mut value = core::mem::MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes `size_of::<T>()` bytes or fails, and T is read only if it wrote.
+        unsafe {
+            let failed = bpf_skb_load_bytes_relative(
+                self.skb,
+                offset,
+                value.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+                BPF_HDR_START_NET as u32,
+            );
+            if failed == 0 { Some(value.assume_init()) } else { None }
+        }
+    }
+
+    #[inline(always)]
+    fn capture(&self, to: *mut u8) -> u16 {
+        // SAFETY: `to` has room for CAPTURE bytes and neither call writes more.
+        unsafe {
+            if self.len >= CAPTURE as u32 {
+                let failed = bpf_skb_load_bytes(self.skb, 0, to.cast(), CAPTURE as u32);
+                return if failed == 0 { CAPTURE as u16 } else { 0 };
+            }
+            // VERIFIER: 5.10 wants to see a size that is at least 1 and bounded by a mask.
+            let len = self.len & 0xff;
+            if len == 0 || len >= CAPTURE as u32 {
+                return 0;
+            }
+            let failed = bpf_skb_load_bytes(self.skb, 0, to.cast(), len);
+            if failed == 0 { len as u16 } else { 0 }
+        }
+    }
+
+    #[inline(always)]
+    fn capture_flags(&self) -> u16 {
+        0
+    }
+}
+
+/// A packet by its sk_buff's address, read through BTF's offsets.
+pub(crate) struct SkbReader {
+    skb: u64,
+    network: u64,
+    linear: u32,
+}
+
+/// The device an sk_buff is at.
+#[derive(Clone, Copy)]
+pub(crate) struct Device {
+    pub(crate) ifindex: u32,
+    pub(crate) netns: u32,
+}
+
+impl SkbReader {
+    #[inline(always)]
+    pub(crate) fn new(skb: u64) -> Option<Self> {
+        let offsets = OFFSETS.load();
+        let head: u64 = kernel(skb, offsets.skb_head)?;
+        let network: u16 = kernel(skb, offsets.skb_network_header)?;
+        let tail: u32 = kernel(skb, offsets.skb_tail)?;
+        // A network header of 0 was never set: dropped before the stack looked at the packet.
+        if network == 0 || tail <= u32::from(network) {
+            return None;
+        }
+        Some(Self { skb, network: head + u64::from(network), linear: tail - u32::from(network) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn device(&self) -> Option<Device> {
+        let offsets = OFFSETS.load();
+        let dev: u64 = kernel(self.skb, offsets.skb_dev)?;
+        // UDP keeps other things in `dev` while a packet is queued: no kernel address, no device.
+        if dev >> 48 != 0xffff {
+            return None;
+        }
+        let ifindex: u32 = kernel(dev, offsets.dev_ifindex)?;
+        let net: u64 = kernel(dev, offsets.dev_net)?;
+        let netns: u32 = kernel(net, offsets.net_inum)?;
+        Some(Device { ifindex, netns })
+    }
+
+    #[inline(always)]
+    pub(crate) fn len(&self) -> u32 {
+        kernel(self.skb, OFFSETS.load().skb_len).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> u32 {
+        kernel(self.skb, OFFSETS.load().skb_mark).unwrap_or(0)
+    }
+}
+
+impl Reader for SkbReader {
+    #[inline(always)]
+    fn load<T: Copy>(&self, offset: u32) -> Option<T> {
+        if offset + size_of::<T>() as u32 > self.linear {
+            return None;
+        }
+        // SAFETY: the helper fails on addresses that cannot be read.
+        unsafe { bpf_probe_read_kernel((self.network + u64::from(offset)) as *const T) }.ok()
+    }
+
+    #[inline(always)]
+    fn capture(&self, to: *mut u8) -> u16 {
+        let from = self.network as *const c_void;
+        // SAFETY: `to` has room for CAPTURE bytes and neither call writes more; reads that fault fail.
+        unsafe {
+            if self.linear >= CAPTURE as u32 {
+                let failed = probe_read_kernel(to.cast(), CAPTURE as u32, from);
+                return if failed == 0 { CAPTURE as u16 } else { 0 };
+            }
+            // VERIFIER: as in TcReader::capture.
+            let len = self.linear & 0xff;
+            if len == 0 || len >= CAPTURE as u32 {
+                return 0;
+            }
+            let failed = probe_read_kernel(to.cast(), len, from);
+            if failed == 0 { len as u16 } else { 0 }
+        }
+    }
+
+    #[inline(always)]
+    fn capture_flags(&self) -> u16 {
+        flag::FROM_NETWORK
+    }
+}
+
+/// Reads a struct's member; an offset that this kernel lacks leads to no address and fails.
+#[inline(always)]
+fn kernel<T: Copy>(base: u64, offset: u32) -> Option<T> {
+    if offset == tracer_common::ABSENT {
+        return None;
+    }
+    // SAFETY: the helper fails on addresses that cannot be read.
+    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.ok()
+}

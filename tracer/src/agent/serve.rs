@@ -1,0 +1,262 @@
+//! The agent itself: serves one node's hop events on stdin and stdout.
+//!
+//! It ends when it is told to, or when its input ends, which is how a killed tracer tells it. Nothing else may
+//! write to stdout.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufReader, BufWriter, Stdout, Write as _};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{MapData, RingBuf};
+use bytes::Bytes;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::clock;
+use super::codec::{read_raw, write_raw};
+use super::frame::{Accounting, Configuration, FromAgent, Hello, PROTOCOL_VERSION, ToAgent};
+use super::traffic;
+use crate::capture::{self, Drained};
+use crate::probe::{Settings, Symbols, TcMode, Tracer};
+use crate::topology::{self, Reading, Topology};
+
+/// How often the ring is looked into when nothing wakes the agent.
+const DRAIN_EVERY: Duration = Duration::from_millis(10);
+
+/// How many drains make a heartbeat.
+const HEARTBEAT_EVERY: u32 = 3;
+
+/// Bytes of events in one frame, and frames drained before input is looked at again.
+const BATCH: usize = 256 << 10;
+const BATCHES: usize = 16;
+
+/// Serves until told to stop. What goes wrong is told to the tracer too.
+///
+/// # Errors
+///
+/// If the node cannot be traced, or the tracer cannot be reached.
+pub fn serve() -> Result<()> {
+    let mut out = Output(BufWriter::with_capacity(1 << 16, io::stdout()));
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the agent's event loop")?
+        .block_on(run(&mut out));
+    match result {
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        Err(error) => {
+            // Best effort: the tracer may be what is gone.
+            let _ = out.send(&FromAgent::Failed { error: format!("{error:#}") });
+            Err(error)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+struct Output(BufWriter<Stdout>);
+
+impl Output {
+    fn send(&mut self, frame: &FromAgent) -> Result<()> {
+        write_raw(&mut self.0, &frame.to_raw())?;
+        self.0.flush()?;
+        Ok(())
+    }
+}
+
+/// Input by a thread of its own: stdin may be a pipe, a file or a terminal, and only a thread reads them all.
+fn input() -> mpsc::UnboundedReceiver<io::Result<ToAgent>> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let mut stdin = BufReader::new(io::stdin());
+        loop {
+            let frame = match read_raw(&mut stdin) {
+                Ok(None) => return,
+                Ok(Some(raw)) => ToAgent::from_raw(&raw),
+                Err(error) => Err(error),
+            };
+            let failed = frame.is_err();
+            if sender.send(frame).is_err() || failed {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+async fn run(out: &mut Output) -> Result<()> {
+    let mut input = input();
+    out.send(&FromAgent::Hello(hello()))?;
+    let configuration = loop {
+        match input.recv().await.transpose().context("reading from the tracer")? {
+            Some(ToAgent::Configure(configuration)) => break configuration,
+            Some(ToAgent::Clock { sent_ns }) => out.send(&clock_answer(sent_ns))?,
+            Some(ToAgent::Stop) | None => return Ok(()),
+            Some(other) => bail!("the tracer sent {other:?} before it said what to trace"),
+        }
+    };
+    let Reading { topology, warnings } = read_topology(&configuration).await?;
+    for text in warnings {
+        out.send(&FromAgent::Warning { text })?;
+    }
+    out.send(&FromAgent::Topology(topology.clone()))?;
+    let settings = Settings {
+        filter: &configuration.filter,
+        topology: &topology,
+        tapped: &configuration.tapped,
+        node_addresses: &configuration.node_addresses,
+        mode: TcMode::from_env(),
+    };
+    let (tracer, ring, attached) = Tracer::attach(&settings)?;
+    out.send(&FromAgent::Attached(attached))?;
+    let ring = AsyncFd::new(ring).context("waiting for the ring buffer")?;
+    let mut serving = Serving { out, tracer, ring, sent: 0, symbols: None, named: BTreeSet::new() };
+    serving.run(&mut input, &topology).await
+}
+
+async fn read_topology(configuration: &Configuration) -> Result<Reading> {
+    let pods = configuration.pods.clone();
+    tokio::task::spawn_blocking(move || topology::read(&pods)).await.context("reading the node's networking")?
+}
+
+struct Serving<'a> {
+    out: &'a mut Output,
+    tracer: Tracer,
+    ring: AsyncFd<RingBuf<MapData>>,
+    sent: u64,
+    symbols: Option<Symbols>,
+    named: BTreeSet<u64>,
+}
+
+impl Serving<'_> {
+    async fn run(
+        &mut self,
+        input: &mut mpsc::UnboundedReceiver<io::Result<ToAgent>>,
+        topology: &Topology,
+    ) -> Result<()> {
+        let (probed, mut probes) = mpsc::unbounded_channel();
+        let mut drain = tokio::time::interval(DRAIN_EVERY);
+        drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = 0;
+        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .context("waiting for SIGTERM")?;
+        // A Ctrl-C on the terminal reaches agents too; it is the tracer's to decide what it means.
+        let mut interrupted = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+            .context("waiting for SIGINT")?;
+        loop {
+            tokio::select! {
+                biased;
+                frame = input.recv() => match frame.transpose().context("reading from the tracer")? {
+                    Some(ToAgent::Start) => self.tracer.enable(true)?,
+                    Some(ToAgent::Clock { sent_ns }) => self.out.send(&clock_answer(sent_ns))?,
+                    Some(ToAgent::Probe(probe)) => traffic::send(&probe, topology, probed.clone()),
+                    Some(ToAgent::Configure(_)) => bail!("the tracer said twice what to trace"),
+                    Some(ToAgent::Stop) | None => break,
+                },
+                Some(frame) = probes.recv() => self.out.send(&frame)?,
+                _ = drain.tick() => {
+                    ticks += 1;
+                    let until = self.drain()?;
+                    if ticks % HEARTBEAT_EVERY == 0 {
+                        let counters = self.accounting()?;
+                        self.out.send(&FromAgent::Heartbeat { now_ns: until, counters })?;
+                    }
+                }
+                guard = self.ring.readable() => {
+                    guard.context("waiting for the ring buffer")?.clear_ready();
+                    self.drain()?;
+                }
+                _ = terminated.recv() => break,
+                _ = interrupted.recv() => {}
+            }
+        }
+        self.stop()
+    }
+
+    /// Sends what the ring holds, up to a limit so that a hot node cannot keep the agent from listening.
+    /// Returns the time before which everything was sent.
+    fn drain(&mut self) -> Result<u64> {
+        let now = clock::monotonic_ns();
+        for _ in 0..BATCHES {
+            let drained = capture::drain(self.ring.get_mut(), BATCH);
+            let Drained { events, count, locations, last_ns, empty } = drained;
+            self.name(&locations)?;
+            if count > 0 {
+                self.out.send(&FromAgent::Events(Bytes::from(events)))?;
+                self.sent += count;
+            }
+            if empty {
+                return Ok(now);
+            }
+            if let Some(last_ns) = last_ns
+                && last_ns > now
+            {
+                return Ok(now);
+            }
+        }
+        // Still not empty: nothing is promised about times near now.
+        Ok(0)
+    }
+
+    /// Tells the names of kernel addresses that have not been told yet.
+    fn name(&mut self, locations: &[u64]) -> Result<()> {
+        let mut names = BTreeMap::new();
+        for location in locations {
+            if self.named.insert(*location) {
+                let symbols = match &mut self.symbols {
+                    Some(symbols) => symbols,
+                    // Without symbols, drops show addresses.
+                    none => none.insert(Symbols::read().unwrap_or_default()),
+                };
+                if let Some(name) = symbols.name(*location) {
+                    names.insert(*location, name.to_owned());
+                }
+            }
+        }
+        if !names.is_empty() {
+            self.out.send(&FromAgent::Symbols(names))?;
+        }
+        Ok(())
+    }
+
+    fn accounting(&self) -> Result<Accounting> {
+        let counters = self.tracer.counters()?;
+        Ok(Accounting {
+            produced: counters.produced,
+            sent: self.sent,
+            lost_ring: counters.lost_ring,
+            lost_map: counters.lost_map,
+            unreadable: counters.unreadable,
+            missed_probes: self.tracer.missed(),
+        })
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.tracer.enable(false)?;
+        let missed = self.tracer.missed();
+        // Detaching waits for programs that are still running, so that the ring holds all there will ever be.
+        self.tracer.detach();
+        while self.drain()? == 0 {}
+        let counters = Accounting { missed_probes: missed, ..self.accounting()? };
+        self.out.send(&FromAgent::Goodbye { counters })
+    }
+}
+
+fn clock_answer(sent_ns: u64) -> FromAgent {
+    FromAgent::Clock { sent_ns, node_ns: clock::monotonic_ns(), received_ns: 0 }
+}
+
+fn hello() -> Hello {
+    let kernel = nix::sys::utsname::uname().map(|uname| uname.release().to_string_lossy().into_owned());
+    Hello {
+        protocol: PROTOCOL_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel.unwrap_or_default(),
+        monotonic_ns: clock::monotonic_ns(),
+        realtime_ns: clock::realtime_ns(),
+    }
+}

@@ -1,0 +1,373 @@
+//! The kernel's type information: where a struct keeps its members, what an enum's values are called, how many
+//! arguments a tracepoint has. rustc emits no CO-RE relocations, so offsets are read here and handed over.
+//!
+//! Layout after <https://docs.kernel.org/bpf/btf.html>. Every read is bounds-checked; any bytes are input.
+
+use std::collections::BTreeMap;
+
+/// What can be wrong with type information, or missing from it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BtfError {
+    /// The bytes are no BTF of a known layout.
+    #[error("malformed BTF: {0}")]
+    Malformed(&'static str),
+    /// There is no such type.
+    #[error("no {0} in this kernel's BTF")]
+    NoType(String),
+    /// The type has no such member.
+    #[error("no member {member} in {of}")]
+    NoMember {
+        /// The struct searched.
+        of: String,
+        /// The member asked for.
+        member: String,
+    },
+    /// The name is found more than once, in different places.
+    #[error("member {member} of {of} is ambiguous")]
+    Ambiguous {
+        /// The struct searched.
+        of: String,
+        /// The member asked for.
+        member: String,
+    },
+}
+
+const MAGIC: u16 = 0xeb9f;
+
+const KIND_INT: u32 = 1;
+const KIND_PTR: u32 = 2;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// Nested anonymous structs that are searched; the kernel has a handful at most.
+const DEPTH: u32 = 16;
+
+/// Type information, borrowed from the bytes of `/sys/kernel/btf/vmlinux`.
+#[derive(Debug)]
+pub struct Btf<'a> {
+    strings: &'a [u8],
+    types: &'a [u8],
+    /// Offset of each type in `types`; type number 0 is `void` and has none.
+    index: Vec<u32>,
+}
+
+/// One type's fixed part.
+#[derive(Clone, Copy)]
+struct Type {
+    name: u32,
+    kind: u32,
+    count: u32,
+    flag: bool,
+    /// Size or referenced type, by kind.
+    value: u32,
+    /// Offset of what follows the fixed part.
+    tail: usize,
+}
+
+impl<'a> Btf<'a> {
+    /// Indexes the types.
+    ///
+    /// # Errors
+    ///
+    /// [`BtfError::Malformed`] if the bytes are not BTF in this machine's byte order.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+        let magic = bytes.first_chunk().map(|magic| u16::from_ne_bytes(*magic));
+        if magic != Some(MAGIC) {
+            return Err(BtfError::Malformed("no BTF magic"));
+        }
+        let header = |at| u32_at(bytes, at).map(|value| value as usize);
+        let section = |offset: Option<usize>, len: Option<usize>| {
+            let start = header(4)?.checked_add(offset?)?;
+            bytes.get(start..start.checked_add(len?)?)
+        };
+        let types = section(header(8), header(12)).ok_or(BtfError::Malformed("types out of bounds"))?;
+        let strings = section(header(16), header(20)).ok_or(BtfError::Malformed("strings out of bounds"))?;
+        let mut btf = Self { strings, types, index: vec![0] };
+        let mut at = 0;
+        while at < types.len() {
+            btf.index.push(u32::try_from(at).map_err(|_| BtfError::Malformed("too large"))?);
+            let ty = btf.read(at).ok_or(BtfError::Malformed("a type is cut off"))?;
+            let tail = tail_size(&ty).ok_or(BtfError::Malformed("unknown kind of type"))?;
+            at = ty.tail + tail;
+        }
+        Ok(btf)
+    }
+
+    /// Offset in bytes of a member, given as `"struct.member"` or, through embedded structs,
+    /// `"struct.member.member"`. Anonymous structs and unions on the way are looked into.
+    ///
+    /// # Errors
+    ///
+    /// If the struct or member is missing, ambiguous, or a bit field.
+    pub fn offset(&self, path: &str) -> Result<u32, BtfError> {
+        let mut names = path.split('.');
+        let of = names.next().unwrap_or_default();
+        let mut ty = self
+            .types()
+            .find(|ty| ty.kind == KIND_STRUCT && self.name(ty.name) == of.as_bytes())
+            .ok_or_else(|| BtfError::NoType(format!("struct {of}")))?;
+        let mut bits = 0;
+        for member in names {
+            let mut found = Vec::new();
+            self.members_named(&ty, member.as_bytes(), 0, DEPTH, &mut found);
+            found.dedup();
+            let (offset, next) = match *found.as_slice() {
+                [only] => only,
+                [] => return Err(BtfError::NoMember { of: of.to_owned(), member: member.to_owned() }),
+                _ => return Err(BtfError::Ambiguous { of: of.to_owned(), member: member.to_owned() }),
+            };
+            bits += offset;
+            if let Some(next) = self.resolve(next) {
+                ty = next;
+            }
+        }
+        if bits % 8 != 0 {
+            return Err(BtfError::NoMember { of: of.to_owned(), member: format!("{path} on a byte boundary") });
+        }
+        Ok(bits / 8)
+    }
+
+    /// Values and names of an enum; empty if the kernel has no such enum.
+    #[must_use]
+    pub fn enum_values(&self, name: &str) -> BTreeMap<u32, String> {
+        let Some(ty) = self.types().find(|ty| ty.kind == KIND_ENUM && self.name(ty.name) == name.as_bytes()) else {
+            return BTreeMap::new();
+        };
+        (0..ty.count as usize)
+            .filter_map(|i| {
+                let entry = ty.tail + i * 8;
+                let name = self.name(u32_at(self.types, entry)?);
+                Some((u32_at(self.types, entry + 4)?, String::from_utf8_lossy(name).into_owned()))
+            })
+            .collect()
+    }
+
+    /// Number of arguments that a tracepoint passes on: those of `btf_trace_NAME` less the context. `None` if
+    /// the kernel has no such tracepoint.
+    #[must_use]
+    pub fn tracepoint_arguments(&self, name: &str) -> Option<u32> {
+        let name = format!("btf_trace_{name}");
+        let typedef = self.types().find(|ty| ty.kind == KIND_TYPEDEF && self.name(ty.name) == name.as_bytes())?;
+        let pointer = self.get(typedef.value)?;
+        let prototype = (pointer.kind == KIND_PTR).then(|| self.get(pointer.value))??;
+        (prototype.kind == KIND_FUNC_PROTO).then(|| prototype.count.checked_sub(1))?
+    }
+
+    fn members_named(&self, ty: &Type, name: &[u8], base: u32, depth: u32, found: &mut Vec<(u32, u32)>) {
+        for i in 0..ty.count as usize {
+            let member = ty.tail + i * 12;
+            let (Some(own), Some(of), Some(offset)) =
+                (u32_at(self.types, member), u32_at(self.types, member + 4), u32_at(self.types, member + 8))
+            else {
+                return;
+            };
+            // With the flag, the upper byte holds a bit field's width.
+            let offset = base.saturating_add(if ty.flag { offset & 0xff_ffff } else { offset });
+            let own = self.name(own);
+            if own == name {
+                found.push((offset, of));
+            } else if own.is_empty()
+                && depth > 0
+                && let Some(inner) = self.resolve(of)
+                && matches!(inner.kind, KIND_STRUCT | KIND_UNION)
+            {
+                self.members_named(&inner, name, offset, depth - 1, found);
+            }
+        }
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn resolve(&self, number: u32) -> Option<Type> {
+        let mut ty = self.get(number)?;
+        for _ in 0..DEPTH {
+            match ty.kind {
+                KIND_TYPEDEF..=KIND_RESTRICT | KIND_TYPE_TAG => ty = self.get(ty.value)?,
+                _ => return Some(ty),
+            }
+        }
+        None
+    }
+
+    fn types(&self) -> impl Iterator<Item = Type> + '_ {
+        self.index.iter().skip(1).filter_map(|at| self.read(*at as usize))
+    }
+
+    fn get(&self, number: u32) -> Option<Type> {
+        let at = (number != 0).then(|| self.index.get(number as usize))??;
+        self.read(*at as usize)
+    }
+
+    fn read(&self, at: usize) -> Option<Type> {
+        let info = u32_at(self.types, at + 4)?;
+        Some(Type {
+            name: u32_at(self.types, at)?,
+            kind: info >> 24 & 0x1f,
+            count: info & 0xffff,
+            flag: info >> 31 == 1,
+            value: u32_at(self.types, at + 8)?,
+            tail: at + 12,
+        })
+    }
+
+    fn name(&self, offset: u32) -> &'a [u8] {
+        let rest = self.strings.get(offset as usize..).unwrap_or_default();
+        rest.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
+/// Bytes that follow a type's fixed part.
+fn tail_size(ty: &Type) -> Option<usize> {
+    let count = ty.count as usize;
+    Some(match ty.kind {
+        KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+        KIND_ARRAY => 12,
+        KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => count * 12,
+        KIND_ENUM | KIND_FUNC_PROTO => count * 8,
+        // Pointers, forward declarations, typedefs, qualifiers, functions, floats, type tags.
+        KIND_PTR | 7..=12 | 16 | KIND_TYPE_TAG => 0,
+        _ => return None,
+    })
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|value| u32::from_ne_bytes(*value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Composes BTF, so that a test reads as the C it stands for.
+    #[derive(Default)]
+    struct Builder {
+        types: Vec<u8>,
+        strings: Vec<u8>,
+        count: u32,
+    }
+
+    impl Builder {
+        fn new() -> Self {
+            Self { strings: vec![0], ..Self::default() }
+        }
+
+        fn string(&mut self, text: &str) -> u32 {
+            if text.is_empty() {
+                return 0;
+            }
+            let at = self.strings.len();
+            self.strings.extend_from_slice(text.as_bytes());
+            self.strings.push(0);
+            u32::try_from(at).unwrap()
+        }
+
+        fn words(&mut self, words: &[u32]) {
+            self.types.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+        }
+
+        fn add(&mut self, kind: u32, name: &str, count: usize, value: u32, tail: &[u32]) -> u32 {
+            let name = self.string(name);
+            self.words(&[name, kind << 24 | u32::try_from(count).unwrap(), value]);
+            self.words(tail);
+            self.count += 1;
+            self.count
+        }
+
+        fn members(&mut self, kind: u32, name: &str, members: &[(&str, u32, u32)]) -> u32 {
+            let tail: Vec<u32> = members
+                .iter()
+                .flat_map(|(name, of, byte)| [self.string(name), *of, byte * 8])
+                .collect();
+            self.add(kind, name, members.len(), 64, &tail)
+        }
+
+        fn bytes(&self) -> Vec<u8> {
+            let types = u32::try_from(self.types.len()).unwrap();
+            let strings = u32::try_from(self.strings.len()).unwrap();
+            let mut bytes = MAGIC.to_ne_bytes().to_vec();
+            bytes.extend([1, 0]);
+            bytes.extend([24, 0, types, types, strings].iter().flat_map(|word| word.to_ne_bytes()));
+            bytes.extend(&self.types);
+            bytes.extend(&self.strings);
+            bytes
+        }
+    }
+
+    fn sample() -> Vec<u8> {
+        let mut btf = Builder::new();
+        let int = btf.add(KIND_INT, "int", 0, 4, &[32]);
+        let net = btf.members(KIND_STRUCT, "", &[("net", int, 0)]);
+        let possible_net = btf.add(KIND_TYPEDEF, "possible_net_t", 0, net, &[]);
+        let inner = btf.members(KIND_UNION, "", &[("dev", int, 0), ("scratch", int, 0)]);
+        let outer = btf.members(KIND_STRUCT, "", &[("next", int, 0), ("", inner, 16)]);
+        btf.members(
+            KIND_STRUCT,
+            "sk_buff",
+            &[("", outer, 0), ("len", int, 112), ("twice", int, 4), ("twice", int, 8), ("nd_net", possible_net, 40)],
+        );
+        let names = [btf.string("SKB_NOT_DROPPED_YET"), 0, btf.string("SKB_DROP_REASON_NO_SOCKET"), 3];
+        btf.add(KIND_ENUM, "skb_drop_reason", 2, 4, &names);
+        let prototype = btf.add(KIND_FUNC_PROTO, "", 4, 0, &[0, int, 0, int, 0, int, 0, int]);
+        let pointer = btf.add(KIND_PTR, "", 0, prototype, &[]);
+        btf.add(KIND_TYPEDEF, "btf_trace_kfree_skb", 0, pointer, &[]);
+        btf.bytes()
+    }
+
+    #[test]
+    fn members_are_found_through_anonymous_and_embedded_structs() {
+        let bytes = sample();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert_eq!(btf.offset("sk_buff.len"), Ok(112));
+        assert_eq!(btf.offset("sk_buff.dev"), Ok(16));
+        assert_eq!(btf.offset("sk_buff.nd_net.net"), Ok(40));
+    }
+
+    #[test]
+    fn missing_and_ambiguous_names_are_refused() {
+        let bytes = sample();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert!(matches!(btf.offset("sk_buff.head"), Err(BtfError::NoMember { .. })));
+        assert!(matches!(btf.offset("sk_buff.twice"), Err(BtfError::Ambiguous { .. })));
+        assert!(matches!(btf.offset("sock.len"), Err(BtfError::NoType(_))));
+    }
+
+    #[test]
+    fn enums_and_tracepoints_are_read() {
+        let bytes = sample();
+        let btf = Btf::parse(&bytes).unwrap();
+        assert_eq!(btf.enum_values("skb_drop_reason")[&3], "SKB_DROP_REASON_NO_SOCKET");
+        assert_eq!(btf.tracepoint_arguments("kfree_skb"), Some(3));
+        assert_eq!(btf.tracepoint_arguments("consume_skb"), None);
+    }
+
+    #[test]
+    fn no_cut_and_no_flipped_byte_panics() {
+        let whole = sample();
+        for cut in 0..whole.len() {
+            if let Ok(btf) = Btf::parse(&whole[..cut]) {
+                let _ = btf.offset("sk_buff.dev");
+            }
+        }
+        for at in 0..whole.len() {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                if let Ok(btf) = Btf::parse(&bytes) {
+                    let _ = btf.offset("sk_buff.nd_net.net");
+                    let _ = btf.enum_values("skb_drop_reason");
+                    let _ = btf.tracepoint_arguments("kfree_skb");
+                }
+            }
+        }
+    }
+}

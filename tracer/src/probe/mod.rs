@@ -1,0 +1,17 @@
+//! WHAT can be seen on a node: the hooks, the kernel's struct offsets, loading, attaching and detaching.
+
+mod attach;
+mod btf;
+mod clsact;
+mod object;
+mod offsets;
+mod programs;
+mod symbols;
+mod taps;
+
+pub use attach::{TcMode, sweep};
+pub use btf::{Btf, BtfError};
+pub use offsets::{drop_reasons, offsets};
+pub use programs::{Settings, Tracer};
+pub use symbols::Symbols;
+pub use taps::{Tap, taps};

@@ -1,0 +1,297 @@
+//! The loaded and attached kernel programs of one node, from configuration to detaching.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
+    programs::{ProgramError, RawTracePoint, SchedClassifier},
+};
+use tracer_common::{Address, Counters, Filter, filter_flag, side};
+
+use super::{
+    attach::{self, Ledger, TcMode},
+    btf::Btf,
+    object, offsets, taps,
+};
+use crate::agent::frame::{Attached, FilterSpec, HookState};
+use crate::topology::{DeviceKind, Topology};
+
+/// Where the kernel keeps its type information, and the variable that names another place.
+const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+const BTF_VARIABLE: &str = "PODTRACE_BTF";
+
+/// What to trace, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// The packets of interest.
+    pub filter: &'a FilterSpec,
+    /// The node's networking.
+    pub topology: &'a Topology,
+    /// Full names of the pods whose veths are tapped.
+    pub tapped: &'a [String],
+    /// The node's own addresses.
+    pub node_addresses: &'a [IpAddr],
+    /// How tc programs are attached.
+    pub mode: TcMode,
+}
+
+/// Kernel programs in place. Dropping it detaches them.
+#[derive(Debug)]
+pub struct Tracer {
+    ebpf: Ebpf,
+    /// Kept after `ebpf`, so that qdiscs go after the filters on them.
+    ledger: Option<Ledger>,
+    enabled: Array<MapData, u32>,
+    counters: PerCpuArray<MapData, Counters>,
+}
+
+impl Tracer {
+    /// Loads the programs and attaches them; they stay silent until [`Self::enable`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no BTF, the kernel refuses the programs, or no tap can be attached.
+    pub fn attach(settings: &Settings<'_>) -> Result<(Self, RingBuf<MapData>, Attached)> {
+        let path = std::env::var(BTF_VARIABLE).unwrap_or_else(|_| BTF_PATH.to_owned());
+        let bytes = std::fs::read(&path).with_context(|| {
+            format!(
+                "reading the kernel's type information {path}: podtrace needs a kernel built with \
+                 CONFIG_DEBUG_INFO_BTF, or its BTF in a file that {BTF_VARIABLE} names"
+            )
+        })?;
+        let btf = Btf::parse(&bytes).with_context(|| format!("reading {path}"))?;
+        let (offsets, missing) = offsets::offsets(&btf);
+        let mut hooks = Vec::new();
+
+        raise_memlock();
+        let node = settings.topology.namespaces.first().context("the node's own namespace was not read")?;
+        let (filter, note) = kernel_filter(settings);
+        let mut ebpf = EbpfLoader::new()
+            .override_global("FILTER", &filter, true)
+            .override_global("OFFSETS", &offsets, true)
+            .override_global("NODE_NETNS", &node.inode, true)
+            .load(object::object()?)
+            .context("creating the kernel programs' maps")?;
+        fill(&mut ebpf, settings)?;
+
+        let taps = taps::taps(settings.topology, settings.tapped, settings.node_addresses);
+        let mut devices: Vec<_> = taps.iter().map(|tap| tap.device.clone()).collect();
+        devices.dedup();
+        let (mut ledger, swept) = attach::sweep(&devices)?;
+        for program in attach::TC_PROGRAMS {
+            let program: &mut SchedClassifier = program_mut(&mut ebpf, program)?;
+            program.load().map_err(verifier)?;
+        }
+        for tap in &taps {
+            let program: &mut SchedClassifier = program_mut(&mut ebpf, tap.program)?;
+            let state = match attach::attach(program, tap, settings.mode, &mut ledger) {
+                Ok(attachment) => (Some(attachment.how.to_owned()), attachment.note),
+                Err(error) => (None, Some(format!("{error:#}"))),
+            };
+            hooks.push(HookState {
+                point: tap.side.point().to_owned(),
+                device: Some(tap.device.clone()),
+                how: state.0,
+                note: state.1.or_else(|| note.clone()),
+            });
+        }
+        ledger.share();
+        hooks.push(attach_drops(&mut ebpf, &btf, &missing));
+        if let Some(swept) = swept {
+            hooks.push(HookState { point: "sweep".to_owned(), device: None, how: Some(swept), note: None });
+        }
+
+        let enabled = Array::try_from(take(&mut ebpf, "ENABLED")?)?;
+        let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
+        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
+        let drop_reasons = offsets::drop_reasons(&btf);
+        let tracer = Self { ebpf, ledger: Some(ledger), enabled, counters };
+        Ok((tracer, ring, Attached { hooks, drop_reasons }))
+    }
+
+    /// Begins or ends the emitting of events.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written.
+    pub fn enable(&mut self, enabled: bool) -> Result<()> {
+        self.enabled.set(0, u32::from(enabled), 0).context("switching the kernel programs")
+    }
+
+    /// Sums the kernel programs' counters over all CPUs.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn counters(&self) -> Result<Counters> {
+        let per_cpu = self.counters.get(&0, 0).context("reading the kernel programs' counters")?;
+        Ok(per_cpu.iter().fold(Counters::default(), |sum, cpu| Counters {
+            produced: sum.produced + cpu.produced,
+            lost_ring: sum.lost_ring + cpu.lost_ring,
+            lost_map: sum.lost_map + cpu.lost_map,
+            unreadable: sum.unreadable + cpu.unreadable,
+        }))
+    }
+
+    /// How often the kernel skipped one of the programs because it was already running on that CPU. 0 on
+    /// kernels that do not count this (before 5.12).
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        use std::os::fd::{AsFd as _, AsRawFd as _};
+        let misses = |fd: i32| -> Option<u64> {
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+            let count = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+            count.trim().parse().ok()
+        };
+        self.ebpf.programs().filter_map(|(_, program)| misses(program.fd().ok()?.as_fd().as_raw_fd())).sum()
+    }
+
+    /// Detaches everything. Maps stay readable for [`Self::counters`].
+    pub fn detach(&mut self) {
+        for (_, program) in self.ebpf.programs_mut() {
+            // Unloading detaches. A program that never was loaded has nothing to detach.
+            let _ = program.unload();
+        }
+        if let Some(ledger) = self.ledger.take() {
+            ledger.close();
+        }
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
+/// The filter in the kernel's terms, and what could not be said in them.
+fn kernel_filter(settings: &Settings<'_>) -> (Filter, Option<String>) {
+    let FilterSpec { from, to, protocol, one_way } = settings.filter;
+    let bit = |condition: bool, bit: u32| if condition { bit } else { 0 };
+    let devices = settings.topology.namespaces.first().map(|node| node.devices.as_slice()).unwrap_or_default();
+    let mut ports: Vec<u16> = devices
+        .iter()
+        .filter_map(|device| if let DeviceKind::Vxlan(vxlan) = &device.kind { Some(vxlan.port) } else { None })
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let note = (ports.len() > 1)
+        .then(|| format!("VXLAN devices use several UDP ports {ports:?}: only {} is looked into", ports[0]));
+    let filter = Filter {
+        flags: bit(from.addresses.is_empty(), filter_flag::FROM_ANY)
+            | bit(to.addresses.is_empty(), filter_flag::TO_ANY)
+            | bit(*one_way, filter_flag::ONE_WAY),
+        protocol: protocol.map_or(0, u32::from),
+        from_port: from.port.unwrap_or(0),
+        to_port: to.port.unwrap_or(0),
+        vxlan_port: ports.first().copied().unwrap_or(0),
+        reserved: 0,
+    };
+    (filter, note)
+}
+
+/// Fills the maps that the filter looks into.
+fn fill(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<()> {
+    let mut sides = std::collections::BTreeMap::<Address, u32>::new();
+    for (addresses, side) in
+        [(&settings.filter.from.addresses, side::FROM), (&settings.filter.to.addresses, side::TO)]
+    {
+        for address in addresses {
+            *sides.entry(mapped(*address)).or_default() |= side;
+        }
+    }
+    let mut map: HashMap<_, Address, u32> = map_mut(ebpf, "ADDRESSES")?.try_into()?;
+    for (address, side) in sides {
+        map.insert(address, side, 0).context("storing the addresses to trace (at most 4096)")?;
+    }
+    let mut map: HashMap<_, u32, u32> = map_mut(ebpf, "NAMESPACES")?.try_into()?;
+    for namespace in &settings.topology.namespaces {
+        map.insert(namespace.inode, 1, 0).context("storing the node's namespaces (at most 4096)")?;
+    }
+    Ok(())
+}
+
+fn mapped(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+    .octets()
+}
+
+/// Attaches the drop tracepoint, in the variant that this kernel has.
+fn attach_drops(ebpf: &mut Ebpf, btf: &Btf<'_>, missing: &[String]) -> HookState {
+    let mut state =
+        HookState { point: "tp:kfree_skb".to_owned(), device: None, how: None, note: None };
+    if !missing.is_empty() {
+        state.note = Some(format!("drops cannot be seen: this kernel's BTF lacks {}", missing.join(", ")));
+        return state;
+    }
+    let has_reason = btf.tracepoint_arguments("kfree_skb").is_some_and(|arguments| arguments >= 3);
+    let name = if has_reason { "podtrace_drop" } else { "podtrace_drop_unreasoned" };
+    let attached = program_mut::<RawTracePoint>(ebpf, name).and_then(|program| {
+        program.load().map_err(verifier)?;
+        program.attach("kfree_skb").context("attaching to the tracepoint kfree_skb")
+    });
+    match attached {
+        Ok(_) if has_reason => state.how = Some("raw_tracepoint".to_owned()),
+        Ok(_) => {
+            state.how = Some("raw_tracepoint".to_owned());
+            state.note = Some("this kernel tells no drop reasons (5.17 and later do)".to_owned());
+        }
+        Err(error) => state.note = Some(format!("drops cannot be seen: {error:#}")),
+    }
+    state
+}
+
+fn program_mut<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T>
+where
+    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).with_context(|| format!("the kernel object has no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {
+    ebpf.map_mut(name).with_context(|| format!("the kernel object has no map {name}"))
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
+    ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}"))
+}
+
+/// The kernel's refusal with the last lines of the verifier's log, which say why.
+fn verifier(error: ProgramError) -> anyhow::Error {
+    if let ProgramError::LoadError { io_error, verifier_log } = &error {
+        let log = verifier_log.to_string();
+        let lines: Vec<_> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(12)..].join("\n");
+        let hint = match io_error.raw_os_error() {
+            Some(nix::libc::EPERM) => "; podtrace needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, or root",
+            _ => "",
+        };
+        return anyhow!("the kernel refused a program: {io_error}{hint}\n{end}");
+    }
+    anyhow!(error).context("loading a kernel program")
+}
+
+/// Kernels before 5.11 charge maps to this limit. Where it cannot be raised, newer ones do not need it.
+fn raise_memlock() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_addresses_are_mapped_as_the_kernel_side_maps_them() {
+        let v4 = mapped("10.42.0.10".parse().unwrap());
+        assert_eq!(v4, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 42, 0, 10]);
+        let v6: Ipv6Addr = "fd00::1".parse().unwrap();
+        assert_eq!(mapped(v6.into()), v6.octets());
+    }
+}

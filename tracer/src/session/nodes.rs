@@ -1,0 +1,219 @@
+//! The agents of a trace: started, configured, listened to and ended together.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Plan;
+use crate::agent::clock;
+use crate::agent::codec::{RawFrame, write_raw};
+use crate::agent::frame::{Attached, FromAgent, MAX_FRAME, PROTOCOL_VERSION, ToAgent};
+use crate::agent::transport::{Connection, connect};
+use crate::cluster::Node;
+use crate::topology::Topology;
+
+/// How long a node may take to answer while a trace is set up.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long an agent may take to end once it was asked to.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Frames that wait for the engine at most; then agents wait, their rings fill, and they count what is lost.
+const QUEUE: usize = 256;
+
+/// A frame, or why no more come: `Ok(None)` is an orderly end.
+pub(super) type Heard = (usize, Result<Option<FromAgent>, String>);
+
+/// One agent.
+struct Agent {
+    name: String,
+    process: Child,
+    input: Option<ChildStdin>,
+}
+
+/// The agents of a trace.
+pub(super) struct Nodes {
+    agents: Vec<Agent>,
+    heard: mpsc::Receiver<Heard>,
+}
+
+impl Nodes {
+    /// Starts the agents of a plan's nodes.
+    pub(super) fn connect(plan: &Plan) -> Result<Self> {
+        let (sender, heard) = mpsc::channel(QUEUE);
+        let mut agents = Vec::new();
+        for (number, node) in plan.asked().enumerate() {
+            let Connection { process, input, output } = connect(node)?;
+            agents.push(Agent { name: node.name.clone(), process, input: Some(input) });
+            tokio::spawn(listen(number, output, sender.clone()));
+        }
+        Ok(Self { agents, heard })
+    }
+
+    /// Names in the order of their numbers.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.agents.iter().map(|agent| agent.name.clone()).collect()
+    }
+
+    /// Tells every agent what to trace and waits until all are attached. Every frame heard on the way goes to
+    /// `each`.
+    pub(super) async fn configure(
+        &mut self,
+        plan: &Plan,
+        mut each: impl FnMut(usize, &FromAgent) -> Result<()>,
+    ) -> Result<Vec<Attached>> {
+        let nodes: Vec<&Node> = plan.asked().collect();
+        let mut attached: Vec<Option<Attached>> = vec![None; nodes.len()];
+        for (number, node) in nodes.iter().enumerate() {
+            // A dead agent says why on its own stream, or ends it: that is heard below.
+            self.send(number, &ToAgent::Configure(plan.configuration(node))).await;
+        }
+        while attached.iter().any(Option::is_none) {
+            let waiting = || {
+                let names = attached.iter().zip(&nodes).filter(|(state, _)| state.is_none());
+                names.map(|(_, node)| node.name.as_str()).collect::<Vec<_>>().join(", ")
+            };
+            let Ok(heard) = timeout(SETUP_TIMEOUT, self.heard.recv()).await else {
+                bail!("no answer from {} within {} s", waiting(), SETUP_TIMEOUT.as_secs());
+            };
+            let Some((number, frame)) = heard else { bail!("the agents of {} ended", waiting()) };
+            let name = &self.agents[number].name;
+            let frame = match frame {
+                Ok(Some(frame)) => frame,
+                Ok(None) => bail!("the agent on {name} ended before it was ready; its own words are above"),
+                Err(error) => bail!("the agent on {name}: {error}"),
+            };
+            match &frame {
+                FromAgent::Hello(hello) if hello.protocol != PROTOCOL_VERSION => bail!(
+                    "podtrace {} on {name} speaks version {} of the protocol, this one version {PROTOCOL_VERSION}: \
+                     install the same version there",
+                    hello.version,
+                    hello.protocol
+                ),
+                FromAgent::Failed { error } => bail!("{name}: {error}"),
+                FromAgent::Topology(topology) => check_pods(name, topology, &plan.configuration(nodes[number]).tapped)?,
+                FromAgent::Attached(state) => attached[number] = Some(state.clone()),
+                _ => {}
+            }
+            each(number, &frame)?;
+        }
+        Ok(attached.into_iter().flatten().collect())
+    }
+
+    /// Sends a frame to one agent. A failure shows as the end of that agent's stream.
+    pub(super) async fn send(&mut self, number: usize, frame: &ToAgent) {
+        let mut bytes = Vec::new();
+        if write_raw(&mut bytes, &frame.to_raw()).is_err() {
+            return;
+        }
+        if let Some(input) = &mut self.agents[number].input {
+            let sent = match input.write_all(&bytes).await {
+                Ok(()) => input.flush().await,
+                Err(error) => Err(error),
+            };
+            if sent.is_err() {
+                self.agents[number].input = None;
+            }
+        }
+    }
+
+    /// Sends a frame to all agents.
+    pub(super) async fn send_all(&mut self, frame: &ToAgent) {
+        for number in 0..self.agents.len() {
+            self.send(number, frame).await;
+        }
+    }
+
+    /// Asks every agent for its clock.
+    pub(super) async fn ask_clocks(&mut self) {
+        for number in 0..self.agents.len() {
+            self.send(number, &ToAgent::Clock { sent_ns: clock::monotonic_ns() }).await;
+        }
+    }
+
+    /// What comes next; `None` once all streams have ended.
+    pub(super) async fn next(&mut self) -> Option<Heard> {
+        self.heard.recv().await
+    }
+
+    /// Closes all inputs and waits for the processes, ending those that do not by themselves.
+    pub(super) async fn end(mut self) {
+        for agent in &mut self.agents {
+            agent.input = None;
+        }
+        drop(self.heard);
+        for mut agent in self.agents {
+            if timeout(END_TIMEOUT, agent.process.wait()).await.is_err() {
+                // It may be gone by now, which is what was wanted.
+                let _ = agent.process.kill().await;
+            }
+        }
+    }
+}
+
+/// A pod to be traced whose veth is not there would be silence that looks like an answer.
+fn check_pods(node: &str, topology: &Topology, tapped: &[String]) -> Result<()> {
+    let missing: Vec<_> =
+        tapped.iter().filter(|pod| topology.host_veth_of(pod).is_none()).map(String::as_str).collect();
+    if !missing.is_empty() {
+        bail!(
+            "no network namespace on {node} holds the address of {}: is the inventory out of date, or the pod gone?",
+            missing.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Reads one agent's frames until its stream ends.
+async fn listen(number: usize, mut from: ChildStdout, to: mpsc::Sender<Heard>) {
+    let mut buffer = BytesMut::with_capacity(1 << 16);
+    loop {
+        let heard = match read_frame(&mut from, &mut buffer).await {
+            Ok(Some(raw)) => match FromAgent::from_raw(raw) {
+                Ok(FromAgent::Clock { sent_ns, node_ns, received_ns: _ }) => {
+                    Ok(Some(FromAgent::Clock { sent_ns, node_ns, received_ns: clock::monotonic_ns() }))
+                }
+                Ok(frame) => Ok(Some(frame)),
+                Err(error) => Err(error.to_string()),
+            },
+            Ok(None) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        };
+        let last = !matches!(heard, Ok(Some(_)));
+        if to.send((number, heard)).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+async fn read_frame(from: &mut ChildStdout, buffer: &mut BytesMut) -> io::Result<Option<RawFrame>> {
+    loop {
+        if let Some(head) = buffer.first_chunk::<4>() {
+            let len = u32::from_le_bytes(*head);
+            if len == 0 || len > MAX_FRAME {
+                let text = String::from_utf8_lossy(&buffer[..buffer.len().min(60)]).into_owned();
+                let message = format!("what arrives is not podtrace's agent speaking: {text:?}");
+                return Err(io::Error::new(ErrorKind::InvalidData, message));
+            }
+            let end = 4 + len as usize;
+            if buffer.len() >= end {
+                let frame = buffer.split_to(end).freeze();
+                return Ok(Some(RawFrame { kind: frame[4], body: frame.slice(5..) }));
+            }
+            buffer.reserve(end - buffer.len());
+        }
+        if from.read_buf(buffer).await? == 0 {
+            return if buffer.is_empty() {
+                Ok(None)
+            } else {
+                Err(io::Error::new(ErrorKind::UnexpectedEof, "the stream ended within a frame"))
+            };
+        }
+    }
+}

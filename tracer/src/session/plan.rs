@@ -1,0 +1,67 @@
+//! What a trace is to do, with everything resolved.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::agent::frame::{Configuration, FilterSpec, PodAddresses, ProbeKind};
+use crate::cluster::{Inventory, Node};
+
+/// What a trace is to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The cluster.
+    pub inventory: Inventory,
+    /// Names of the nodes that are asked, in the inventory's order.
+    pub nodes: Vec<String>,
+    /// Full names of the pods whose veths are tapped; `None` for all.
+    pub tapped: Option<BTreeSet<String>>,
+    /// The packets of interest.
+    pub filter: FilterSpec,
+    /// Packets to send.
+    pub probe: Option<ProbePlan>,
+    /// Stop after so many finished paths.
+    pub count: Option<u64>,
+    /// Stop after so long.
+    pub timeout: Option<Duration>,
+    /// Where the frames are saved.
+    pub record: Option<PathBuf>,
+    /// What is traced, for the line that says so.
+    pub title: String,
+}
+
+/// Packets to send.
+#[derive(Clone, Debug)]
+pub struct ProbePlan {
+    /// Full name of the pod that sends.
+    pub pod: String,
+    /// Name of its node.
+    pub node: String,
+    /// Where to.
+    pub destination: IpAddr,
+    /// What.
+    pub kind: ProbeKind,
+    /// How many exchanges at most.
+    pub exchanges: u32,
+}
+
+impl Plan {
+    /// The nodes that are asked.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &Node> {
+        self.inventory.nodes.iter().filter(|node| self.nodes.contains(&node.name))
+    }
+
+    /// What one node's agent is told.
+    pub(super) fn configuration(&self, node: &Node) -> Configuration {
+        let pods = self.inventory.pods.iter().filter(|pod| pod.node == node.name && !pod.host_network);
+        let pods: Vec<_> =
+            pods.map(|pod| PodAddresses { pod: pod.full_name(), ips: pod.ips.clone() }).collect();
+        let tapped = pods
+            .iter()
+            .map(|pod| pod.pod.clone())
+            .filter(|pod| self.tapped.as_ref().is_none_or(|tapped| tapped.contains(pod)))
+            .collect();
+        Configuration { filter: self.filter.clone(), pods, tapped, node_addresses: node.addresses.clone() }
+    }
+}

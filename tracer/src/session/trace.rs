@@ -1,0 +1,256 @@
+//! A live trace.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::nodes::Nodes;
+use super::{Header, Outcome, Plan, Teller, Writer};
+use crate::agent::frame::{Attached, FromAgent, Probe, ToAgent};
+use crate::path::{Context, Engine};
+use crate::report::Report;
+
+/// How often clocks are compared while tracing.
+const CLOCK_EVERY: Duration = Duration::from_millis(250);
+
+/// Clock comparisons before the first packet: the quickest one counts.
+const CLOCK_ROUNDS: u32 = 8;
+
+/// Pause between two probe exchanges.
+const PROBE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long after a probe its packets may take to be seen at all.
+const PROBE_GRACE: Duration = Duration::from_millis(300);
+
+/// How long agents may take to drain and say goodbye.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a trace stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Asked,
+    Counted,
+    TimedOut,
+    Probed,
+    AgentsEnded,
+}
+
+/// Traces until the plan's count, its timeout, the end of its probes or Ctrl-C. `say` gets lines for stderr; the
+/// flag tells those that matter from those for the curious.
+///
+/// # Errors
+///
+/// If the trace cannot be set up, or its output not be written.
+pub async fn trace(plan: &Plan, report: &mut dyn Report, say: &mut dyn FnMut(Importance, &str)) -> Result<Outcome> {
+    let started = Instant::now();
+    let mut nodes = Nodes::connect(plan)?;
+    let result = run(plan, &mut nodes, report, say, started).await;
+    nodes.end().await;
+    result
+}
+
+/// How much a line on stderr matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Importance {
+    /// For `-v`.
+    Detail,
+    /// Unless `-q`.
+    Note,
+    /// Always.
+    Warning,
+}
+
+async fn run(
+    plan: &Plan,
+    nodes: &mut Nodes,
+    report: &mut dyn Report,
+    say: &mut dyn FnMut(Importance, &str),
+    started: Instant,
+) -> Result<Outcome> {
+    let context = Context { inventory: plan.inventory.clone(), nodes: nodes.names(), filter: plan.filter.clone() };
+    let recording = match &plan.record {
+        Some(path) => Some(Writer::create(path, &Header::new(context.clone(), plan.count))?),
+        None => None,
+    };
+    let mut live = Live { engine: Engine::new(context), teller: Teller::new(report, plan.count), recording, paths: Vec::new() };
+    let names = nodes.names();
+    let attached = nodes.configure(plan, |number, frame| live.take(number, Some(frame))).await?;
+    for (name, attached) in names.iter().zip(&attached) {
+        tell_hooks(name, attached, say);
+    }
+    let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("waiting for SIGTERM")?;
+    for _ in 0..CLOCK_ROUNDS {
+        nodes.ask_clocks().await;
+    }
+    nodes.send_all(&ToAgent::Start).await;
+    say(
+        Importance::Note,
+        &format!("tracing {} on {} (ready in {:.1} s; Ctrl-C ends)", plan.title, names.join(", "), started.elapsed().as_secs_f64()),
+    );
+
+    let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let mut clock = interval(CLOCK_EVERY);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut probing = Probing::begin(plan, nodes, &names).await;
+    let mut ended = 0;
+    let why = loop {
+        tokio::select! {
+            heard = nodes.next() => {
+                let Some((number, frame)) = heard else { break Stop::AgentsEnded };
+                match frame {
+                    Ok(Some(frame)) => {
+                        match &frame {
+                            FromAgent::Warning { text } => say(Importance::Warning, &format!("{}: {text}", names[number])),
+                            FromAgent::Failed { error } => say(Importance::Warning, &format!("{}: {error}", names[number])),
+                            FromAgent::Probed { sent, error } => probing.done(*sent, error.as_deref(), say),
+                            _ => {}
+                        }
+                        live.take(number, Some(&frame))?;
+                    }
+                    Ok(None) | Err(_) => {
+                        let reason = frame.err().unwrap_or_else(|| "its stream ended".to_owned());
+                        say(Importance::Warning, &format!("lost {}: {reason}; what it saw from here on is missing", names[number]));
+                        live.take(number, None)?;
+                        ended += 1;
+                        if ended == names.len() {
+                            break Stop::AgentsEnded;
+                        }
+                    }
+                }
+                if live.teller.full() {
+                    break Stop::Counted;
+                }
+                if probing.is_over() && live.engine.under_way() == 0 {
+                    break Stop::Probed;
+                }
+            }
+            _ = clock.tick() => {
+                nodes.ask_clocks().await;
+                // A quiet wire brings no frames but heartbeats, so these conditions are looked at above in time.
+            }
+            () = until(deadline) => break Stop::TimedOut,
+            result = tokio::signal::ctrl_c() => {
+                result.context("waiting for Ctrl-C")?;
+                break Stop::Asked;
+            }
+            _ = stop.recv() => break Stop::Asked,
+        }
+    };
+    say(Importance::Detail, &format!("stopping: {why:?}"));
+    goodbye(nodes, &mut live, &names, ended, say).await?;
+    live.finish()
+}
+
+/// Asks the agents to end and takes what they still have.
+async fn goodbye(
+    nodes: &mut Nodes,
+    live: &mut Live<'_>,
+    names: &[String],
+    mut ended: usize,
+    say: &mut dyn FnMut(Importance, &str),
+) -> Result<()> {
+    nodes.send_all(&ToAgent::Stop).await;
+    let deadline = Instant::now() + GOODBYE_TIMEOUT;
+    while ended < names.len() {
+        tokio::select! {
+            heard = nodes.next() => {
+                let Some((number, frame)) = heard else { break };
+                let frame = frame.ok().flatten();
+                ended += usize::from(frame.is_none());
+                live.take(number, frame.as_ref())?;
+            }
+            () = sleep_until(deadline) => {
+                say(Importance::Warning, "not every agent ended in time; what they still had is missing");
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The part of a trace that frames go through.
+struct Live<'a> {
+    engine: Engine,
+    teller: Teller<'a>,
+    recording: Option<Writer>,
+    paths: Vec<crate::path::Path>,
+}
+
+impl Live<'_> {
+    /// Takes a frame, or the end of a node's stream.
+    fn take(&mut self, node: usize, frame: Option<&FromAgent>) -> Result<()> {
+        if let Some(recording) = &mut self.recording {
+            recording.write(node, frame)?;
+        }
+        match frame {
+            Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
+            None => self.engine.node_ended(node),
+        }
+        self.teller.tell(&mut self.paths).context("writing the report")
+    }
+
+    fn finish(mut self) -> Result<Outcome> {
+        let summary = self.engine.finish(&mut self.paths);
+        self.teller.tell(&mut self.paths).context("writing the report")?;
+        if let Some(recording) = self.recording {
+            recording.finish()?;
+        }
+        self.teller.close(summary).context("writing the report")
+    }
+}
+
+/// The probe of a trace, if it has one.
+struct Probing {
+    over_at: Option<Instant>,
+}
+
+impl Probing {
+    async fn begin(plan: &Plan, nodes: &mut Nodes, names: &[String]) -> Self {
+        if let Some(probe) = &plan.probe
+            && let Some(number) = names.iter().position(|name| *name == probe.node)
+        {
+            let frame = ToAgent::Probe(Probe {
+                pod: probe.pod.clone(),
+                destination: probe.destination,
+                kind: probe.kind,
+                count: probe.exchanges,
+                interval_ms: u64::try_from(PROBE_INTERVAL.as_millis()).unwrap_or(u64::MAX),
+            });
+            nodes.send(number, &frame).await;
+        }
+        Self { over_at: None }
+    }
+
+    fn done(&mut self, sent: u32, error: Option<&str>, say: &mut dyn FnMut(Importance, &str)) {
+        if let Some(error) = error {
+            say(Importance::Warning, &format!("the probe ended after {sent} exchanges: {error}"));
+        }
+        self.over_at = Some(Instant::now() + PROBE_GRACE);
+    }
+
+    fn is_over(&self) -> bool {
+        self.over_at.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
+fn tell_hooks(node: &str, attached: &Attached, say: &mut dyn FnMut(Importance, &str)) {
+    for hook in &attached.hooks {
+        let place = hook.device.as_deref().map_or(hook.point.clone(), |device| format!("{} {device}", hook.point));
+        match (&hook.how, &hook.note) {
+            (Some(how), None) => say(Importance::Detail, &format!("{node}: {place}: {how}")),
+            (Some(how), Some(note)) => say(Importance::Note, &format!("{node}: {place}: {how} ({note})")),
+            (None, note) => {
+                let note = note.as_deref().unwrap_or("for an unknown reason");
+                say(Importance::Warning, &format!("{node}: {place} is not watched: {note}"));
+            }
+        }
+    }
+}
