@@ -7,5 +7,7 @@
 pub mod agent;
 pub mod capture;
 pub mod cluster;
+#[cfg(target_os = "linux")]
+pub mod netns;
 pub mod path;
 pub mod topology;

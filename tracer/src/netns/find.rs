@@ -1,0 +1,97 @@
+//! Finding namespaces, and processes that live in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use super::Netns;
+
+/// Where container runtimes and `ip netns` put names.
+const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+
+/// The network namespaces that could be found on this machine.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Each once, by the most lasting of its paths.
+    pub namespaces: Vec<Netns>,
+    /// Paths that could not be read, with the reason.
+    pub unreadable: Vec<(PathBuf, String)>,
+}
+
+/// Every network namespace that has a name or a process.
+#[must_use]
+pub fn candidates() -> Found {
+    let mut by_inode = BTreeMap::new();
+    let mut unreadable = Vec::new();
+    let named = NAMED.iter().flat_map(|directory| entries(directory));
+    // Names first: a process's path ends with the process.
+    let processes = pids().into_iter().map(process_path);
+    for path in named.chain(processes) {
+        // Hundreds of processes share a namespace: it is opened once.
+        if fs::metadata(&path)
+            .ok()
+            .and_then(|meta| u32::try_from(meta.ino()).ok())
+            .is_some_and(|inode| by_inode.contains_key(&inode))
+        {
+            continue;
+        }
+        match Netns::try_open(&path) {
+            Ok(Some(netns)) => {
+                by_inode.entry(netns.inode()).or_insert(netns);
+            }
+            // A file without a namespace, or a process that has ended: both ordinary.
+            Ok(None) => {}
+            Err(error) if gone(&error) => {}
+            Err(error) => unreadable.push((path, error.to_string())),
+        }
+    }
+    Found { namespaces: by_inode.into_values().collect(), unreadable }
+}
+
+/// Processes, other than this one, whose network namespace is one of these.
+#[must_use]
+pub fn processes_in(inodes: &BTreeSet<u32>) -> Vec<u32> {
+    let lives_there = |pid: &u32| {
+        fs::metadata(process_path(*pid))
+            .ok()
+            .and_then(|meta| u32::try_from(meta.ino()).ok())
+            .is_some_and(|inode| inodes.contains(&inode))
+    };
+    pids().into_iter().filter(|&pid| pid != std::process::id()).filter(lives_there).collect()
+}
+
+fn gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(nix::Error::ESRCH as i32)
+}
+
+fn process_path(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/ns/net"))
+}
+
+fn entries(directory: &str) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn pids() -> Vec<u32> {
+    entries("/proc").iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_namespace_is_found_once() {
+        let own = Netns::here().unwrap().inode();
+        assert_eq!(candidates().namespaces.iter().filter(|netns| netns.inode() == own).count(), 1);
+    }
+
+    #[test]
+    fn a_process_never_finds_itself() {
+        let own = BTreeSet::from([Netns::here().unwrap().inode()]);
+        assert!(!processes_in(&own).contains(&std::process::id()));
+        assert!(processes_in(&BTreeSet::from([0])).is_empty());
+    }
+}

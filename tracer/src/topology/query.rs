@@ -1,0 +1,369 @@
+//! What the graph answers: roles of devices, pods behind them, and routes.
+
+use std::net::IpAddr;
+
+use super::{Device, DeviceKind, Namespace, Role, Route, Topology};
+
+/// Kinds, by the kernel's name, that put packets into others'; VXLAN has a [`DeviceKind`] of its own.
+const TUNNEL_KINDS: [&str; 9] =
+    ["geneve", "gre", "gretap", "ip6gre", "ip6gretap", "ip6tnl", "ipip", "sit", "wireguard"];
+
+impl Topology {
+    /// The node's own namespace.
+    #[must_use]
+    pub fn node(&self) -> Option<&Namespace> {
+        self.namespaces.first()
+    }
+
+    /// A namespace, by its inode number.
+    #[must_use]
+    pub fn namespace(&self, netns: u32) -> Option<&Namespace> {
+        self.namespaces.iter().find(|namespace| namespace.inode == netns)
+    }
+
+    /// A device, by its namespace's inode number and its index there.
+    #[must_use]
+    pub fn device(&self, netns: u32, ifindex: u32) -> Option<&Device> {
+        self.namespace(netns)?.device(ifindex)
+    }
+
+    /// What a device is to pod traffic, as far as the kernel's tables tell. Only devices in the node's own
+    /// namespace have a role.
+    #[must_use]
+    pub fn role(&self, netns: u32, ifindex: u32) -> Role {
+        self.role_given(netns, ifindex, &[])
+    }
+
+    /// As [`Topology::role`], where the node's addresses are known, too: the device that has one is an uplink even
+    /// if no route or tunnel says so.
+    #[must_use]
+    pub fn role_given(&self, netns: u32, ifindex: u32, node_addresses: &[IpAddr]) -> Role {
+        match self.node() {
+            Some(node) if node.inode == netns => match node.device(ifindex) {
+                Some(device) => self.role_of(node, device, node_addresses),
+                None => Role::Other,
+            },
+            _ => Role::Other,
+        }
+    }
+
+    /// Name of the pod on the other side of this veth of the node.
+    #[must_use]
+    pub fn pod_behind(&self, netns: u32, ifindex: u32) -> Option<&str> {
+        let peer = self.device(netns, ifindex)?.peer?;
+        self.namespace(peer.netns?)?.pod.as_deref()
+    }
+
+    /// The node's end of a pod's veth pair; of its `eth0`, if it has several.
+    #[must_use]
+    pub fn host_veth_of(&self, pod: &str) -> Option<&Device> {
+        let inside = self.namespaces.iter().find(|namespace| namespace.pod.as_deref() == Some(pod))?;
+        let mut ends: Vec<_> = self
+            .node()?
+            .devices
+            .iter()
+            .filter_map(|device| Some((device, device.peer.filter(|peer| peer.netns == Some(inside.inode))?)))
+            .collect();
+        ends.sort_by_key(|(_, peer)| inside.device(peer.index).is_none_or(|device| device.name != "eth0"));
+        ends.first().map(|(device, _)| *device)
+    }
+
+    /// The route that the node's main table has for an address.
+    #[must_use]
+    pub fn route_to(&self, ip: IpAddr) -> Option<&Route> {
+        best(self.node()?.routes.iter(), ip)
+    }
+
+    /// The route for an address among those that lead out of this device: of a packet seen to leave by it, the
+    /// entry that sent it there.
+    #[must_use]
+    pub fn route_to_by(&self, ip: IpAddr, ifindex: u32) -> Option<&Route> {
+        best(self.node()?.routes.iter().filter(|route| route.device == ifindex), ip)
+    }
+
+    /// The bridge that this device of the node is a port of.
+    #[must_use]
+    pub fn bridge_of(&self, ifindex: u32) -> Option<&Device> {
+        let node = self.node()?;
+        let master = node.device(node.device(ifindex)?.master?)?;
+        (master.kind == DeviceKind::Bridge).then_some(master)
+    }
+
+    /// The node's tunnels to other nodes.
+    pub fn tunnels(&self) -> impl Iterator<Item = &Device> {
+        self.node().into_iter().flat_map(|node| &node.devices).filter(|device| is_tunnel(device))
+    }
+
+    /// The devices that lead out of the node: those that have one of its addresses, carry a tunnel, or have a route
+    /// by way of a neighbour.
+    #[must_use]
+    pub fn uplinks(&self, node_addresses: &[IpAddr]) -> Vec<&Device> {
+        let Some(node) = self.node() else { return Vec::new() };
+        let is_uplink = |device: &&Device| self.role_of(node, device, node_addresses) == Role::Uplink;
+        node.devices.iter().filter(is_uplink).collect()
+    }
+
+    fn role_of(&self, node: &Namespace, device: &Device, node_addresses: &[IpAddr]) -> Role {
+        if self.pod_behind(node.inode, device.index).is_some() {
+            return Role::PodVeth;
+        }
+        if is_tunnel(device) {
+            return Role::Tunnel;
+        }
+        if device.kind == DeviceKind::Loopback {
+            return Role::Other;
+        }
+        let leads_out = leads_out(node, device, node_addresses);
+        if device.kind == DeviceKind::Bridge && self.has_pods(node, device, leads_out) {
+            return Role::Bridge;
+        }
+        if leads_out {
+            return Role::Uplink;
+        }
+        let Some(bridge) = self.bridge_of(device.index) else { return Role::Other };
+        let bridge_leads_out = leads_out_device(node, bridge, node_addresses);
+        match device.kind {
+            // Whose pod this is we do not know, but what else would hang on a bridge of this node's own?
+            DeviceKind::Veth if !bridge_leads_out => Role::PodVeth,
+            // Pods bridged straight to the outside: the bridge is theirs, and its other port the way out.
+            DeviceKind::Physical | DeviceKind::Other(_)
+                if bridge_leads_out && self.has_pods(node, bridge, true) =>
+            {
+                Role::Uplink
+            }
+            _ => Role::Other,
+        }
+    }
+
+    /// Whether veths of pods are ports of this bridge: of one that leads out, only known pods count, for other
+    /// guests of the machine hang there as well.
+    fn has_pods(&self, node: &Namespace, bridge: &Device, leads_out: bool) -> bool {
+        let mut ports = node.devices.iter().filter(|port| port.master == Some(bridge.index));
+        ports.any(|port| {
+            self.pod_behind(node.inode, port.index).is_some() || (!leads_out && port.kind == DeviceKind::Veth)
+        })
+    }
+}
+
+impl Namespace {
+    /// A device, by its index.
+    #[must_use]
+    pub fn device(&self, ifindex: u32) -> Option<&Device> {
+        self.devices.iter().find(|device| device.index == ifindex)
+    }
+}
+
+fn is_tunnel(device: &Device) -> bool {
+    match &device.kind {
+        DeviceKind::Vxlan(_) => true,
+        DeviceKind::Other(kind) => TUNNEL_KINDS.contains(&kind.as_str()),
+        _ => false,
+    }
+}
+
+fn leads_out_device(node: &Namespace, device: &Device, node_addresses: &[IpAddr]) -> bool {
+    !is_tunnel(device) && leads_out(node, device, node_addresses)
+}
+
+fn leads_out(node: &Namespace, device: &Device, node_addresses: &[IpAddr]) -> bool {
+    let has = |ip: &IpAddr| device.addresses.iter().any(|address| address.addr() == *ip);
+    let carries = |tunnel: &Device| match &tunnel.kind {
+        DeviceKind::Vxlan(vxlan) => match vxlan.underlay {
+            Some(underlay) => underlay == device.index,
+            None => vxlan.local.as_ref().is_some_and(has),
+        },
+        _ => false,
+    };
+    let beyond = |route: &Route| {
+        route.device == device.index && (route.gateway.is_some() || route.destination.prefix_len() == 0)
+    };
+    node_addresses.iter().any(has) || node.devices.iter().any(carries) || node.routes.iter().any(beyond)
+}
+
+fn best<'a>(routes: impl Iterator<Item = &'a Route>, ip: IpAddr) -> Option<&'a Route> {
+    routes
+        .filter(|route| route.destination.contains(&ip))
+        // The first of equals: the order in which the kernel lists them.
+        .min_by_key(|route| (u8::MAX - route.destination.prefix_len(), route.metric))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{self, HOST_GW, LAB, POD1};
+    use super::*;
+
+    fn roles(topology: &Topology, node_addresses: &[&str]) -> Vec<(String, Role)> {
+        let addresses: Vec<IpAddr> = node_addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        let node = topology.node().unwrap();
+        let role = |index| topology.role_given(node.inode, index, &addresses);
+        node.devices.iter().map(|device| (device.name.clone(), role(device.index))).collect()
+    }
+
+    fn expect(topology: &Topology, node_addresses: &[&str], expected: &[(&str, Role)]) {
+        let expected: Vec<_> = expected.iter().map(|(name, role)| ((*name).to_owned(), *role)).collect();
+        assert_eq!(roles(topology, node_addresses), expected);
+    }
+
+    fn name(device: Option<&Device>) -> Option<&str> {
+        device.map(|device| device.name.as_str())
+    }
+
+    const FLANNEL: [(&str, Role); 5] = [
+        ("lo", Role::Other),
+        ("eth0", Role::Uplink),
+        ("cni0", Role::Bridge),
+        ("flannel.1", Role::Tunnel),
+        ("veth1", Role::PodVeth),
+    ];
+
+    #[test]
+    fn roles_at_a_node_of_the_lab_whose_uplink_is_a_veth() {
+        expect(&samples::lab(), &[], &FLANNEL);
+    }
+
+    #[test]
+    fn roles_at_a_k3s_node() {
+        expect(&samples::k3s(), &[], &FLANNEL);
+    }
+
+    #[test]
+    fn roles_where_the_pods_namespace_is_unknown() {
+        let mut topology = samples::k3s();
+        topology.namespaces.truncate(1);
+        topology.namespaces[0].devices[4].peer = None;
+        expect(&topology, &[], &FLANNEL);
+    }
+
+    #[test]
+    fn roles_without_a_tunnel() {
+        let expected =
+            [("lo", Role::Other), ("eth0", Role::Uplink), ("cni0", Role::Bridge), ("veth1", Role::PodVeth)];
+        expect(&samples::host_gw(), &[], &expected);
+        // A lone node: no route to any other, but its address is known.
+        let mut alone = samples::host_gw();
+        alone.namespaces[0].routes.retain(|route| route.gateway.is_none());
+        expect(&alone, &["192.168.56.11"], &expected);
+        assert_eq!(alone.role(HOST_GW, 2), Role::Other);
+    }
+
+    #[test]
+    fn roles_on_ipv6() {
+        expect(&samples::ipv6(), &[], &FLANNEL);
+    }
+
+    #[test]
+    fn a_bridge_that_leads_out_is_an_uplink_and_its_guests_are_no_pods() {
+        expect(
+            &samples::bridged_uplink(),
+            &[],
+            &[
+                ("lo", Role::Other),
+                ("eno1", Role::Other),
+                ("vmbr0", Role::Uplink),
+                ("veth100i0", Role::Other),
+                ("cni0", Role::Bridge),
+                ("flannel.1", Role::Tunnel),
+                ("veth1", Role::PodVeth),
+            ],
+        );
+    }
+
+    #[test]
+    fn where_pods_are_bridged_to_the_outside_the_other_port_is_the_uplink() {
+        let mut topology = samples::bridged_uplink();
+        let veth = topology.namespaces[0].devices.iter_mut().find(|device| device.name == "veth1").unwrap();
+        veth.master = Some(3);
+        let found = roles(&topology, &[]);
+        let role = |name: &str| found.iter().find(|(device, _)| device == name).unwrap().1;
+        assert_eq!(
+            (role("eno1"), role("vmbr0"), role("veth1"), role("veth100i0")),
+            (Role::Uplink, Role::Bridge, Role::PodVeth, Role::Other)
+        );
+    }
+
+    #[test]
+    fn what_is_in_a_pod_or_unknown_has_no_role() {
+        let topology = samples::lab();
+        assert_eq!(topology.role(POD1, 2), Role::Other);
+        assert_eq!(topology.role(LAB, 99), Role::Other);
+        assert_eq!(topology.role(99, 2), Role::Other);
+        assert_eq!(Topology::default().role(0, 0), Role::Other);
+    }
+
+    #[test]
+    fn from_veth_to_pod_and_back() {
+        let topology = samples::lab();
+        assert_eq!(topology.pod_behind(LAB, 5), Some("default/pod1"));
+        assert_eq!(topology.pod_behind(LAB, 2), None);
+        // Behind the pod's own end is the node, which is no pod.
+        assert_eq!(topology.pod_behind(POD1, 2), None);
+        assert_eq!(name(topology.host_veth_of("default/pod1")), Some("veth1"));
+        assert_eq!(name(topology.host_veth_of("default/pod9")), None);
+    }
+
+    #[test]
+    fn of_several_veths_the_one_of_eth0_is_meant() {
+        let mut topology = samples::lab();
+        let [node, pod] = topology.namespaces.as_mut_slice() else { panic!("a node and a pod") };
+        let mut net1 = pod.devices[1].clone();
+        (net1.name, net1.index) = ("net1".into(), 3);
+        pod.devices.insert(1, net1);
+        let mut second = node.devices[4].clone();
+        (second.name, second.index) = ("veth0".into(), 6);
+        second.peer.as_mut().unwrap().index = 3;
+        node.devices.insert(1, second);
+        assert_eq!(name(topology.host_veth_of("default/pod1")), Some("veth1"));
+    }
+
+    #[test]
+    fn bridges_tunnels_and_uplinks() {
+        let topology = samples::lab();
+        assert_eq!(name(topology.bridge_of(5)), Some("cni0"));
+        assert_eq!(name(topology.bridge_of(2)), None);
+        let names = |devices: Vec<&Device>| devices.iter().map(|d| d.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(topology.tunnels().collect()), ["flannel.1"]);
+        assert_eq!(names(topology.uplinks(&[])), ["eth0"]);
+        assert_eq!(names(samples::host_gw().tunnels().collect()), [""; 0]);
+        // A node's own address on cni0 does not make the pods' bridge a way out.
+        assert_eq!(names(topology.uplinks(&["10.42.0.1".parse().unwrap()])), ["eth0"]);
+    }
+
+    #[test]
+    fn a_tunnel_without_a_device_of_its_own_goes_by_its_address() {
+        let mut topology = samples::lab();
+        let DeviceKind::Vxlan(vxlan) = &mut topology.namespaces[0].devices[3].kind else {
+            panic!("a tunnel")
+        };
+        vxlan.underlay = None;
+        expect(&topology, &[], &FLANNEL);
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_then_the_lowest_metric() {
+        let destination = |topology: &Topology, ip: &str| {
+            let route = topology.route_to(ip.parse().unwrap())?;
+            Some((route.destination.to_string(), route.device, route.metric))
+        };
+        let lab = samples::lab();
+        assert_eq!(destination(&lab, "10.42.1.10"), Some(("10.42.1.0/24".into(), 4, 0)));
+        assert_eq!(destination(&lab, "10.42.0.11"), Some(("10.42.0.0/24".into(), 3, 0)));
+        assert_eq!(destination(&lab, "1.1.1.1"), None);
+        let k3s = samples::k3s();
+        assert_eq!(destination(&k3s, "10.42.1.10"), Some(("10.42.1.0/24".into(), 4, 0)));
+        assert_eq!(destination(&k3s, "1.1.1.1"), Some(("0.0.0.0/0".into(), 2, 100)));
+        assert_eq!(destination(&k3s, "fd00::1"), None);
+        assert_eq!(
+            destination(&samples::ipv6(), "fd42:0:0:1::10"),
+            Some(("fd42:0:0:1::/64".into(), 4, 1024))
+        );
+    }
+
+    #[test]
+    fn a_route_by_a_given_device() {
+        let k3s = samples::k3s();
+        let by = |device| k3s.route_to_by("10.42.1.10".parse().unwrap(), device);
+        assert_eq!(by(4).unwrap().destination.to_string(), "10.42.1.0/24");
+        assert_eq!(by(2).unwrap().metric, 100);
+        assert_eq!(by(3), None);
+    }
+}
