@@ -7,5 +7,7 @@
 pub mod agent;
 pub mod capture;
 pub mod cluster;
+pub mod diagnose;
 pub mod path;
+pub mod report;
 pub mod topology;
