@@ -7,7 +7,13 @@
 pub mod agent;
 pub mod capture;
 pub mod cluster;
+pub mod diagnose;
 #[cfg(target_os = "linux")]
 pub mod netns;
 pub mod path;
+#[cfg(target_os = "linux")]
+pub mod probe;
+pub mod report;
+#[cfg(target_os = "linux")]
+pub mod session;
 pub mod topology;

@@ -14,6 +14,9 @@ pub struct Path {
     pub verdict: Verdict,
     /// Why, where there is more to say than the verdict; for a drop the kernel's reason.
     pub reason: Option<String>,
+    /// What to do about it, where that is no drop's advice: for a packet that vanished.
+    #[serde(default)]
+    pub advice: Option<String>,
     /// How sure the joins are: 1 if every one was the only possible one, less if others fitted too.
     pub confidence: f64,
     /// The flow it belongs to.

@@ -1,0 +1,47 @@
+//! HOW it is told: finished paths in, bytes out. One file per output, all behind [`Report`].
+//!
+//! A report has no handle to anything but its writer. Text outputs always write colours; the writer strips them
+//! where they are not wanted (`anstream::AutoStream` or `StripStream`). What came from outside (names, reasons,
+//! packets) reaches a terminal through [`escape`] only: see [`phrase`].
+
+mod escape;
+mod json;
+mod phrase;
+mod summary;
+mod text;
+mod timing;
+mod verdict;
+mod wide;
+mod words;
+
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod snapshot_tests;
+
+use std::io;
+
+use crate::path::{Path, Summary};
+
+pub use escape::escape;
+pub use json::Json;
+pub use text::Text;
+pub use wide::Wide;
+
+/// One output of a trace. Paths come in the order in which they are to be told, the summary once and last.
+///
+/// Every call writes its part whole and flushes it, so that a reader of a pipe sees a path as soon as it is
+/// finished. Errors are the writer's; a broken pipe is for the caller to judge.
+pub trait Report {
+    /// Tells one path.
+    ///
+    /// # Errors
+    /// What the writer says.
+    fn path(&mut self, path: &Path) -> io::Result<()>;
+
+    /// Tells what the trace amounts to.
+    ///
+    /// # Errors
+    /// What the writer says.
+    fn summary(&mut self, summary: &Summary) -> io::Result<()>;
+}

@@ -1,0 +1,159 @@
+//! `-o wide`: the text output with all there is to know a hop: time since the start and since the hop before,
+//! point of observation, addresses and ports.
+
+use std::io::{self, Write};
+
+use super::Report;
+use super::phrase::{Align, CHANGED, DIM, NAME, PLAIN, Phrase, WIRE, write_table};
+use super::summary::Told;
+use super::text::{Where, delta, header, passing_advice, separate, wire_error, write_summary};
+use super::timing::{Step, Unit, steps};
+use super::verdict;
+use super::words::{bytes, device, tuple, what};
+use crate::path::{Direction, Evidence, FlowRef, Hop, Path, Point, Summary};
+
+const COLUMNS: [Align; 8] = [
+    Align::Left,  // node
+    Align::Right, // time since the first hop
+    Align::Right, // time since the hop before
+    Align::Left,  // device
+    Align::Left,  // point
+    Align::Left,  // tuple
+    Align::Right, // bytes
+    Align::Left,  // what happened
+];
+
+/// The detailed output for people.
+#[derive(Debug)]
+pub struct Wide<W> {
+    out: W,
+    told: Told,
+    before: Option<FlowRef>,
+}
+
+impl<W: Write> Wide<W> {
+    /// Writes colours too: `out` strips them where they are not wanted.
+    pub fn new(out: W) -> Self {
+        Self { out, told: Told::default(), before: None }
+    }
+}
+
+impl<W: Write> Report for Wide<W> {
+    fn path(&mut self, path: &Path) -> io::Result<()> {
+        self.told.note(path);
+        let mut text = String::new();
+        separate(self.before.replace(path.flow), path.flow, &mut text);
+        header(path).write_line(0, &mut text);
+        details(path).write_line(2, &mut text);
+        body(path, &mut text);
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        write_summary(&self.told, self.before, summary, &mut self.out)
+    }
+}
+
+/// When it set out, what it carried, how sure its joins are.
+fn details(path: &Path) -> Phrase {
+    let started = i128::from(path.started_at);
+    let started =
+        jiff::Timestamp::from_nanosecond(started).map_or_else(|_| "?".to_owned(), |t| format!("{t:.9}"));
+    let direction = match path.flow.direction {
+        Direction::Request => "request",
+        Direction::Reply => "reply",
+    };
+    Phrase::new().with(
+        DIM,
+        format!(
+            "{started}  {direction} of flow {}  payload {}  confidence {:.2}",
+            path.flow.id,
+            bytes(path.payload),
+            path.confidence
+        ),
+    )
+}
+
+fn body(path: &Path, text: &mut String) {
+    let unit = Unit::of(path);
+    let mut rows = Vec::with_capacity(path.hops.len() + 1);
+    let mut before = None;
+    for (hop, step) in path.hops.iter().zip(steps(&path.hops)) {
+        let here = Where::of(path, hop.index, before);
+        let step = match here {
+            Where::Crossed { from } => {
+                rows.push(wire(from, hop, step, unit));
+                None
+            }
+            Where::Start | Where::Same => step,
+        };
+        let node = if here == Where::Same { Phrase::new() } else { Phrase::new().with(NAME, &hop.node) };
+        rows.push(vec![
+            node,
+            at(hop, unit),
+            delta(step, unit),
+            Phrase::new().with(PLAIN, device(hop)),
+            point(hop),
+            addresses(hop, before),
+            Phrase::new().with(PLAIN, bytes(hop.bytes)),
+            what(hop, before),
+        ]);
+        if let Some(advice) = passing_advice(path, hop) {
+            let mut row = vec![Phrase::new(); COLUMNS.len() - 1];
+            row.push(verdict::advice(advice));
+            rows.push(row);
+        }
+        before = Some(hop);
+    }
+    write_table(&rows, &COLUMNS, text);
+    for line in verdict::lines(path, unit) {
+        line.write_line(2, text);
+    }
+}
+
+/// Time since the first hop, with its error on any other clock.
+fn at(hop: &Hop, unit: Unit) -> Phrase {
+    hop.at_ns.map_or_else(Phrase::new, |at| {
+        let text = match hop.clock_error_ns {
+            0 => format!("{} {}", unit.number(at), unit.symbol()),
+            error => format!("{} {}", unit.number(at), unit.error(error)),
+        };
+        Phrase::new().with(DIM, text)
+    })
+}
+
+fn point(hop: &Hop) -> Phrase {
+    let point = hop.point.map(|point| match point {
+        Point::TcIngress => "tc:ingress",
+        Point::TcEgress => "tc:egress",
+        Point::KfreeSkb => "tp:kfree_skb",
+    });
+    match (point, hop.evidence) {
+        (Some(point), Evidence::Observed) => Phrase::new().with(DIM, point),
+        (_, Evidence::Inferred) => Phrase::new().with(DIM, "inferred"),
+        (None, Evidence::Observed) => Phrase::new(),
+    }
+}
+
+/// The packet's addresses and ports: dim while they stay what they were.
+fn addresses(hop: &Hop, before: Option<&Hop>) -> Phrase {
+    let style = match before {
+        Some(before) if before.tuple != hop.tuple => CHANGED,
+        _ => DIM,
+    };
+    Phrase::new().with(style, tuple(&hop.tuple))
+}
+
+fn wire(from: &str, to: &Hop, step: Option<Step>, unit: Unit) -> Vec<Phrase> {
+    let mut row = vec![
+        Phrase::new().with(WIRE, "~~~"),
+        Phrase::new(),
+        delta(step, unit),
+        wire_error(step, unit),
+        Phrase::new().with(WIRE, "wire"),
+        Phrase::new().with(WIRE, format!("{from} ⇒ {}", to.node)),
+    ];
+    row.resize(COLUMNS.len(), Phrase::new());
+    row
+}

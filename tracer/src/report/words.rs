@@ -1,0 +1,243 @@
+//! What happened at a hop, in words: what the hop changed stands out, what was concluded recedes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anstyle::Style;
+
+use super::phrase::{BAD, CHANGED, DIM, PLAIN, Phrase};
+use crate::path::{Action, Drop, End, Evidence, Hop, Nat, NatKind, Outer, Path, Protocol, RouteTaken, Tuple};
+
+/// The mark of everything that was concluded and not seen.
+pub(super) const INFERRED: &str = "≈";
+
+/// What happened at a hop; `before` is the hop before it.
+pub(super) fn what(hop: &Hop, before: Option<&Hop>) -> Phrase {
+    let mut phrase = match hop.evidence {
+        Evidence::Observed => action(hop),
+        Evidence::Inferred => {
+            let mut phrase = Phrase::new().with(PLAIN, format!("{INFERRED} "));
+            phrase.join(action(hop));
+            phrase.push(PLAIN, " (inferred)");
+            phrase.all(DIM)
+        }
+    };
+    if let Some(nat) = &hop.nat {
+        translation(nat, &mut phrase);
+    } else if let Some(before) = before {
+        differences(&before.tuple, &hop.tuple, &mut phrase);
+    }
+    shape(hop, before, &mut phrase);
+    phrase
+}
+
+/// Address and port the way they are written: `10.0.0.1:80`, `[fd00::1]:80`, or the address alone.
+pub(super) fn address(ip: IpAddr, port: Option<u16>) -> String {
+    port.map_or_else(|| ip.to_string(), |port| SocketAddr::new(ip, port).to_string())
+}
+
+/// Who an end is, without its address: the pod, else the node.
+pub(super) fn who(end: &End) -> Option<String> {
+    match (&end.pod, &end.node) {
+        (Some(pod), _) => Some(pod.to_string()),
+        (None, Some(node)) => Some(format!("node/{node}")),
+        (None, None) => None,
+    }
+}
+
+/// Name of a protocol.
+pub(super) fn protocol(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Tcp => "tcp".to_owned(),
+        Protocol::Udp => "udp".to_owned(),
+        Protocol::Icmp => "icmp".to_owned(),
+        Protocol::Icmpv6 => "icmpv6".to_owned(),
+        Protocol::Sctp => "sctp".to_owned(),
+        Protocol::Other(number) => format!("ip protocol {number}"),
+    }
+}
+
+/// `10.42.0.10:4711 → 10.42.1.10:80`.
+pub(super) fn tuple(tuple: &Tuple) -> String {
+    format!("{} → {}", address(tuple.src, tuple.sport), address(tuple.dst, tuple.dport))
+}
+
+/// The node's name of a device, or what stands for none.
+pub(super) fn device(hop: &Hop) -> &str {
+    hop.device.as_deref().unwrap_or("–")
+}
+
+/// Number with thousands apart, and its unit: `14,480 B`.
+pub(super) fn bytes(number: u32) -> String {
+    format!("{} B", thousands(u64::from(number)))
+}
+
+/// Number with thousands apart.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Why and where a packet was dropped: `NETFILTER_DROP in nf_hook_slow`.
+pub(super) fn drop_reason(drop: &Drop) -> String {
+    match (&drop.reason, &drop.location) {
+        (Some(reason), Some(location)) => format!("{reason} in {location}"),
+        (Some(reason), None) => reason.clone(),
+        (None, Some(location)) => format!("in {location}"),
+        (None, None) => "the kernel tells no reason".to_owned(),
+    }
+}
+
+/// The hop at which the path ended by a drop.
+pub(super) fn final_drop(path: &Path) -> Option<(&Hop, &Drop)> {
+    path.hops.iter().rev().find_map(|hop| hop.drop.as_ref().map(|drop| (hop, drop)))
+}
+
+fn action(hop: &Hop) -> Phrase {
+    let phrase = Phrase::new();
+    if let Some(drop) = &hop.drop {
+        return phrase.with(BAD, "✗ dropped").with(PLAIN, "  ").with(BAD, drop_reason(drop));
+    }
+    match hop.action {
+        Action::PodEgress => pod(phrase.with(PLAIN, "from "), hop),
+        Action::PodIngress => pod(phrase.with(PLAIN, "to "), hop),
+        Action::Bridge => phrase.with(PLAIN, "bridged"),
+        Action::Route => routed(hop.route.as_ref()),
+        Action::LocalIn => phrase.with(PLAIN, "to ").with(PLAIN, &hop.node).with(PLAIN, " itself"),
+        Action::LocalOut => phrase.with(PLAIN, "from ").with(PLAIN, &hop.node).with(PLAIN, " itself"),
+        Action::Nat if hop.nat.is_some() => phrase,
+        Action::Nat => phrase.with(CHANGED, "translated"),
+        Action::Encapsulate => tunnel("encapsulated", '+', PLAIN, hop.outer.as_ref()),
+        Action::Decapsulate => tunnel("decapsulated", '−', DIM, hop.outer.as_ref()),
+        Action::NodeEgress => phrase.with(PLAIN, "left ").with(PLAIN, &hop.node),
+        Action::NodeIngress => phrase.with(PLAIN, "arrived at ").with(PLAIN, &hop.node),
+        Action::Queue => phrase.with(PLAIN, "queued"),
+        Action::Drop => phrase.with(BAD, "✗ dropped"),
+    }
+}
+
+fn pod(phrase: Phrase, hop: &Hop) -> Phrase {
+    match &hop.pod {
+        // The namespace stands in the header.
+        Some(pod) => phrase.with(PLAIN, pod.rsplit_once('/').map_or(&**pod, |(_, name)| name)),
+        None => phrase.with(DIM, "an unknown pod"),
+    }
+}
+
+fn routed(route: Option<&RouteTaken>) -> Phrase {
+    let mut phrase = Phrase::new().with(PLAIN, "routed");
+    let Some(route) = route else { return phrase };
+    let RouteTaken { destination, device, gateway, evidence } = route;
+    let mut taken = Phrase::new();
+    match destination {
+        Some(destination) => taken.push(PLAIN, destination),
+        None => taken.push(PLAIN, "by no route in the table"),
+    }
+    if let Some(gateway) = gateway {
+        taken.push(PLAIN, format!(" via {gateway}"));
+    }
+    taken.push(PLAIN, " dev ");
+    taken.push(PLAIN, device);
+    phrase.push(PLAIN, "  ");
+    match evidence {
+        Evidence::Observed => phrase.join(taken),
+        Evidence::Inferred => {
+            let mut concluded = Phrase::new().with(PLAIN, format!("{INFERRED} "));
+            concluded.join(taken);
+            phrase.join(concluded.all(DIM));
+        }
+    }
+    phrase
+}
+
+fn tunnel(verb: &str, sign: char, style: Style, outer: Option<&Outer>) -> Phrase {
+    let mut phrase = Phrase::new().with(CHANGED, verb);
+    let Some(outer) = outer else { return phrase };
+    let Outer { kind, vni, src, dst, sport, dport, overhead } = outer;
+    phrase.append(CHANGED, format!("{sign}{overhead} B"));
+    phrase.append(style, kind);
+    if let Some(vni) = vni {
+        phrase.push(style, format!(" vni {vni}"));
+    }
+    phrase.append(style, format!("{} → {}", address(*src, *sport), address(*dst, *dport)));
+    phrase
+}
+
+fn translation(nat: &Nat, phrase: &mut Phrase) {
+    let Nat { kind, before, after } = nat;
+    let kind = match kind {
+        NatKind::Dnat => "dnat",
+        NatKind::Snat => "snat",
+    };
+    phrase.append(CHANGED, kind);
+    changed_ends(before, after, phrase);
+}
+
+/// A translation that nothing told of, told by the packet itself.
+fn differences(before: &Tuple, after: &Tuple, phrase: &mut Phrase) {
+    if before != after {
+        phrase.append(CHANGED, "now");
+        changed_ends(before, after, phrase);
+    }
+}
+
+fn changed_ends(before: &Tuple, after: &Tuple, phrase: &mut Phrase) {
+    for (name, before, after) in [
+        ("src", (before.src, before.sport), (after.src, after.sport)),
+        ("dst", (before.dst, before.dport), (after.dst, after.dport)),
+    ] {
+        if before != after {
+            phrase.append(DIM, format!("{name} "));
+            phrase.push(PLAIN, address(before.0, before.1));
+            phrase.push(CHANGED, format!(" → {}", address(after.0, after.1)));
+        }
+    }
+}
+
+/// How many packets it is, how large, and whether it travels in another's company.
+fn shape(hop: &Hop, before: Option<&Hop>, phrase: &mut Phrase) {
+    let packets_before = before.map_or(1, |before| before.packets);
+    if hop.packets != packets_before {
+        let text = if hop.packets == 1 {
+            format!("one packet again, {}", bytes(hop.bytes))
+        } else {
+            format!("×{} packets, {}", hop.packets, bytes(hop.bytes))
+        };
+        phrase.append(CHANGED, text);
+    } else if let Some(before) = before.filter(|before| before.bytes != hop.bytes) {
+        phrase.append(CHANGED, format!("{} → {}", bytes(before.bytes), bytes(hop.bytes)));
+    } else if hop.packets > 1 {
+        phrase.append(DIM, format!("×{}", hop.packets));
+    }
+    match (before.is_some_and(|before| before.merged), hop.merged) {
+        (false, true) => phrase.append(CHANGED, "merged with others' bytes"),
+        (true, true) => phrase.append(DIM, "still merged"),
+        (true, false) => phrase.append(CHANGED, "on its own again"),
+        (false, false) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_both_families_carry_their_port() {
+        assert_eq!(address("10.0.0.1".parse().unwrap(), Some(80)), "10.0.0.1:80");
+        assert_eq!(address("fd00::1".parse().unwrap(), Some(80)), "[fd00::1]:80");
+        assert_eq!(address("fd00::1".parse().unwrap(), None), "fd00::1");
+    }
+
+    #[test]
+    fn thousands_stand_apart() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(thousands(number), text);
+        }
+    }
+}
