@@ -1,6 +1,6 @@
 //! The loaded and attached kernel programs of one node, from configuration to detaching.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -13,7 +13,9 @@ use tracer_common::{Address, Counters, Filter, filter_flag, side};
 use super::{
     attach::{self, Ledger, TcMode},
     btf::Btf,
-    object, offsets, taps,
+    object,
+    offsets::{drop_reasons, offsets},
+    taps::taps,
 };
 use crate::agent::frame::{Attached, FilterSpec, HookState};
 use crate::topology::{DeviceKind, Topology};
@@ -38,10 +40,9 @@ pub struct Settings<'a> {
 }
 
 /// Kernel programs in place. Dropping it detaches them.
-#[derive(Debug)]
 pub struct Tracer {
-    ebpf: Ebpf,
-    /// Kept after `ebpf`, so that qdiscs go after the filters on them.
+    /// `None` once detached.
+    ebpf: Option<Ebpf>,
     ledger: Option<Ledger>,
     enabled: Array<MapData, u32>,
     counters: PerCpuArray<MapData, Counters>,
@@ -62,7 +63,7 @@ impl Tracer {
             )
         })?;
         let btf = Btf::parse(&bytes).with_context(|| format!("reading {path}"))?;
-        let (offsets, missing) = offsets::offsets(&btf);
+        let (offsets, missing) = offsets(&btf);
         let mut hooks = Vec::new();
 
         raise_memlock();
@@ -76,7 +77,7 @@ impl Tracer {
             .context("creating the kernel programs' maps")?;
         fill(&mut ebpf, settings)?;
 
-        let taps = taps::taps(settings.topology, settings.tapped, settings.node_addresses);
+        let taps = taps(settings.topology, settings.tapped, settings.node_addresses);
         let mut devices: Vec<_> = taps.iter().map(|tap| tap.device.clone()).collect();
         devices.dedup();
         let (mut ledger, swept) = attach::sweep(&devices)?;
@@ -106,9 +107,9 @@ impl Tracer {
         let enabled = Array::try_from(take(&mut ebpf, "ENABLED")?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
-        let drop_reasons = offsets::drop_reasons(&btf);
-        let tracer = Self { ebpf, ledger: Some(ledger), enabled, counters };
-        Ok((tracer, ring, Attached { hooks, drop_reasons }))
+        let reasons = drop_reasons(&btf);
+        let tracer = Self { ebpf: Some(ebpf), ledger: Some(ledger), enabled, counters };
+        Ok((tracer, ring, Attached { hooks, drop_reasons: reasons }))
     }
 
     /// Begins or ends the emitting of events.
@@ -145,15 +146,14 @@ impl Tracer {
             let count = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
             count.trim().parse().ok()
         };
-        self.ebpf.programs().filter_map(|(_, program)| misses(program.fd().ok()?.as_fd().as_raw_fd())).sum()
+        let programs = self.ebpf.iter().flat_map(Ebpf::programs);
+        programs.filter_map(|(_, program)| misses(program.fd().ok()?.as_fd().as_raw_fd())).sum()
     }
 
     /// Detaches everything. Maps stay readable for [`Self::counters`].
     pub fn detach(&mut self) {
-        for (_, program) in self.ebpf.programs_mut() {
-            // Unloading detaches. A program that never was loaded has nothing to detach.
-            let _ = program.unload();
-        }
+        // Its programs own their links. Filters go before the qdiscs they sit on.
+        self.ebpf = None;
         if let Some(ledger) = self.ledger.take() {
             ledger.close();
         }
@@ -291,7 +291,7 @@ mod tests {
     fn ipv4_addresses_are_mapped_as_the_kernel_side_maps_them() {
         let v4 = mapped("10.42.0.10".parse().unwrap());
         assert_eq!(v4, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 42, 0, 10]);
-        let v6: Ipv6Addr = "fd00::1".parse().unwrap();
+        let v6: std::net::Ipv6Addr = "fd00::1".parse().unwrap();
         assert_eq!(mapped(v6.into()), v6.octets());
     }
 }
