@@ -8,6 +8,8 @@ pub mod agent;
 pub mod capture;
 pub mod cluster;
 #[cfg(target_os = "linux")]
+pub mod lab;
+#[cfg(target_os = "linux")]
 pub mod netns;
 pub mod path;
 pub mod topology;
