@@ -9,6 +9,8 @@ pub mod capture;
 pub mod cluster;
 pub mod diagnose;
 #[cfg(target_os = "linux")]
+pub mod lab;
+#[cfg(target_os = "linux")]
 pub mod netns;
 pub mod path;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,202 @@
+//! Whether a lab stands as planned: the plan compared with what each namespace's kernel tables say.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context as _, Result};
+use ipnet::{IpNet, Ipv4Net};
+
+use super::plan::{
+    CNI0, ETH0, FABRIC_BRIDGE, FLANNEL, LabNode, LabPod, POD_MTU, Plan, UNDERLAY_MTU, VNI, VXLAN_PORT,
+};
+use crate::netns::{Netns, named_path};
+use crate::topology::dump::Dump;
+use crate::topology::parse::{Link, Neighbour, Port};
+use crate::topology::{DeviceKind, Vxlan};
+
+/// What was found of one namespace.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    /// Its tables.
+    dump: Dump,
+    /// Whether it forwards IPv4.
+    forwards: bool,
+}
+
+/// Namespaces by name; one that is missing or no namespace has no entry.
+pub(super) type Observed = BTreeMap<String, Found>;
+
+/// Looks at every namespace of the plan.
+///
+/// # Errors
+/// If one that is there cannot be read.
+pub(super) fn observe(plan: &Plan) -> Result<Observed> {
+    let mut observed = Observed::new();
+    for name in plan.namespaces() {
+        let Ok(netns) = Netns::open(named_path(name)) else { continue };
+        let found = netns.netlink(async |netlink| {
+            let path = "/proc/sys/net/ipv4/ip_forward";
+            let forward = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+            Ok(Found { dump: Dump::all(&netlink).await?, forwards: forward.trim() == "1" })
+        });
+        observed.insert(name.to_owned(), found.with_context(|| format!("cannot read {name}"))?);
+    }
+    Ok(observed)
+}
+
+/// What is not as planned, a phrase each; nothing if the lab is whole.
+pub(super) fn problems(plan: &Plan, observed: &Observed) -> Vec<String> {
+    let mut problems = Vec::new();
+    let absent: Vec<_> = plan.namespaces().filter(|name| !observed.contains_key(*name)).collect();
+    if !absent.is_empty() {
+        problems.push(format!("network namespaces missing: {}", absent.join(", ")));
+    }
+    if let Some(found) = observed.get(&plan.fabric) {
+        fabric(plan, &mut Check { place: "fabric", found, problems: &mut problems });
+    }
+    for planned in &plan.nodes {
+        if let Some(found) = observed.get(&planned.netns) {
+            node(plan, planned, &mut Check { place: &planned.name, found, problems: &mut problems });
+        }
+        for planned_pod in &planned.pods {
+            if let Some(found) = observed.get(&planned_pod.netns) {
+                let mut check = Check { place: &planned_pod.name, found, problems: &mut problems };
+                pod(planned, planned_pod, &mut check);
+            }
+        }
+    }
+    problems
+}
+
+/// One namespace under examination.
+struct Check<'a> {
+    place: &'a str,
+    found: &'a Found,
+    problems: &'a mut Vec<String>,
+}
+
+/// What a device should be.
+struct Wanted<'a> {
+    name: &'a str,
+    kind: &'a DeviceKind,
+    mtu: u32,
+    mac: Option<[u8; 6]>,
+    address: Option<Ipv4Net>,
+    master: Option<&'a str>,
+    hairpin: bool,
+}
+
+impl Check<'_> {
+    fn expect(&mut self, holds: bool, otherwise: &str) {
+        if !holds {
+            self.problems.push(format!("{}: {otherwise}", self.place));
+        }
+    }
+
+    fn link(&self, name: &str) -> Option<&Link> {
+        self.found.dump.links.iter().find(|link| link.device.name == name)
+    }
+
+    fn index(&self, name: &str) -> Option<u32> {
+        self.link(name).map(|link| link.device.index)
+    }
+
+    fn device(&mut self, wanted: &Wanted<'_>) {
+        let Wanted { name, kind, mtu, mac, address, master, hairpin } = *wanted;
+        let Some(link) = self.link(name).cloned() else {
+            return self.expect(false, &format!("{name} is missing"));
+        };
+        let device = &link.device;
+        self.expect(device.kind == *kind, &format!("{name} is of another kind or set up differently"));
+        self.expect(device.up, &format!("{name} is down"));
+        self.expect(device.mtu == mtu, &format!("{name} has MTU {} instead of {mtu}", device.mtu));
+        self.expect(mac.is_none() || device.mac == mac, &format!("{name} has another link-layer address"));
+        if let Some(address) = address {
+            let holds = self.found.dump.addresses.contains(&(device.index, IpNet::V4(address)));
+            self.expect(holds, &format!("{name} lacks its address {address}"));
+        }
+        if let Some(master) = master {
+            let is_port = device.master.is_some() && device.master == self.index(master);
+            self.expect(is_port, &format!("{name} is no port of {master}"));
+            let port = link.port.unwrap_or_default();
+            self.expect(
+                port == Port { forwarding: true, hairpin },
+                &format!("{name} does not forward as it should"),
+            );
+        }
+    }
+
+    fn route(&mut self, destination: Ipv4Net, gateway: Ipv4Addr, device: &str) {
+        let index = self.index(device);
+        let holds = self.found.dump.routes.iter().any(|route| {
+            route.destination == IpNet::V4(destination)
+                && route.gateway == Some(IpAddr::V4(gateway))
+                && Some(route.device) == index
+        });
+        self.expect(holds, &format!("no route to {destination} via {gateway}"));
+    }
+}
+
+fn veth<'a>(name: &'a str, mtu: u32) -> Wanted<'a> {
+    let kind = &DeviceKind::Veth;
+    Wanted { name, kind, mtu, mac: None, address: None, master: None, hairpin: false }
+}
+
+fn fabric(plan: &Plan, check: &mut Check<'_>) {
+    check.device(&Wanted { kind: &DeviceKind::Bridge, ..veth(FABRIC_BRIDGE, UNDERLAY_MTU) });
+    for node in &plan.nodes {
+        check.device(&Wanted { master: Some(FABRIC_BRIDGE), ..veth(&node.name, UNDERLAY_MTU) });
+    }
+}
+
+fn node(plan: &Plan, node: &LabNode, check: &mut Check<'_>) {
+    check.expect(check.found.forwards, "does not forward IPv4");
+    let uplink = Wanted { mac: Some(node.mac), address: Some(node.address), ..veth(ETH0, UNDERLAY_MTU) };
+    check.device(&uplink);
+    check.device(&Wanted {
+        kind: &DeviceKind::Bridge,
+        mac: Some(node.bridge_mac),
+        address: Some(node.bridge),
+        ..veth(CNI0, POD_MTU)
+    });
+    let tunnel = DeviceKind::Vxlan(Vxlan {
+        vni: VNI,
+        port: VXLAN_PORT,
+        local: Some(node.address.addr().into()),
+        underlay: check.index(ETH0),
+        // Those are not the device's own settings; they are looked at below.
+        remotes: Vec::new(),
+    });
+    check.device(&Wanted {
+        kind: &tunnel,
+        mac: Some(node.tunnel_mac),
+        address: Some(node.tunnel.into()),
+        ..veth(FLANNEL, POD_MTU)
+    });
+    for pod in &node.pods {
+        check.device(&Wanted { master: Some(CNI0), hairpin: true, ..veth(&pod.host_veth, POD_MTU) });
+    }
+    for other in plan.peers_of(node) {
+        check.route(other.pod_subnet(), other.tunnel, FLANNEL);
+        let Some(device) = check.index(FLANNEL) else { continue };
+        let entry = |address: Ipv4Addr| Neighbour {
+            device,
+            address: Some(address.into()),
+            mac: Some(other.tunnel_mac),
+            permanent: true,
+        };
+        let dump = &check.found.dump;
+        let (neighbour, forwarding) = (
+            dump.neighbours.contains(&entry(other.tunnel)),
+            dump.forwarding.contains(&entry(other.address.addr())),
+        );
+        check.expect(neighbour, &format!("{FLANNEL} lacks its neighbour entry for {}", other.name));
+        check.expect(forwarding, &format!("{FLANNEL} lacks its forwarding entry for {}", other.name));
+    }
+}
+
+fn pod(node: &LabNode, pod: &LabPod, check: &mut Check<'_>) {
+    check.device(&Wanted { mac: Some(pod.mac), address: Some(pod.address), ..veth(ETH0, POD_MTU) });
+    check.route(Ipv4Net::default(), node.bridge.addr(), ETH0);
+}

@@ -1,0 +1,78 @@
+//! Taking a lab away: what lives in its namespaces, then the namespaces.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::plan::Plan;
+use crate::netns::{self, Netns, named_path};
+
+/// How long killed processes may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two looks at them.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Removed {
+    /// Network namespaces.
+    pub(super) namespaces: usize,
+    /// Processes that lived in them.
+    pub(super) killed: usize,
+}
+
+/// Removes every namespace of the plan that there is. One that cannot be removed does not save the others.
+pub(super) fn remove(plan: &Plan) -> Result<Removed> {
+    let inodes: BTreeSet<_> = plan
+        .namespaces()
+        .filter_map(|name| Netns::open(named_path(name)).ok())
+        .map(|netns| netns.inode())
+        .collect();
+    let killed = end_processes(&inodes);
+    let mut namespaces = 0;
+    let mut failed = Vec::new();
+    for name in plan.namespaces() {
+        match netns::delete(name) {
+            Ok(was_there) => namespaces += usize::from(was_there),
+            Err(error) => failed.push(format!("{error:#}")),
+        }
+    }
+    ensure!(failed.is_empty(), "{}", failed.join("; "));
+    Ok(Removed { namespaces, killed: killed? })
+}
+
+/// A process keeps its namespace alive, name or no name. Whoever lives in one of ours was started there.
+fn end_processes(inodes: &BTreeSet<u32>) -> Result<usize> {
+    let mut killed = BTreeSet::new();
+    if inodes.is_empty() {
+        return Ok(0);
+    }
+    let began = Instant::now();
+    loop {
+        // Looked at anew after each round: a process may have forked before it died.
+        let living = netns::processes_in(inodes);
+        if living.is_empty() {
+            return Ok(killed.len());
+        }
+        ensure!(
+            began.elapsed() < PATIENCE,
+            "processes {living:?} in the lab's network namespaces do not end when killed"
+        );
+        for pid in living {
+            let raw = i32::try_from(pid).with_context(|| format!("{pid} is no process"))?;
+            match kill(Pid::from_raw(raw), Signal::SIGKILL) {
+                Ok(()) => {
+                    killed.insert(pid);
+                }
+                Err(nix::Error::ESRCH) => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot end process {pid} in the lab"));
+                }
+            }
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}

@@ -1,0 +1,105 @@
+//! What the lab's commands tell.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use crate::cluster::Inventory;
+
+/// Outcome of [`super::Lab::up`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Up {
+    /// Name of the lab.
+    pub lab: String,
+    /// Whether it was built; it stood already if not.
+    pub built: bool,
+    /// What was wrong with an earlier one that had to be removed first.
+    pub replaced: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Outcome of [`super::Lab::down`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// Name of the lab.
+    pub lab: String,
+    /// Network namespaces removed.
+    pub namespaces: usize,
+    /// Processes ended that lived in them.
+    pub killed: usize,
+}
+
+/// Outcome of [`super::Lab::status`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Name of the lab.
+    pub lab: String,
+    /// What it consists of; `None` if there is nothing.
+    pub inventory: Option<Inventory>,
+    /// What is not as it should be.
+    pub problems: Vec<String>,
+}
+
+impl Status {
+    /// Whether the lab is complete and as it should be.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.inventory.is_some() && self.problems.is_empty()
+    }
+}
+
+impl Display for Up {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { lab, built, replaced, took } = self;
+        if !built {
+            return write!(f, "the lab `{lab}` is up already");
+        }
+        if !replaced.is_empty() {
+            writeln!(f, "an incomplete lab `{lab}` was removed ({})", replaced.join("; "))?;
+        }
+        write!(f, "the lab `{lab}` is up: nodes node1 and node2, built in {} ms", took.as_millis())
+    }
+}
+
+impl Display for Down {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { lab, namespaces, killed } = self;
+        if *namespaces == 0 {
+            return write!(f, "there is no lab `{lab}`");
+        }
+        write!(f, "the lab `{lab}` is removed")?;
+        match killed {
+            0 => Ok(()),
+            1 => write!(f, "; 1 process that lived in it was ended"),
+            several => write!(f, "; {several} processes that lived in it were ended"),
+        }
+    }
+}
+
+impl Display for Status {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { lab, inventory, problems } = self;
+        let Some(inventory) = inventory else { return write!(f, "the lab `{lab}` is not up") };
+        if problems.is_empty() {
+            write!(f, "the lab `{lab}` is up and healthy")?;
+        } else {
+            write!(f, "the lab `{lab}` is damaged; `podtrace lab up` builds it anew")?;
+            for problem in problems {
+                write!(f, "\n  ! {problem}")?;
+            }
+        }
+        for node in &inventory.nodes {
+            write!(f, "\n  {}", node.name)?;
+            for address in &node.addresses {
+                write!(f, "  {address}")?;
+            }
+            for pod in inventory.pods.iter().filter(|pod| pod.node == node.name) {
+                write!(f, "\n    {}", pod.full_name())?;
+                for ip in &pod.ips {
+                    write!(f, "  {ip}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
