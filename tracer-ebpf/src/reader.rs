@@ -66,11 +66,7 @@ impl Reader for TcReader {
                 let failed = bpf_skb_load_bytes(self.skb, 0, to.cast(), CAPTURE as u32);
                 return if failed == 0 { CAPTURE as u16 } else { 0 };
             }
-            // VERIFIER: 5.10 wants to see a size that is at least 1 and bounded by a mask.
-            let len = self.len & 0xff;
-            if len == 0 || len >= CAPTURE as u32 {
-                return 0;
-            }
+            let Some(len) = short(self.len) else { return 0 };
             let failed = bpf_skb_load_bytes(self.skb, 0, to.cast(), len);
             if failed == 0 { len as u16 } else { 0 }
         }
@@ -154,11 +150,7 @@ impl Reader for SkbReader {
                 let failed = probe_read_kernel(to.cast(), CAPTURE as u32, from);
                 return if failed == 0 { CAPTURE as u16 } else { 0 };
             }
-            // VERIFIER: as in TcReader::capture.
-            let len = self.linear & 0xff;
-            if len == 0 || len >= CAPTURE as u32 {
-                return 0;
-            }
+            let Some(len) = short(self.linear) else { return 0 };
             let failed = probe_read_kernel(to.cast(), len, from);
             if failed == 0 { len as u16 } else { 0 }
         }
@@ -168,6 +160,23 @@ impl Reader for SkbReader {
     fn capture_flags(&self) -> u16 {
         flag::FROM_NETWORK
     }
+}
+
+/// A length from 1 to less than [`CAPTURE`], in a form that the verifier can follow.
+#[inline(always)]
+fn short(len: u32) -> Option<u32> {
+    let mut len = u64::from(len);
+    // VERIFIER: the compiler knows the length to be below CAPTURE and would leave a mask out; the verifier has
+    // lost that knowledge by then, if the length was on the stack meanwhile.
+    // SAFETY: arithmetic on one register.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("{0} &= 0xff", inout(reg) len);
+    }
+    if len == 0 || len >= CAPTURE as u64 {
+        return None;
+    }
+    Some(len as u32)
 }
 
 /// Reads a struct's member; an offset that this kernel lacks leads to no address and fails.

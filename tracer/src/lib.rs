@@ -6,6 +6,8 @@
 
 pub mod agent;
 pub mod capture;
+#[cfg(target_os = "linux")]
+pub mod cli;
 pub mod cluster;
 pub mod diagnose;
 #[cfg(target_os = "linux")]

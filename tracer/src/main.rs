@@ -1,3 +1,7 @@
 //! The binary `podtrace`; everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    podtrace::cli::main()
+}

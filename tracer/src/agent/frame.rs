@@ -25,11 +25,12 @@ pub const KIND_EVENTS: u8 = 1;
 
 /// What the tracer says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "frame")]
+#[serde(rename_all = "kebab-case")]
 pub enum ToAgent {
     /// First: what to trace. Answered by `Topology` and `Attached`, or `Failed`.
     Configure(Configuration),
-    /// Begin to emit events; sent once every agent is attached, so that no path lacks its beginning.
+    /// Begin to emit events; sent once every agent is attached, so that no path lacks its beginning. Answered by
+    /// `Started`.
     Start,
     /// Answered at once by [`FromAgent::Clock`].
     Clock {
@@ -115,7 +116,7 @@ pub enum ProbeKind {
 
 /// What an agent says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "frame")]
+#[serde(rename_all = "kebab-case")]
 pub enum FromAgent {
     /// First, unasked.
     Hello(Hello),
@@ -123,6 +124,8 @@ pub enum FromAgent {
     Topology(Topology),
     /// All hooks are in place, or known to be absent.
     Attached(Attached),
+    /// Events are emitted from now on.
+    Started,
     /// Hop events, encoded; see [`crate::capture::Records`].
     #[serde(skip)]
     Events(Bytes),

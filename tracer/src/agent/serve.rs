@@ -155,7 +155,10 @@ impl Serving<'_> {
             tokio::select! {
                 biased;
                 frame = input.recv() => match frame.transpose().context("reading from the tracer")? {
-                    Some(ToAgent::Start) => self.tracer.enable(true)?,
+                    Some(ToAgent::Start) => {
+                        self.tracer.enable(true)?;
+                        self.out.send(&FromAgent::Started)?;
+                    }
                     Some(ToAgent::Clock { sent_ns }) => self.out.send(&clock_answer(sent_ns))?,
                     Some(ToAgent::Probe(probe)) => traffic::send(&probe, topology, probed.clone()),
                     Some(ToAgent::Configure(_)) => bail!("the tracer said twice what to trace"),

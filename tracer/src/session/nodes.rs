@@ -15,7 +15,6 @@ use crate::agent::clock;
 use crate::agent::codec::{RawFrame, write_raw};
 use crate::agent::frame::{Attached, FromAgent, MAX_FRAME, PROTOCOL_VERSION, ToAgent};
 use crate::agent::transport::{Connection, connect};
-use crate::cluster::Node;
 use crate::topology::Topology;
 
 /// How long a node may take to answer while a trace is set up.
@@ -68,16 +67,43 @@ impl Nodes {
         plan: &Plan,
         mut each: impl FnMut(usize, &FromAgent) -> Result<()>,
     ) -> Result<Vec<Attached>> {
-        let nodes: Vec<&Node> = plan.asked().collect();
-        let mut attached: Vec<Option<Attached>> = vec![None; nodes.len()];
-        for (number, node) in nodes.iter().enumerate() {
+        let configurations: Vec<_> = plan.asked().map(|node| plan.configuration(node)).collect();
+        for (number, configuration) in configurations.iter().enumerate() {
             // A dead agent says why on its own stream, or ends it: that is heard below.
-            self.send(number, &ToAgent::Configure(plan.configuration(node))).await;
+            self.send(number, &ToAgent::Configure(configuration.clone())).await;
         }
-        while attached.iter().any(Option::is_none) {
+        let mut attached: Vec<Option<Attached>> = vec![None; configurations.len()];
+        let names = self.names();
+        self.wait_for_all(|number, frame| {
+            if let FromAgent::Topology(topology) = frame {
+                check_pods(&names[number], topology, &configurations[number].tapped)?;
+            }
+            each(number, frame)?;
+            let FromAgent::Attached(state) = frame else { return Ok(false) };
+            attached[number] = Some(state.clone());
+            Ok(true)
+        })
+        .await?;
+        Ok(attached.into_iter().flatten().collect())
+    }
+
+    /// Lets every agent emit events and waits until all do. Every frame heard on the way goes to `each`.
+    pub(super) async fn start(&mut self, mut each: impl FnMut(usize, &FromAgent) -> Result<()>) -> Result<()> {
+        self.send_all(&ToAgent::Start).await;
+        self.wait_for_all(|number, frame| {
+            each(number, frame)?;
+            Ok(matches!(frame, FromAgent::Started))
+        })
+        .await
+    }
+
+    /// Listens until `answers` was true for a frame of every agent.
+    async fn wait_for_all(&mut self, mut answers: impl FnMut(usize, &FromAgent) -> Result<bool>) -> Result<()> {
+        let mut answered = vec![false; self.agents.len()];
+        while !answered.iter().all(|answered| *answered) {
             let waiting = || {
-                let names = attached.iter().zip(&nodes).filter(|(state, _)| state.is_none());
-                names.map(|(_, node)| node.name.as_str()).collect::<Vec<_>>().join(", ")
+                let names = answered.iter().zip(&self.agents).filter(|(answered, _)| !**answered);
+                names.map(|(_, agent)| agent.name.as_str()).collect::<Vec<_>>().join(", ")
             };
             let Ok(heard) = timeout(SETUP_TIMEOUT, self.heard.recv()).await else {
                 bail!("no answer from {} within {} s", waiting(), SETUP_TIMEOUT.as_secs());
@@ -97,13 +123,11 @@ impl Nodes {
                     hello.protocol
                 ),
                 FromAgent::Failed { error } => bail!("{name}: {error}"),
-                FromAgent::Topology(topology) => check_pods(name, topology, &plan.configuration(nodes[number]).tapped)?,
-                FromAgent::Attached(state) => attached[number] = Some(state.clone()),
                 _ => {}
             }
-            each(number, &frame)?;
+            answered[number] |= answers(number, &frame)?;
         }
-        Ok(attached.into_iter().flatten().collect())
+        Ok(())
     }
 
     /// Sends a frame to one agent. A failure shows as the end of that agent's stream.

@@ -75,7 +75,14 @@ async fn run(
     };
     let mut live = Live { engine: Engine::new(context), teller: Teller::new(report, plan.count), recording, paths: Vec::new() };
     let names = nodes.names();
-    let attached = nodes.configure(plan, |number, frame| live.take(number, Some(frame))).await?;
+    let attached = nodes
+        .configure(plan, |number, frame| {
+            if let FromAgent::Warning { text } = frame {
+                say(Importance::Detail, &format!("{}: {text}", names[number]));
+            }
+            live.take(number, Some(frame))
+        })
+        .await?;
     for (name, attached) in names.iter().zip(&attached) {
         tell_hooks(name, attached, say);
     }
@@ -83,7 +90,7 @@ async fn run(
     for _ in 0..CLOCK_ROUNDS {
         nodes.ask_clocks().await;
     }
-    nodes.send_all(&ToAgent::Start).await;
+    nodes.start(|number, frame| live.take(number, Some(frame))).await?;
     say(
         Importance::Note,
         &format!("tracing {} on {} (ready in {:.1} s; Ctrl-C ends)", plan.title, names.join(", "), started.elapsed().as_secs_f64()),

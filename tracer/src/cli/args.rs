@@ -1,0 +1,170 @@
+//! What was typed. What it means is decided in [`super::meaning`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// Shows, packet by packet and hop by hop, the way from one Kubernetes pod to another.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "podtrace",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "ENDPOINT: [NS/]POD, svc/[NS/]NAME[:PORT], node/NAME, IP[:PORT] or any.\n\
+                  Exit status: 0 traced, 1 could not run, 2 wrong usage, 4 no matching packet before --timeout.\n\n\
+                  Try it without a cluster:  sudo podtrace demo"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) trace: Trace,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show a recorded trace again; needs no root and no cluster
+    Read(Read),
+    /// A small two-node pod network in network namespaces, to try things in
+    Lab(Lab),
+    /// Build a lab, trace a same-node and a cross-node ping in it, and remove it
+    Demo,
+    /// Serve one node's hop events on stdin and stdout; started by podtrace itself
+    Agent,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Options of a live trace.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Trace {
+    /// One end of the traffic; any if left out
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(super) from: Option<String>,
+    /// The other end of the traffic; any if left out
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(super) to: Option<String>,
+    /// Kubernetes namespace of endpoints given without one
+    #[arg(short, long, default_value = "default")]
+    pub(super) namespace: String,
+    /// Port on the --to side (TCP, UDP or SCTP)
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    /// Only this protocol
+    #[arg(long, value_enum)]
+    pub(super) proto: Option<Proto>,
+    /// Only packets from --from to --to, not the way back
+    #[arg(long)]
+    pub(super) one_way: bool,
+    /// Stop after this many finished paths
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+    /// Stop after this long, such as 10s or 2m
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<Duration>,
+    /// Send the packets too, from inside the --from pod: icmp, tcp[:PORT] or udp[:PORT]. One exchange, or with
+    /// --count as many as it takes
+    #[arg(long, value_name = "KIND")]
+    pub(super) probe: Option<String>,
+    /// Save what the nodes reported, for `podtrace read`
+    #[arg(long, value_name = "FILE")]
+    pub(super) record: Option<PathBuf>,
+    /// Static inventory of the cluster instead of the Kubernetes API
+    #[arg(long, value_name = "FILE")]
+    pub(super) cluster: Option<PathBuf>,
+    /// Kubeconfig to find the cluster by
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long)]
+    pub(super) context: Option<String>,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+/// Options of everything that tells paths.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Output {
+    /// How paths are told
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    pub(super) output: Format,
+    /// Tell more on stderr: where the cluster was found, what was attached
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Tell only warnings and errors on stderr
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Whether output is coloured; NO_COLOR is honoured
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct Read {
+    /// File written by --record
+    pub(super) file: PathBuf,
+    /// Show only the first paths
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct Lab {
+    /// Name of the lab, for having several
+    #[arg(long, env = crate::lab::NAME_VARIABLE, default_value = crate::lab::DEFAULT_NAME, global = true)]
+    pub(super) name: String,
+    #[command(subcommand)]
+    pub(super) command: LabCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(super) enum LabCommand {
+    /// Build it, or repair it
+    Up,
+    /// Remove it, and end what runs in it
+    Down,
+    /// Run a command in a pod (or node): podtrace lab exec pod1 -- ping -c 1 10.42.1.10
+    Exec {
+        /// pod1 to pod4, node1 or node2
+        pod: String,
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// Tell what stands
+    Status,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Proto {
+    Tcp,
+    Udp,
+    Icmp,
+    Sctp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// For people with wide terminals: also tuples, points and both kinds of times
+    Wide,
+    /// For programs: one object a line, described by schema/podtrace.schema.json
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}

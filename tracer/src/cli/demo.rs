@@ -1,0 +1,76 @@
+//! `podtrace demo`: what podtrace does, seen within seconds and without a cluster.
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::args::Format;
+use super::output::{Notes, report};
+use super::{DONE, FAILED, runtime};
+use crate::agent::frame::{FilterSpec, ProbeKind, Side};
+use crate::cluster::{Inventory, Pod, load};
+use crate::lab::Lab;
+use crate::session::{Outcome, Plan, ProbePlan, trace};
+
+/// A lab of its own, so that one the user has is left alone.
+const LAB: &str = "demo";
+
+pub(super) fn run() -> Result<u8> {
+    let lab = Lab::named(LAB)?;
+    anstream::println!("{}\n", lab.up()?);
+    let shown = show(&lab);
+    // The lab goes whatever happened before.
+    let removed = lab.down();
+    let healthy = shown?;
+    anstream::println!("\n{}", removed?);
+    Ok(if healthy { DONE } else { FAILED })
+}
+
+/// Traces both pings; whether all went as it should.
+fn show(lab: &Lab) -> Result<bool> {
+    let inventory = load(&lab.inventory_path())?;
+    let runtime = runtime()?;
+    let mut healthy = true;
+    for (title, to) in [("On one node", "pod2"), ("Across two nodes, through the VXLAN tunnel", "pod3")] {
+        anstream::println!("{title}:  podtrace --from pod1 --to {to} --probe icmp\n");
+        let plan = ping(&inventory, "pod1", to)?;
+        let mut report = report(Format::Text);
+        let notes = Notes::quiet();
+        let Outcome { summary } =
+            runtime.block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
+        healthy &= summary.complete && summary.paths.delivered == 2;
+        anstream::println!();
+    }
+    Ok(healthy)
+}
+
+/// One ICMP exchange between two pods of the lab.
+fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
+    let pod = |name: &str| -> Result<&Pod> {
+        let pod = inventory.pods.iter().find(|pod| pod.name == name);
+        pod.with_context(|| format!("the lab has no pod {name}"))
+    };
+    let (from, to) = (pod(from)?, pod(to)?);
+    ensure!(!from.ips.is_empty() && !to.ips.is_empty(), "the lab's pods have no addresses");
+    let names = [&from.node, &to.node];
+    Ok(Plan {
+        title: format!("{} → {}", from.full_name(), to.full_name()),
+        nodes: inventory.nodes.iter().map(|node| node.name.clone()).filter(|name| names.contains(&name)).collect(),
+        tapped: Some([from.full_name(), to.full_name()].into()),
+        filter: FilterSpec {
+            from: Side { addresses: from.ips.clone(), port: None },
+            to: Side { addresses: to.ips.clone(), port: None },
+            protocol: Some(1),
+            one_way: false,
+        },
+        probe: Some(ProbePlan {
+            pod: from.full_name(),
+            node: from.node.clone(),
+            destination: to.ips[0],
+            kind: ProbeKind::Icmp,
+            exchanges: 1,
+        }),
+        count: None,
+        timeout: Some(std::time::Duration::from_secs(20)),
+        record: None,
+        inventory: inventory.clone(),
+    })
+}

@@ -1,0 +1,175 @@
+//! What the options of a trace mean: a plan with everything resolved, or one clear line why not.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::UsageError;
+use super::args::{Proto, Trace};
+use crate::agent::frame::{FilterSpec, ProbeKind, Side};
+use crate::cluster::{self, Endpoint, Host, Inventory, Resolved, Run, Wanted};
+use crate::session::{Importance, Plan, ProbePlan};
+
+/// Port of a TCP probe if none is given.
+const TCP_PORT: u16 = 80;
+/// Port of a UDP probe if none is given: traceroute's first, where usually nobody listens.
+const UDP_PORT: u16 = 33434;
+/// Probe exchanges at most, should `--count` never be reached.
+const PROBES_AT_MOST: u32 = 100_000;
+
+/// Makes a plan of the options.
+pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Result<Plan> {
+    if args.from.is_none() && args.to.is_none() {
+        return Err(UsageError("say what to trace: --from ENDPOINT, --to ENDPOINT or both; see --help".to_owned()).into());
+    }
+    let from = endpoint(args.from.as_deref())?;
+    let to = endpoint(args.to.as_deref())?;
+    let probe = args.probe.as_deref().map(parse_probe).transpose()?;
+    check_ports(args, probe)?;
+
+    let inventory = inventory(args, say)?;
+    let from = cluster::resolve(&from, &inventory, &args.namespace)?;
+    let to = cluster::resolve(&to, &inventory, &args.namespace)?;
+    let nodes = nodes(&inventory, &from, &to);
+    check_root(&inventory, &nodes)?;
+    let probe = probe.map(|kind| probe_plan(kind, args, &inventory, &from, &to)).transpose()?;
+    let tapped: BTreeSet<_> = from.pods.iter().chain(&to.pods).cloned().collect();
+    // An end that may be anything may be any pod.
+    let open = from.addresses.is_empty() || to.addresses.is_empty();
+    let filter = FilterSpec {
+        from: Side { addresses: from.addresses.clone(), port: from.port },
+        to: Side { addresses: to.addresses.clone(), port: args.port.or(to.port) },
+        protocol: args.proto.map(number),
+        one_way: args.one_way,
+    };
+    Ok(Plan {
+        title: format!("{} → {}", from.what, to.what),
+        nodes,
+        tapped: (!open).then_some(tapped),
+        filter,
+        probe,
+        count: args.count,
+        timeout: args.timeout,
+        record: args.record.clone(),
+        inventory,
+    })
+}
+
+fn endpoint(text: Option<&str>) -> Result<Endpoint> {
+    let Some(text) = text else { return Ok(Endpoint::Any) };
+    text.parse::<Endpoint>().map_err(|error| UsageError(error.to_string()).into())
+}
+
+fn inventory(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Result<Inventory> {
+    let wanted = Wanted {
+        cluster: args.cluster.clone(),
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone(),
+    };
+    let found = cluster::discover(&wanted, &Host::here(crate::lab::running()))?;
+    for note in &found.notes {
+        say(Importance::Note, note);
+    }
+    for place in &found.looked {
+        say(Importance::Detail, place);
+    }
+    Ok(cluster::load(found.source.file())?)
+}
+
+/// The nodes to ask: those of both ends, or all where an end may be anywhere.
+fn nodes(inventory: &Inventory, from: &Resolved, to: &Resolved) -> Vec<String> {
+    let anywhere = from.addresses.is_empty() || to.addresses.is_empty() || (from.nodes.is_empty() && to.nodes.is_empty());
+    let names = inventory.nodes.iter().map(|node| &node.name);
+    names.filter(|name| anywhere || from.nodes.contains(name) || to.nodes.contains(name)).cloned().collect()
+}
+
+/// Said before anything is started; what runs elsewhere finds its own rights there.
+fn check_root(inventory: &Inventory, nodes: &[String]) -> Result<()> {
+    let local = inventory.nodes.iter().any(|node| nodes.contains(&node.name) && !matches!(node.run, Run::Command(_)));
+    ensure!(!local || nix::unistd::geteuid().is_root(), "tracing loads programs into the kernel: run it as root (sudo podtrace …)");
+    Ok(())
+}
+
+fn check_ports(args: &Trace, probe: Option<Probe>) -> Result<()> {
+    let refuse = |text: String| Err(UsageError(text).into());
+    if args.port.is_some() && args.proto == Some(Proto::Icmp) {
+        return refuse("--port goes with tcp, udp or sctp: ICMP has no ports".to_owned());
+    }
+    let fits = match (probe, args.proto) {
+        (_, None) | (None, _) => true,
+        (Some(Probe::Icmp), Some(proto)) => proto == Proto::Icmp,
+        (Some(Probe::Tcp(_)), Some(proto)) => proto == Proto::Tcp,
+        (Some(Probe::Udp(_)), Some(proto)) => proto == Proto::Udp,
+    };
+    if !fits {
+        return refuse("--probe sends packets that --proto leaves out".to_owned());
+    }
+    if probe == Some(Probe::Icmp) && args.port.is_some() {
+        return refuse("--port leaves out what --probe icmp sends: ICMP has no ports".to_owned());
+    }
+    if probe.is_some() && args.from.as_deref().is_none_or(|from| from == "any") {
+        return refuse("--probe needs a pod to send from: name it by --from".to_owned());
+    }
+    Ok(())
+}
+
+/// What `--probe` was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    Icmp,
+    Tcp(Option<u16>),
+    Udp(Option<u16>),
+}
+
+fn parse_probe(text: &str) -> Result<Probe> {
+    let (kind, port) = match text.split_once(':') {
+        None => (text, None),
+        Some((kind, port)) => match port.parse() {
+            Ok(port) if port != 0 => (kind, Some(port)),
+            _ => return Err(UsageError(format!("--probe {text}: `{port}` is no port")).into()),
+        },
+    };
+    match (kind, port) {
+        ("icmp", None) => Ok(Probe::Icmp),
+        ("tcp", port) => Ok(Probe::Tcp(port)),
+        ("udp", port) => Ok(Probe::Udp(port)),
+        _ => Err(UsageError(format!("--probe {text}: give icmp, tcp[:PORT] or udp[:PORT]")).into()),
+    }
+}
+
+fn probe_plan(kind: Probe, args: &Trace, inventory: &Inventory, from: &Resolved, to: &Resolved) -> Result<ProbePlan> {
+    let [pod] = from.pods.as_slice() else {
+        bail!("--probe sends from one pod, but --from {} is {} pods", from.what, from.pods.len());
+    };
+    let source = inventory.pods.iter().find(|candidate| candidate.full_name() == *pod);
+    let source = source.with_context(|| format!("{pod} is not in the inventory"))?;
+    let speaks = |ip: &&IpAddr| source.ips.iter().any(|own| own.is_ipv4() == ip.is_ipv4());
+    let destination = to.addresses.iter().find(speaks);
+    let destination = destination.with_context(|| {
+        format!("--probe needs an address to send to, of a family that {pod} has: {} has none", to.what)
+    })?;
+    let port = |given: Option<u16>, usual: u16| given.or(args.port).or(to.port).unwrap_or(usual);
+    let kind = match kind {
+        Probe::Icmp => ProbeKind::Icmp,
+        Probe::Tcp(given) => ProbeKind::Tcp(port(given, TCP_PORT)),
+        Probe::Udp(given) => ProbeKind::Udp(port(given, UDP_PORT)),
+    };
+    Ok(ProbePlan {
+        pod: pod.clone(),
+        node: source.node.clone(),
+        destination: *destination,
+        kind,
+        // With a count, the trace ends when it is reached.
+        exchanges: if args.count.is_some() { PROBES_AT_MOST } else { 1 },
+    })
+}
+
+fn number(proto: Proto) -> u8 {
+    match proto {
+        Proto::Icmp => 1,
+        Proto::Tcp => 6,
+        Proto::Udp => 17,
+        Proto::Sctp => 132,
+    }
+}

@@ -1,0 +1,22 @@
+//! `podtrace --from … --to …`.
+
+use anyhow::Result;
+
+use super::args::Trace;
+use super::output::{Notes, choose_color, report};
+use super::{DONE, NOTHING_SEEN, meaning, runtime};
+use crate::session::{Importance, trace};
+
+pub(super) fn run(args: &Trace) -> Result<u8> {
+    choose_color(args.output.color);
+    let notes = Notes::of(&args.output);
+    let plan = meaning::plan(args, &mut |importance, line| notes.say(importance, line))?;
+    let mut report = report(args.output.output);
+    let outcome =
+        runtime()?.block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
+    if !outcome.saw_packets() && plan.timeout.is_some() {
+        notes.say(Importance::Warning, &format!("no packet of {} was seen on {}", plan.title, plan.nodes.join(", ")));
+        return Ok(NOTHING_SEEN);
+    }
+    Ok(DONE)
+}
