@@ -200,3 +200,153 @@ fn pod(node: &LabNode, pod: &LabPod, check: &mut Check<'_>) {
     check.device(&Wanted { mac: Some(pod.mac), address: Some(pod.address), ..veth(ETH0, POD_MTU) });
     check.route(Ipv4Net::default(), node.bridge.addr(), ETH0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::{Device, Route};
+
+    /// One namespace as it should be, put together by hand.
+    #[derive(Default)]
+    struct Namespace(Found);
+
+    impl Namespace {
+        fn device(mut self, name: &str, kind: DeviceKind, mtu: u32, mac: Option<[u8; 6]>) -> Self {
+            let index = u32::try_from(self.0.dump.links.len()).unwrap() + 2;
+            let device = Device {
+                index,
+                name: name.into(),
+                kind,
+                ethernet: true,
+                up: true,
+                mtu,
+                mac,
+                master: None,
+                peer: None,
+                addresses: vec![],
+            };
+            self.0.dump.links.push(Link { device, link: None, link_netns_id: None, port: None });
+            self
+        }
+
+        fn address(mut self, address: Ipv4Net) -> Self {
+            let index = self.last().device.index;
+            self.0.dump.addresses.push((index, address.into()));
+            self
+        }
+
+        fn port_of(mut self, master: &str, hairpin: bool) -> Self {
+            let master =
+                self.0.dump.links.iter().find(|link| link.device.name == master).unwrap().device.index;
+            self.last().device.master = Some(master);
+            self.last().port = Some(Port { forwarding: true, hairpin });
+            self
+        }
+
+        fn route(mut self, destination: Ipv4Net, gateway: Ipv4Addr) -> Self {
+            let device = self.last().device.index;
+            let gateway = Some(gateway.into());
+            self.0.dump.routes.push(Route { destination: destination.into(), gateway, device, metric: 0 });
+            self
+        }
+
+        fn last(&mut self) -> &mut Link {
+            self.0.dump.links.last_mut().unwrap()
+        }
+    }
+
+    fn healthy(plan: &Plan) -> Observed {
+        let mut fabric = Namespace::default().device(FABRIC_BRIDGE, DeviceKind::Bridge, UNDERLAY_MTU, None);
+        let mut observed = Observed::new();
+        for node in &plan.nodes {
+            fabric =
+                fabric.device(&node.name, DeviceKind::Veth, UNDERLAY_MTU, None).port_of(FABRIC_BRIDGE, false);
+            let tunnel = DeviceKind::Vxlan(Vxlan {
+                vni: 1,
+                port: 8472,
+                local: Some(node.address.addr().into()),
+                underlay: Some(2),
+                remotes: vec![],
+            });
+            let mut space = Namespace::default()
+                .device(ETH0, DeviceKind::Veth, UNDERLAY_MTU, Some(node.mac))
+                .address(node.address)
+                .device(CNI0, DeviceKind::Bridge, POD_MTU, Some(node.bridge_mac))
+                .address(node.bridge)
+                .device(FLANNEL, tunnel, POD_MTU, Some(node.tunnel_mac))
+                .address(node.tunnel.into());
+            for other in plan.peers_of(node) {
+                space = space.route(other.pod_subnet(), other.tunnel);
+                let entry = |address: Ipv4Addr| Neighbour {
+                    device: 4,
+                    address: Some(address.into()),
+                    mac: Some(other.tunnel_mac),
+                    permanent: true,
+                };
+                space.0.dump.neighbours.push(entry(other.tunnel));
+                space.0.dump.forwarding.push(entry(other.address.addr()));
+            }
+            space.0.forwards = true;
+            for pod in &node.pods {
+                space = space.device(&pod.host_veth, DeviceKind::Veth, POD_MTU, None).port_of(CNI0, true);
+                let inside = Namespace::default()
+                    .device(ETH0, DeviceKind::Veth, POD_MTU, Some(pod.mac))
+                    .address(pod.address)
+                    .route(Ipv4Net::default(), node.bridge.addr());
+                observed.insert(pod.netns.clone(), inside.0);
+            }
+            observed.insert(node.netns.clone(), space.0);
+        }
+        observed.insert(plan.fabric.clone(), fabric.0);
+        observed
+    }
+
+    /// What is found after this damage to one namespace.
+    fn damaged(netns: &str, damage: impl FnOnce(&mut Found)) -> Vec<String> {
+        let plan = Plan::of("lab");
+        let mut observed = healthy(&plan);
+        damage(observed.get_mut(&format!("podtrace-lab-{netns}")).unwrap());
+        problems(&plan, &observed)
+    }
+
+    #[test]
+    fn a_whole_lab_has_no_problems() {
+        assert_eq!(damaged("fabric", |_| ()), [""; 0]);
+    }
+
+    #[test]
+    fn nothing_at_all_is_one_problem() {
+        let found = problems(&Plan::of("lab"), &Observed::new());
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("network namespaces missing: podtrace-lab-fabric, "), "{found:?}");
+    }
+
+    #[test]
+    fn each_kind_of_damage_is_found() {
+        let found = damaged("node1", |node| node.forwards = false);
+        assert_eq!(found, ["node1: does not forward IPv4"]);
+        let found = damaged("node1", |node| node.dump.routes.clear());
+        assert_eq!(found, ["node1: no route to 10.42.1.0/24 via 10.42.1.0"]);
+        let found = damaged("node2", |node| node.dump.neighbours[0].permanent = false);
+        assert_eq!(found, ["node2: flannel.1 lacks its neighbour entry for node1"]);
+        let found = damaged("node2", |node| node.dump.forwarding.clear());
+        assert_eq!(found, ["node2: flannel.1 lacks its forwarding entry for node1"]);
+        let found =
+            damaged("node1", |node| node.dump.links[2].device.kind = DeviceKind::Vxlan(Vxlan::default()));
+        assert_eq!(found, ["node1: flannel.1 is of another kind or set up differently"]);
+        let found = damaged("pod1", |pod| pod.dump.links[0].device.up = false);
+        assert_eq!(found, ["pod1: eth0 is down"]);
+        let found = damaged("pod1", |pod| pod.dump.links[0].device.mtu = 1500);
+        assert_eq!(found, ["pod1: eth0 has MTU 1500 instead of 1450"]);
+        let found = damaged("pod1", |pod| pod.dump.links[0].device.mac = None);
+        assert_eq!(found, ["pod1: eth0 has another link-layer address"]);
+        let found = damaged("pod3", |pod| pod.dump.addresses.clear());
+        assert_eq!(found, ["pod3: eth0 lacks its address 10.42.1.10/24"]);
+        let found = damaged("fabric", |fabric| fabric.dump.links[2].device.master = None);
+        assert_eq!(found, ["fabric: node2 is no port of br0"]);
+        let found = damaged("fabric", |fabric| fabric.dump.links[1].port = None);
+        assert_eq!(found, ["fabric: node1 does not forward as it should"]);
+        let found = damaged("pod4", |pod| pod.dump = Dump::default());
+        assert_eq!(found, ["pod4: eth0 is missing", "pod4: no route to 0.0.0.0/0 via 10.42.1.1"]);
+    }
+}

@@ -26,10 +26,14 @@ pub(super) struct Removed {
 
 /// Removes every namespace of the plan that there is. One that cannot be removed does not save the others.
 pub(super) fn remove(plan: &Plan) -> Result<Removed> {
+    // Never the caller's own: it may have been started inside the lab, by a shell that should survive this; and
+    // were a name of ours put over the machine's namespace, everything would be ended.
+    let own = Netns::here()?.inode();
     let inodes: BTreeSet<_> = plan
         .namespaces()
         .filter_map(|name| Netns::open(named_path(name)).ok())
         .map(|netns| netns.inode())
+        .filter(|inode| *inode != own)
         .collect();
     let killed = end_processes(&inodes);
     let mut namespaces = 0;

@@ -54,8 +54,12 @@ impl Display for Up {
         if !built {
             return write!(f, "the lab `{lab}` is up already");
         }
-        if !replaced.is_empty() {
-            writeln!(f, "an incomplete lab `{lab}` was removed ({})", replaced.join("; "))?;
+        if let [first, others @ ..] = replaced.as_slice() {
+            write!(f, "an incomplete lab `{lab}` was removed first ({first}")?;
+            match others.len() {
+                0 => writeln!(f, ")")?,
+                more => writeln!(f, ", and {more} more)")?,
+            }
         }
         write!(f, "the lab `{lab}` is up: nodes node1 and node2, built in {} ms", took.as_millis())
     }
@@ -101,5 +105,35 @@ impl Display for Status {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn up(built: bool, replaced: &[&str]) -> String {
+        let replaced = replaced.iter().map(|problem| (*problem).to_owned()).collect();
+        Up { lab: "lab".into(), built, replaced, took: Duration::from_millis(60) }.to_string()
+    }
+
+    #[test]
+    fn what_up_did() {
+        assert_eq!(up(false, &[]), "the lab `lab` is up already");
+        let built = "the lab `lab` is up: nodes node1 and node2, built in 60 ms";
+        assert_eq!(up(true, &[]), built);
+        let one = format!("an incomplete lab `lab` was removed first (eth0 is missing)\n{built}");
+        assert_eq!(up(true, &["eth0 is missing"]), one);
+        let three = format!("an incomplete lab `lab` was removed first (a, and 2 more)\n{built}");
+        assert_eq!(up(true, &["a", "b", "c"]), three);
+    }
+
+    #[test]
+    fn what_down_did() {
+        let down = |namespaces, killed| Down { lab: "lab".into(), namespaces, killed }.to_string();
+        assert_eq!(down(0, 0), "there is no lab `lab`");
+        assert_eq!(down(7, 0), "the lab `lab` is removed");
+        assert_eq!(down(7, 1), "the lab `lab` is removed; 1 process that lived in it was ended");
+        assert_eq!(down(7, 2), "the lab `lab` is removed; 2 processes that lived in it were ended");
     }
 }

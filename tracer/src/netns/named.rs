@@ -30,7 +30,7 @@ pub fn create(name: &str) -> Result<()> {
     File::options()
         .write(true)
         .create_new(true)
-        .mode(0)
+        .mode(0o000)
         .open(&path)
         .with_context(|| format!("cannot make the network namespace {}", path.display()))?;
     let made = on_a_thread(|| {

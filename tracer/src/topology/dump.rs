@@ -1,5 +1,8 @@
 //! Everything that one namespace's netlink tells, parsed but not yet joined.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
 use anyhow::{Context as _, Result};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
@@ -7,8 +10,6 @@ use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use super::Route;
 use super::parse::{self, Link, Neighbour};
@@ -30,32 +31,38 @@ pub(crate) struct Dump {
 }
 
 impl Dump {
-    /// Devices and addresses only: what is needed of a pod's namespace.
-    pub(crate) async fn devices(netlink: &Handle) -> Result<Self> {
+    /// Devices, addresses and routes: what is needed of a pod's namespace.
+    pub(crate) async fn paths(netlink: &Handle) -> Result<Self> {
         let links: Vec<_> =
             netlink.link().get().execute().try_collect().await.context("cannot list network devices")?;
         let addresses: Vec<_> =
             netlink.address().get().execute().try_collect().await.context("cannot list addresses")?;
+        let mut routes = Vec::new();
+        let families =
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+        for request in families {
+            let family = request.header.address_family;
+            let messages: Vec<_> =
+                netlink.route().get(request).execute().try_collect().await.context("cannot list routes")?;
+            // A kernel without IPv6 answers the question for its routes with those of every family.
+            let asked_for = messages.iter().filter(|message| message.header.address_family == family);
+            routes.extend(asked_for.flat_map(parse::routes));
+        }
         Ok(Self {
             links: links.iter().map(parse::link).collect(),
             addresses: addresses.iter().filter_map(parse::address).collect(),
+            routes,
             ..Self::default()
         })
     }
 
     /// All of it.
     pub(crate) async fn all(netlink: &Handle) -> Result<Self> {
-        let mut dump = Self::devices(netlink).await?;
-        let families =
-            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
-        for message in families {
-            let routes: Vec<_> =
-                netlink.route().get(message).execute().try_collect().await.context("cannot list routes")?;
-            dump.routes.extend(routes.iter().flat_map(parse::routes));
-        }
-        dump.neighbours = neighbours(netlink, AddressFamily::Unspec).await?;
-        dump.forwarding = neighbours(netlink, AddressFamily::Bridge).await?;
-        Ok(dump)
+        Ok(Self {
+            neighbours: neighbours(netlink, AddressFamily::Unspec).await?,
+            forwarding: neighbours(netlink, AddressFamily::Bridge).await?,
+            ..Self::paths(netlink).await?
+        })
     }
 }
 

@@ -107,7 +107,7 @@ fn link_info(infos: &[LinkInfo], read: &mut Link) {
                 };
             }
             LinkInfo::Data(InfoData::Vxlan(settings)) => {
-                read.device.kind = DeviceKind::Vxlan(vxlan(settings))
+                read.device.kind = DeviceKind::Vxlan(vxlan(settings));
             }
             LinkInfo::PortData(InfoPortData::BridgePort(settings)) => read.port = Some(port(settings)),
             _ => {}

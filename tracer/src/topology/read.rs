@@ -30,19 +30,18 @@ pub fn read(pods: &[PodAddresses]) -> Result<Reading> {
     let mut found = netns::candidates();
     let path = lasting_path(&own, &found.namespaces);
     found.namespaces.retain(|candidate| candidate.inode() != own.inode());
-    let (dump, numbered) = own
-        .netlink(async |netlink| {
-            let dump = Dump::all(&netlink).await?;
-            let numbered = behind_veths(&netlink, &dump, found.namespaces).await?;
-            Ok((dump, numbered))
-        })
-        .context("cannot read this node's network devices")?;
+    let (dump, numbered) = netns::netlink_here(async |netlink| {
+        let dump = Dump::all(&netlink).await?;
+        let numbered = behind_veths(&netlink, &dump, found.namespaces).await?;
+        Ok((dump, numbered))
+    })
+    .context("cannot read this node's network devices")?;
 
     let mut unreadable: Vec<_> =
         found.unreadable.into_iter().map(|(path, error)| format!("{path:?}: {error}")).collect();
     let mut candidates = Vec::new();
     for (id, netns) in numbered {
-        match netns.netlink(async |netlink| Dump::devices(&netlink).await) {
+        match netns.netlink(async |netlink| Dump::paths(&netlink).await) {
             Ok(dump) => {
                 candidates.push(Candidate { inode: netns.inode(), path: path_of(&netns), id, dump });
             }
@@ -51,14 +50,11 @@ pub fn read(pods: &[PodAddresses]) -> Result<Reading> {
     }
     let topology = assemble(&Node { inode: own.inode(), path, dump }, &candidates, pods);
 
-    let mut warnings = Vec::new();
-    if let Some(first) = unreadable.first() {
-        let number = unreadable.len();
-        warnings.push(format!(
-            "{number} network namespaces could not be read, pods in them are missed ({first})"
-        ));
+    let mut warnings: Vec<_> = missing(&topology, pods).collect();
+    // Of no interest if nothing is missing: on many a machine some process is out of bounds even for root.
+    if let (Some(first), false) = (unreadable.first(), warnings.is_empty()) {
+        warnings.push(format!("{} network namespaces could not be read: {first}", unreadable.len()));
     }
-    warnings.extend(missing(&topology, pods));
     Ok(Reading { topology, warnings })
 }
 
