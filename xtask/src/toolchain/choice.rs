@@ -143,7 +143,7 @@ fn with_debian(machine: &Machine) -> Result<Plan, String> {
                 missing.join(", no ")
             ));
         }
-        let why = "they compile for BPF, and no nightly of rustup can";
+        let why = "a compiler with the core library for BPF, which compiles the kernel programs";
         let installs = vec![wanted(machine, Install::DebianCompiler, why)?];
         return Ok(Plan { route: Route::Debian, compiler: None, linker: None, installs });
     };
