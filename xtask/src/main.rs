@@ -15,9 +15,11 @@ mod test;
 mod toolchain;
 mod workspace;
 
+use std::env;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Result, anyhow};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 
 use crate::toolchain::Route;
 
@@ -42,20 +44,36 @@ enum Command {
 
 #[derive(Args)]
 struct Toolchain {
-    /// What compiles the kernel programs; chosen by what the machine has unless given
-    #[arg(long = "toolchain", value_name = "ROUTE", env = "PODTRACE_BPF_TOOLCHAIN", value_enum)]
+    /// What compiles the kernel programs [default: $PODTRACE_BPF_TOOLCHAIN, else by what the machine has]
+    #[arg(long = "toolchain", value_name = "ROUTE", value_enum)]
     route: Option<Route>,
 }
 
+impl Toolchain {
+    /// The route that the flag or the variable forces.
+    fn route(self) -> Result<Option<Route>> {
+        // clap's own reading of variables would have clap compiled twice: podtrace takes it without that feature.
+        match (self.route, env::var("PODTRACE_BPF_TOOLCHAIN")) {
+            (None, Ok(name)) if !name.is_empty() => Route::from_str(&name, false).map(Some).map_err(|_| {
+                anyhow!("PODTRACE_BPF_TOOLCHAIN is `{}`: use `rustup` or `debian`", name.escape_debug())
+            }),
+            (route, _) => Ok(route),
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Build(Toolchain { route }) => build::run(route),
-        Command::Demo(Toolchain { route }) => demo::run(route),
-        Command::Test(Toolchain { route }) => test::run(route),
-        Command::CleanCaches => clean_caches::run(),
-    };
-    outcome.unwrap_or_else(|error| {
+    dispatch(Cli::parse()).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Build(toolchain) => build::run(toolchain.route()?),
+        Command::Demo(toolchain) => demo::run(toolchain.route()?),
+        Command::Test(toolchain) => test::run(toolchain.route()?),
+        Command::CleanCaches => clean_caches::run(),
+    }
 }

@@ -143,7 +143,7 @@ fn with_debian(machine: &Machine) -> Result<Plan, String> {
                 missing.join(", no ")
             ));
         }
-        let why = "they compile for BPF, and no nightly of rustup can";
+        let why = "a compiler with the core library for BPF, which compiles the kernel programs";
         let installs = vec![wanted(machine, Install::DebianCompiler, why)?];
         return Ok(Plan { route: Route::Debian, compiler: None, linker: None, installs });
     };
@@ -157,6 +157,14 @@ fn with_new_nightly(machine: &Machine) -> Result<Plan, String> {
     }
     if machine.nightly.is_some() {
         return Err("another nightly would be no better than the one there is".to_owned());
+    }
+    if machine.linkers.iter().all(|linker| linker.version < LINKER_OLDEST)
+        && !LINKER_LLVM.into_iter().any(|llvm| linker_can_be_built(machine, llvm))
+    {
+        return Err(
+            "a new nightly would need bpf-linker, which is neither here nor can apt provide what builds it"
+                .to_owned(),
+        );
     }
     let why = "the kernel programs need a compiler for BPF, which stable is not";
     let installs = vec![wanted(machine, Install::Nightly, why)?];
@@ -196,10 +204,7 @@ fn finish(
     if linker.is_none() {
         let llvm = LINKER_LLVM
             .filter(|llvm| *llvm >= compiler.llvm)
-            .find(|llvm| {
-                let buildable = llvm_packages(*llvm).iter().all(|name| machine.packages.contains(name));
-                buildable && !machine.refused.contains(&Install::BpfLinker { llvm: *llvm })
-            })
+            .find(|llvm| linker_can_be_built(machine, *llvm))
             .ok_or_else(|| {
                 format!(
                     "{} needs bpf-linker on LLVM {} or newer, and apt cannot provide what builds one",
@@ -219,6 +224,12 @@ fn finish(
         installs.push(wanted(machine, Install::BpfLinker { llvm }, &why)?);
     }
     Ok(Plan { route, compiler: Some(compiler), linker, installs })
+}
+
+/// Whether apt has what builds bpf-linker on this LLVM, and building it has not failed already.
+fn linker_can_be_built(machine: &Machine, llvm: u32) -> bool {
+    llvm_packages(llvm).iter().all(|name| machine.packages.contains(name))
+        && !machine.refused.contains(&Install::BpfLinker { llvm })
 }
 
 /// The Debian packages that building bpf-linker on this LLVM takes.
@@ -293,7 +304,8 @@ mod tests {
             ("no nightly", fresh(), None, Some((Debian, vec![DebianCompiler]))),
             ("no rustup", Machine { rustup: false, ..fresh() }, None, Some((Debian, vec![DebianCompiler]))),
             ("no nightly, Debian's there", Machine { debian, linkers: fit(), ..bare() }, None, Some((Debian, vec![]))),
-            ("no nightly, no apt", bare(), None, Some((Rustup, vec![Nightly]))),
+            ("no nightly, no apt", Machine { linkers: fit(), ..bare() }, None, Some((Rustup, vec![Nightly]))),
+            ("no nightly, no linker, no apt", bare(), None, None),
             ("no nightly, Debian's refused", Machine { refused: [DebianCompiler].into(), ..fresh() }, None,
                 Some((Rustup, vec![Nightly]))),
             ("everything refused", Machine { refused: [DebianCompiler, Nightly].into(), ..fresh() }, None, None),
