@@ -16,6 +16,6 @@ pub fn realtime_ns() -> u64 {
 
 fn read(clock: ClockId) -> u64 {
     // Neither clock can be missing, and neither stands before its epoch.
-    let time = clock_gettime(clock).map(|time| std::time::Duration::from(time)).unwrap_or_default();
+    let time = clock_gettime(clock).map(std::time::Duration::from).unwrap_or_default();
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -124,7 +124,9 @@ async fn run(out: &mut Output) -> Result<()> {
 
 async fn read_topology(configuration: &Configuration) -> Result<Reading> {
     let pods = configuration.pods.clone();
-    tokio::task::spawn_blocking(move || topology::read(&pods)).await.context("reading the node's networking")?
+    tokio::task::spawn_blocking(move || topology::read(&pods))
+        .await
+        .context("reading the node's networking")?
 }
 
 struct Serving<'a> {

@@ -72,7 +72,8 @@ fn echo(to: IpAddr, identifier: u16, sequence: u16) -> Result<()> {
 }
 
 fn connect(to: SocketAddr) -> Result<()> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)).context("opening a socket")?;
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))
+        .context("opening a socket")?;
     match socket.connect_timeout(&to.into(), CONNECT_TIMEOUT) {
         // A refusal or silence is what the trace is there to show.
         Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::TimedOut) => Ok(()),
@@ -81,7 +82,8 @@ fn connect(to: SocketAddr) -> Result<()> {
 }
 
 fn datagram(to: SocketAddr) -> Result<()> {
-    let socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP)).context("opening a socket")?;
+    let socket =
+        Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP)).context("opening a socket")?;
     tell(socket.send_to(PAYLOAD, &to.into()), "sending a datagram", to)
 }
 

@@ -42,8 +42,9 @@ pub fn connect(node: &Node) -> Result<Connection> {
     // Out of the terminal's process group: Ctrl-C is the tracer's to handle, which then asks for what is left.
     command.process_group(0);
     if let Run::Netns(path) = &node.run {
-        let namespace = File::open(path)
-            .with_context(|| format!("opening the network namespace {} of node {}", path.display(), node.name))?;
+        let namespace = File::open(path).with_context(|| {
+            format!("opening the network namespace {} of node {}", path.display(), node.name)
+        })?;
         // SAFETY: between fork and exec only async-signal-safe calls may be made: setns is a plain system call,
         // and its argument is an integer that was made before.
         unsafe {

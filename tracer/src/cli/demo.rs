@@ -34,8 +34,8 @@ fn show(lab: &Lab) -> Result<bool> {
         let plan = ping(&inventory, "pod1", to)?;
         let mut report = report(Format::Text);
         let notes = Notes::quiet();
-        let Outcome { summary } =
-            runtime.block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
+        let Outcome { summary } = runtime
+            .block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
         healthy &= summary.complete && summary.paths.delivered == 2;
         anstream::println!();
     }
@@ -53,7 +53,12 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
     let names = [&from.node, &to.node];
     Ok(Plan {
         title: format!("{} → {}", from.full_name(), to.full_name()),
-        nodes: inventory.nodes.iter().map(|node| node.name.clone()).filter(|name| names.contains(&name)).collect(),
+        nodes: inventory
+            .nodes
+            .iter()
+            .map(|node| node.name.clone())
+            .filter(|name| names.contains(&name))
+            .collect(),
         tapped: Some([from.full_name(), to.full_name()].into()),
         filter: FilterSpec {
             from: Side { addresses: from.ips.clone(), port: None },

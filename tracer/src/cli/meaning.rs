@@ -21,7 +21,10 @@ const PROBES_AT_MOST: u32 = 100_000;
 /// Makes a plan of the options.
 pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Result<Plan> {
     if args.from.is_none() && args.to.is_none() {
-        return Err(UsageError("say what to trace: --from ENDPOINT, --to ENDPOINT or both; see --help".to_owned()).into());
+        return Err(UsageError(
+            "say what to trace: --from ENDPOINT, --to ENDPOINT or both; see --help".to_owned(),
+        )
+        .into());
     }
     let from = endpoint(args.from.as_deref())?;
     let to = endpoint(args.to.as_deref())?;
@@ -79,15 +82,21 @@ fn inventory(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Result<Inve
 
 /// The nodes to ask: those of both ends, or all where an end may be anywhere.
 fn nodes(inventory: &Inventory, from: &Resolved, to: &Resolved) -> Vec<String> {
-    let anywhere = from.addresses.is_empty() || to.addresses.is_empty() || (from.nodes.is_empty() && to.nodes.is_empty());
+    let anywhere = from.addresses.is_empty()
+        || to.addresses.is_empty()
+        || (from.nodes.is_empty() && to.nodes.is_empty());
     let names = inventory.nodes.iter().map(|node| &node.name);
     names.filter(|name| anywhere || from.nodes.contains(name) || to.nodes.contains(name)).cloned().collect()
 }
 
 /// Said before anything is started; what runs elsewhere finds its own rights there.
 fn check_root(inventory: &Inventory, nodes: &[String]) -> Result<()> {
-    let local = inventory.nodes.iter().any(|node| nodes.contains(&node.name) && !matches!(node.run, Run::Command(_)));
-    ensure!(!local || nix::unistd::geteuid().is_root(), "tracing loads programs into the kernel: run it as root (sudo podtrace …)");
+    let local =
+        inventory.nodes.iter().any(|node| nodes.contains(&node.name) && !matches!(node.run, Run::Command(_)));
+    ensure!(
+        !local || nix::unistd::geteuid().is_root(),
+        "tracing loads programs into the kernel: run it as root (sudo podtrace …)"
+    );
     Ok(())
 }
 
@@ -138,7 +147,13 @@ fn parse_probe(text: &str) -> Result<Probe> {
     }
 }
 
-fn probe_plan(kind: Probe, args: &Trace, inventory: &Inventory, from: &Resolved, to: &Resolved) -> Result<ProbePlan> {
+fn probe_plan(
+    kind: Probe,
+    args: &Trace,
+    inventory: &Inventory,
+    from: &Resolved,
+    to: &Resolved,
+) -> Result<ProbePlan> {
     let [pod] = from.pods.as_slice() else {
         bail!("--probe sends from one pod, but --from {} is {} pods", from.what, from.pods.len());
     };

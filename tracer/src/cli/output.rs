@@ -28,7 +28,7 @@ pub(super) fn report(format: Format) -> Box<dyn Report> {
 }
 
 fn stdout() -> AutoStream<Stdout> {
-    anstream::AutoStream::auto(io::stdout())
+    AutoStream::auto(io::stdout())
 }
 
 /// What is told on stderr.

@@ -12,10 +12,13 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let notes = Notes::of(&args.output);
     let plan = meaning::plan(args, &mut |importance, line| notes.say(importance, line))?;
     let mut report = report(args.output.output);
-    let outcome =
-        runtime()?.block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
+    let outcome = runtime()?
+        .block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
     if !outcome.saw_packets() && plan.timeout.is_some() {
-        notes.say(Importance::Warning, &format!("no packet of {} was seen on {}", plan.title, plan.nodes.join(", ")));
+        notes.say(
+            Importance::Warning,
+            &format!("no packet of {} was seen on {}", plan.title, plan.nodes.join(", ")),
+        );
         return Ok(NOTHING_SEEN);
     }
     Ok(DONE)

@@ -114,8 +114,9 @@ pub fn sweep(devices: &[String]) -> Result<(Ledger, Option<String>)> {
     let mut removed = 0;
     if !ledger.shared {
         for device in devices {
-            for (side, program) in
-                [TcAttachType::Ingress, TcAttachType::Egress].iter().flat_map(|s| TC_PROGRAMS.map(|p| (*s, p)))
+            for (side, program) in [TcAttachType::Ingress, TcAttachType::Egress]
+                .iter()
+                .flat_map(|s| TC_PROGRAMS.map(|p| (*s, p)))
             {
                 // Not found is the healthy case, and so is a device without a clsact qdisc.
                 removed += u32::from(qdisc_detach_program(device, side, program).is_ok());
@@ -123,7 +124,8 @@ pub fn sweep(devices: &[String]) -> Result<(Ledger, Option<String>)> {
         }
         ledger.remove_qdiscs();
     }
-    let told = (removed > 0).then(|| format!("removed {removed} tc filters that a killed podtrace had left behind"));
+    let told =
+        (removed > 0).then(|| format!("removed {removed} tc filters that a killed podtrace had left behind"));
     Ok((ledger, told))
 }
 

@@ -132,7 +132,10 @@ impl<'a> Btf<'a> {
             }
         }
         if bits % 8 != 0 {
-            return Err(BtfError::NoMember { of: of.to_owned(), member: format!("{path} on a byte boundary") });
+            return Err(BtfError::NoMember {
+                of: of.to_owned(),
+                member: format!("{path} on a byte boundary"),
+            });
         }
         Ok(bits / 8)
     }
@@ -140,7 +143,8 @@ impl<'a> Btf<'a> {
     /// Values and names of an enum; empty if the kernel has no such enum.
     #[must_use]
     pub fn enum_values(&self, name: &str) -> BTreeMap<u32, String> {
-        let Some(ty) = self.types().find(|ty| ty.kind == KIND_ENUM && self.name(ty.name) == name.as_bytes()) else {
+        let Some(ty) = self.types().find(|ty| ty.kind == KIND_ENUM && self.name(ty.name) == name.as_bytes())
+        else {
             return BTreeMap::new();
         };
         (0..ty.count as usize)
@@ -157,7 +161,8 @@ impl<'a> Btf<'a> {
     #[must_use]
     pub fn tracepoint_arguments(&self, name: &str) -> Option<u32> {
         let name = format!("btf_trace_{name}");
-        let typedef = self.types().find(|ty| ty.kind == KIND_TYPEDEF && self.name(ty.name) == name.as_bytes())?;
+        let typedef =
+            self.types().find(|ty| ty.kind == KIND_TYPEDEF && self.name(ty.name) == name.as_bytes())?;
         let pointer = self.get(typedef.value)?;
         let prototype = (pointer.kind == KIND_PTR).then(|| self.get(pointer.value))??;
         (prototype.kind == KIND_FUNC_PROTO).then(|| prototype.count.checked_sub(1))?
@@ -283,10 +288,8 @@ mod tests {
         }
 
         fn members(&mut self, kind: u32, name: &str, members: &[(&str, u32, u32)]) -> u32 {
-            let tail: Vec<u32> = members
-                .iter()
-                .flat_map(|(name, of, byte)| [self.string(name), *of, byte * 8])
-                .collect();
+            let tail: Vec<u32> =
+                members.iter().flat_map(|(name, of, byte)| [self.string(name), *of, byte * 8]).collect();
             self.add(kind, name, members.len(), 64, &tail)
         }
 
@@ -312,7 +315,13 @@ mod tests {
         btf.members(
             KIND_STRUCT,
             "sk_buff",
-            &[("", outer, 0), ("len", int, 112), ("twice", int, 4), ("twice", int, 8), ("nd_net", possible_net, 40)],
+            &[
+                ("", outer, 0),
+                ("len", int, 112),
+                ("twice", int, 4),
+                ("twice", int, 8),
+                ("nd_net", possible_net, 40),
+            ],
         );
         let names = [btf.string("SKB_NOT_DROPPED_YET"), 0, btf.string("SKB_DROP_REASON_NO_SOCKET"), 3];
         btf.add(KIND_ENUM, "skb_drop_reason", 2, 4, &names);

@@ -13,8 +13,10 @@ pub(super) fn remove_if_empty(device: &str) {
         runtime.block_on(async {
             let (connection, handle, _) = rtnetlink::new_connection().ok()?;
             let connection = tokio::spawn(connection);
-            let ingress: Vec<_> = handle.traffic_filter(index).get().ingress().execute().try_collect().await.ok()?;
-            let egress: Vec<_> = handle.traffic_filter(index).get().egress().execute().try_collect().await.ok()?;
+            let ingress: Vec<_> =
+                handle.traffic_filter(index).get().ingress().execute().try_collect().await.ok()?;
+            let egress: Vec<_> =
+                handle.traffic_filter(index).get().egress().execute().try_collect().await.ok()?;
             if ingress.is_empty() && egress.is_empty() {
                 let mut request = handle.qdisc().del(index);
                 request.message_mut().header.parent = TcHandle::CLSACT;

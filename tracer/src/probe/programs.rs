@@ -170,10 +170,13 @@ impl Drop for Tracer {
 fn kernel_filter(settings: &Settings<'_>) -> (Filter, Option<String>) {
     let FilterSpec { from, to, protocol, one_way } = settings.filter;
     let bit = |condition: bool, bit: u32| if condition { bit } else { 0 };
-    let devices = settings.topology.namespaces.first().map(|node| node.devices.as_slice()).unwrap_or_default();
+    let devices =
+        settings.topology.namespaces.first().map(|node| node.devices.as_slice()).unwrap_or_default();
     let mut ports: Vec<u16> = devices
         .iter()
-        .filter_map(|device| if let DeviceKind::Vxlan(vxlan) = &device.kind { Some(vxlan.port) } else { None })
+        .filter_map(
+            |device| if let DeviceKind::Vxlan(vxlan) = &device.kind { Some(vxlan.port) } else { None },
+        )
         .collect();
     ports.sort_unstable();
     ports.dedup();
@@ -223,8 +226,7 @@ fn mapped(address: IpAddr) -> Address {
 
 /// Attaches the drop tracepoint, in the variant that this kernel has.
 fn attach_drops(ebpf: &mut Ebpf, btf: &Btf<'_>, missing: &[String]) -> HookState {
-    let mut state =
-        HookState { point: "tp:kfree_skb".to_owned(), device: None, how: None, note: None };
+    let mut state = HookState { point: "tp:kfree_skb".to_owned(), device: None, how: None, note: None };
     if !missing.is_empty() {
         state.note = Some(format!("drops cannot be seen: this kernel's BTF lacks {}", missing.join(", ")));
         return state;
@@ -250,7 +252,8 @@ fn program_mut<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T>
 where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
-    let program = ebpf.program_mut(name).with_context(|| format!("the kernel object has no program {name}"))?;
+    let program =
+        ebpf.program_mut(name).with_context(|| format!("the kernel object has no program {name}"))?;
     Ok(program.try_into()?)
 }
 

@@ -88,7 +88,10 @@ impl Nodes {
     }
 
     /// Lets every agent emit events and waits until all do. Every frame heard on the way goes to `each`.
-    pub(super) async fn start(&mut self, mut each: impl FnMut(usize, &FromAgent) -> Result<()>) -> Result<()> {
+    pub(super) async fn start(
+        &mut self,
+        mut each: impl FnMut(usize, &FromAgent) -> Result<()>,
+    ) -> Result<()> {
         self.send_all(&ToAgent::Start).await;
         self.wait_for_all(|number, frame| {
             each(number, frame)?;
@@ -98,7 +101,10 @@ impl Nodes {
     }
 
     /// Listens until `answers` was true for a frame of every agent.
-    async fn wait_for_all(&mut self, mut answers: impl FnMut(usize, &FromAgent) -> Result<bool>) -> Result<()> {
+    async fn wait_for_all(
+        &mut self,
+        mut answers: impl FnMut(usize, &FromAgent) -> Result<bool>,
+    ) -> Result<()> {
         let mut answered = vec![false; self.agents.len()];
         while !answered.iter().all(|answered| *answered) {
             let waiting = || {

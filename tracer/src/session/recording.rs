@@ -52,10 +52,14 @@ impl Writer {
     ///
     /// If the file cannot be written.
     pub fn create(path: &Path, header: &Header) -> Result<Self> {
-        let file = File::create(path).with_context(|| format!("creating the recording {}", path.display()))?;
+        let file =
+            File::create(path).with_context(|| format!("creating the recording {}", path.display()))?;
         let mut writer = Self(BufWriter::new(file));
         let body = serde_json::to_vec(header).context("writing the recording's header")?;
-        writer.0.write_all(MAGIC).and_then(|()| write_raw(&mut writer.0, &RawFrame { kind: KIND_JSON, body: body.into() }))
+        writer
+            .0
+            .write_all(MAGIC)
+            .and_then(|()| write_raw(&mut writer.0, &RawFrame { kind: KIND_JSON, body: body.into() }))
             .with_context(|| format!("writing the recording {}", path.display()))?;
         Ok(writer)
     }
@@ -68,7 +72,10 @@ impl Writer {
     pub fn write(&mut self, node: usize, frame: Option<&FromAgent>) -> Result<()> {
         let node = u16::try_from(node).context("more nodes than a recording can number")?;
         let raw = frame.map_or(RawFrame { kind: KIND_END, body: Bytes::new() }, FromAgent::to_raw);
-        self.0.write_all(&node.to_le_bytes()).and_then(|()| write_raw(&mut self.0, &raw)).context("writing the recording")
+        self.0
+            .write_all(&node.to_le_bytes())
+            .and_then(|()| write_raw(&mut self.0, &raw))
+            .context("writing the recording")
     }
 
     /// Makes sure that all is in the file.
@@ -144,7 +151,10 @@ impl<R: Read> Reader<R> {
         self.frames.read_exact(&mut node[1..])?;
         let node = usize::from(u16::from_le_bytes(node));
         if node >= self.header.context.nodes.len() {
-            return Err(io::Error::new(ErrorKind::InvalidData, format!("a frame of node number {node}, which there is not")));
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                format!("a frame of node number {node}, which there is not"),
+            ));
         }
         let raw = read_raw(&mut self.frames)?
             .ok_or_else(|| io::Error::new(ErrorKind::UnexpectedEof, "the recording ends within a frame"))?;

@@ -14,7 +14,11 @@ use crate::report::Report;
 /// # Errors
 ///
 /// If the report cannot be written.
-pub fn replay<R: Read>(mut recording: Reader<R>, count: Option<u64>, report: &mut dyn Report) -> Result<(Outcome, Option<String>)> {
+pub fn replay<R: Read>(
+    mut recording: Reader<R>,
+    count: Option<u64>,
+    report: &mut dyn Report,
+) -> Result<(Outcome, Option<String>)> {
     let header = recording.header().clone();
     let mut engine = Engine::new(header.context);
     let mut teller = Teller::new(report, count.or(header.count));

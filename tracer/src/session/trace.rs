@@ -42,7 +42,11 @@ enum Stop {
 /// # Errors
 ///
 /// If the trace cannot be set up, or its output not be written.
-pub async fn trace(plan: &Plan, report: &mut dyn Report, say: &mut dyn FnMut(Importance, &str)) -> Result<Outcome> {
+pub async fn trace(
+    plan: &Plan,
+    report: &mut dyn Report,
+    say: &mut dyn FnMut(Importance, &str),
+) -> Result<Outcome> {
     let started = Instant::now();
     let mut nodes = Nodes::connect(plan)?;
     let result = run(plan, &mut nodes, report, say, started).await;
@@ -68,12 +72,18 @@ async fn run(
     say: &mut dyn FnMut(Importance, &str),
     started: Instant,
 ) -> Result<Outcome> {
-    let context = Context { inventory: plan.inventory.clone(), nodes: nodes.names(), filter: plan.filter.clone() };
+    let context =
+        Context { inventory: plan.inventory.clone(), nodes: nodes.names(), filter: plan.filter.clone() };
     let recording = match &plan.record {
         Some(path) => Some(Writer::create(path, &Header::new(context.clone(), plan.count))?),
         None => None,
     };
-    let mut live = Live { engine: Engine::new(context), teller: Teller::new(report, plan.count), recording, paths: Vec::new() };
+    let mut live = Live {
+        engine: Engine::new(context),
+        teller: Teller::new(report, plan.count),
+        recording,
+        paths: Vec::new(),
+    };
     let names = nodes.names();
     let attached = nodes
         .configure(plan, |number, frame| {
@@ -86,14 +96,20 @@ async fn run(
     for (name, attached) in names.iter().zip(&attached) {
         tell_hooks(name, attached, say);
     }
-    let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("waiting for SIGTERM")?;
     for _ in 0..CLOCK_ROUNDS {
         nodes.ask_clocks().await;
     }
     nodes.start(|number, frame| live.take(number, Some(frame))).await?;
     say(
         Importance::Note,
-        &format!("tracing {} on {} (ready in {:.1} s; Ctrl-C ends)", plan.title, names.join(", "), started.elapsed().as_secs_f64()),
+        &format!(
+            "tracing {} on {} (ready in {:.1} s; Ctrl-C ends)",
+            plan.title,
+            names.join(", "),
+            started.elapsed().as_secs_f64()
+        ),
     );
 
     let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
@@ -250,7 +266,8 @@ impl Probing {
 
 fn tell_hooks(node: &str, attached: &Attached, say: &mut dyn FnMut(Importance, &str)) {
     for hook in &attached.hooks {
-        let place = hook.device.as_deref().map_or(hook.point.clone(), |device| format!("{} {device}", hook.point));
+        let place =
+            hook.device.as_deref().map_or(hook.point.clone(), |device| format!("{} {device}", hook.point));
         match (&hook.how, &hook.note) {
             (Some(how), None) => say(Importance::Detail, &format!("{node}: {place}: {how}")),
             (Some(how), Some(note)) => say(Importance::Note, &format!("{node}: {place}: {how} ({note})")),
