@@ -52,7 +52,7 @@ pub(super) fn hops(track: &Track, world: &World) -> Hops {
         made.error_ns = difference.1;
         let local =
             sightings.peek().is_none_or(|next| next.point == Point::KfreeSkb) && ends_locally(track, seen);
-        let inner = local.then(|| inferred(&hop, Action::LocalIn, None));
+        let inner = local.then(|| inferred(&hop, Action::LocalIn, hop.device.clone()));
         made.hops.push(hop);
         made.hops.extend(inner);
         before = Some(seen);
@@ -175,7 +175,7 @@ fn bridged(before: &Sighting, hop: &Hop, seen: &Sighting, world: &World) -> Opti
 /// A packet of the node's own comes from its stack, where no tap is.
 fn local_out(track: &Track, hop: &Hop, seen: &Sighting, world: &World) -> Option<Hop> {
     (track.whole && seen.point == Point::TcEgress && world.devices.is_own(seen.node, track.packet.src))
-        .then(|| inferred(hop, Action::LocalOut, None))
+        .then(|| inferred(hop, Action::LocalOut, hop.device.clone()))
 }
 
 fn ends_locally(track: &Track, seen: &Sighting) -> bool {

@@ -381,17 +381,17 @@ impl Scene {
         let mut from = 0;
         while from <= end {
             let until = from + beat;
-            for node in 0..self.nodes() {
+            for (node, counters) in counters.iter_mut().enumerate().take(self.nodes()) {
                 let mut body = Vec::new();
                 for (number, (of, at, event, bytes)) in self.events.iter().enumerate() {
                     if *of != node || !(from..until).contains(at) {
                         continue;
                     }
-                    counters[node].produced += 1;
+                    counters.produced += 1;
                     if self.lost.contains(&number) {
-                        counters[node].lost_ring += 1;
+                        counters.lost_ring += 1;
                     } else {
-                        counters[node].sent += 1;
+                        counters.sent += 1;
                         encode(event, bytes, &mut body);
                     }
                 }
@@ -399,7 +399,7 @@ impl Scene {
                     frames.push((node, FromAgent::Events(Bytes::from(body))));
                 }
                 let now_ns = self.clocks[node] + until;
-                frames.push((node, FromAgent::Heartbeat { now_ns, counters: counters[node] }));
+                frames.push((node, FromAgent::Heartbeat { now_ns, counters: *counters }));
             }
             from = until;
         }

@@ -288,17 +288,44 @@ fn whatever_the_bytes_nothing_panics_and_nothing_is_uncounted() {
         let told = summary.paths;
         let count = told.delivered + told.dropped + told.vanished + told.rejected + told.open;
         assert_eq!(count, paths.len() as u64);
-        for path in &paths {
-            let times: Vec<i64> = path
-                .hops
-                .iter()
-                .filter(|hop| hop.node == path.hops[0].node)
-                .filter_map(|hop| hop.at_ns)
-                .collect();
-            assert!(
-                times.is_sorted() || path.hops.iter().any(|hop| hop.node != path.hops[0].node),
-                "{path:#?}"
-            );
+        for (number, path) in paths.iter().enumerate() {
+            assert_eq!(path.id, number as u64 + 1);
+            assert!(path.hops.iter().enumerate().all(|(index, hop)| hop.index as usize == index));
+            assert!(path.confidence > 0.0 && path.confidence <= 1.0);
         }
+        assert_eq!(
+            serde_json::to_string(&scene.play()).unwrap(),
+            serde_json::to_string(&(paths, summary)).unwrap()
+        );
+    }
+}
+
+/// How many events a second the engine takes: `cargo test --release -p podtrace --lib -- --ignored speed`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn speed() {
+    let mut scene = Scene::new();
+    for number in 0..1000_u16 {
+        let at = u64::from(number) * 90_000;
+        scene.cross(at, &echo(POD1, POD3, number, number));
+        scene.cross(at + 75_000, &echo_reply(POD3, POD1, number, number));
+    }
+    let tcp = {
+        let mut scene = Scene::new();
+        for number in 0..2000_u32 {
+            scene.cross(u64::from(number) * 20_000, &Tcp::data(number * 1000, MSS, number as u16).wire());
+        }
+        scene
+    };
+    for (what, scene) in [("echo", scene), ("tcp", tcp)] {
+        let frames = scene.frames(10_000_000);
+        let started = std::time::Instant::now();
+        let (mut events, mut rounds) = (0, 0);
+        while started.elapsed().as_secs() < 3 {
+            events += play(scene.context(), &frames).1.events.delivered;
+            rounds += 1;
+        }
+        let rate = events as f64 / started.elapsed().as_secs_f64();
+        println!("{what}: {rate:.0} events/s over {rounds} rounds");
     }
 }
