@@ -50,7 +50,8 @@ impl Header {
             _ => return None,
         };
         if header.fragment != Fragment::Later && has_ports(header.protocol) {
-            let ports: [u8; 4] = reader.load(header.transport)?;
+            // Cut off before its ports, it has none; its addresses may still be of interest.
+            let ports: [u8; 4] = reader.load(header.transport).unwrap_or_default();
             header.sport = u16::from_be_bytes([ports[0], ports[1]]);
             header.dport = u16::from_be_bytes([ports[2], ports[3]]);
         }

@@ -10,6 +10,7 @@
 //! | `podtrace_drop_unreasoned` | raw tracepoint before 5.17 | drops; reading a third argument fails to attach there |
 #![no_std]
 #![no_main]
+#![expect(clippy::needless_pass_by_value, reason = "aya's macros hand contexts over by value")]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod classify;

@@ -212,7 +212,7 @@ impl Engine {
         };
         let complete = self.nodes.iter().all(|node| node.goodbye)
             && events.produced == events.delivered
-            && lost_ring + lost_map + events.missed_probes + sum(|of| of.unreadable) + events.unmatched == 0;
+            && lost_ring + lost_map + events.missed_probes + events.unmatched == 0;
         Summary { paths: self.verdicts, events, complete }
     }
 
