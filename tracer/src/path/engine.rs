@@ -273,7 +273,7 @@ impl Engine {
             while at.is_some_and(|at| at < bound || first) {
                 first = false;
                 let Some(observation) = self.nodes[number].ready.pop_front() else { break };
-                self.joiner.observe(observation, &self.world);
+                self.joiner.observe(&observation, &self.world);
                 at = self.nodes[number]
                     .ready
                     .front()
