@@ -27,7 +27,10 @@ pub(crate) fn run(route: Option<Route>) -> Result<ExitCode> {
 
     report.step("rustfmt", || {
         component("rustfmt", "cargo-fmt")?;
-        run::step("checking the format", host_cargo("fmt").args(["--all", "--check"]))
+        run::step(
+            "checking the format",
+            host_cargo("fmt").args(["--all", "--check", "--", "--color", "never"]),
+        )
     });
     report.step("clippy", || {
         component("clippy", "cargo-clippy")?;
