@@ -283,6 +283,16 @@ impl Engine {
     }
 
     fn tell_until(&mut self, now: i64, out: &mut Vec<Path>) {
+        // Whatever has crossed by now narrows the clocks' bounds for all that is told from here on: a request
+        // gains from its answer.
+        for at in std::mem::take(&mut self.joiner.arrived) {
+            if let Some(track) = self.joiner.tracks.get_mut(at) {
+                track.sort();
+                for (left, arrived) in crossings(track) {
+                    self.world.clocks.crossed(left, arrived);
+                }
+            }
+        }
         while let Some(at) = self.joiner.next_due(now, &self.world) {
             self.tell(at, true, out);
         }
@@ -291,9 +301,6 @@ impl Engine {
     fn tell(&mut self, at: usize, had_its_time: bool, out: &mut Vec<Path>) {
         let mut track = self.joiner.take(at);
         track.sort();
-        for (left, arrived) in crossings(&track) {
-            self.world.clocks.crossed(left, arrived);
-        }
         if !track.whole {
             self.joiner.apart.unmatched += track.events;
         }

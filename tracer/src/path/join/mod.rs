@@ -77,6 +77,8 @@ pub(super) struct Joiner {
     journeys: Journeys,
     /// First and last of the tracks of equal content hash; packets without stream bytes only.
     same: FxHashMap<u64, (usize, usize)>,
+    /// Tracks that arrived since the engine last asked.
+    pub(super) arrived: Vec<usize>,
     waiting: Slab<Waiting>,
     waiting_by_key: FxHashMap<u64, Vec<usize>>,
     timers: BinaryHeap<Reverse<Timer>>,
@@ -96,6 +98,7 @@ impl Joiner {
             flows: Flows::new(filter),
             journeys: Journeys::default(),
             same: FxHashMap::default(),
+            arrived: Vec::new(),
             waiting: Slab::new(),
             waiting_by_key: FxHashMap::default(),
             timers: BinaryHeap::new(),
@@ -181,6 +184,9 @@ impl Joiner {
             if let Some(arrival) = arrival(observation, packet, world) {
                 whereabouts = Whereabouts::Destination;
                 if all {
+                    if track.arrival.is_none() {
+                        self.arrived.push(share.track);
+                    }
                     track.arrival = Some(arrival);
                 }
             }
