@@ -2,7 +2,7 @@
 
 use super::phrase::{ADVICE, BAD, DIM, DOUBT, GOOD, LOUD, PLAIN, Phrase};
 use super::timing::Unit;
-use super::words::{INFERRED, device, drop_reason, final_drop};
+use super::words::{INFERRED, drop_reason, final_drop};
 use crate::path::{Action, Evidence, Hop, Path, Verdict};
 
 /// What a header begins with: one quiet mark for a packet that arrived, a loud word for one that did not.
@@ -84,7 +84,7 @@ fn last_seen(path: &Path) -> String {
         return String::new();
     };
     let Hop { node, .. } = hop;
-    let device = device(hop);
+    let device = hop.device.as_deref().unwrap_or("no device");
     match hop.action {
         Action::NodeEgress => format!(" after it left {node} by {device}"),
         Action::NodeIngress => format!(" after it arrived at {node} by {device}"),

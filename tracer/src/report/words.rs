@@ -61,9 +61,13 @@ pub(super) fn tuple(tuple: &Tuple) -> String {
     format!("{} → {}", address(tuple.src, tuple.sport), address(tuple.dst, tuple.dport))
 }
 
-/// The node's name of a device, or what stands for none.
-pub(super) fn device(hop: &Hop) -> &str {
-    hop.device.as_deref().unwrap_or("–")
+/// The device, or what stands for none.
+pub(super) fn device(hop: &Hop) -> Phrase {
+    let style = match hop.evidence {
+        Evidence::Observed => PLAIN,
+        Evidence::Inferred => DIM,
+    };
+    Phrase::new().with(style, hop.device.as_deref().unwrap_or("–"))
 }
 
 /// Number with thousands apart, and its unit: `14,480 B`.
