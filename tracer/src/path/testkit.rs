@@ -355,6 +355,7 @@ impl Scene {
             }),
             FromAgent::Topology(topology(node)),
             FromAgent::Attached(Attached {
+                notes: Vec::new(),
                 hooks: Vec::new(),
                 drop_reasons: reasons.into_iter().map(|(number, name)| (number, name.to_owned())).collect(),
             }),
