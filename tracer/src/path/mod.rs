@@ -1,7 +1,30 @@
 //! WHICH observations are the same packet: identity on a node, joining across nodes, tunnels, clocks, verdicts.
 //! Pure functions and state, no I/O: what comes in is frames, what goes out is finished paths.
 
+mod arrival;
+mod clock;
+mod devices;
+mod directory;
+mod engine;
+mod fit;
+mod flow;
+mod hops;
+mod join;
+mod journey;
+mod label;
 mod model;
+mod observation;
+mod packet;
+mod refusal;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod testkit;
+mod track;
+mod verdict;
+mod world;
+
+pub use engine::{Context, Engine};
 
 pub use model::{
     Action, Direction, Drop, End, EventCounts, Evidence, FlowRef, Hop, Nat, NatKind, Outer, Path, Point,

@@ -1,0 +1,610 @@
+//! Which observations belong to which path.
+//!
+//! On a node the kernel's identity tells. Where there is none to follow (another node, or segments that GSO
+//! made) content does: packets without stream bytes by all that forwarding leaves alone, packets with them by
+//! the range they cover, so that splitting and merging do not matter.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use crate::agent::frame::FilterSpec;
+
+use super::arrival::{arrival, is_stray};
+use super::devices::action;
+use super::fit::{Fit, resolve};
+use super::flow::{Flows, Span};
+use super::journey::{Holder, Journeys, Share, Stamp, Whereabouts};
+use super::model::{Action, Point};
+use super::observation::Observation;
+use super::packet::Packet;
+use super::refusal;
+use super::track::{DropSeen, Track};
+use super::world::World;
+
+/// How long after its last event a path that has ended may still be contradicted: a drop in the destination's
+/// stack, a refusal on its way back.
+pub(super) const GRACE_NS: i64 = 20_000_000;
+/// How long a path may stay out of sight before it has vanished: the resolution of a neighbour gives up after
+/// 3 s, and the drop it ends in has to be able to arrive.
+pub(super) const PATIENCE_NS: i64 = 4_000_000_000;
+/// A path is first looked at this long after its beginning, when most are over.
+const FIRST_LOOK_NS: i64 = GRACE_NS + 2_000_000;
+/// Beyond the clocks' error, how much earlier a packet's arrival may be read than its departure.
+const TOLERANCE_NS: i64 = 1_000_000;
+
+/// Events that are part of no path, by why.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Apart {
+    /// No path begins where their packet did.
+    pub(super) unmatched: u64,
+    /// Known to mean nothing: flooded copies, and drops of packets already told or taken.
+    pub(super) aside: u64,
+}
+
+/// An observation that waits for the beginning of its path, and what its journey saw since.
+#[derive(Debug)]
+struct Waiting {
+    observations: Vec<Observation>,
+    key: u64,
+    serial: u64,
+}
+
+/// When to look at what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Timer {
+    due: i64,
+    serial: u64,
+    what: Look,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Look {
+    Waiting(usize),
+    Track(usize),
+}
+
+/// All paths under way.
+#[derive(Debug)]
+pub(super) struct Joiner {
+    pub(super) tracks: Slab<Track>,
+    pub(super) flows: Flows,
+    journeys: Journeys,
+    /// First and last of the tracks of equal content hash; packets without stream bytes only.
+    same: FxHashMap<u64, (usize, usize)>,
+    waiting: Slab<Waiting>,
+    waiting_by_key: FxHashMap<u64, Vec<usize>>,
+    timers: BinaryHeap<Reverse<Timer>>,
+    serial: u64,
+    pub(super) apart: Apart,
+    /// How far the clocks may be wrong about two nodes.
+    slack: i64,
+    /// Emptied, for new tracks to take over.
+    spare: Vec<Track>,
+    shares: Vec<Share>,
+}
+
+impl Joiner {
+    pub(super) fn new(filter: FilterSpec) -> Self {
+        Self {
+            tracks: Slab::new(),
+            flows: Flows::new(filter),
+            journeys: Journeys::default(),
+            same: FxHashMap::default(),
+            waiting: Slab::new(),
+            waiting_by_key: FxHashMap::default(),
+            timers: BinaryHeap::new(),
+            serial: 0,
+            apart: Apart::default(),
+            slack: TOLERANCE_NS,
+            spare: Vec::new(),
+            shares: Vec::new(),
+        }
+    }
+
+    /// Sets how far the clocks may be wrong about two nodes.
+    pub(super) fn set_clock_error(&mut self, error: i64) {
+        self.slack = TOLERANCE_NS.saturating_add(error.saturating_mul(2));
+    }
+
+    /// Takes the next observation.
+    pub(super) fn observe(&mut self, observation: Observation, world: &World) {
+        let key = (observation.node, observation.identity);
+        if observation.point == Point::KfreeSkb {
+            return self.observe_drop(observation, world);
+        }
+        if let Some(packet) = &observation.packet
+            && is_stray(&observation, packet, world)
+        {
+            return self.observe_stray(&observation, world);
+        }
+        let Some(journey) = self.journeys.get_mut(key) else {
+            return self.observe_new(observation, world);
+        };
+        if let Holder::Waiting(at) = journey.holder {
+            self.waiting[at].observations.push(observation);
+            return;
+        }
+        let stamp = observation.packet.as_ref().map(Stamp::of);
+        if stamp.is_none_or(|stamp| stamp == journey.stamp) || !self.same_stream(&observation) {
+            self.follow(&observation, world);
+        } else {
+            self.regrow(observation, world);
+        }
+    }
+
+    /// Whether the observation still has the stream that its journey's first path has: GRO changes the range,
+    /// address translation the stream.
+    fn same_stream(&self, observation: &Observation) -> bool {
+        let Some(journey) = self.journeys.get((observation.node, observation.identity)) else { return false };
+        let first = match &journey.holder {
+            Holder::One(share) => Some(share.track),
+            Holder::Many(shares) => shares.first().map(|share| share.track),
+            Holder::Waiting(_) => None,
+        };
+        let (Some(track), Some(packet)) =
+            (first.map(|track| &self.tracks[track].packet), &observation.packet)
+        else {
+            return false;
+        };
+        packet.stream().is_some()
+            && track.stream().is_some()
+            && (track.src, track.dst, track.ports()) == (packet.src, packet.dst, packet.ports())
+    }
+
+    /// A further observation of a journey whose paths are known.
+    fn follow(&mut self, observation: &Observation, world: &World) {
+        let Some(journey) = self.journeys.get((observation.node, observation.identity)) else { return };
+        let mut shares = std::mem::take(&mut self.shares);
+        shares.clear();
+        match &journey.holder {
+            Holder::One(share) => shares.push(*share),
+            Holder::Many(many) => shares.extend_from_slice(many),
+            Holder::Waiting(_) => {}
+        }
+        self.sight(observation, &shares, world);
+        self.shares = shares;
+    }
+
+    fn sight(&mut self, observation: &Observation, shares: &[Share], world: &World) {
+        let now = world.moment(observation);
+        let mut whereabouts = Whereabouts::Way;
+        for share in shares {
+            let track = &mut self.tracks[share.track];
+            let all = track.sight(observation, share.bytes, now);
+            let packet = observation.packet.as_ref().unwrap_or(&track.packet);
+            if let Some(arrival) = arrival(observation, packet, world) {
+                whereabouts = Whereabouts::Destination;
+                if all {
+                    track.arrival = Some(arrival);
+                }
+            }
+        }
+        if let Some(journey) = self.journeys.get_mut((observation.node, observation.identity)) {
+            journey.whereabouts = whereabouts;
+        }
+    }
+
+    /// The packet of a known journey has other stream bytes than before: GRO added to it.
+    fn regrow(&mut self, observation: Observation, world: &World) {
+        let mut shares = std::mem::take(&mut self.shares);
+        match self.resolve(&observation, &mut shares, world) {
+            Fit::Whole(ambiguity) => self.attach(&observation, &shares, ambiguity, world),
+            Fit::Part(_) | Fit::None => self.wait(observation, world),
+        }
+        self.shares = shares;
+    }
+
+    fn observe_new(&mut self, observation: Observation, world: &World) {
+        let Some(packet) = &observation.packet else {
+            self.apart.unmatched += 1;
+            return;
+        };
+        if action(observation.role, observation.point) == Action::PodEgress {
+            return self.begin(&observation, true, world);
+        }
+        let mut shares = std::mem::take(&mut self.shares);
+        match self.resolve(&observation, &mut shares, world) {
+            Fit::Whole(ambiguity) => self.attach(&observation, &shares, ambiguity, world),
+            Fit::None if begins_here(&observation, packet, world) => self.begin(&observation, true, world),
+            Fit::Part(_) | Fit::None => self.wait(observation, world),
+        }
+        self.shares = shares;
+    }
+
+    /// A flooded copy: it says nothing of the packet's way, but may explain why it never arrived.
+    fn observe_stray(&mut self, observation: &Observation, world: &World) {
+        self.apart.aside += 1;
+        let Some(journey) = self.journeys.get_mut((observation.node, observation.identity)) else { return };
+        journey.whereabouts = Whereabouts::Astray;
+        let pod = observation.device.and_then(|id| world.devices.info(id).pod.clone());
+        if let (Holder::One(share), Some(pod)) = (&journey.holder, pod) {
+            self.tracks[share.track].stray.get_or_insert(pod);
+        }
+    }
+
+    fn observe_drop(&mut self, observation: Observation, world: &World) {
+        let key = (observation.node, observation.identity);
+        let mut shares = std::mem::take(&mut self.shares);
+        shares.clear();
+        let whereabouts = match self.journeys.get(key) {
+            Some(journey) => {
+                match &journey.holder {
+                    Holder::One(share) => shares.push(*share),
+                    Holder::Many(many) => shares.extend_from_slice(many),
+                    Holder::Waiting(at) => {
+                        self.waiting[*at].observations.push(observation);
+                        self.shares = shares;
+                        return;
+                    }
+                }
+                journey.whereabouts
+            }
+            None => {
+                let fit = match &observation.packet {
+                    Some(_) => self.resolve(&observation, &mut shares, world),
+                    None => Fit::None,
+                };
+                match (fit, &observation.packet) {
+                    (Fit::None, Some(packet)) if observation.first_seen => {
+                        if begins_here(&observation, packet, world) {
+                            self.begin(&observation, true, world);
+                        } else {
+                            self.wait(observation, world);
+                        }
+                        self.shares = shares;
+                        return;
+                    }
+                    // Its path has been told, long before the skb was freed.
+                    (Fit::None, _) => {
+                        self.apart.aside += 1;
+                        self.shares = shares;
+                        return;
+                    }
+                    _ => Whereabouts::Way,
+                }
+            }
+        };
+        self.drop_of(&observation, &shares, whereabouts, world);
+        self.shares = shares;
+    }
+
+    fn drop_of(&mut self, observation: &Observation, shares: &[Share], place: Whereabouts, world: &World) {
+        let now = world.moment(observation);
+        let drop = world.drop(observation);
+        for share in shares {
+            let track = &mut self.tracks[share.track];
+            let Some(of_arrived) = refusal::meaning(observation, &drop, track, place, world) else {
+                self.apart.aside += 1;
+                continue;
+            };
+            track.sight(observation, share.bytes, now);
+            track.dropped = true;
+            if let Some(seen) = track.sightings.last_mut()
+                && seen.point == Point::KfreeSkb
+            {
+                seen.drop = Some(Box::new(DropSeen { drop: drop.clone(), of_arrived }));
+            }
+        }
+    }
+
+    fn resolve(&mut self, observation: &Observation, shares: &mut Vec<Share>, world: &World) -> Fit {
+        shares.clear();
+        let Some(packet) = &observation.packet else { return Fit::None };
+        let latest = world.moment(observation).saturating_add(self.slack);
+        if packet.stream().is_some() {
+            let (flow, forward) = self.flows.of(packet, latest);
+            let way = self.flows.get_mut(flow).way_mut(forward);
+            resolve::stream(observation, packet, way, &self.tracks, latest, shares)
+        } else {
+            let first = self.same.get(&packet.content_hash()).map(|(first, _)| *first);
+            resolve::exact(observation, packet, first, &self.tracks, latest, shares)
+        }
+    }
+
+    /// The journey is these paths' from now on.
+    fn attach(&mut self, observation: &Observation, shares: &[Share], ambiguity: u32, world: &World) {
+        let key = (observation.node, observation.identity);
+        let Some(packet) = &observation.packet else { return };
+        if self.journeys.get(key).is_some() || self.journeys.has_room() {
+            let holder = match shares {
+                [share] => Holder::One(*share),
+                many => Holder::Many(many.to_vec()),
+            };
+            self.journeys.insert(key, holder, Stamp::of(packet));
+        } else {
+            self.apart.unmatched += 1;
+        }
+        for share in shares {
+            let track = &mut self.tracks[share.track];
+            track.ambiguity = track.ambiguity.max(ambiguity);
+            if !track.journeys.contains(&key) {
+                track.journeys.push(key);
+            }
+        }
+        self.sight(observation, shares, world);
+    }
+
+    /// A path begins with this observation.
+    fn begin(&mut self, observation: &Observation, whole: bool, world: &World) {
+        let Some(packet) = &observation.packet else { return };
+        if !self.journeys.has_room() {
+            self.apart.unmatched += 1;
+            return;
+        }
+        let now = world.moment(observation);
+        self.serial += 1;
+        let serial = self.serial;
+        let (flow, forward) = self.flows.of(packet, now);
+        self.flows.path_begins(flow);
+        let way = self.flows.get_mut(flow).way_mut(forward);
+        let span = match packet.stream() {
+            Some((seq, bytes)) => {
+                let start = way.unwrap(seq);
+                Some((start, start + u64::from(bytes)))
+            }
+            None => {
+                if let super::packet::Transport::Tcp { seq, .. } = packet.transport {
+                    way.unwrap(seq);
+                }
+                None
+            }
+        };
+        let (mut sightings, mut journeys) =
+            self.spare.pop().map(|track| (track.sightings, track.journeys)).unwrap_or_default();
+        sightings.clear();
+        journeys.clear();
+        let key = (observation.node, observation.identity);
+        journeys.push(key);
+        let hash = if span.is_none() { packet.content_hash() } else { 0 };
+        let track = self.tracks.insert(Track {
+            serial,
+            packet: packet.clone(),
+            flow,
+            forward,
+            span,
+            segments: observation.segments,
+            sightings,
+            journeys,
+            first: now,
+            last: now,
+            arrival: None,
+            dropped: false,
+            ambiguity: 1,
+            whole,
+            events: 0,
+            stray: None,
+            rejected: None,
+            hash,
+            next_same: None,
+        });
+        let way = self.flows.get_mut(flow).way_mut(forward);
+        way.remember(track);
+        if let Some((start, end)) = span {
+            way.add(Span { start, end, track });
+        } else {
+            let tracks = &mut self.tracks;
+            self.same
+                .entry(hash)
+                .and_modify(|(_, last)| {
+                    tracks[*last].next_same = Some(track);
+                    *last = track;
+                })
+                .or_insert((track, track));
+        }
+        let share = Share { track, bytes: self.tracks[track].size() };
+        self.journeys.insert(key, Holder::One(share), Stamp::of(packet));
+        self.timers.push(Reverse(Timer {
+            due: now.saturating_add(FIRST_LOOK_NS),
+            serial,
+            what: Look::Track(track),
+        }));
+        if observation.point == Point::KfreeSkb {
+            self.drop_of(observation, &[share], Whereabouts::Way, world);
+        } else {
+            self.sight(observation, &[share], world);
+        }
+        refusal::note(&mut self.flows, &mut self.tracks, track, world);
+        self.retry(track, world);
+    }
+
+    /// The beginning of this observation's path has not been seen yet.
+    fn wait(&mut self, observation: Observation, world: &World) {
+        let Some(packet) = &observation.packet else { return };
+        if !self.journeys.has_room() {
+            self.apart.unmatched += 1;
+            return;
+        }
+        let now = world.moment(&observation);
+        let key = self.waiting_key(packet, now);
+        self.serial += 1;
+        let serial = self.serial;
+        let (journey, stamp) = ((observation.node, observation.identity), Stamp::of(packet));
+        let at = self.waiting.insert(Waiting { observations: vec![observation], key, serial });
+        self.waiting_by_key.entry(key).or_default().push(at);
+        self.journeys.insert(journey, Holder::Waiting(at), stamp);
+        let due = now.saturating_add(self.slack).saturating_add(TOLERANCE_NS);
+        self.timers.push(Reverse(Timer { due, serial, what: Look::Waiting(at) }));
+    }
+
+    /// What a path has to have in common with an observation for that to be its own.
+    fn waiting_key(&mut self, packet: &Packet, now: i64) -> u64 {
+        if packet.stream().is_some() {
+            let (flow, forward) = self.flows.of(packet, now);
+            // Flow numbers are small; content hashes fill all bits.
+            (flow as u64) << 1 | u64::from(forward)
+        } else {
+            packet.content_hash()
+        }
+    }
+
+    /// A path has begun: whatever waited for it goes on.
+    fn retry(&mut self, track: usize, world: &World) {
+        if self.waiting_by_key.is_empty() {
+            return;
+        }
+        let begun = &self.tracks[track];
+        let key = match begun.span {
+            Some(_) => (begun.flow as u64) << 1 | u64::from(begun.forward),
+            None => begun.hash,
+        };
+        let Some(candidates) = self.waiting_by_key.get(&key).cloned() else { return };
+        let mut shares = Vec::new();
+        for at in candidates {
+            let Some(waiting) = self.waiting.get(at).filter(|waiting| waiting.key == key) else { continue };
+            let observation = waiting.observations[0].clone();
+            if let Fit::Whole(ambiguity) = self.resolve(&observation, &mut shares, world) {
+                self.go_on(at, &shares, ambiguity, world);
+            }
+        }
+    }
+
+    /// Ends the wait of a journey whose paths are these.
+    fn go_on(&mut self, at: usize, shares: &[Share], ambiguity: u32, world: &World) {
+        let observations = self.end_wait(at);
+        let mut observations = observations.into_iter();
+        let Some(first) = observations.next() else { return };
+        if first.point == Point::KfreeSkb {
+            self.drop_of(&first, shares, Whereabouts::Way, world);
+        } else {
+            self.attach(&first, shares, ambiguity, world);
+        }
+        for observation in observations {
+            self.observe(observation, world);
+        }
+    }
+
+    fn end_wait(&mut self, at: usize) -> Vec<Observation> {
+        let waiting = self.waiting.remove(at);
+        if let Some(others) = self.waiting_by_key.get_mut(&waiting.key) {
+            others.retain(|other| *other != at);
+            if others.is_empty() {
+                self.waiting_by_key.remove(&waiting.key);
+            }
+        }
+        if let Some(first) = waiting.observations.first() {
+            self.journeys.remove((first.node, first.identity));
+        }
+        waiting.observations
+    }
+
+    /// Nothing more will come for this wait to end: what fits is taken, else a path begins here.
+    fn give_up(&mut self, at: usize, world: &World) {
+        let observation = self.waiting[at].observations[0].clone();
+        let mut shares = Vec::new();
+        match self.resolve(&observation, &mut shares, world) {
+            Fit::Whole(ambiguity) | Fit::Part(ambiguity) => self.go_on(at, &shares, ambiguity, world),
+            Fit::None => {
+                let observations = self.end_wait(at);
+                self.begin(&observation, false, world);
+                for observation in observations.into_iter().skip(1) {
+                    self.observe(observation, world);
+                }
+            }
+        }
+    }
+
+    /// The next path that is over by `now`, in the order in which paths are told.
+    pub(super) fn next_due(&mut self, now: i64, world: &World) -> Option<usize> {
+        while let Some(Reverse(timer)) = self.timers.peek().copied() {
+            if timer.due > now {
+                return None;
+            }
+            self.timers.pop();
+            match timer.what {
+                Look::Waiting(at) => {
+                    if self.waiting.get(at).is_some_and(|waiting| waiting.serial == timer.serial) {
+                        self.give_up(at, world);
+                    }
+                }
+                Look::Track(at) => {
+                    let Some(track) = self.tracks.get(at).filter(|track| track.serial == timer.serial) else {
+                        continue;
+                    };
+                    let over = track.arrival.is_some() || track.dropped || track.rejected.is_some();
+                    let due = track.last.saturating_add(if over { GRACE_NS } else { PATIENCE_NS });
+                    if due <= now {
+                        return Some(at);
+                    }
+                    self.timers.push(Reverse(Timer { due, ..timer }));
+                }
+            }
+        }
+        None
+    }
+
+    /// Ends every wait, and gives what is still under way, in order of beginning.
+    pub(super) fn rest(&mut self, world: &World) -> Vec<usize> {
+        let mut left: Vec<(u64, usize)> =
+            self.waiting.iter().map(|(at, waiting)| (waiting.serial, at)).collect();
+        while !left.is_empty() {
+            left.sort_unstable();
+            for (serial, at) in left {
+                if self.waiting.get(at).is_some_and(|waiting| waiting.serial == serial) {
+                    self.give_up(at, world);
+                }
+            }
+            // A journey may wait again for what GRO added to it on the way.
+            left = self.waiting.iter().map(|(at, waiting)| (waiting.serial, at)).collect();
+        }
+        let mut rest: Vec<(i64, u64, usize)> =
+            self.tracks.iter().map(|(at, track)| (track.first, track.serial, at)).collect();
+        rest.sort_unstable();
+        rest.into_iter().map(|(_, _, at)| at).collect()
+    }
+
+    /// Takes a path that is told out of everything.
+    pub(super) fn take(&mut self, at: usize) -> Track {
+        let track = self.tracks.remove(at);
+        for key in &track.journeys {
+            self.journeys.release(*key, at);
+        }
+        let way = self.flows.get_mut(track.flow).way_mut(track.forward);
+        way.forget(at);
+        match track.span {
+            Some((start, end)) => way.remove(Span { start, end, track: at }),
+            None => self.unlink(at, &track),
+        }
+        track
+    }
+
+    fn unlink(&mut self, at: usize, track: &Track) {
+        let Some((first, last)) = self.same.get(&track.hash).copied() else { return };
+        if first == at {
+            match track.next_same {
+                Some(next) => self.same.insert(track.hash, (next, last)),
+                None => self.same.remove(&track.hash),
+            };
+            return;
+        }
+        let mut before = first;
+        while let Some(next) = self.tracks[before].next_same {
+            if next == at {
+                self.tracks[before].next_same = track.next_same;
+                if last == at {
+                    self.same.insert(track.hash, (first, before));
+                }
+                return;
+            }
+            before = next;
+        }
+    }
+
+    /// Takes a told path's memory back.
+    pub(super) fn recycle(&mut self, track: Track) {
+        if self.spare.len() < 4096 {
+            self.spare.push(track);
+        }
+    }
+}
+
+/// Whether a packet that no path fits begins here: it is the node's own, or from where nobody is watching.
+fn begins_here(observation: &Observation, packet: &Packet, world: &World) -> bool {
+    if let Some(pod) = world.devices.pod_of(observation.node, observation.netns) {
+        return world.directory.pod(packet.src) == Some(pod);
+    }
+    let own = world.devices.is_own(observation.node, packet.src);
+    (own && observation.point != Point::TcIngress) || !(own || world.directory.begins_in_sight(packet.src))
+}

@@ -1,0 +1,135 @@
+//! What speaks against a path: drops that count, resets and ICMP errors.
+
+use slab::Slab;
+
+use super::flow::{Flows, Refusal};
+use super::journey::Whereabouts;
+use super::label;
+use super::model::Drop;
+use super::observation::Observation;
+use super::packet::{Packet, Quoted, Transport, number, tcp};
+use super::track::{Arrival, Track};
+use super::world::World;
+
+/// Where kernels without drop reasons free an echo reply that a raw socket has had its copy of.
+const ECHO_REPLY_ENDS: [&str; 4] = ["icmp_rcv", "ping_rcv", "icmpv6_rcv", "raw_local_deliver"];
+
+/// What a drop says of a path: `None` if nothing, else whether the copy dropped is the one that arrived.
+pub(super) fn meaning(
+    observation: &Observation,
+    drop: &Drop,
+    track: &Track,
+    place: Whereabouts,
+    world: &World,
+) -> Option<bool> {
+    let reason = drop.reason.as_deref();
+    // Newer kernels report ordinary ends by the same tracepoint; a copy for another host is a flooded one.
+    if matches!(reason, Some("CONSUMED" | "NOT_DROPPED_YET" | "OTHERHOST")) || place == Whereabouts::Astray {
+        return None;
+    }
+    let pod = world.devices.pod_of(observation.node, observation.netns);
+    let at_destination = pod.is_some() && world.directory.pod(track.packet.dst) == pod;
+    let at_source = pod.is_some() && world.directory.pod(track.packet.src) == pod;
+    if pod.is_some() && !at_destination && !at_source {
+        return None;
+    }
+    // The ping got its clone; the original is then nobody's.
+    let function = drop.location.as_deref().unwrap_or_default();
+    if track.packet.echo() == Some(false)
+        && (reason == Some("NO_SOCKET") || ECHO_REPLY_ENDS.iter().any(|name| function.starts_with(name)))
+    {
+        return None;
+    }
+    let of_arrived = match track.arrival {
+        Some(Arrival::Pod) | None => at_destination || place == Whereabouts::Destination,
+        Some(Arrival::Local | Arrival::Outside(_) | Arrival::OutOfSight(..)) => pod.is_none(),
+    };
+    Some(of_arrived)
+}
+
+/// A path has begun: if it refuses another, or is refused by one that began before it was seen, that is noted.
+pub(super) fn note(flows: &mut Flows, tracks: &mut Slab<Track>, at: usize, world: &World) {
+    let track = &tracks[at];
+    let (flow, forward) = (track.flow, track.forward);
+    if let Some(reason) = refusal(&track.packet, world) {
+        let packet = track.packet.clone();
+        // The newest that fits: what came before it was answered already.
+        let refused = flows.get(flow).way(!forward).recent().find(|other| refuses(&packet, &tracks[*other]));
+        match refused {
+            Some(refused) => tracks[refused].rejected = Some(reason),
+            None => flows.get_mut(flow).keep(Refusal { packet, forward, reason }),
+        }
+        return;
+    }
+    let known = flows.get_mut(flow);
+    if known.refusals.is_empty() {
+        return;
+    }
+    let found = known
+        .refusals
+        .iter()
+        .position(|refusal| refusal.forward != forward && refuses(&refusal.packet, track));
+    if let Some(refusal) = found.and_then(|found| known.refusals.remove(found)) {
+        tracks[at].rejected = Some(refusal.reason);
+    }
+}
+
+/// What a packet says, if it refuses another.
+fn refusal(packet: &Packet, world: &World) -> Option<String> {
+    let by = || match world.directory.pod(packet.src).or_else(|| world.directory.node(packet.src)) {
+        Some(name) => name.to_string(),
+        None => packet.src.to_string(),
+    };
+    match &packet.transport {
+        Transport::Tcp { flags, .. } if flags & tcp::RST != 0 => Some(format!("TCP reset by {}", by())),
+        // A redirect lets its packet pass.
+        Transport::Icmp { kind: 5, .. } if packet.protocol == number::ICMP => None,
+        Transport::Icmp { quoted: Some(_), .. } => {
+            Some(format!("ICMP {} from {}", label::refusal(packet), packet.src))
+        }
+        _ => None,
+    }
+}
+
+/// Whether `packet` refuses this path.
+fn refuses(packet: &Packet, track: &Track) -> bool {
+    let refused = &track.packet;
+    if let Some(quoted) = packet.quoted() {
+        return quotes(quoted, track);
+    }
+    let (
+        Transport::Tcp { seq, ack, flags, .. },
+        Transport::Tcp { seq: sent, ack: acked, flags: of_sent, .. },
+    ) = (&packet.transport, &refused.transport)
+    else {
+        return false;
+    };
+    if of_sent & tcp::RST != 0 {
+        return false;
+    }
+    let control = u32::from(of_sent & tcp::SYN != 0) + u32::from(of_sent & tcp::FIN != 0);
+    if flags & tcp::ACK != 0 {
+        *ack == sent.wrapping_add(refused.payload).wrapping_add(control)
+    } else {
+        // A reset of a segment that had an acknowledgement takes its number from there.
+        *seq == *acked
+    }
+}
+
+fn quotes(quoted: &Quoted, track: &Track) -> bool {
+    let packet = &track.packet;
+    if (quoted.src, quoted.dst, quoted.protocol) != (packet.src, packet.dst, packet.protocol)
+        || quoted.fragment.map(|fragment| fragment.offset) != packet.fragment.map(|fragment| fragment.offset)
+    {
+        return false;
+    }
+    if packet.src.is_ipv4() {
+        let distance = (quoted.id as u16).wrapping_sub(packet.id as u16);
+        return u32::from(distance) < track.segments.max(1);
+    }
+    match packet.transport {
+        Transport::Tcp { seq, .. } => quoted.word.wrapping_sub(seq) < packet.payload.max(1),
+        Transport::Icmp { rest, .. } => quoted.word == rest,
+        _ => packet.ports().is_none_or(|ports| ports == (quoted.sport, quoted.dport)),
+    }
+}

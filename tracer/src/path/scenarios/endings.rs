@@ -1,0 +1,165 @@
+//! How paths end, and what is told of them.
+
+use super::super::model::{Direction, Verdict};
+use super::super::testkit::*;
+
+#[test]
+fn a_reply_that_nobody_needed_any_more_is_no_drop() {
+    let mut scene = Scene::new();
+    let packet = echo_reply(POD3, POD1, 1, 1);
+    scene.leave(0, &packet);
+    let identity = scene.arrive(40_000, &packet);
+    scene.drop(NODE1, 75_000, Some(POD1), NO_SOCKET, identity, &packet);
+    let (paths, summary) = scene.play();
+    assert_eq!(
+        (paths[0].verdict, steps(&paths[0])),
+        (Verdict::Delivered, CROSSING.map(String::from).to_vec())
+    );
+    assert!(summary.complete);
+}
+
+#[test]
+fn a_drop_inside_the_destination_counts() {
+    let mut scene = Scene::new();
+    let packet = udp(POD1, POD3, 1, b"hello");
+    scene.leave(0, &packet);
+    let identity = scene.arrive(40_000, &packet);
+    scene.drop(NODE2, 75_000, Some(POD3), NO_SOCKET, identity, &packet);
+    let (paths, _) = scene.play();
+    assert_eq!((paths[0].verdict, paths[0].reason.as_deref()), (Verdict::Dropped, Some("NO_SOCKET")));
+    assert_eq!(steps(&paths[0]).last().unwrap(), "eth0 drop");
+}
+
+#[test]
+fn a_closed_udp_port_rejects() {
+    let mut scene = Scene::new();
+    let packet = udp(POD1, POD3, 9, b"hello");
+    scene.leave(0, &packet);
+    let identity = scene.arrive(40_000, &packet);
+    scene.drop(NODE2, 75_000, Some(POD3), NO_SOCKET, identity, &packet);
+    scene.cross(76_000, &port_unreachable(POD3, POD1, &packet));
+    let (paths, summary) = scene.play();
+    assert_eq!(paths.len(), 2);
+    assert_eq!(paths[0].verdict, Verdict::Rejected);
+    assert_eq!(paths[0].reason.as_deref(), Some("ICMP port unreachable from 10.42.1.10"));
+    assert_eq!(paths[1].label, "destination unreachable: port");
+    assert_eq!(paths[1].flow.id, paths[0].flow.id);
+    assert_eq!(paths[1].flow.direction, Direction::Reply);
+    assert_eq!(paths[1].verdict, Verdict::Delivered);
+    assert_eq!((summary.paths.rejected, summary.paths.delivered), (1, 1));
+}
+
+#[test]
+fn a_reset_rejects_what_it_answers() {
+    let mut scene = Scene::new();
+    let syn = Tcp { flags: "S", ack: 0, ..Tcp::data(1000, 0, 5) };
+    scene.cross(0, &syn.wire());
+    let reset = Tcp { src: POD3, dst: POD1, seq: 0, ack: 1001, flags: "RA", payload: 0, id: 0, segments: 1 };
+    scene.cross(80_000, &reset.wire());
+    let (paths, _) = scene.play();
+    assert_eq!((paths[0].label.as_str(), paths[0].verdict), ("SYN", Verdict::Rejected));
+    assert_eq!(paths[0].reason.as_deref(), Some("TCP reset by default/pod3"));
+    assert_eq!((paths[1].label.as_str(), paths[1].verdict), ("RST-ACK", Verdict::Delivered));
+    assert_eq!(paths[1].flow.direction, Direction::Reply);
+}
+
+#[test]
+fn what_is_lost_on_the_wire_has_vanished() {
+    let mut scene = Scene::new();
+    scene.quiet = 6_000_000_000;
+    scene.leave(0, &echo(POD1, POD3, 1, 1));
+    scene.cross(1_000_000, &echo(POD1, POD3, 2, 2));
+    let (paths, summary) = scene.play();
+    assert_eq!(paths[0].verdict, Verdict::Delivered);
+    assert_eq!(paths[1].verdict, Verdict::Vanished);
+    assert_eq!(paths[1].reason.as_deref(), Some("left node1 at eth0, never seen on node2"));
+    assert_eq!(paths[1].hops.len(), 4);
+    assert_eq!(summary.paths.vanished, 1);
+    assert!(summary.complete);
+}
+
+#[test]
+fn what_has_not_had_its_time_is_open() {
+    let mut scene = Scene::new();
+    scene.leave(0, &echo(POD1, POD3, 1, 1));
+    let (paths, summary) = scene.play();
+    assert_eq!(paths[0].verdict, Verdict::Open);
+    assert_eq!(summary.paths.open, 1);
+}
+
+#[test]
+fn a_bridged_packet_that_vanishes_says_where_it_should_have_been() {
+    let mut scene = Scene::new();
+    scene.quiet = 6_000_000_000;
+    let identity = scene.identity();
+    scene.see(NODE1, 0, At::FromPod(POD1), identity, &echo(POD1, POD2, 1, 1));
+    let (paths, _) = scene.play();
+    assert_eq!(
+        paths[0].reason.as_deref(),
+        Some("came out of its pod at veth10 on node1, never seen at veth11, where default/pod2 is")
+    );
+}
+
+#[test]
+fn a_lost_event_is_told_in_the_summary() {
+    let mut scene = Scene::new();
+    scene.lost = vec![2];
+    scene.cross(0, &echo(POD1, POD3, 1, 1));
+    let (paths, summary) = scene.play();
+    assert_eq!((paths.len(), paths[0].verdict, paths[0].hops.len()), (1, Verdict::Delivered, 7));
+    assert!(!summary.complete);
+    assert_eq!((summary.events.produced, summary.events.delivered, summary.events.lost_ring), (8, 7, 1));
+}
+
+#[test]
+fn a_path_without_its_beginning_is_told_and_counted() {
+    let mut scene = Scene::new();
+    scene.arrive(40_000, &echo(POD1, POD3, 1, 1));
+    let (paths, summary) = scene.play();
+    assert_eq!(paths.len(), 1);
+    assert_eq!(paths[0].reason.as_deref(), Some("beginning not seen"));
+    assert!(paths[0].confidence < 1.0);
+    assert_eq!(steps(&paths[0]), CROSSING[4..]);
+    assert_eq!(summary.events.unmatched, 4);
+    assert!(!summary.complete);
+}
+
+#[test]
+fn a_node_that_falls_silent_makes_nothing_vanish() {
+    let mut scene = Scene::new();
+    scene.quiet = 6_000_000_000;
+    scene.leave(0, &echo(POD1, POD3, 1, 1));
+    let mut engine = super::super::Engine::new(scene.context());
+    let mut paths = Vec::new();
+    engine.node_ended(NODE2);
+    for (node, frame) in scene.frames(100_000_000) {
+        if node == NODE1 {
+            engine.ingest(node, &frame, &mut paths);
+        }
+    }
+    let summary = engine.finish(&mut paths);
+    assert_eq!(paths[0].verdict, Verdict::Open);
+    assert_eq!(paths[0].reason.as_deref(), Some("left node1 at eth0, and node2 told no more"));
+    assert!(!summary.complete);
+}
+
+#[test]
+fn a_destination_that_is_not_traced_is_not_judged() {
+    let mut scene = Scene::new();
+    scene.one_node = true;
+    scene.leave(0, &echo(POD1, POD3, 1, 1));
+    let (paths, _) = scene.play();
+    assert_eq!(paths[0].verdict, Verdict::Open);
+    assert_eq!(paths[0].reason.as_deref(), Some("left at eth0 for node2, which is not traced"));
+}
+
+#[test]
+fn events_of_unknown_devices_and_garbage_are_counted() {
+    let mut scene = Scene::new();
+    scene.cross(0, &echo(POD1, POD3, 1, 1));
+    let mut frames = scene.frames(100_000_000);
+    let at = frames.len() - 2;
+    frames.insert(at, (NODE1, crate::agent::frame::FromAgent::Events(vec![1; 30].into())));
+    let (paths, summary) = play(scene.context(), &frames);
+    assert_eq!((paths.len(), summary.events.unmatched, summary.complete), (1, 1, false));
+}

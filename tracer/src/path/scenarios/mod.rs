@@ -1,0 +1,6 @@
+//! What must come out of what happened, as scenes on two nodes.
+
+mod endings;
+mod order;
+mod streams;
+mod ways;

@@ -1,0 +1,546 @@
+//! Two nodes on paper: composes packets, the events that kernel programs would make of them and the frames that
+//! agents would send, with each node's clock as far off as a test wants it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use etherparse::PacketBuilder;
+use tracer_common::{CAPTURE, Event, flag, hook};
+
+use crate::agent::frame::{Accounting, Attached, FilterSpec, FromAgent, Hello};
+use crate::capture::encode;
+use crate::cluster::{Inventory, Node, Pod};
+use crate::topology::{Device, DeviceKind, Namespace, Peer, Route, Topology, Vxlan};
+
+use super::{Context, Engine, Path, Summary};
+
+pub(super) const NODE1: usize = 0;
+pub(super) const NODE2: usize = 1;
+pub(super) const POD1: [u8; 4] = [10, 42, 0, 10];
+pub(super) const POD2: [u8; 4] = [10, 42, 0, 11];
+pub(super) const POD3: [u8; 4] = [10, 42, 1, 10];
+pub(super) const POD4: [u8; 4] = [10, 42, 1, 11];
+pub(super) const NO_SOCKET: u32 = 3;
+pub(super) const NEIGH_FAILED: u32 = 40;
+pub(super) const OTHERHOST: u32 = 9;
+
+const ETH0: u32 = 2;
+const FLANNEL: u32 = 3;
+const CNI0: u32 = 4;
+
+/// Where an event is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum At {
+    FromPod([u8; 4]),
+    ToPod([u8; 4]),
+    BridgeIn,
+    BridgeOut,
+    TunnelIn,
+    TunnelOut,
+    UplinkIn,
+    UplinkOut,
+}
+
+/// A packet as bytes from the IP header on, and how many segments it stands for.
+#[derive(Clone, Debug)]
+pub(super) struct Wire {
+    pub(super) bytes: Vec<u8>,
+    pub(super) length: usize,
+    pub(super) segments: u16,
+    pub(super) size: u32,
+}
+
+fn wire(bytes: Vec<u8>) -> Wire {
+    Wire { length: bytes.len(), bytes, segments: 1, size: 0 }
+}
+
+fn with_id(mut bytes: Vec<u8>, id: u16) -> Vec<u8> {
+    bytes[4..6].copy_from_slice(&id.to_be_bytes());
+    bytes
+}
+
+pub(super) fn echo(src: [u8; 4], dst: [u8; 4], seq: u16, ip_id: u16) -> Wire {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(src, dst, 64)
+        .icmpv4_echo_request(7, seq)
+        .write(&mut bytes, &[seq as u8; 56])
+        .unwrap();
+    wire(with_id(bytes, ip_id))
+}
+
+pub(super) fn echo_reply(src: [u8; 4], dst: [u8; 4], seq: u16, ip_id: u16) -> Wire {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(src, dst, 64).icmpv4_echo_reply(7, seq).write(&mut bytes, &[seq as u8; 56]).unwrap();
+    wire(with_id(bytes, ip_id))
+}
+
+pub(super) fn udp(src: [u8; 4], dst: [u8; 4], ip_id: u16, payload: &[u8]) -> Wire {
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4(src, dst, 64).udp(4000, 5000).write(&mut bytes, payload).unwrap();
+    wire(with_id(bytes, ip_id))
+}
+
+/// An ICMP port unreachable that quotes `about`.
+pub(super) fn port_unreachable(src: [u8; 4], dst: [u8; 4], about: &Wire) -> Wire {
+    let mut bytes = Vec::new();
+    let header =
+        etherparse::Icmpv4Type::DestinationUnreachable(etherparse::icmpv4::DestUnreachableHeader::Port);
+    let quoted = &about.bytes[..about.bytes.len().min(28 + 20)];
+    PacketBuilder::ipv4(src, dst, 64).icmpv4(header).write(&mut bytes, quoted).unwrap();
+    wire(bytes)
+}
+
+/// A TCP segment from pod1's port 40000 or to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tcp {
+    pub(super) src: [u8; 4],
+    pub(super) dst: [u8; 4],
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+    pub(super) flags: &'static str,
+    pub(super) payload: usize,
+    pub(super) id: u16,
+    pub(super) segments: u16,
+}
+
+impl Tcp {
+    pub(super) fn data(seq: u32, payload: usize, id: u16) -> Self {
+        Self { src: POD1, dst: POD3, seq, ack: 1, flags: "PA", payload, id, segments: 1 }
+    }
+
+    pub(super) fn in_segments(self, segments: u16) -> Self {
+        Self { segments, ..self }
+    }
+
+    pub(super) fn wire(self) -> Wire {
+        let (sport, dport) = if self.src == POD1 { (40_000, 80) } else { (80, 40_000) };
+        let mut builder = PacketBuilder::ipv4(self.src, self.dst, 64).tcp(sport, dport, self.seq, 1000);
+        for flag in self.flags.chars() {
+            builder = match flag {
+                'S' => builder.syn(),
+                'A' => builder.ack(self.ack),
+                'P' => builder.psh(),
+                'F' => builder.fin(),
+                'R' => builder.rst(),
+                _ => unreachable!("unknown flag {flag}"),
+            };
+        }
+        // A byte follows from its place in the stream, as in any real one.
+        let payload: Vec<u8> = (0..self.payload).map(|at| (self.seq as usize + at) as u8).collect();
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, &payload).unwrap();
+        let size =
+            if self.segments > 1 { self.payload.div_ceil(usize::from(self.segments)) as u32 } else { 0 };
+        Wire { length: bytes.len(), bytes: with_id(bytes, self.id), segments: self.segments, size }
+    }
+}
+
+/// A UDP datagram of 2,000 bytes as two fragments.
+pub(super) fn fragments(src: [u8; 4], dst: [u8; 4], id: u16) -> [Wire; 2] {
+    let whole = udp(src, dst, id, &[5; 2000]).bytes;
+    [(0, 1480, true), (1480, 2008, false)].map(|(from, to, more)| {
+        let mut bytes = whole[..20].to_vec();
+        bytes.extend_from_slice(&whole[20 + from..20 + to]);
+        let length = bytes.len() as u16;
+        bytes[2..4].copy_from_slice(&length.to_be_bytes());
+        let field = (from as u16 / 8) | if more { 0x2000 } else { 0 };
+        bytes[6..8].copy_from_slice(&field.to_be_bytes());
+        wire(bytes)
+    })
+}
+
+fn framed(ip: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![2; 12];
+    bytes.extend_from_slice(&[8, 0]);
+    bytes.extend_from_slice(ip);
+    bytes
+}
+
+fn in_vxlan(node: usize, ip: &[u8], inbound: bool) -> Vec<u8> {
+    let (src, dst) = if (node == NODE1) == inbound { (12, 11) } else { (11, 12) };
+    let mut payload = vec![8, 0, 0, 0, 0, 0, 1, 0];
+    payload.extend_from_slice(&framed(ip));
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv4([192, 168, 56, src], [192, 168, 56, dst], 64)
+        .udp(51_234, 8472)
+        .write(&mut bytes, &payload)
+        .unwrap();
+    bytes
+}
+
+/// What happens, and what is told of it.
+pub(super) struct Scene {
+    /// What each node's clock says at moment 0, nanoseconds.
+    pub(super) clocks: [u64; 2],
+    /// Between question and answer about the clock, nanoseconds.
+    pub(super) round_trip: u64,
+    pub(super) tunnel: bool,
+    /// Bytes that are captured of each packet.
+    pub(super) capture: usize,
+    /// Events that are produced but lost, by their number among all.
+    pub(super) lost: Vec<usize>,
+    /// Until when nodes go on after the last event, nanoseconds.
+    pub(super) quiet: u64,
+    pub(super) one_node: bool,
+    events: Vec<(usize, u64, Event, Vec<u8>)>,
+    identities: u64,
+}
+
+impl Scene {
+    pub(super) fn new() -> Self {
+        Self {
+            clocks: [1_000_000_000_000, 7_000_000_000_000],
+            round_trip: 200_000,
+            tunnel: true,
+            capture: CAPTURE,
+            lost: Vec::new(),
+            quiet: 1_000_000_000,
+            one_node: false,
+            events: Vec::new(),
+            identities: 100,
+        }
+    }
+
+    /// A new packet identity.
+    pub(super) fn identity(&mut self) -> u64 {
+        self.identities += 1;
+        self.identities
+    }
+
+    fn push(&mut self, node: usize, at: u64, mut event: Event, bytes: &[u8]) {
+        event.at_ns = self.clocks[node] + at;
+        if !self.events.iter().any(|(other, _, seen, _)| *other == node && seen.packet == event.packet) {
+            event.flags |= flag::FIRST_SEEN;
+        }
+        let captured = bytes.len().min(self.capture);
+        event.captured = captured as u16;
+        self.events.push((node, at, event, bytes[..captured].to_vec()));
+    }
+
+    /// An event of a tc program.
+    pub(super) fn see(&mut self, node: usize, at: u64, place: At, identity: u64, packet: &Wire) {
+        let (ifindex, hook) = match place {
+            At::FromPod(pod) => (u32::from(pod[3]), hook::TC_INGRESS),
+            At::ToPod(pod) => (u32::from(pod[3]), hook::TC_EGRESS),
+            At::BridgeIn => (CNI0, hook::TC_INGRESS),
+            At::BridgeOut => (CNI0, hook::TC_EGRESS),
+            At::TunnelIn => (FLANNEL, hook::TC_INGRESS),
+            At::TunnelOut => (FLANNEL, hook::TC_EGRESS),
+            At::UplinkIn => (ETH0, hook::TC_INGRESS),
+            At::UplinkOut => (ETH0, hook::TC_EGRESS),
+        };
+        let ip = match place {
+            At::UplinkIn if self.tunnel => in_vxlan(node, &packet.bytes, true),
+            At::UplinkOut if self.tunnel => in_vxlan(node, &packet.bytes, false),
+            _ => packet.bytes.clone(),
+        };
+        let bytes = framed(&ip);
+        let event = Event {
+            packet: identity,
+            skb: 0xffff_8880_1234_0000,
+            netns: root(node),
+            ifindex,
+            len: (bytes.len() + packet.length - packet.bytes.len()) as u32,
+            hook,
+            gso_segs: if packet.segments > 1 { packet.segments } else { 0 },
+            gso_size: packet.size,
+            ..blank()
+        };
+        self.push(node, at, event, &bytes);
+    }
+
+    /// The kernel drops the packet, in the namespace of a pod or of the node.
+    pub(super) fn drop(
+        &mut self,
+        node: usize,
+        at: u64,
+        pod: Option<[u8; 4]>,
+        reason: u32,
+        identity: u64,
+        packet: &Wire,
+    ) {
+        let event = Event {
+            packet: identity,
+            location: 0xffff_ffff_8100_0000,
+            netns: pod.map_or(root(node), |pod| pod_inode(node, pod)),
+            ifindex: if pod.is_some() { 2 } else { 0 },
+            len: packet.length as u32,
+            reason,
+            hook: hook::KFREE_SKB,
+            flags: flag::FROM_NETWORK,
+            ..blank()
+        };
+        self.push(node, at, event, &packet.bytes);
+    }
+
+    /// Out of a pod as far as the wire, from `at` on.
+    pub(super) fn leave(&mut self, at: u64, packet: &Wire) -> u64 {
+        let node = node_of(packet.bytes[12..16].try_into().unwrap());
+        let identity = self.identity();
+        self.see(node, at, At::FromPod(packet.bytes[12..16].try_into().unwrap()), identity, packet);
+        self.see(node, at + 10_000, At::BridgeIn, identity, packet);
+        if self.tunnel {
+            self.see(node, at + 20_000, At::TunnelOut, identity, packet);
+        }
+        self.see(node, at + 30_000, At::UplinkOut, identity, packet);
+        identity
+    }
+
+    /// From the wire into a pod, from `at` on.
+    pub(super) fn arrive(&mut self, at: u64, packet: &Wire) -> u64 {
+        let pod: [u8; 4] = packet.bytes[16..20].try_into().unwrap();
+        let node = node_of(pod);
+        let identity = self.identity();
+        self.see(node, at, At::UplinkIn, identity, packet);
+        if self.tunnel {
+            self.see(node, at + 10_000, At::TunnelIn, identity, packet);
+        }
+        self.see(node, at + 20_000, At::BridgeOut, identity, packet);
+        self.see(node, at + 30_000, At::ToPod(pod), identity, packet);
+        identity
+    }
+
+    /// From pod to pod across the wire: eight events, 70 µs.
+    pub(super) fn cross(&mut self, at: u64, packet: &Wire) {
+        self.leave(at, packet);
+        self.arrive(at + 40_000, packet);
+    }
+
+    /// From pod to pod over one bridge.
+    pub(super) fn bridge(&mut self, at: u64, packet: &Wire) -> u64 {
+        let identity = self.identity();
+        let (src, dst) = (packet.bytes[12..16].try_into().unwrap(), packet.bytes[16..20].try_into().unwrap());
+        self.see(node_of(src), at, At::FromPod(src), identity, packet);
+        self.see(node_of(src), at + 8_000, At::ToPod(dst), identity, packet);
+        identity
+    }
+
+    pub(super) fn context(&self) -> Context {
+        let pod = |name: &str, address: [u8; 4], node: &str| Pod {
+            namespace: "default".into(),
+            name: name.into(),
+            ips: vec![address.into()],
+            node: node.into(),
+            host_network: false,
+        };
+        let node = |name: &str, last| Node {
+            name: name.into(),
+            addresses: vec![[192, 168, 56, last].into()],
+            run: crate::cluster::Run::Here,
+        };
+        Context {
+            inventory: Inventory {
+                nodes: vec![node("node1", 11), node("node2", 12)],
+                pods: vec![
+                    pod("pod1", POD1, "node1"),
+                    pod("pod2", POD2, "node1"),
+                    pod("pod3", POD3, "node2"),
+                    pod("pod4", POD4, "node2"),
+                ],
+                services: Vec::new(),
+            },
+            nodes: if self.one_node { vec!["node1".into()] } else { vec!["node1".into(), "node2".into()] },
+            filter: FilterSpec::default(),
+        }
+    }
+
+    fn heads(&self, node: usize) -> Vec<FromAgent> {
+        let reasons = [(NO_SOCKET, "NO_SOCKET"), (NEIGH_FAILED, "NEIGH_FAILED"), (OTHERHOST, "OTHERHOST")];
+        vec![
+            FromAgent::Hello(Hello {
+                monotonic_ns: self.clocks[node],
+                realtime_ns: 1_800_000_000_000_000_000,
+                ..Hello::default()
+            }),
+            FromAgent::Topology(topology(node)),
+            FromAgent::Attached(Attached {
+                hooks: Vec::new(),
+                drop_reasons: reasons.into_iter().map(|(number, name)| (number, name.to_owned())).collect(),
+            }),
+            FromAgent::Symbols(BTreeMap::from([(0xffff_ffff_8100_0000, "some_function".to_owned())])),
+            FromAgent::Clock {
+                sent_ns: 0,
+                node_ns: self.clocks[node] + self.round_trip / 2,
+                received_ns: self.round_trip,
+            },
+        ]
+    }
+
+    fn nodes(&self) -> usize {
+        if self.one_node { 1 } else { 2 }
+    }
+
+    /// The frames as they come live: a heartbeat of each node every `beat` nanoseconds.
+    pub(super) fn frames(&self, beat: u64) -> Vec<(usize, FromAgent)> {
+        let mut frames: Vec<(usize, FromAgent)> = (0..self.nodes())
+            .flat_map(|node| self.heads(node).into_iter().map(move |frame| (node, frame)))
+            .collect();
+        let end = self.events.iter().map(|(_, at, ..)| *at).max().unwrap_or(0) + self.quiet;
+        let mut counters = [Accounting::default(); 2];
+        let mut from = 0;
+        while from <= end {
+            let until = from + beat;
+            for (node, counters) in counters.iter_mut().enumerate().take(self.nodes()) {
+                let mut body = Vec::new();
+                for (number, (of, at, event, bytes)) in self.events.iter().enumerate() {
+                    if *of != node || !(from..until).contains(at) {
+                        continue;
+                    }
+                    counters.produced += 1;
+                    if self.lost.contains(&number) {
+                        counters.lost_ring += 1;
+                    } else {
+                        counters.sent += 1;
+                        encode(event, bytes, &mut body);
+                    }
+                }
+                if !body.is_empty() {
+                    frames.push((node, FromAgent::Events(Bytes::from(body))));
+                }
+                let now_ns = self.clocks[node] + until;
+                frames.push((node, FromAgent::Heartbeat { now_ns, counters: *counters }));
+            }
+            from = until;
+        }
+        for (node, counters) in counters.into_iter().enumerate().take(self.nodes()) {
+            frames.push((node, FromAgent::Goodbye { counters }));
+        }
+        frames
+    }
+
+    /// Plays the scene with heartbeats every 100 ms.
+    pub(super) fn play(&self) -> (Vec<Path>, Summary) {
+        play(self.context(), &self.frames(100_000_000))
+    }
+}
+
+/// Feeds frames to an engine.
+pub(super) fn play(context: Context, frames: &[(usize, FromAgent)]) -> (Vec<Path>, Summary) {
+    let mut engine = Engine::new(context);
+    let mut paths = Vec::new();
+    for (node, frame) in frames {
+        engine.ingest(*node, frame, &mut paths);
+    }
+    let summary = engine.finish(&mut paths);
+    (paths, summary)
+}
+
+/// A path's hops as `device action` words; what was inferred stands in brackets.
+pub(super) fn steps(path: &Path) -> Vec<String> {
+    path.hops
+        .iter()
+        .map(|hop| {
+            let action = serde_json::to_value(hop.action).unwrap();
+            let text = format!("{} {}", hop.device.as_deref().unwrap_or("-"), action.as_str().unwrap());
+            if hop.point.is_none() { format!("[{text}]") } else { text }
+        })
+        .collect()
+}
+
+pub(super) const CROSSING: [&str; 8] = [
+    "veth10 pod-egress",
+    "cni0 route",
+    "flannel.1 encapsulate",
+    "eth0 node-egress",
+    "eth0 node-ingress",
+    "flannel.1 decapsulate",
+    "cni0 route",
+    "veth10 pod-ingress",
+];
+
+fn blank() -> Event {
+    Event {
+        at_ns: 0,
+        packet: 0,
+        skb: 0,
+        location: 0,
+        sequence: 0,
+        cpu: 0,
+        netns: 0,
+        ifindex: 0,
+        len: 0,
+        reason: 0,
+        mark: 0,
+        hook: 0,
+        flags: 0,
+        captured: 0,
+        gso_segs: 0,
+        gso_size: 0,
+        reserved: 0,
+    }
+}
+
+fn node_of(pod: [u8; 4]) -> usize {
+    usize::from(pod[2])
+}
+
+fn root(node: usize) -> u32 {
+    1000 + 100 * node as u32
+}
+
+fn pod_inode(node: usize, pod: [u8; 4]) -> u32 {
+    root(node) + u32::from(pod[3])
+}
+
+fn device(index: u32, name: &str, kind: DeviceKind, address: Option<&str>) -> Device {
+    Device {
+        index,
+        name: name.to_owned(),
+        kind,
+        ethernet: true,
+        up: true,
+        mtu: 1500,
+        mac: None,
+        master: None,
+        peer: None,
+        addresses: address.map(|address| address.parse().unwrap()).into_iter().collect(),
+    }
+}
+
+fn topology(node: usize) -> Topology {
+    let other = 1 - node;
+    let gateway = |text: String| Some(text.parse::<IpAddr>().unwrap());
+    let route = |destination: String, gateway, device| Route {
+        destination: destination.parse().unwrap(),
+        gateway,
+        device,
+        metric: 0,
+    };
+    let vxlan = Vxlan { vni: 1, port: 8472, local: None, underlay: Some(ETH0), remotes: Vec::new() };
+    let mut own = Namespace {
+        inode: root(node),
+        devices: vec![
+            device(ETH0, "eth0", DeviceKind::Physical, Some(&format!("192.168.56.{}/24", 11 + node))),
+            device(FLANNEL, "flannel.1", DeviceKind::Vxlan(vxlan), Some(&format!("10.42.{node}.0/32"))),
+            device(CNI0, "cni0", DeviceKind::Bridge, Some(&format!("10.42.{node}.1/24"))),
+        ],
+        routes: vec![
+            route(format!("10.42.{node}.0/24"), None, CNI0),
+            route(format!("10.42.{other}.0/24"), gateway(format!("10.42.{other}.0")), FLANNEL),
+            route("0.0.0.0/0".to_owned(), gateway("192.168.56.1".to_owned()), ETH0),
+        ],
+        ..Namespace::default()
+    };
+    let mut namespaces = Vec::new();
+    for last in [10, 11] {
+        let pod = [10, 42, node as u8, last];
+        let inode = pod_inode(node, pod);
+        own.devices.push(Device {
+            master: Some(CNI0),
+            peer: Some(Peer { netns: Some(inode), index: 2 }),
+            ..device(u32::from(last), &format!("veth{last}"), DeviceKind::Veth, None)
+        });
+        namespaces.push(Namespace {
+            inode,
+            pod: Some(format!("default/pod{}", 2 * node as u8 + last - 9)),
+            devices: vec![Device {
+                peer: Some(Peer { netns: Some(root(node)), index: u32::from(last) }),
+                ..device(2, "eth0", DeviceKind::Veth, Some(&format!("10.42.{node}.{last}/24")))
+            }],
+            ..Namespace::default()
+        });
+    }
+    namespaces.insert(0, own);
+    Topology { namespaces }
+}

@@ -1,0 +1,182 @@
+//! A path under way: one packet as its source sent it, and where it has been seen so far.
+
+use std::sync::Arc;
+
+use crate::topology::Role;
+
+use super::devices::DeviceId;
+use super::journey::JourneyKey;
+use super::model::{Drop, Point, Tuple};
+use super::observation::Observation;
+use super::packet::{Encapsulation, Packet};
+
+/// Sightings kept of one packet: more means that it goes in circles.
+const MOST_SIGHTINGS: usize = 64;
+
+/// One packet at one point, all its pieces together.
+#[derive(Debug)]
+pub(super) struct Sighting {
+    pub(super) node: usize,
+    /// Visits of nodes, in order.
+    pub(super) leg: u16,
+    pub(super) device: Option<DeviceId>,
+    pub(super) role: Role,
+    pub(super) point: Point,
+    /// Of the first piece, by the node's clock.
+    pub(super) at: u64,
+    pub(super) bytes: u32,
+    pub(super) packets: u32,
+    pub(super) merged: bool,
+    /// Stream bytes of the path seen here.
+    pub(super) covered: u32,
+    /// Where it is not the one that the packet began with.
+    pub(super) tuple: Option<Tuple>,
+    pub(super) outer: Option<Encapsulation>,
+    pub(super) drop: Option<Box<DropSeen>>,
+}
+
+/// A drop that the kernel reported.
+#[derive(Debug)]
+pub(super) struct DropSeen {
+    pub(super) drop: Drop,
+    /// Whether the copy that arrived is the one dropped, rather than another that nobody needed.
+    pub(super) of_arrived: bool,
+}
+
+/// Where a packet ends well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// Went into the pod that has its destination address.
+    Pod,
+    /// Was for the node itself.
+    Local,
+    /// Left the cluster by this device.
+    Outside(Arc<str>),
+    /// Left by this device for a node that is not traced.
+    OutOfSight(Arc<str>, Arc<str>),
+}
+
+/// A path under way.
+#[derive(Debug)]
+pub(super) struct Track {
+    /// Never given twice, unlike its place in the table.
+    pub(super) serial: u64,
+    pub(super) packet: Packet,
+    pub(super) flow: usize,
+    pub(super) forward: bool,
+    /// Stream bytes, unwrapped.
+    pub(super) span: Option<(u64, u64)>,
+    pub(super) segments: u32,
+    pub(super) sightings: Vec<Sighting>,
+    pub(super) journeys: Vec<JourneyKey>,
+    /// On the common timeline.
+    pub(super) first: i64,
+    pub(super) last: i64,
+    pub(super) arrival: Option<Arrival>,
+    pub(super) dropped: bool,
+    /// How many packets fitted where one was chosen.
+    pub(super) ambiguity: u32,
+    /// Whether it was seen from its beginning.
+    pub(super) whole: bool,
+    pub(super) events: u64,
+    /// The pod that got it by mistake or by flooding.
+    pub(super) stray: Option<Arc<str>>,
+    pub(super) rejected: Option<String>,
+    pub(super) hash: u64,
+    /// The next one of equal content hash.
+    pub(super) next_same: Option<usize>,
+}
+
+impl Track {
+    /// Bytes that a point has to see until it has seen all of it.
+    pub(super) fn size(&self) -> u32 {
+        self.span.map_or(1, |(start, end)| u32::try_from(end - start).unwrap_or(u32::MAX))
+    }
+
+    fn at_point(&self, node: usize, device: Option<DeviceId>, point: Point) -> Option<usize> {
+        self.sightings
+            .iter()
+            .rposition(|seen| seen.device == device && seen.point == point && seen.node == node)
+    }
+
+    /// Whether the point of this observation has seen all of it.
+    pub(super) fn is_covered_at(&self, observation: &Observation) -> bool {
+        self.at_point(observation.node, observation.device, observation.point)
+            .is_some_and(|at| self.sightings[at].covered >= self.size())
+    }
+
+    /// Adds an observation of `share` of its bytes. Tells whether the point has seen all of it now.
+    pub(super) fn sight(&mut self, observation: &Observation, share: u32, now: i64) -> bool {
+        self.events += 1;
+        self.last = self.last.max(now);
+        self.first = self.first.min(now);
+        let length = observation.packet.as_ref().map_or(self.packet.length, |packet| packet.length);
+        // A packet put together with others has more stream bytes than this path's share.
+        let carried = observation.packet.as_ref().and_then(Packet::stream).map_or(share, |(_, bytes)| bytes);
+        let merged = self.span.is_some() && carried > share;
+        let size = self.size();
+        if let Some(at) = self.at_point(observation.node, observation.device, observation.point)
+            && observation.point != Point::KfreeSkb
+            && self.sightings[at].covered < size
+        {
+            let seen = &mut self.sightings[at];
+            seen.at = seen.at.min(observation.at);
+            seen.bytes = seen.bytes.saturating_add(length);
+            seen.packets += 1;
+            seen.merged |= merged;
+            seen.covered = seen.covered.saturating_add(share);
+            return seen.covered >= size;
+        }
+        if self.sightings.len() < MOST_SIGHTINGS {
+            let tuple = observation.packet.as_ref().filter(|packet| !self.has_ends_of(packet));
+            self.sightings.push(Sighting {
+                node: observation.node,
+                leg: self.leg(observation),
+                device: observation.device,
+                role: observation.role,
+                point: observation.point,
+                at: observation.at,
+                bytes: length,
+                packets: 1,
+                merged,
+                covered: share,
+                tuple: tuple.map(Packet::tuple),
+                outer: observation.outer,
+                drop: None,
+            });
+        }
+        share >= size
+    }
+
+    fn has_ends_of(&self, packet: &Packet) -> bool {
+        packet.src == self.packet.src
+            && packet.dst == self.packet.dst
+            && packet.ports() == self.packet.ports()
+    }
+
+    /// The visit that a new sighting belongs to: the latest of its node, unless it comes in from outside again.
+    fn leg(&self, observation: &Observation) -> u16 {
+        let enters = observation.point == Point::TcIngress
+            && matches!(observation.role, Role::Uplink | Role::Other | Role::PodVeth);
+        let latest =
+            self.sightings.iter().filter(|seen| seen.node == observation.node).max_by_key(|seen| seen.leg);
+        let next = || self.sightings.iter().map(|seen| seen.leg + 1).max().unwrap_or(0);
+        match latest {
+            Some(seen) if !enters || !self.has_left(seen.leg) => seen.leg,
+            _ => next(),
+        }
+    }
+
+    fn has_left(&self, leg: u16) -> bool {
+        self.sightings.iter().any(|seen| {
+            seen.leg == leg
+                && seen.point == Point::TcEgress
+                && matches!(seen.role, Role::Uplink | Role::Other | Role::PodVeth)
+        })
+    }
+
+    /// Puts the sightings in the order in which the packet passed them.
+    pub(super) fn sort(&mut self) {
+        self.sightings.sort_by_key(|seen| (seen.leg, seen.at));
+    }
+}

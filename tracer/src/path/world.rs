@@ -1,0 +1,57 @@
+//! What is known besides packets: nodes, their devices, clocks and names.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::clock::Clocks;
+use super::devices::Devices;
+use super::directory::Directory;
+use super::model::Drop;
+use super::observation::Observation;
+
+/// Everything an observation is understood by.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) names: Vec<Arc<str>>,
+    pub(super) directory: Directory,
+    pub(super) devices: Devices,
+    pub(super) clocks: Clocks,
+    pub(super) kernels: Vec<Kernel>,
+    /// Nodes whose agent ended without a goodbye.
+    pub(super) lost: Vec<bool>,
+}
+
+/// Names that a node's kernel has.
+#[derive(Debug, Default)]
+pub(super) struct Kernel {
+    pub(super) symbols: FxHashMap<u64, String>,
+    pub(super) reasons: FxHashMap<u32, String>,
+}
+
+impl World {
+    /// An observation's moment on the common timeline.
+    pub(super) fn moment(&self, observation: &Observation) -> i64 {
+        self.clocks.common(observation.node, observation.at).unwrap_or_default()
+    }
+
+    /// What the kernel said of a drop.
+    pub(super) fn drop(&self, observation: &Observation) -> Drop {
+        let kernel = &self.kernels[observation.node];
+        // Number 0 is no reason at all, on kernels with reasons as on those without.
+        let reason = (observation.reason != 0).then(|| match kernel.reasons.get(&observation.reason) {
+            Some(name) => name.strip_prefix("SKB_DROP_REASON_").unwrap_or(name).to_owned(),
+            None => format!("reason {}", observation.reason),
+        });
+        let location = (observation.location != 0).then(|| match kernel.symbols.get(&observation.location) {
+            Some(name) => name.clone(),
+            None => format!("{:#x}", observation.location),
+        });
+        Drop { reason, location, advice: None }
+    }
+
+    /// A node's number by its name.
+    pub(super) fn node(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|other| &**other == name)
+    }
+}
