@@ -154,7 +154,10 @@ impl Engine {
                 state.release(u64::MAX);
                 self.advance(out);
             }
-            FromAgent::Probed { .. } | FromAgent::Warning { .. } | FromAgent::Failed { .. } => {}
+            FromAgent::Started
+            | FromAgent::Probed { .. }
+            | FromAgent::Warning { .. }
+            | FromAgent::Failed { .. } => {}
         }
     }
 
@@ -185,6 +188,13 @@ impl Engine {
             self.tell(at, had_its_time, out);
         }
         self.summary()
+    }
+
+    /// How many packets are under way: seen, and not told yet.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        let held: usize = self.nodes.iter().map(|node| node.incoming.len() + node.ready.len()).sum();
+        self.joiner.tracks.len() + held
     }
 
     /// What the trace amounts to so far.
@@ -316,6 +326,7 @@ impl Engine {
             id: self.told,
             verdict,
             reason,
+            advice: None,
             // Where the beginning was not seen, as much speaks for another one as for none.
             confidence: if track.whole { confidence } else { confidence / 2.0 },
             flow: FlowRef { id: number, direction: flow.direction(track.forward) },
