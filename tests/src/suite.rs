@@ -37,7 +37,7 @@ fn judge(test: impl FnOnce() -> Result<()>) -> Result<(), Failed> {
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
         Err(anyhow!("it panicked: {}", message.unwrap_or("without a word")))
     });
-    result.map_err(|error| format!("{error:?}").into())
+    result.map_err(|error| format!("{error:#}").into())
 }
 
 /// Runs the trials as the command line says.
