@@ -24,3 +24,8 @@ pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<O
         std::thread::sleep(LOOK_AGAIN);
     }
 }
+
+/// Lets time pass, where a moment is what is meant and no condition tells that it has come.
+pub fn moment(duration: Duration) {
+    std::thread::sleep(duration);
+}
