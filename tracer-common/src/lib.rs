@@ -104,8 +104,6 @@ pub struct Counters {
     pub lost_ring: u64,
     /// Identities that could not be stored because a map was full.
     pub lost_map: u64,
-    /// Packets whose headers could not be read by the filter.
-    pub unreadable: u64,
 }
 
 /// Which packets are of interest: written by the loader, constant for the programs.
@@ -197,6 +195,6 @@ const _: () = assert!(size_of::<Event>() == 80 && align_of::<Event>() == 8);
 const _: () = assert!(core::mem::offset_of!(Event, hook) == 64 && core::mem::offset_of!(Event, flags) == 66);
 const _: () = assert!(size_of::<Record>() == 80 + CAPTURE && core::mem::offset_of!(Record, bytes) == 80);
 const _: () = assert!(size_of::<Record>().is_multiple_of(8));
-const _: () = assert!(size_of::<Counters>() == 32 && align_of::<Counters>() == 8);
+const _: () = assert!(size_of::<Counters>() == 24 && align_of::<Counters>() == 8);
 const _: () = assert!(size_of::<Filter>() == 16 && align_of::<Filter>() == 4);
 const _: () = assert!(size_of::<Offsets>() == 36 && align_of::<Offsets>() == 4);

@@ -17,8 +17,8 @@ const VXLAN_AND_BELOW: u32 = 8 + 8 + 14;
 pub(crate) struct Class {
     /// Whether its headers match.
     pub(crate) matches: bool,
-    /// See [`Header::fingerprint`].
-    pub(crate) fingerprint: u64,
+    /// Its headers, inside any tunnel.
+    pub(crate) header: Header,
 }
 
 /// Reads a packet's headers, the inner ones of VXLAN where there are, and applies the filter. `None` for what is
@@ -28,45 +28,47 @@ pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
     let filter = FILTER.load();
     let mut header = Header::read(reader, 0)?;
     if filter.vxlan_port != 0
-        && header.dport == filter.vxlan_port
         && header.protocol == IpProto::Udp as u8
-        && header.fragment != Fragment::Later
+        && header.ports(reader).1 == filter.vxlan_port
     {
         header = Header::read(reader, header.transport + VXLAN_AND_BELOW)?;
     }
-    let fingerprint = header.fingerprint(reader);
-    let mut matches = wanted(&filter, &header);
+    let mut matches = wanted(&filter, &header, reader);
     if !matches && header.is_icmp_error(reader) {
         // The error is about a packet of interest: it tells how that one's path ended.
         let quoted = header.transport + 8;
-        matches = Header::read(reader, quoted).is_some_and(|quoted| wanted(&filter, &quoted));
+        matches = Header::read(reader, quoted).is_some_and(|quoted| wanted(&filter, &quoted, reader));
     }
-    Some(Class { matches, fingerprint })
+    Some(Class { matches, header })
 }
 
 #[inline(always)]
-fn wanted(filter: &Filter, header: &Header) -> bool {
+fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> bool {
     if filter.protocol != 0 && filter.protocol != u32::from(header.protocol) {
         return false;
     }
     let any = side_if(filter.flags & filter_flag::FROM_ANY != 0, side::FROM)
         | side_if(filter.flags & filter_flag::TO_ANY != 0, side::TO);
     let both = side::FROM | side::TO;
-    let src = if any == both { both } else { any | sides(&header.src) };
-    if src == 0 {
-        return false;
+    let mut src = any;
+    let mut dst = any;
+    if any != both {
+        src |= sides(&header.src);
+        if src == 0 {
+            return false;
+        }
+        dst |= sides(&header.dst);
     }
-    let dst = if any == both { both } else { any | sides(&header.dst) };
     let forth = src & side::FROM != 0 && dst & side::TO != 0;
     let back = filter.flags & filter_flag::ONE_WAY == 0 && src & side::TO != 0 && dst & side::FROM != 0;
     if filter.from_port == 0 && filter.to_port == 0 {
         return forth || back;
     }
-    (forth || back) && ports_wanted(filter, header, forth, back)
+    (forth || back) && ports_wanted(filter, header, reader, forth, back)
 }
 
 #[inline(always)]
-fn ports_wanted(filter: &Filter, header: &Header, forth: bool, back: bool) -> bool {
+fn ports_wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R, forth: bool, back: bool) -> bool {
     let key = FragmentKey {
         src: header.src,
         dst: header.dst,
@@ -79,7 +81,8 @@ fn ports_wanted(filter: &Filter, header: &Header, forth: bool, back: bool) -> bo
     let fits = |from: u16, to: u16| {
         (filter.from_port == 0 || filter.from_port == from) && (filter.to_port == 0 || filter.to_port == to)
     };
-    let wanted = (forth && fits(header.sport, header.dport)) || (back && fits(header.dport, header.sport));
+    let (sport, dport) = header.ports(reader);
+    let wanted = (forth && fits(sport, dport)) || (back && fits(dport, sport));
     if wanted && header.fragment == Fragment::First {
         // Should this fail, later fragments are missed; LRU maps make room instead of failing.
         let _ = FRAGMENTS.insert(&key, 1, 0);

@@ -21,9 +21,6 @@ pub(crate) struct Header {
     /// Offset of the transport header from the network header the reader counts from.
     pub(crate) transport: u32,
     pub(crate) ip_id: u32,
-    /// Host order; 0 where the packet has none.
-    pub(crate) sport: u16,
-    pub(crate) dport: u16,
     pub(crate) protocol: u8,
     pub(crate) fragment: Fragment,
 }
@@ -43,34 +40,38 @@ impl Header {
     /// Reads the headers of the packet that begins at `base`.
     #[inline(always)]
     pub(crate) fn read<R: Reader>(reader: &R, base: u32) -> Option<Self> {
-        let version: u8 = reader.load(base)?;
-        let mut header = match version >> 4 {
-            4 => Self::read_v4(reader, base)?,
-            6 => Self::read_v6(reader, base)?,
-            _ => return None,
-        };
-        if header.fragment != Fragment::Later && has_ports(header.protocol) {
-            let ports: [u8; 4] = reader.load(header.transport)?;
-            header.sport = u16::from_be_bytes([ports[0], ports[1]]);
-            header.dport = u16::from_be_bytes([ports[2], ports[3]]);
+        // Most packets are IPv4, so its header is read at once and the version looked up in it. No IPv6 packet is
+        // shorter.
+        let ip: Ipv4Hdr = reader.load(base)?;
+        match ip.vihl >> 4 {
+            4 => Some(Self::of_v4(&ip, base)),
+            6 => Self::read_v6(reader, base),
+            _ => None,
         }
-        Some(header)
+    }
+
+    /// Source and destination port in host order; 0 where the packet has none.
+    #[inline(always)]
+    pub(crate) fn ports<R: Reader>(&self, reader: &R) -> (u16, u16) {
+        if self.fragment == Fragment::Later || !has_ports(self.protocol) {
+            return (0, 0);
+        }
+        // Cut off before its ports, it has none; its addresses may still be of interest.
+        let ports: [u8; 4] = reader.load(self.transport).unwrap_or_default();
+        (u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]]))
     }
 
     #[inline(always)]
-    fn read_v4<R: Reader>(reader: &R, base: u32) -> Option<Self> {
-        let ip: Ipv4Hdr = reader.load(base)?;
+    fn of_v4(ip: &Ipv4Hdr, base: u32) -> Self {
         let fragment = u16::from_be_bytes(ip.frags);
-        Some(Self {
+        Self {
             src: mapped(ip.src_addr),
             dst: mapped(ip.dst_addr),
             transport: base + u32::from(ip.vihl & 0xf) * 4,
             ip_id: u32::from(u16::from_be_bytes(ip.id)),
-            sport: 0,
-            dport: 0,
             protocol: ip.proto,
             fragment: Fragment::of(fragment & 0x1fff != 0, fragment & 0x2000 != 0),
-        })
+        }
     }
 
     #[inline(always)]
@@ -81,8 +82,6 @@ impl Header {
             dst: ip.dst_addr,
             transport: base + size_of::<Ipv6Hdr>() as u32,
             ip_id: 0,
-            sport: 0,
-            dport: 0,
             protocol: ip.next_hdr,
             fragment: Fragment::Whole,
         };
@@ -111,19 +110,20 @@ impl Header {
     /// Whether this is an ICMP error, which quotes the packet it is about.
     #[inline(always)]
     pub(crate) fn is_icmp_error<R: Reader>(&self, reader: &R) -> bool {
-        if self.fragment == Fragment::Later {
+        let v4 = self.protocol == IpProto::Icmp as u8;
+        if self.fragment == Fragment::Later || !(v4 || self.protocol == IpProto::Ipv6Icmp as u8) {
             return false;
         }
         let kind: Option<u8> = reader.load(self.transport);
         let Some(kind) = kind else { return false };
-        if self.protocol == IpProto::Icmp as u8 {
+        if v4 {
             kind == Icmpv4Type::DestinationUnreachable as u8
                 || kind == Icmpv4Type::Redirect as u8
                 || kind == TIME_EXCEEDED
                 || kind == Icmpv4Type::ParameterProblem as u8
         } else {
             // ICMPv6 keeps the first bit for informational messages (RFC 4443, section 2.1).
-            self.protocol == IpProto::Ipv6Icmp as u8 && kind < 128
+            kind < 128
         }
     }
 

@@ -6,6 +6,7 @@ use tracer_common::{Address, flag};
 use crate::{
     classify::Class,
     globals::{PACKETS, count},
+    reader::Reader,
 };
 
 /// A packet under way.
@@ -44,9 +45,9 @@ pub(crate) struct Identity {
 
 /// The identity of a packet that matches or is followed; `None` if it is neither.
 #[inline(always)]
-pub(crate) fn of(skb: u64, class: &Class, known: Known) -> Option<Identity> {
+pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, known: Known) -> Option<Identity> {
     if known == Known::Perhaps
-        && let Some(identity) = followed(skb, class)
+        && let Some(identity) = followed(skb, class, reader)
     {
         return Some(identity);
     }
@@ -59,7 +60,7 @@ pub(crate) fn of(skb: u64, class: &Class, known: Known) -> Option<Identity> {
     // SAFETY: as above.
     let packet = (at_ns << 10) | (u64::from(unsafe { bpf_get_smp_processor_id() }) & 0x3ff);
     let mut flags = flag::FIRST_SEEN;
-    if PACKETS.insert(skb, Tracked { packet, fingerprint: class.fingerprint }, 0).is_err() {
+    if PACKETS.insert(skb, Tracked { packet, fingerprint: class.header.fingerprint(reader) }, 0).is_err() {
         count(|counters| {
             // SAFETY: a member's address within a live map value.
             unsafe { &raw mut (*counters).lost_map }
@@ -71,11 +72,11 @@ pub(crate) fn of(skb: u64, class: &Class, known: Known) -> Option<Identity> {
 
 /// The identity of a packet that was seen before, whether its headers of the moment match or not.
 #[inline(always)]
-pub(crate) fn followed(skb: u64, class: &Class) -> Option<Identity> {
+pub(crate) fn followed<R: Reader>(skb: u64, class: &Class, reader: &R) -> Option<Identity> {
     // SAFETY: an entry that changes while it is read belongs to an sk_buff that was freed meanwhile; its
     // fingerprint then differs.
     let tracked = unsafe { PACKETS.get(skb) }?;
-    if tracked.fingerprint != class.fingerprint {
+    if tracked.fingerprint != class.header.fingerprint(reader) {
         return None;
     }
     let flags = if class.matches { 0 } else { flag::FOLLOWED };

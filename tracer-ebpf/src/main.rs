@@ -10,6 +10,7 @@
 //! | `podtrace_drop_unreasoned` | raw tracepoint before 5.17 | drops; reading a third argument fails to attach there |
 #![no_std]
 #![no_main]
+#![expect(clippy::needless_pass_by_value, reason = "aya's macros hand contexts over by value")]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod classify;
@@ -67,7 +68,7 @@ fn try_tap(ctx: &TcContext, hook: u16, known: Known) -> Option<()> {
     // and kprobes are given for the same packet.
     let skb = ctx.as_ptr() as u64;
     let class = classify::classify(&reader)?;
-    let identity = identity::of(skb, &class, known)?;
+    let identity = identity::of(skb, &class, &reader, known)?;
     let sk_buff = ctx.skb.skb;
     // SAFETY: `sk_buff` is the program's context; the verifier checks these accesses.
     let (ifindex, len, mark, gso_segs, gso_size) = unsafe {
@@ -125,9 +126,9 @@ fn try_drop_seen(skb: u64, location: u64, reason: u32) -> Option<()> {
     // A socket's receive queue clears `dev`, or keeps other things there: then only a packet that this node's
     // taps saw can be known to be this node's.
     let identity = if device.is_some() {
-        identity::of(skb, &class, Known::Perhaps)
+        identity::of(skb, &class, &reader, Known::Perhaps)
     } else {
-        identity::followed(skb, &class)
+        identity::followed(skb, &class, &reader)
     };
     let identity = identity?;
     identity::forget(skb);

@@ -52,7 +52,7 @@ impl Reader for TcReader {
                 offset,
                 value.as_mut_ptr().cast(),
                 size_of::<T>() as u32,
-                BPF_HDR_START_NET as u32,
+                BPF_HDR_START_NET,
             );
             if failed == 0 { Some(value.assume_init()) } else { None }
         }

@@ -27,7 +27,10 @@ pub(crate) fn run(route: Option<Route>) -> Result<ExitCode> {
 
     report.step("rustfmt", || {
         component("rustfmt", "cargo-fmt")?;
-        run::step("checking the format", host_cargo("fmt").args(["--all", "--check"]))
+        run::step(
+            "checking the format",
+            host_cargo("fmt").args(["--all", "--check", "--", "--color", "never"]),
+        )
     });
     report.step("clippy", || {
         component("clippy", "cargo-clippy")?;
@@ -73,7 +76,7 @@ fn scenarios(binary: &Path) -> Result<Command> {
         }
     }
     let mut tests = host_cargo("test");
-    tests.args(["--package", "podtrace-tests", "--release", "--no-fail-fast"]).env("PODTRACE_BIN", binary);
+    tests.args(["--package", "podtrace-tests", "--no-fail-fast"]).env("PODTRACE_BIN", binary);
     if !root::is_root() {
         // cargo under sudo would leave files of root's in the checkout: only the test programs become root.
         root::authenticate()?;

@@ -220,8 +220,6 @@ pub struct Accounting {
     pub lost_ring: u64,
     /// Identities lost because a map was full.
     pub lost_map: u64,
-    /// Packets whose headers could not be read.
-    pub unreadable: u64,
     /// Times that the kernel skipped a program (recursion, nmissed).
     pub missed_probes: u64,
 }

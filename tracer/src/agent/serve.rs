@@ -239,7 +239,6 @@ impl Serving<'_> {
             sent: self.sent,
             lost_ring: counters.lost_ring,
             lost_map: counters.lost_map,
-            unreadable: counters.unreadable,
             missed_probes: self.tracer.missed(),
         })
     }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::args::Trace;
 use super::output::{Notes, choose_color, report};
 use super::{DONE, NOTHING_SEEN, meaning, runtime};
+use crate::report::losses;
 use crate::session::{Importance, trace};
 
 pub(super) fn run(args: &Trace) -> Result<u8> {
@@ -14,6 +15,9 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let mut report = report(args.output.output);
     let outcome = runtime()?
         .block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
+    if let Some(losses) = losses(&outcome.summary) {
+        notes.say(Importance::Warning, &losses);
+    }
     if !outcome.saw_packets() && plan.timeout.is_some() {
         notes.say(
             Importance::Warning,

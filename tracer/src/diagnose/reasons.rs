@@ -254,7 +254,7 @@ pub(super) const CAUSES: &[Cause] = &[
         "{node} did not forward it: its time to live ran out, it is too large for the next device, or forwarding is \
          off. On {node}: `ip route get {dst}`, `sysctl net.ipv4.ip_forward`, and compare MTUs with `ip link`",
     ),
-    symbol(&["ip_error", "ip6_pkt_discard", "ip_pkt_discard"], NO_ROUTE),
+    symbol(&["ip_error", "ip6_pkt_discard"], NO_ROUTE),
     symbol(&["ip_rcv_finish_core", "ip_route_input_slow", "ip_route_input_noref"], RPFILTER),
     symbol(
         &["__udp4_lib_rcv", "__udp6_lib_rcv", "udp_rcv", "tcp_v4_rcv", "tcp_v6_rcv", "sctp_rcv"],
@@ -269,7 +269,7 @@ pub(super) const CAUSES: &[Cause] = &[
         "{node} does not answer this ICMP message: `sysctl net.ipv4.icmp_echo_ignore_all` where {dst} lives",
     ),
     symbol(&["arp_error_report", "ndisc_error_report", "neigh_invalidate", "__neigh_event_send"], NEIGHBOUR),
-    symbol(&["__dev_queue_xmit", "__dev_xmit_skb", "qdisc_drop", "tcf_qdisc_drop"], QUEUE),
+    symbol(&["__dev_queue_xmit", "__dev_xmit_skb"], QUEUE),
     symbol(&["ip_finish_output2", "ip6_finish_output2", "ip_finish_output"], NEIGHBOUR),
     symbol(&["ip_fragment", "ip_do_fragment", "ip6_fragment"], TOO_BIG),
     symbol(

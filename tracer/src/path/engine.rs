@@ -212,7 +212,7 @@ impl Engine {
         };
         let complete = self.nodes.iter().all(|node| node.goodbye)
             && events.produced == events.delivered
-            && lost_ring + lost_map + events.missed_probes + sum(|of| of.unreadable) + events.unmatched == 0;
+            && lost_ring + lost_map + events.missed_probes + events.unmatched == 0;
         Summary { paths: self.verdicts, events, complete }
     }
 
@@ -273,7 +273,7 @@ impl Engine {
             while at.is_some_and(|at| at < bound || first) {
                 first = false;
                 let Some(observation) = self.nodes[number].ready.pop_front() else { break };
-                self.joiner.observe(observation, &self.world);
+                self.joiner.observe(&observation, &self.world);
                 at = self.nodes[number]
                     .ready
                     .front()
@@ -283,6 +283,16 @@ impl Engine {
     }
 
     fn tell_until(&mut self, now: i64, out: &mut Vec<Path>) {
+        // Whatever has crossed by now narrows the clocks' bounds for all that is told from here on: a request
+        // gains from its answer.
+        for at in std::mem::take(&mut self.joiner.arrived) {
+            if let Some(track) = self.joiner.tracks.get_mut(at) {
+                track.sort();
+                for (left, arrived) in crossings(track) {
+                    self.world.clocks.crossed(left, arrived);
+                }
+            }
+        }
         while let Some(at) = self.joiner.next_due(now, &self.world) {
             self.tell(at, true, out);
         }
@@ -291,9 +301,6 @@ impl Engine {
     fn tell(&mut self, at: usize, had_its_time: bool, out: &mut Vec<Path>) {
         let mut track = self.joiner.take(at);
         track.sort();
-        for (left, arrived) in crossings(&track) {
-            self.world.clocks.crossed(left, arrived);
-        }
         if !track.whole {
             self.joiner.apart.unmatched += track.events;
         }

@@ -132,7 +132,6 @@ impl Tracer {
             produced: sum.produced + cpu.produced,
             lost_ring: sum.lost_ring + cpu.lost_ring,
             lost_map: sum.lost_map + cpu.lost_map,
-            unreadable: sum.unreadable + cpu.unreadable,
         }))
     }
 

@@ -2,9 +2,8 @@
 //!
 //! A report has no handle to anything but its writer. Text outputs always write colours; the writer strips them
 //! where they are not wanted (`anstream::AutoStream` or `StripStream`). What came from outside (names, reasons,
-//! packets) reaches a terminal through [`escape`] only: see [`phrase`].
+//! packets) reaches a terminal through [`escape()`] only, see `phrase`.
 
-mod escape;
 mod json;
 mod phrase;
 mod summary;
@@ -23,8 +22,8 @@ use std::io;
 
 use crate::path::{Path, Summary};
 
-pub use escape::escape;
 pub use json::Json;
+pub use summary::losses;
 pub use text::Text;
 pub use wide::Wide;
 

@@ -42,7 +42,8 @@ impl Told {
         }
         let mut lines = vec![first];
         if !*complete {
-            lines.push(incomplete(events));
+            let lost = Phrase::new().with(LOUD, " INCOMPLETE ").with(PLAIN, " ").with(BAD, causes(events));
+            lines.push(lost);
             lines.push(self.consequences());
         }
         if events.unmatched > 0 {
@@ -96,7 +97,13 @@ fn counts(paths: &VerdictCounts) -> Phrase {
     phrase
 }
 
-fn incomplete(events: &EventCounts) -> Phrase {
+/// What a trace lost, in one line for standard error; `None` if it is complete.
+#[must_use]
+pub fn losses(summary: &Summary) -> Option<String> {
+    (!summary.complete).then(|| format!("this trace is incomplete: {}", causes(&summary.events)))
+}
+
+fn causes(events: &EventCounts) -> String {
     let EventCounts { produced, delivered, lost_ring, lost_map, missed_probes, unmatched: _ } = *events;
     let unaccounted = produced.saturating_sub(delivered.saturating_add(lost_ring));
     let causes = [
@@ -110,8 +117,7 @@ fn incomplete(events: &EventCounts) -> Phrase {
         .filter(|(number, ..)| *number > 0)
         .map(|(number, thing, what)| format!("{} {what}", count(number, thing)))
         .collect();
-    let told = if told.is_empty() { "not every event is accounted for".to_owned() } else { told.join(", ") };
-    Phrase::new().with(LOUD, " INCOMPLETE ").with(PLAIN, " ").with(BAD, told)
+    if told.is_empty() { "not every event is accounted for".to_owned() } else { told.join(", ") }
 }
 
 fn count(number: u64, thing: &str) -> String {
@@ -173,6 +179,11 @@ mod tests {
 
     #[test]
     fn incomplete_without_a_cause_is_still_told() {
+        assert_eq!(
+            losses(&Summary::default()).unwrap(),
+            "this trace is incomplete: not every event is accounted for"
+        );
+        assert_eq!(losses(&Summary { complete: true, ..Summary::default() }), None);
         let text = told(&[], &Summary::default());
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.contains("INCOMPLETE  not every event is accounted for"), "{text}");

@@ -11,7 +11,7 @@ use super::summary::Told;
 use super::timing::{Step, Unit, steps};
 use super::verdict;
 use super::words::{address, bytes, device, protocol, what, who};
-use crate::path::{Direction, End, FlowRef, Path, Summary, Verdict};
+use crate::path::{Direction, End, FlowRef, Hop, Path, Summary, Verdict};
 
 /// The default output, for people.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ fn body(path: &Path, text: &mut String) {
     let mut rows = Vec::with_capacity(path.hops.len() + 1);
     let mut before = None;
     for (hop, step) in path.hops.iter().zip(steps(&path.hops)) {
-        let here = Where::of(path, hop.index, before);
+        let here = Where::of(hop, before);
         // The time on the wire is told on the wire's own line.
         let step = match here {
             Where::Crossed { from } => {
@@ -121,7 +121,7 @@ fn body(path: &Path, text: &mut String) {
         if let Some(error) = step.and_then(|step| step.error_ns) {
             what.append(DIM, format!("{} by the clocks", unit.error(error)));
         }
-        rows.push(vec![node, delta(step, unit), Phrase::new().with(PLAIN, device(hop)), what]);
+        rows.push(vec![node, delta(step, unit), device(hop), what]);
         if let Some(advice) = passing_advice(path, hop) {
             rows.push(vec![Phrase::new(), Phrase::new(), Phrase::new(), verdict::advice(advice)]);
         }
@@ -148,12 +148,11 @@ pub(super) enum Where<'a> {
 }
 
 impl<'a> Where<'a> {
-    /// Of a hop of the path, with the hop before it.
-    pub(super) fn of(path: &'a Path, index: u32, before: Option<&'a crate::path::Hop>) -> Self {
-        let node = usize::try_from(index).ok().and_then(|index| path.hops.get(index)).map(|hop| &hop.node);
+    /// Of a hop, with the one before it.
+    pub(super) fn of(hop: &Hop, before: Option<&'a Hop>) -> Self {
         match before {
             None => Self::Start,
-            Some(before) if Some(&before.node) == node => Self::Same,
+            Some(before) if before.node == hop.node => Self::Same,
             Some(before) => Self::Crossed { from: &before.node },
         }
     }
@@ -180,7 +179,7 @@ fn wire(from: &str, to: &str, step: Option<Step>, unit: Unit) -> Vec<Phrase> {
 }
 
 /// Advice for a drop that did not end the path, such as that of a copy: it stands with its hop.
-pub(super) fn passing_advice<'a>(path: &Path, hop: &'a crate::path::Hop) -> Option<&'a str> {
+pub(super) fn passing_advice<'a>(path: &Path, hop: &'a Hop) -> Option<&'a str> {
     if path.verdict == Verdict::Dropped {
         return None;
     }

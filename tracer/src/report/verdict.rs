@@ -2,7 +2,7 @@
 
 use super::phrase::{ADVICE, BAD, DIM, DOUBT, GOOD, LOUD, PLAIN, Phrase};
 use super::timing::Unit;
-use super::words::{INFERRED, device, drop_reason, final_drop};
+use super::words::{INFERRED, drop_reason, final_drop};
 use crate::path::{Action, Evidence, Hop, Path, Verdict};
 
 /// What a header begins with: one quiet mark for a packet that arrived, a loud word for one that did not.
@@ -68,9 +68,10 @@ fn dropped(path: &Path, duration: &str) -> Phrase {
     let Some((hop, drop)) = final_drop(path) else {
         return because(phrase.with(PLAIN, last_seen(path)), path);
     };
-    let place = match &hop.device {
-        Some(device) => format!(" on {} at {device}", hop.node),
-        None => format!(" on {}", hop.node),
+    let place = match (&hop.pod, &hop.device) {
+        (Some(pod), _) => format!(" inside {pod} on {}", hop.node),
+        (None, Some(device)) => format!(" on {} at {device}", hop.node),
+        (None, None) => format!(" on {}", hop.node),
     };
     phrase
         .with(PLAIN, place)
@@ -84,7 +85,7 @@ fn last_seen(path: &Path) -> String {
         return String::new();
     };
     let Hop { node, .. } = hop;
-    let device = device(hop);
+    let device = hop.device.as_deref().unwrap_or("no device");
     match hop.action {
         Action::NodeEgress => format!(" after it left {node} by {device}"),
         Action::NodeIngress => format!(" after it arrived at {node} by {device}"),
@@ -92,6 +93,10 @@ fn last_seen(path: &Path) -> String {
         Action::Decapsulate => format!(" after {device} on {node} decapsulated it"),
         Action::PodIngress => format!(" at {device} on {node}, the way into the pod"),
         Action::PodEgress => format!(" after it left its pod by {device} on {node}"),
+        Action::Drop => match &hop.pod {
+            Some(pod) => format!(" inside {pod} on {node}"),
+            None => format!(" at {device} on {node}"),
+        },
         _ => format!(" after {device} on {node}"),
     }
 }

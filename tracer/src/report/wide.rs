@@ -80,7 +80,7 @@ fn body(path: &Path, text: &mut String) {
     let mut rows = Vec::with_capacity(path.hops.len() + 1);
     let mut before = None;
     for (hop, step) in path.hops.iter().zip(steps(&path.hops)) {
-        let here = Where::of(path, hop.index, before);
+        let here = Where::of(hop, before);
         let step = match here {
             Where::Crossed { from } => {
                 rows.push(wire(from, hop, step, unit));
@@ -93,7 +93,7 @@ fn body(path: &Path, text: &mut String) {
             node,
             at(hop, unit),
             delta(step, unit),
-            Phrase::new().with(PLAIN, device(hop)),
+            device(hop),
             point(hop),
             addresses(hop, before),
             Phrase::new().with(PLAIN, bytes(hop.bytes)),

@@ -61,9 +61,13 @@ pub(super) fn tuple(tuple: &Tuple) -> String {
     format!("{} → {}", address(tuple.src, tuple.sport), address(tuple.dst, tuple.dport))
 }
 
-/// The node's name of a device, or what stands for none.
-pub(super) fn device(hop: &Hop) -> &str {
-    hop.device.as_deref().unwrap_or("–")
+/// The device, or what stands for none.
+pub(super) fn device(hop: &Hop) -> Phrase {
+    let style = match hop.evidence {
+        Evidence::Observed => PLAIN,
+        Evidence::Inferred => DIM,
+    };
+    Phrase::new().with(style, hop.device.as_deref().unwrap_or("–"))
 }
 
 /// Number with thousands apart, and its unit: `14,480 B`.
@@ -102,7 +106,9 @@ pub(super) fn final_drop(path: &Path) -> Option<(&Hop, &Drop)> {
 fn action(hop: &Hop) -> Phrase {
     let phrase = Phrase::new();
     if let Some(drop) = &hop.drop {
-        return phrase.with(BAD, "✗ dropped").with(PLAIN, "  ").with(BAD, drop_reason(drop));
+        let phrase = phrase.with(BAD, "✗ dropped");
+        let phrase = if hop.pod.is_some() { pod(phrase.with(PLAIN, " inside "), hop) } else { phrase };
+        return phrase.with(PLAIN, "  ").with(BAD, drop_reason(drop));
     }
     match hop.action {
         Action::PodEgress => pod(phrase.with(PLAIN, "from "), hop),

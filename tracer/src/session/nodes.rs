@@ -100,6 +100,20 @@ impl Nodes {
         .await
     }
 
+    /// Asks every agent for its clock and waits for all answers: nothing else is under way then, which keeps the
+    /// bounds close. Every frame heard on the way goes to `each`.
+    pub(super) async fn compare_clocks(
+        &mut self,
+        mut each: impl FnMut(usize, &FromAgent) -> Result<()>,
+    ) -> Result<()> {
+        self.ask_clocks().await;
+        self.wait_for_all(|number, frame| {
+            each(number, frame)?;
+            Ok(matches!(frame, FromAgent::Clock { .. }))
+        })
+        .await
+    }
+
     /// Listens until `answers` was true for a frame of every agent.
     async fn wait_for_all(
         &mut self,

@@ -99,7 +99,7 @@ async fn run(
     let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .context("waiting for SIGTERM")?;
     for _ in 0..CLOCK_ROUNDS {
-        nodes.ask_clocks().await;
+        nodes.compare_clocks(|number, frame| live.take(number, Some(frame))).await?;
     }
     nodes.start(|number, frame| live.take(number, Some(frame))).await?;
     say(

@@ -1,6 +1,7 @@
 //! What must come out of what happened, as scenes on two nodes.
 
 mod endings;
+mod headers;
 mod order;
 mod streams;
 mod ways;

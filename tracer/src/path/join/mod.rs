@@ -12,6 +12,9 @@ use slab::Slab;
 
 use crate::agent::frame::FilterSpec;
 
+mod ending;
+mod waiting;
+
 use super::arrival::{arrival, is_stray};
 use super::devices::action;
 use super::fit::{Fit, resolve};
@@ -74,6 +77,8 @@ pub(super) struct Joiner {
     journeys: Journeys,
     /// First and last of the tracks of equal content hash; packets without stream bytes only.
     same: FxHashMap<u64, (usize, usize)>,
+    /// Tracks that arrived since the engine last asked.
+    pub(super) arrived: Vec<usize>,
     waiting: Slab<Waiting>,
     waiting_by_key: FxHashMap<u64, Vec<usize>>,
     timers: BinaryHeap<Reverse<Timer>>,
@@ -93,6 +98,7 @@ impl Joiner {
             flows: Flows::new(filter),
             journeys: Journeys::default(),
             same: FxHashMap::default(),
+            arrived: Vec::new(),
             waiting: Slab::new(),
             waiting_by_key: FxHashMap::default(),
             timers: BinaryHeap::new(),
@@ -110,26 +116,26 @@ impl Joiner {
     }
 
     /// Takes the next observation.
-    pub(super) fn observe(&mut self, observation: Observation, world: &World) {
+    pub(super) fn observe(&mut self, observation: &Observation, world: &World) {
         let key = (observation.node, observation.identity);
         if observation.point == Point::KfreeSkb {
             return self.observe_drop(observation, world);
         }
         if let Some(packet) = &observation.packet
-            && is_stray(&observation, packet, world)
+            && is_stray(observation, packet, world)
         {
-            return self.observe_stray(&observation, world);
+            return self.observe_stray(observation, world);
         }
         let Some(journey) = self.journeys.get_mut(key) else {
             return self.observe_new(observation, world);
         };
         if let Holder::Waiting(at) = journey.holder {
-            self.waiting[at].observations.push(observation);
+            self.waiting[at].observations.push(observation.clone());
             return;
         }
         let stamp = observation.packet.as_ref().map(Stamp::of);
-        if stamp.is_none_or(|stamp| stamp == journey.stamp) || !self.same_stream(&observation) {
-            self.follow(&observation, world);
+        if stamp.is_none_or(|stamp| stamp == journey.stamp) || !self.same_stream(observation) {
+            self.follow(observation, world);
         } else {
             self.regrow(observation, world);
         }
@@ -178,6 +184,9 @@ impl Joiner {
             if let Some(arrival) = arrival(observation, packet, world) {
                 whereabouts = Whereabouts::Destination;
                 if all {
+                    if track.arrival.is_none() {
+                        self.arrived.push(share.track);
+                    }
                     track.arrival = Some(arrival);
                 }
             }
@@ -188,27 +197,27 @@ impl Joiner {
     }
 
     /// The packet of a known journey has other stream bytes than before: GRO added to it.
-    fn regrow(&mut self, observation: Observation, world: &World) {
+    fn regrow(&mut self, observation: &Observation, world: &World) {
         let mut shares = std::mem::take(&mut self.shares);
-        match self.resolve(&observation, &mut shares, world) {
-            Fit::Whole(ambiguity) => self.attach(&observation, &shares, ambiguity, world),
+        match self.resolve(observation, &mut shares, world) {
+            Fit::Whole(ambiguity) => self.attach(observation, &shares, ambiguity, world),
             Fit::Part(_) | Fit::None => self.wait(observation, world),
         }
         self.shares = shares;
     }
 
-    fn observe_new(&mut self, observation: Observation, world: &World) {
+    fn observe_new(&mut self, observation: &Observation, world: &World) {
         let Some(packet) = &observation.packet else {
             self.apart.unmatched += 1;
             return;
         };
         if action(observation.role, observation.point) == Action::PodEgress {
-            return self.begin(&observation, true, world);
+            return self.begin(observation, true, world);
         }
         let mut shares = std::mem::take(&mut self.shares);
-        match self.resolve(&observation, &mut shares, world) {
-            Fit::Whole(ambiguity) => self.attach(&observation, &shares, ambiguity, world),
-            Fit::None if begins_here(&observation, packet, world) => self.begin(&observation, true, world),
+        match self.resolve(observation, &mut shares, world) {
+            Fit::Whole(ambiguity) => self.attach(observation, &shares, ambiguity, world),
+            Fit::None if begins_here(observation, packet, world) => self.begin(observation, true, world),
             Fit::Part(_) | Fit::None => self.wait(observation, world),
         }
         self.shares = shares;
@@ -225,7 +234,7 @@ impl Joiner {
         }
     }
 
-    fn observe_drop(&mut self, observation: Observation, world: &World) {
+    fn observe_drop(&mut self, observation: &Observation, world: &World) {
         let key = (observation.node, observation.identity);
         let mut shares = std::mem::take(&mut self.shares);
         shares.clear();
@@ -235,7 +244,7 @@ impl Joiner {
                     Holder::One(share) => shares.push(*share),
                     Holder::Many(many) => shares.extend_from_slice(many),
                     Holder::Waiting(at) => {
-                        self.waiting[*at].observations.push(observation);
+                        self.waiting[*at].observations.push(observation.clone());
                         self.shares = shares;
                         return;
                     }
@@ -244,13 +253,13 @@ impl Joiner {
             }
             None => {
                 let fit = match &observation.packet {
-                    Some(_) => self.resolve(&observation, &mut shares, world),
+                    Some(_) => self.resolve(observation, &mut shares, world),
                     None => Fit::None,
                 };
                 match (fit, &observation.packet) {
                     (Fit::None, Some(packet)) if observation.first_seen => {
-                        if begins_here(&observation, packet, world) {
-                            self.begin(&observation, true, world);
+                        if begins_here(observation, packet, world) {
+                            self.begin(observation, true, world);
                         } else {
                             self.wait(observation, world);
                         }
@@ -267,7 +276,7 @@ impl Joiner {
                 }
             }
         };
-        self.drop_of(&observation, &shares, whereabouts, world);
+        self.drop_of(observation, &shares, whereabouts, world);
         self.shares = shares;
     }
 
@@ -408,195 +417,6 @@ impl Joiner {
         }
         refusal::note(&mut self.flows, &mut self.tracks, track, world);
         self.retry(track, world);
-    }
-
-    /// The beginning of this observation's path has not been seen yet.
-    fn wait(&mut self, observation: Observation, world: &World) {
-        let Some(packet) = &observation.packet else { return };
-        if !self.journeys.has_room() {
-            self.apart.unmatched += 1;
-            return;
-        }
-        let now = world.moment(&observation);
-        let key = self.waiting_key(packet, now);
-        self.serial += 1;
-        let serial = self.serial;
-        let (journey, stamp) = ((observation.node, observation.identity), Stamp::of(packet));
-        let at = self.waiting.insert(Waiting { observations: vec![observation], key, serial });
-        self.waiting_by_key.entry(key).or_default().push(at);
-        self.journeys.insert(journey, Holder::Waiting(at), stamp);
-        let due = now.saturating_add(self.slack).saturating_add(TOLERANCE_NS);
-        self.timers.push(Reverse(Timer { due, serial, what: Look::Waiting(at) }));
-    }
-
-    /// What a path has to have in common with an observation for that to be its own.
-    fn waiting_key(&mut self, packet: &Packet, now: i64) -> u64 {
-        if packet.stream().is_some() {
-            let (flow, forward) = self.flows.of(packet, now);
-            // Flow numbers are small; content hashes fill all bits.
-            (flow as u64) << 1 | u64::from(forward)
-        } else {
-            packet.content_hash()
-        }
-    }
-
-    /// A path has begun: whatever waited for it goes on.
-    fn retry(&mut self, track: usize, world: &World) {
-        if self.waiting_by_key.is_empty() {
-            return;
-        }
-        let begun = &self.tracks[track];
-        let key = match begun.span {
-            Some(_) => (begun.flow as u64) << 1 | u64::from(begun.forward),
-            None => begun.hash,
-        };
-        let Some(candidates) = self.waiting_by_key.get(&key).cloned() else { return };
-        let mut shares = Vec::new();
-        for at in candidates {
-            let Some(waiting) = self.waiting.get(at).filter(|waiting| waiting.key == key) else { continue };
-            let observation = waiting.observations[0].clone();
-            if let Fit::Whole(ambiguity) = self.resolve(&observation, &mut shares, world) {
-                self.go_on(at, &shares, ambiguity, world);
-            }
-        }
-    }
-
-    /// Ends the wait of a journey whose paths are these.
-    fn go_on(&mut self, at: usize, shares: &[Share], ambiguity: u32, world: &World) {
-        let observations = self.end_wait(at);
-        let mut observations = observations.into_iter();
-        let Some(first) = observations.next() else { return };
-        if first.point == Point::KfreeSkb {
-            self.drop_of(&first, shares, Whereabouts::Way, world);
-        } else {
-            self.attach(&first, shares, ambiguity, world);
-        }
-        for observation in observations {
-            self.observe(observation, world);
-        }
-    }
-
-    fn end_wait(&mut self, at: usize) -> Vec<Observation> {
-        let waiting = self.waiting.remove(at);
-        if let Some(others) = self.waiting_by_key.get_mut(&waiting.key) {
-            others.retain(|other| *other != at);
-            if others.is_empty() {
-                self.waiting_by_key.remove(&waiting.key);
-            }
-        }
-        if let Some(first) = waiting.observations.first() {
-            self.journeys.remove((first.node, first.identity));
-        }
-        waiting.observations
-    }
-
-    /// Nothing more will come for this wait to end: what fits is taken, else a path begins here.
-    fn give_up(&mut self, at: usize, world: &World) {
-        let observation = self.waiting[at].observations[0].clone();
-        let mut shares = Vec::new();
-        match self.resolve(&observation, &mut shares, world) {
-            Fit::Whole(ambiguity) | Fit::Part(ambiguity) => self.go_on(at, &shares, ambiguity, world),
-            Fit::None => {
-                let observations = self.end_wait(at);
-                self.begin(&observation, false, world);
-                for observation in observations.into_iter().skip(1) {
-                    self.observe(observation, world);
-                }
-            }
-        }
-    }
-
-    /// The next path that is over by `now`, in the order in which paths are told.
-    pub(super) fn next_due(&mut self, now: i64, world: &World) -> Option<usize> {
-        while let Some(Reverse(timer)) = self.timers.peek().copied() {
-            if timer.due > now {
-                return None;
-            }
-            self.timers.pop();
-            match timer.what {
-                Look::Waiting(at) => {
-                    if self.waiting.get(at).is_some_and(|waiting| waiting.serial == timer.serial) {
-                        self.give_up(at, world);
-                    }
-                }
-                Look::Track(at) => {
-                    let Some(track) = self.tracks.get(at).filter(|track| track.serial == timer.serial) else {
-                        continue;
-                    };
-                    let over = track.arrival.is_some() || track.dropped || track.rejected.is_some();
-                    let due = track.last.saturating_add(if over { GRACE_NS } else { PATIENCE_NS });
-                    if due <= now {
-                        return Some(at);
-                    }
-                    self.timers.push(Reverse(Timer { due, ..timer }));
-                }
-            }
-        }
-        None
-    }
-
-    /// Ends every wait, and gives what is still under way, in order of beginning.
-    pub(super) fn rest(&mut self, world: &World) -> Vec<usize> {
-        let mut left: Vec<(u64, usize)> =
-            self.waiting.iter().map(|(at, waiting)| (waiting.serial, at)).collect();
-        while !left.is_empty() {
-            left.sort_unstable();
-            for (serial, at) in left {
-                if self.waiting.get(at).is_some_and(|waiting| waiting.serial == serial) {
-                    self.give_up(at, world);
-                }
-            }
-            // A journey may wait again for what GRO added to it on the way.
-            left = self.waiting.iter().map(|(at, waiting)| (waiting.serial, at)).collect();
-        }
-        let mut rest: Vec<(i64, u64, usize)> =
-            self.tracks.iter().map(|(at, track)| (track.first, track.serial, at)).collect();
-        rest.sort_unstable();
-        rest.into_iter().map(|(_, _, at)| at).collect()
-    }
-
-    /// Takes a path that is told out of everything.
-    pub(super) fn take(&mut self, at: usize) -> Track {
-        let track = self.tracks.remove(at);
-        for key in &track.journeys {
-            self.journeys.release(*key, at);
-        }
-        let way = self.flows.get_mut(track.flow).way_mut(track.forward);
-        way.forget(at);
-        match track.span {
-            Some((start, end)) => way.remove(Span { start, end, track: at }),
-            None => self.unlink(at, &track),
-        }
-        track
-    }
-
-    fn unlink(&mut self, at: usize, track: &Track) {
-        let Some((first, last)) = self.same.get(&track.hash).copied() else { return };
-        if first == at {
-            match track.next_same {
-                Some(next) => self.same.insert(track.hash, (next, last)),
-                None => self.same.remove(&track.hash),
-            };
-            return;
-        }
-        let mut before = first;
-        while let Some(next) = self.tracks[before].next_same {
-            if next == at {
-                self.tracks[before].next_same = track.next_same;
-                if last == at {
-                    self.same.insert(track.hash, (first, before));
-                }
-                return;
-            }
-            before = next;
-        }
-    }
-
-    /// Takes a told path's memory back.
-    pub(super) fn recycle(&mut self, track: Track) {
-        if self.spare.len() < 4096 {
-            self.spare.push(track);
-        }
     }
 }
 
