@@ -35,6 +35,10 @@ pub(super) fn meaning(
     }
     // The ping got its clone; the original is then nobody's.
     let function = drop.location.as_deref().unwrap_or_default();
+    // A fragment goes with the whole that it was put into: what became of that tells.
+    if function.starts_with("skb_release_data") {
+        return None;
+    }
     if track.packet.echo() == Some(false)
         && (reason == Some("NO_SOCKET") || ECHO_REPLY_ENDS.iter().any(|name| function.starts_with(name)))
     {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::nodes::Nodes;
@@ -97,8 +98,9 @@ async fn run(
     for (name, attached) in names.iter().zip(&attached) {
         tell_hooks(name, attached, say);
     }
-    let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("waiting for SIGTERM")?;
+    let mut stop = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    // Listening from here on: one made anew for every wait would miss what comes between two of them.
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for Ctrl-C")?;
     for _ in 0..CLOCK_ROUNDS {
         nodes.compare_clocks(|number, frame| live.take(number, Some(frame))).await?;
     }
@@ -154,10 +156,7 @@ async fn run(
                 // A quiet wire brings no frames but heartbeats, so these conditions are looked at above in time.
             }
             () = until(deadline) => break Stop::TimedOut,
-            result = tokio::signal::ctrl_c() => {
-                result.context("waiting for Ctrl-C")?;
-                break Stop::Asked;
-            }
+            _ = interrupt.recv() => break Stop::Asked,
             _ = stop.recv() => break Stop::Asked,
         }
     };
