@@ -47,7 +47,9 @@ pub(super) fn meaning(
     if pod.is_some() && !at_destination && !at_source {
         return Meaning::Nothing;
     }
-    if at_destination && let Some(words) = reason.and_then(superfluous) {
+    // A socket's queue holds packets without a device, which then says nothing of the namespace.
+    let had_arrived = at_destination || (pod.is_none() && place == Whereabouts::Destination);
+    if had_arrived && let Some(words) = reason.and_then(superfluous) {
         return Meaning::Superfluous(words);
     }
     // The ping got its clone; the original is then nobody's.

@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{
     LinkOrder, SchedClassifier, TcAttachType,
-    tc::{NlOptions, TcAttachOptions},
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
 };
 
 use super::ledger::Ledger;
@@ -14,6 +14,9 @@ use super::taps::{Tap, TapSide};
 
 /// Names of the tc programs, by which their filters are recognised.
 pub(super) const TC_PROGRAMS: [&str; 3] = ["podtrace_entry", "podtrace_ingress", "podtrace_egress"];
+
+/// Threads that detach at the same time.
+const DETACHERS: usize = 16;
 
 /// Which way of attaching tc programs is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +46,8 @@ impl TcMode {
 pub(super) struct Attachment {
     pub(super) how: &'static str,
     pub(super) note: Option<String>,
+    /// Detaches when it is dropped.
+    pub(super) link: SchedClassifierLink,
 }
 
 /// Attaches one tap.
@@ -57,7 +62,7 @@ pub(super) fn attach(
         // First in line: a program before ours could end the chain, and its packets would be missing.
         let options = TcAttachOptions::TcxOrder(LinkOrder::first());
         match program.attach_with_options(&tap.device, attach_type(tap.side), options) {
-            Ok(_) => return Ok(Attachment { how: "tcx", note: None }),
+            Ok(link) => return Ok(Attachment { how: "tcx", note: None, link: program.take_link(link)? }),
             Err(error) if mode == TcMode::Tcx => {
                 return Err(anyhow!(error).context(format!("attaching a tcx program to {}", tap.device)));
             }
@@ -66,10 +71,22 @@ pub(super) fn attach(
     }
     ledger.prepare(&tap.device)?;
     let options = TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() });
-    program
+    let link = program
         .attach_with_options(&tap.device, attach_type(tap.side), options)
         .with_context(|| format!("attaching a tc filter to {} {}", tap.device, tap.side.point()))?;
-    Ok(Attachment { how: "clsact", note })
+    Ok(Attachment { how: "clsact", note, link: program.take_link(link)? })
+}
+
+/// Detaches all at once: the kernel lets each one wait until no CPU is in the program any more (some 20 ms), and
+/// waiting together costs hardly more than waiting once.
+pub(super) fn detach(mut links: Vec<SchedClassifierLink>) {
+    let share = links.len().div_ceil(DETACHERS);
+    std::thread::scope(|scope| {
+        while !links.is_empty() {
+            let share = links.split_off(links.len().saturating_sub(share));
+            scope.spawn(|| drop(share));
+        }
+    });
 }
 
 fn attach_type(side: TapSide) -> TcAttachType {
