@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use podtrace::path::{Direction, Evidence, Path, Verdict};
 use podtrace_tests::command::Running;
+use podtrace_tests::check::brief;
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::Trace;
@@ -53,7 +54,7 @@ fn thousand_pings() -> Result<()> {
         let paths: Vec<&Path> = told.paths.iter().filter(|path| path.flow.direction == direction).collect();
         ensure!(paths.len() == PINGS, "{} paths are {direction:?}", paths.len());
         for path in paths {
-            ensure!(path.verdict == Verdict::Delivered && path.confidence == 1.0, "{path:#?}");
+            ensure!(path.verdict == Verdict::Delivered && path.confidence == 1.0, "{}", brief(path));
             let expected = FORTH.map(|step| match direction {
                 Direction::Request => step.to_owned(),
                 Direction::Reply => step.replace("node1", "?").replace("node2", "node1").replace('?', "node2"),
