@@ -97,8 +97,8 @@ struct Watcher(Running);
 
 impl Watcher {
     fn start(lab: &Lab, node: &str, device: &str) -> Result<Self> {
-        let words =
-            ["tcpdump", "-i", device, "-n", "-B", "8192", "--immediate-mode", "-w", "/dev/null", ECHO];
+        // Few bytes of each, so that many fit into its buffer.
+        let words = ["tcpdump", "-i", device, "-n", "-B", "8192", "-s", "128", "-w", "/dev/null", ECHO];
         let mut running = lab.spawn(node, words)?;
         running.wait_for_line("tcpdump: listening on", Duration::from_secs(10))?;
         Ok(Self(running))
