@@ -27,7 +27,8 @@ pub fn tcx(lab: &Lab) -> Result<Vec<String>> {
                 for side in [TcAttachType::Ingress, TcAttachType::Egress] {
                     let (_, programs) = SchedClassifier::query_tcx(device.as_str(), side)
                         .with_context(|| format!("asking what is attached to {device}"))?;
-                    let names = programs.iter().map(|program| program.name_as_str().unwrap_or("?").to_owned());
+                    let names =
+                        programs.iter().map(|program| program.name_as_str().unwrap_or("?").to_owned());
                     found.extend(names.map(|name| format!("{node} {device}: {name}")));
                 }
             }
@@ -71,7 +72,8 @@ impl Held {
     pub fn by(processes: &[u32]) -> Self {
         let mut held = Self::default();
         for process in processes {
-            let Ok(entries) = fs::read_dir(Path::new("/proc").join(process.to_string()).join("fdinfo")) else {
+            let Ok(entries) = fs::read_dir(Path::new("/proc").join(process.to_string()).join("fdinfo"))
+            else {
                 continue;
             };
             for entry in entries.flatten() {

@@ -61,7 +61,8 @@ pub fn hop(hop: &Value) -> String {
 /// Both lists, the differing lines marked.
 pub fn hops(expected: &[String], actual: &[Value]) -> Result<(), String> {
     let actual: Vec<String> = actual.iter().map(hop).collect();
-    if expected.len() == actual.len() && expected.iter().zip(&actual).all(|(pattern, hop)| fits(pattern, hop)) {
+    if expected.len() == actual.len() && expected.iter().zip(&actual).all(|(pattern, hop)| fits(pattern, hop))
+    {
         return Ok(());
     }
     let mut text = "these hops were expected:\n".to_owned();
@@ -84,7 +85,8 @@ mod tests {
 
     #[test]
     fn stars_stand_for_anything() {
-        for (pattern, text) in [("a", "a"), ("*", ""), ("*", "abc"), ("a*c", "abbc"), ("veth*", "veth01"), ("*x*", "axb")]
+        for (pattern, text) in
+            [("a", "a"), ("*", ""), ("*", "abc"), ("a*c", "abbc"), ("veth*", "veth01"), ("*x*", "axb")]
         {
             assert!(fits(pattern, text), "{pattern} {text}");
         }

@@ -128,7 +128,8 @@ impl Scenario {
             running.wait_for_line(&server.ready, READY)?;
             servers.push(running);
         }
-        let mut trace = Trace::start(&lab, words(&self.trace, traffic).into_iter().chain(arguments.iter().copied()))?;
+        let mut trace =
+            Trace::start(&lab, words(&self.trace, traffic).into_iter().chain(arguments.iter().copied()))?;
         if !self.traffic.is_empty() {
             trace.wait_until_ready()?;
         }
@@ -136,7 +137,9 @@ impl Scenario {
             step.run(&lab, traffic)?;
         }
         let told = trace.finish()?;
-        self.expect.check(&told).map_err(|what| anyhow::anyhow!("{what}\nit told:\n{}{}", told.stdout, told.stderr))?;
+        self.expect
+            .check(&told)
+            .map_err(|what| anyhow::anyhow!("{what}\nit told:\n{}{}", told.stdout, told.stderr))?;
         Ok(told)
     }
 }
@@ -145,7 +148,14 @@ impl Step {
     fn run(&self, lab: &Lab, traffic: &str) -> Result<()> {
         let output = command::run(&mut lab.command(&self.on, words(&self.run, traffic)), command::SHORT)?;
         if output.code() != self.status {
-            bail!("`{}` on {} ended with {}:\n{}{}", self.run, self.on, output.code(), output.stdout, output.stderr);
+            bail!(
+                "`{}` on {} ended with {}:\n{}{}",
+                self.run,
+                self.on,
+                output.code(),
+                output.stdout,
+                output.stderr
+            );
         }
         Ok(())
     }

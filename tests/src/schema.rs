@@ -21,8 +21,10 @@ static VALIDATOR: LazyLock<Result<Validator, String>> = LazyLock::new(|| {
 pub fn parse(line: &str) -> Result<Value> {
     let value: Value = serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
     let validator = VALIDATOR.as_ref().map_err(|error| anyhow::anyhow!("the schema: {error}"))?;
-    let errors: Vec<_> =
-        validator.iter_errors(&value).map(|error| format!("{} at {}", error, error.instance_path())).collect();
+    let errors: Vec<_> = validator
+        .iter_errors(&value)
+        .map(|error| format!("{} at {}", error, error.instance_path()))
+        .collect();
     if !errors.is_empty() {
         bail!("not as the schema says: {}\n{line}", errors.join("; "));
     }

@@ -45,7 +45,8 @@ fn judge(test: impl FnOnce() -> Result<()>) -> Result<(), Failed> {
 pub fn run(trials: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_A_TIME);
-    if nix::unistd::geteuid().is_root() && !arguments.list
+    if nix::unistd::geteuid().is_root()
+        && !arguments.list
         && let Err(error) = lab::sweep()
     {
         eprintln!("what earlier runs left behind may still be there: {error:#}");

@@ -42,7 +42,8 @@ fn ended_by(name: &str, signal: Signal) -> Result<()> {
 /// `podtrace … | head -n 1`
 fn reader_that_goes() -> Result<()> {
     let lab = Lab::up("head")?;
-    let mut command = trace::command(&lab, ["--from", "pod1", "--to", "pod3", "--probe", "icmp", "--count", "100"]);
+    let mut command =
+        trace::command(&lab, ["--from", "pod1", "--to", "pod3", "--probe", "icmp", "--count", "100"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
@@ -70,7 +71,9 @@ fn text() -> Result<()> {
     let mut command = lab.podtrace();
     command.arg("--cluster").arg(lab.inventory()).args(["--from", "pod1", "--to", "pod3", "--probe", "icmp"]);
     let output = podtrace_tests::command::succeed(&mut command, SHORT)?;
-    for part in ["default/pod1", "default/pod3", "cni0", "flannel.1", "eth0", "vni 1", ":8472", "+50 B", "delivered"] {
+    for part in
+        ["default/pod1", "default/pod3", "cni0", "flannel.1", "eth0", "vni 1", ":8472", "+50 B", "delivered"]
+    {
         ensure!(output.stdout.contains(part), "`{part}` is not in\n{}", output.stdout);
     }
     ensure!(!output.stdout.contains('\u{1b}'), "colours in a pipe");

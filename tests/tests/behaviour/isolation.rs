@@ -23,7 +23,9 @@ const TC: [u16; 2] = [1, 2];
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("isolation-from-tcp-flood", &["iperf3"], || beside_iperf("iso-tcp", &["-P", "2"])),
-        trial("isolation-from-udp-flood", &["iperf3"], || beside_iperf("iso-udp", &["-u", "-b", "0", "-l", "64"])),
+        trial("isolation-from-udp-flood", &["iperf3"], || {
+            beside_iperf("iso-udp", &["-u", "-b", "0", "-l", "64"])
+        }),
         trial("isolation-from-another-lab", &[] as &[&str], beside_another_lab),
     ]
 }

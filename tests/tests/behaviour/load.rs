@@ -57,7 +57,9 @@ fn thousand_pings() -> Result<()> {
             ensure!(path.verdict == Verdict::Delivered && path.confidence == 1.0, "{}", brief(path));
             let expected = FORTH.map(|step| match direction {
                 Direction::Request => step.to_owned(),
-                Direction::Reply => step.replace("node1", "?").replace("node2", "node1").replace('?', "node2"),
+                Direction::Reply => {
+                    step.replace("node1", "?").replace("node2", "node1").replace('?', "node2")
+                }
             });
             ensure!(steps(path) == expected, "another way: {:?}", steps(path));
         }

@@ -70,7 +70,8 @@ impl Refusal {
         let lab = if self.no_cluster { None } else { Some(Lab::up(&self.name)?) };
         let mut command = self.command(directory.path())?;
         if let Some(lab) = &lab
-            && !self.run.starts_with("read") && !self.run.starts_with("lab")
+            && !self.run.starts_with("read")
+            && !self.run.starts_with("lab")
         {
             let inventory = match &self.inventory {
                 None => lab.inventory(),
@@ -86,7 +87,8 @@ impl Refusal {
         command.env("PODTRACE_LAB", name).envs(self.env.iter().cloned());
         command.args(self.run.split_whitespace().map(|word| word.replace("DIR", place)));
         let output = run(&mut command, SHORT)?;
-        let told = format!("{command:?} ended with {} and said:\n{}{}", output.code(), output.stdout, output.stderr);
+        let told =
+            format!("{command:?} ended with {} and said:\n{}{}", output.code(), output.stdout, output.stderr);
         ensure!(output.code() == self.status, "status {} was expected; {told}", self.status);
         ensure!(output.stdout.is_empty(), "nothing was expected on stdout; {told}");
         let says = format!("podtrace: {}", self.says.replace("DIR", place));
@@ -109,7 +111,13 @@ impl Refusal {
         let own = directory.join("podtrace");
         fs::copy(binary, &own)?;
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--no-new-privs"]);
+        command.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--no-new-privs",
+        ]);
         command.arg(own).env("HOME", "/nonexistent").env_remove("KUBECONFIG").env_remove("SUDO_USER");
         Ok(command)
     }

@@ -43,7 +43,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             let lab = Lab::up("tcp-small")?;
             lab.exec("pod1", [TRAFFIC, "offload", "eth0", "off"])?;
             let told = move_bytes(&lab)?;
-            ensure!(told.paths.iter().any(|path| path.hops.iter().any(|hop| hop.merged)), "nothing was merged");
+            ensure!(
+                told.paths.iter().any(|path| path.hops.iter().any(|hop| hop.merged)),
+                "nothing was merged"
+            );
             Ok(())
         }),
     ]
@@ -100,7 +103,8 @@ fn move_bytes(lab: &Lab) -> Result<Told> {
 fn coverage(paths: &[&Path]) -> Result<(u64, u64)> {
     let mut ranges = Vec::new();
     for path in paths.iter().filter(|path| path.payload > 0) {
-        let (_, start) = path.label.rsplit_once(" seq ").context("payload without its place in the stream")?;
+        let (_, start) =
+            path.label.rsplit_once(" seq ").context("payload without its place in the stream")?;
         let start: u64 = start.parse().context("a place in the stream")?;
         ranges.push((start, start + u64::from(path.payload)));
     }

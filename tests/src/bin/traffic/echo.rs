@@ -20,7 +20,8 @@ const ECHO_REQUEST: u8 = 8;
 
 /// Sends `count` requests of `size` bytes of payload and takes their answers; one missing is an error.
 pub(super) fn exchange(to: Ipv4Addr, count: u16, size: usize) -> Result<()> {
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).context("opening a raw socket")?;
+    let socket =
+        Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).context("opening a raw socket")?;
     socket.set_read_timeout(Some(PATIENCE)).context("setting a time limit")?;
     // It receives all ICMP of the pod; a kernel that clones for it must not find it full.
     socket.set_recv_buffer_size(4 << 20).context("asking for room")?;
@@ -30,7 +31,9 @@ pub(super) fn exchange(to: Ipv4Addr, count: u16, size: usize) -> Result<()> {
     let (mut sent, mut received) = (0, 0);
     while received < count {
         while sent < count && sent - received < WINDOW {
-            socket.send_to(&request(identifier, sent, size), &destination).with_context(|| format!("sending to {to}"))?;
+            socket
+                .send_to(&request(identifier, sent, size), &destination)
+                .with_context(|| format!("sending to {to}"))?;
             sent += 1;
         }
         match receive(&socket, identifier) {

@@ -31,7 +31,9 @@ fn run(words: &[&str]) -> Result<()> {
             datagrams(SocketAddrV4::new(address(to)?, number(port)?), number(count)?, number(size)?)
         }
         ["udp-sink", port, count] => udp_sink(number(port)?, number(count)?),
-        ["tcp", to, port, bytes] => stream::send(SocketAddrV4::new(address(to)?, number(port)?), number(bytes)?),
+        ["tcp", to, port, bytes] => {
+            stream::send(SocketAddrV4::new(address(to)?, number(port)?), number(bytes)?)
+        }
         ["tcp-sink", port] => stream::receive(number(port)?),
         ["offload", device, "on"] => offload::switch(device, true),
         ["offload", device, "off"] => offload::switch(device, false),
@@ -59,7 +61,8 @@ fn datagrams(to: SocketAddrV4, count: u32, size: usize) -> Result<()> {
 
 /// Receives so many datagrams.
 fn udp_sink(port: u16, count: u32) -> Result<()> {
-    let socket = UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).context("opening a socket")?;
+    let socket =
+        UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).context("opening a socket")?;
     println!("ready");
     let mut buffer = vec![0; 1 << 16];
     for _ in 0..count {
