@@ -20,7 +20,7 @@ pub fn sound(paths: &[Path], summary: &Summary) -> Result<()> {
             Verdict::Open => &mut counted.open,
         } += 1;
         if let Err(error) = sound_path(path) {
-            bail!("path {number}: {error}\n{path:#?}");
+            bail!("path {number}: {error}\n{}", brief(path));
         }
     }
     ensure!(counted == summary.paths, "the summary counts {:?}, told were {counted:?}", summary.paths);
@@ -64,4 +64,10 @@ fn sound_path(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A path on one line.
+#[must_use]
+pub fn brief(path: &Path) -> String {
+    serde_json::to_string(path).unwrap_or_else(|error| error.to_string())
 }

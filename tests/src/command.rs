@@ -15,6 +15,9 @@ use crate::wait;
 /// How long a command may take that has nothing to wait for.
 pub const SHORT: Duration = Duration::from_secs(20);
 
+/// Lines of what a command said that are told when it did not end.
+const TAIL: usize = 20;
+
 /// How a command ended.
 #[derive(Clone, Debug)]
 pub struct Output {
@@ -147,9 +150,16 @@ impl Running {
     pub fn finish(mut self, within: Duration) -> Result<Output> {
         let ends = format!("{} ends", self.what);
         let status = wait::until(&ends, within, || self.child.try_wait().context("waiting for it"))
-            .with_context(|| format!("it said:\n{}{}", self.stdout.text(), self.stderr.text()))?;
+            .with_context(|| format!("it said:\n{}{}", tail(&self.stdout.text()), tail(&self.stderr.text())))?;
         Ok(Output { status, stdout: self.stdout.rest(), stderr: self.stderr.rest() })
     }
+}
+
+/// The last of it: thousands of paths help nobody.
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let told = &lines[lines.len().saturating_sub(TAIL)..];
+    told.iter().map(|line| format!("{line}\n")).collect()
 }
 
 impl Drop for Running {

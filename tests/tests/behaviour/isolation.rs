@@ -8,6 +8,7 @@ use podtrace::agent::frame::FromAgent;
 use podtrace::capture::Records;
 use podtrace::path::Verdict;
 use podtrace::session::Reader;
+use podtrace_tests::check::brief;
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::{Told, Trace};
@@ -69,8 +70,8 @@ fn only_ours(told: &Told, recording: &str) -> Result<()> {
     ensure!(told.paths.len() == 2 * PINGS, "{} paths", told.paths.len());
     for path in &told.paths {
         let ends = [path.from.pod.as_deref(), path.to.pod.as_deref()];
-        ensure!(ends.contains(&Some("default/pod1")) && ends.contains(&Some("default/pod3")), "{path:#?}");
-        ensure!(path.verdict == Verdict::Delivered && path.hops.len() == 8, "{path:#?}");
+        ensure!(ends.contains(&Some("default/pod1")) && ends.contains(&Some("default/pod3")), "{}", brief(path));
+        ensure!(path.verdict == Verdict::Delivered && path.hops.len() == 8, "{}", brief(path));
     }
     let (mut taps, mut drops) = (0, 0);
     let mut reader = Reader::open(recording.as_ref())?;

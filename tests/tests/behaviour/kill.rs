@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -74,11 +74,12 @@ fn while_tracing(name: &str, flood: bool) -> Result<()> {
 }
 
 fn gone(lab: &Lab, held: &Held, when: &str) -> Result<()> {
+    let left = || -> Result<_> { Ok((attached::agents(lab)?, held.left()?, attached::tcx(lab)?)) };
+    let nothing = (Vec::new(), Held::default(), Vec::new());
     wait::until(&format!("nothing is left of a tracer killed {when}"), GONE, || {
-        let agents = attached::agents(lab)?;
-        let nothing = agents.is_empty() && held.left()? == Held::default() && attached::tcx(lab)?.is_empty();
-        Ok(nothing.then_some(()))
+        Ok((left()? == nothing).then_some(()))
     })
+    .with_context(|| format!("agents, what they held, what is attached: {:?}", left()))
 }
 
 /// A whole trace in the same lab.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use podtrace::path::{Direction, Evidence, Path, Verdict};
 use podtrace_tests::command::Running;
+use podtrace_tests::check::brief;
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::Trace;
@@ -53,7 +54,7 @@ fn thousand_pings() -> Result<()> {
         let paths: Vec<&Path> = told.paths.iter().filter(|path| path.flow.direction == direction).collect();
         ensure!(paths.len() == PINGS, "{} paths are {direction:?}", paths.len());
         for path in paths {
-            ensure!(path.verdict == Verdict::Delivered && path.confidence == 1.0, "{path:#?}");
+            ensure!(path.verdict == Verdict::Delivered && path.confidence == 1.0, "{}", brief(path));
             let expected = FORTH.map(|step| match direction {
                 Direction::Request => step.to_owned(),
                 Direction::Reply => {
@@ -98,8 +99,8 @@ struct Watcher(Running);
 
 impl Watcher {
     fn start(lab: &Lab, node: &str, device: &str) -> Result<Self> {
-        let words =
-            ["tcpdump", "-i", device, "-n", "-B", "8192", "--immediate-mode", "-w", "/dev/null", ECHO];
+        // Few bytes of each, so that many fit into its buffer.
+        let words = ["tcpdump", "-i", device, "-n", "-B", "8192", "-s", "128", "-w", "/dev/null", ECHO];
         let mut running = lab.spawn(node, words)?;
         running.wait_for_line("tcpdump: listening on", Duration::from_secs(10))?;
         Ok(Self(running))
