@@ -114,7 +114,8 @@ async fn run(out: &mut Output) -> Result<()> {
         node_addresses: &configuration.node_addresses,
         mode: TcMode::from_env(),
     };
-    let (tracer, ring, attached) = Tracer::attach(&settings)?;
+    // The end of the input closes the channel, also while nobody listens.
+    let (tracer, ring, attached) = Tracer::attach(&settings, &|| !input.is_closed())?;
     out.send(&FromAgent::Attached(attached))?;
     // SAFETY: the ring buffer owns its descriptor, keeps it for life, and is only ever reached through this.
     let ring = unsafe { AsyncFd::register(ring) }.context("waiting for the ring buffer")?;

@@ -16,7 +16,7 @@ use super::{
     ledger::Ledger,
     object,
     offsets::{drop_reasons, offsets},
-    taps::taps,
+    taps::{Tap, taps},
 };
 use crate::agent::frame::{Attached, FilterSpec, HookState};
 use crate::topology::{DeviceKind, Topology};
@@ -50,12 +50,16 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Loads the programs and attaches them; they stay silent until [`Self::enable`].
+    /// Loads the programs and attaches them; they stay silent until [`Self::enable`]. It takes a while, on a busy
+    /// machine seconds: `wanted` is asked between the steps, and nothing stays attached if it says no.
     ///
     /// # Errors
     ///
     /// If there is no BTF, the kernel refuses the programs, or no tap can be attached.
-    pub fn attach(settings: &Settings<'_>) -> Result<(Self, RingBuf<MapData>, Attached)> {
+    pub fn attach(
+        settings: &Settings<'_>,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(Self, RingBuf<MapData>, Attached)> {
         let path = std::env::var(BTF_VARIABLE).unwrap_or_else(|_| BTF_PATH.to_owned());
         let bytes = std::fs::read(&path).with_context(|| {
             format!(
@@ -65,7 +69,6 @@ impl Tracer {
         })?;
         let btf = Btf::parse(&bytes).with_context(|| format!("reading {path}"))?;
         let (offsets, missing) = offsets(&btf);
-        let mut hooks = Vec::new();
 
         raise_memlock();
         let node = settings.topology.namespaces.first().context("the node's own namespace was not read")?;
@@ -81,23 +84,15 @@ impl Tracer {
         let taps = taps(settings.topology, settings.tapped, settings.node_addresses);
         let swept = Ledger::sweep()?;
         let mut ledger = Ledger::default();
-        for program in attach::TC_PROGRAMS {
-            let program: &mut SchedClassifier = program_mut(&mut ebpf, program)?;
-            program.load().map_err(verifier)?;
-        }
-        for tap in &taps {
-            let program: &mut SchedClassifier = program_mut(&mut ebpf, tap.program)?;
-            let state = match attach::attach(program, tap, settings.mode, &mut ledger) {
-                Ok(attachment) => (Some(attachment.how.to_owned()), attachment.note),
-                Err(error) => (None, Some(format!("{error:#}"))),
-            };
-            hooks.push(HookState {
-                point: tap.side.point().to_owned(),
-                device: Some(tap.device.clone()),
-                how: state.0,
-                note: state.1,
-            });
-        }
+        let mut hooks = match attach_taps(&mut ebpf, &taps, settings.mode, &mut ledger, wanted) {
+            Ok(hooks) => hooks,
+            Err(error) => {
+                // Filters go with their programs, and only then can the qdiscs.
+                drop(ebpf);
+                ledger.close();
+                return Err(error);
+            }
+        };
         ledger.share();
         hooks.push(attach_drops(&mut ebpf, &btf, &missing));
 
@@ -225,6 +220,37 @@ fn mapped(address: IpAddr) -> Address {
 }
 
 /// Attaches the drop tracepoint, in the variant that this kernel has.
+fn attach_taps(
+    ebpf: &mut Ebpf,
+    taps: &[Tap],
+    mode: TcMode,
+    ledger: &mut Ledger,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Vec<HookState>> {
+    let go_on = || if wanted() { Ok(()) } else { Err(anyhow!("the tracer has gone while taps were attached")) };
+    for program in attach::TC_PROGRAMS {
+        go_on()?;
+        let program: &mut SchedClassifier = program_mut(ebpf, program)?;
+        program.load().map_err(verifier)?;
+    }
+    let mut hooks = Vec::new();
+    for tap in taps {
+        go_on()?;
+        let program: &mut SchedClassifier = program_mut(ebpf, tap.program)?;
+        let (how, note) = match attach::attach(program, tap, mode, ledger) {
+            Ok(attachment) => (Some(attachment.how.to_owned()), attachment.note),
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        hooks.push(HookState {
+            point: tap.side.point().to_owned(),
+            device: Some(tap.device.clone()),
+            how,
+            note,
+        });
+    }
+    Ok(hooks)
+}
+
 fn attach_drops(ebpf: &mut Ebpf, btf: &Btf<'_>, missing: &[String]) -> HookState {
     let mut state = HookState { point: "tp:kfree_skb".to_owned(), device: None, how: None, note: None };
     if !missing.is_empty() {
