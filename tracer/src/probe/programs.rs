@@ -227,7 +227,8 @@ fn attach_taps(
     ledger: &mut Ledger,
     wanted: &dyn Fn() -> bool,
 ) -> Result<Vec<HookState>> {
-    let go_on = || if wanted() { Ok(()) } else { Err(anyhow!("the tracer has gone while taps were attached")) };
+    let go_on =
+        || if wanted() { Ok(()) } else { Err(anyhow!("the tracer has gone while taps were attached")) };
     for program in attach::TC_PROGRAMS {
         go_on()?;
         let program: &mut SchedClassifier = program_mut(ebpf, program)?;
