@@ -72,13 +72,16 @@ impl Kernel {
 
     /// Makes of an unpacked package what is booted.
     fn prepare(&self, unpacked: &Path, release: &str) -> Result<()> {
-        let image = unpacked.join("boot").join(format!("vmlinuz-{release}"));
-        let image = fs::read(&image).with_context(|| format!("cannot read {}", image.display()))?;
-        write(&self.vmlinux, &bzimage::vmlinux(&image)?)?;
-
         let places = [unpacked.join("lib/modules"), unpacked.join("usr/lib/modules")];
         let place = places.iter().map(|place| place.join(release)).find(|place| place.is_dir());
         let place = place.with_context(|| format!("the package of kernel {release} has no modules"))?;
+        // Since 7.x the image is beside the modules.
+        let images = [unpacked.join("boot").join(format!("vmlinuz-{release}")), place.join("vmlinuz")];
+        let image = images.iter().find(|image| image.is_file());
+        let image = image.with_context(|| format!("the package of kernel {release} has no image"))?;
+        let image = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+        write(&self.vmlinux, &bzimage::vmlinux(&image)?)?;
+
         let mut cpio = Cpio::default();
         let mut order = String::new();
         for modules::Module { file, content } in modules::closure(&place, &modules::WANTED)? {

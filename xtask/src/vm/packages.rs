@@ -20,6 +20,9 @@ pub(super) const SUITES: [(Repository, &str); 5] = [
 /// The flavour for virtual machines, the smaller one.
 const FLAVOUR: &str = "-cloud-amd64";
 
+/// Packages that hold the image and modules of kernels whose own package is empty.
+const PARTS: [&str; 2] = ["linux-binary-", "linux-modules-"];
+
 /// A package and all that belongs to it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct KernelPackage {
@@ -62,9 +65,9 @@ fn kernels(shown: &str) -> Vec<KernelPackage> {
         // Since 7.x the image's package is empty and depends on those that hold image and modules.
         let depends = field("Depends").unwrap_or_default().split([',', '|']);
         let names = depends.filter_map(|dependency| dependency.split_whitespace().next());
-        packages.extend(
-            names.filter(|name| name.starts_with("linux-") && name.ends_with(release)).map(str::to_owned),
-        );
+        let parts = names
+            .filter(|name| PARTS.iter().any(|part| name.strip_prefix(part).is_some_and(|of| of == release)));
+        packages.extend(parts.map(str::to_owned));
         Some(KernelPackage { release: release.to_owned(), version: field("Version")?.to_owned(), packages })
     };
     shown.split("\n\n").filter_map(kernel).collect()
@@ -92,7 +95,7 @@ Depends: kmod, linux-base (>= 4.3~), initramfs-tools (>= 0.120+deb8u2) | linux-i
 Package: linux-image-7.3.4+deb13-cloud-amd64
 Version: 7.3.4-1~bpo13+1
 Pre-Depends: linux-base (>= 4.17~)
-Depends: dracut | linux-initramfs-tool, linux-binary-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1), linux-modules-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1)
+Depends: dracut | linux-initramfs-tool, linux-base-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1), linux-binary-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1), linux-modules-7.3.4+deb13-cloud-amd64 (= 7.3.4-1~bpo13+1)
 ";
         let found = kernels(shown);
         assert_eq!(found.len(), 2);
