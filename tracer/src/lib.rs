@@ -10,6 +10,7 @@ pub mod capture;
 pub mod cli;
 pub mod cluster;
 pub mod diagnose;
+pub mod escape;
 #[cfg(target_os = "linux")]
 pub mod lab;
 #[cfg(target_os = "linux")]

@@ -76,7 +76,7 @@ fn scenarios(binary: &Path) -> Result<Command> {
         }
     }
     let mut tests = host_cargo("test");
-    tests.args(["--package", "podtrace-tests", "--release", "--no-fail-fast"]).env("PODTRACE_BIN", binary);
+    tests.args(["--package", "podtrace-tests", "--no-fail-fast"]).env("PODTRACE_BIN", binary);
     if !root::is_root() {
         // cargo under sudo would leave files of root's in the checkout: only the test programs become root.
         root::authenticate()?;

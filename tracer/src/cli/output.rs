@@ -5,7 +5,8 @@ use std::io::{self, BufWriter, Stdout};
 use anstream::{AutoStream, ColorChoice};
 
 use super::args::{Color, Format, Output};
-use crate::report::{Json, Report, Text, Wide, escape};
+use crate::escape::escape;
+use crate::report::{Json, Report, Text, Wide};
 use crate::session::Importance;
 
 /// Makes the choice of `--color` known to stdout and stderr.

@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use super::args::Trace;
 use super::output::{Notes, choose_color, report};
-use super::{DONE, NOTHING_SEEN, meaning, runtime};
+use super::{DONE, FAILED, NOTHING_SEEN, meaning, runtime};
+use crate::report::losses;
 use crate::session::{Importance, trace};
 
 pub(super) fn run(args: &Trace) -> Result<u8> {
@@ -14,6 +15,12 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let mut report = report(args.output.output);
     let outcome = runtime()?
         .block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
+    if let Some(losses) = losses(&outcome.summary) {
+        notes.say(Importance::Warning, &losses);
+    }
+    if outcome.all_lost {
+        return Ok(FAILED);
+    }
     if !outcome.saw_packets() && plan.timeout.is_some() {
         notes.say(
             Importance::Warning,

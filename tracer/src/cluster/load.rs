@@ -9,7 +9,7 @@ use serde_saphyr::{DefaultMessageFormatter, Location, MessageFormatter as _, Spa
 
 use super::check::{Fault, List, check};
 use super::inventory::Inventory;
-use crate::report::escape;
+use crate::escape::escape;
 
 /// So many characters of a line are quoted.
 const QUOTED: usize = 80;

@@ -76,7 +76,6 @@ pub(super) fn crossings(track: &Track) -> impl Iterator<Item = ((usize, u64), (u
 
 fn observed(track: &Track, seen: &Sighting, at: i64, error: u64, tuple: Tuple, world: &World) -> Hop {
     let device = seen.device.map(|id| world.devices.info(id));
-    let veth = device.filter(|device| device.role == Role::PodVeth);
     Hop {
         index: 0,
         node: world.names[seen.node].clone(),
@@ -93,7 +92,8 @@ fn observed(track: &Track, seen: &Sighting, at: i64, error: u64, tuple: Tuple, w
         outer: None,
         nat: None,
         route: None,
-        pod: veth.and_then(|device| device.pod.clone()),
+        // The pod behind a veth, or the one inside which a drop happened.
+        pod: device.and_then(|device| device.pod.clone()),
         drop: counting_drop(track, seen).map(|drop| drop.drop.clone()),
     }
 }

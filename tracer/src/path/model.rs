@@ -125,7 +125,7 @@ pub struct Hop {
     pub nat: Option<Nat>,
     /// The route taken here.
     pub route: Option<RouteTaken>,
-    /// The pod on the other side of this veth.
+    /// The pod on the other side of this veth, or the one inside which the packet was dropped.
     pub pod: Option<Arc<str>>,
     /// The drop that happened here.
     pub drop: Option<Drop>,

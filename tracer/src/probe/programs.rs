@@ -11,8 +11,9 @@ use aya::{
 use tracer_common::{Address, Counters, Filter, filter_flag, side};
 
 use super::{
-    attach::{self, Ledger, TcMode},
+    attach::{self, TcMode},
     btf::Btf,
+    ledger::Ledger,
     object,
     offsets::{drop_reasons, offsets},
     taps::taps,
@@ -78,9 +79,8 @@ impl Tracer {
         fill(&mut ebpf, settings)?;
 
         let taps = taps(settings.topology, settings.tapped, settings.node_addresses);
-        let mut devices: Vec<_> = taps.iter().map(|tap| tap.device.clone()).collect();
-        devices.dedup();
-        let (mut ledger, swept) = attach::sweep(&devices)?;
+        let swept = Ledger::sweep()?;
+        let mut ledger = Ledger::default();
         for program in attach::TC_PROGRAMS {
             let program: &mut SchedClassifier = program_mut(&mut ebpf, program)?;
             program.load().map_err(verifier)?;
@@ -95,21 +95,22 @@ impl Tracer {
                 point: tap.side.point().to_owned(),
                 device: Some(tap.device.clone()),
                 how: state.0,
-                note: state.1.or_else(|| note.clone()),
+                note: state.1,
             });
         }
         ledger.share();
         hooks.push(attach_drops(&mut ebpf, &btf, &missing));
-        if let Some(swept) = swept {
-            hooks.push(HookState { point: "sweep".to_owned(), device: None, how: Some(swept), note: None });
-        }
 
         let enabled = Array::try_from(take(&mut ebpf, "ENABLED")?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
         let reasons = drop_reasons(&btf);
         let tracer = Self { ebpf: Some(ebpf), ledger: Some(ledger), enabled, counters };
-        Ok((tracer, ring, Attached { hooks, drop_reasons: reasons }))
+        Ok((
+            tracer,
+            ring,
+            Attached { hooks, notes: note.into_iter().chain(swept).collect(), drop_reasons: reasons },
+        ))
     }
 
     /// Begins or ends the emitting of events.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 use super::Report;
-use super::escape::is_deceptive;
+use crate::escape::is_deceptive;
 use crate::path::{Path, Summary};
 
 /// The output for programs.
@@ -47,7 +47,7 @@ enum Line<'a> {
     Summary(&'a Summary),
 }
 
-/// Compact JSON that is safe to look at: whatever [`super::escape`] would change is written as `\u….`, which
+/// Compact JSON that is safe to look at: whatever [`crate::escape::escape`] would change is written as `\u….`, which
 /// reads back as what it was.
 struct Visible;
 

@@ -4,7 +4,6 @@
 //! where they are not wanted (`anstream::AutoStream` or `StripStream`). What came from outside (names, reasons,
 //! packets) reaches a terminal through [`escape()`] only, see `phrase`.
 
-mod escape;
 mod json;
 mod phrase;
 mod summary;
@@ -23,7 +22,6 @@ use std::io;
 
 use crate::path::{Path, Summary};
 
-pub use escape::escape;
 pub use json::Json;
 pub use summary::losses;
 pub use text::Text;

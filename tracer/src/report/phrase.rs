@@ -3,7 +3,7 @@
 use anstyle::{AnsiColor, Color, Style};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::escape::escape;
+use crate::escape::escape;
 
 /// Nothing special.
 pub(super) const PLAIN: Style = Style::new();

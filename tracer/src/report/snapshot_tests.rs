@@ -60,7 +60,7 @@ fn wide() {
 fn nothing_hostile_gets_through() {
     for text in [told(|out| Box::new(Text::new(out))), told(|out| Box::new(Wide::new(out)))] {
         let plain = plain(&text);
-        assert_eq!(plain.chars().find(|c| *c != '\n' && super::escape::is_deceptive(*c)), None, "{plain}");
+        assert_eq!(plain.chars().find(|c| *c != '\n' && crate::escape::is_deceptive(*c)), None, "{plain}");
         assert!(plain.lines().all(|line| line.trim_end() == line), "{plain}");
     }
 }

@@ -68,9 +68,10 @@ fn dropped(path: &Path, duration: &str) -> Phrase {
     let Some((hop, drop)) = final_drop(path) else {
         return because(phrase.with(PLAIN, last_seen(path)), path);
     };
-    let place = match &hop.device {
-        Some(device) => format!(" on {} at {device}", hop.node),
-        None => format!(" on {}", hop.node),
+    let place = match (&hop.pod, &hop.device) {
+        (Some(pod), _) => format!(" inside {pod} on {}", hop.node),
+        (None, Some(device)) => format!(" on {} at {device}", hop.node),
+        (None, None) => format!(" on {}", hop.node),
     };
     phrase
         .with(PLAIN, place)
@@ -92,6 +93,10 @@ fn last_seen(path: &Path) -> String {
         Action::Decapsulate => format!(" after {device} on {node} decapsulated it"),
         Action::PodIngress => format!(" at {device} on {node}, the way into the pod"),
         Action::PodEgress => format!(" after it left its pod by {device} on {node}"),
+        Action::Drop => match &hop.pod {
+            Some(pod) => format!(" inside {pod} on {node}"),
+            None => format!(" at {device} on {node}"),
+        },
         _ => format!(" after {device} on {node}"),
     }
 }

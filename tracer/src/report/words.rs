@@ -106,7 +106,9 @@ pub(super) fn final_drop(path: &Path) -> Option<(&Hop, &Drop)> {
 fn action(hop: &Hop) -> Phrase {
     let phrase = Phrase::new();
     if let Some(drop) = &hop.drop {
-        return phrase.with(BAD, "✗ dropped").with(PLAIN, "  ").with(BAD, drop_reason(drop));
+        let phrase = phrase.with(BAD, "✗ dropped");
+        let phrase = if hop.pod.is_some() { pod(phrase.with(PLAIN, " inside "), hop) } else { phrase };
+        return phrase.with(PLAIN, "  ").with(BAD, drop_reason(drop));
     }
     match hop.action {
         Action::PodEgress => pod(phrase.with(PLAIN, "from "), hop),

@@ -299,33 +299,3 @@ fn whatever_the_bytes_nothing_panics_and_nothing_is_uncounted() {
         );
     }
 }
-
-/// How many events a second the engine takes: `cargo test --release -p podtrace --lib -- --ignored speed`.
-#[test]
-#[ignore = "a measurement, not a test"]
-fn speed() {
-    let mut scene = Scene::new();
-    for number in 0..1000_u16 {
-        let at = u64::from(number) * 90_000;
-        scene.cross(at, &echo(POD1, POD3, number, number));
-        scene.cross(at + 75_000, &echo_reply(POD3, POD1, number, number));
-    }
-    let tcp = {
-        let mut scene = Scene::new();
-        for number in 0..2000_u32 {
-            scene.cross(u64::from(number) * 20_000, &Tcp::data(number * 1000, MSS, number as u16).wire());
-        }
-        scene
-    };
-    for (what, scene) in [("echo", scene), ("tcp", tcp)] {
-        let frames = scene.frames(10_000_000);
-        let started = std::time::Instant::now();
-        let (mut events, mut rounds) = (0, 0);
-        while started.elapsed().as_secs() < 3 {
-            events += play(scene.context(), &frames).1.events.delivered;
-            rounds += 1;
-        }
-        let rate = events as f64 / started.elapsed().as_secs_f64();
-        println!("{what}: {rate:.0} events/s over {rounds} rounds");
-    }
-}

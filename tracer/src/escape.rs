@@ -27,7 +27,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 }
 
 /// Whether a terminal would obey the character, or show something else than its neighbours in their order.
-pub(super) fn is_deceptive(c: char) -> bool {
+pub(crate) fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}'                     // soft hyphen
