@@ -1,8 +1,8 @@
 //! `cargo xtask vm`: boots Debian's kernels under QEMU and runs podtrace and its tests inside.
 //!
 //! A guest has no distribution: busybox, the kernel's modules, and static programs in a first file system that lives
-//! in memory. `packages` finds a kernel, `kernel` prepares it, `payload` compiles what it is given, `guest` boots it,
-//! `script` says what it runs, `facts` judges.
+//! in memory. `packages` finds a kernel, `kernel` prepares it, `payload` compiles what it is given, `tools` are
+//! programs of this machine, `guest` boots it, `script` says what it runs, `facts` judges.
 
 mod bzimage;
 mod cpio;
@@ -17,6 +17,7 @@ mod private_apt;
 mod qemu;
 mod script;
 mod series;
+mod tools;
 mod unzip;
 
 use std::path::{Path, PathBuf};

@@ -20,18 +20,16 @@ impl Facts {
     /// Reads what `podtrace -v` says about its hooks.
     pub(super) fn from(probe: &Section) -> Self {
         let Section { name: _, lines, status } = probe;
-        let says = |what: &str| lines.iter().any(|line| line.contains(what));
-        // A kernel where some devices got one and some the other would be a find: the table shows the first.
-        let attach = ["tcx", "clsact"]
-            .into_iter()
-            .find(|how| lines.iter().any(|line| line.contains("tc:") && line.contains(&format!(": {how}"))));
-        let drops = if says("tp:kfree_skb: raw_tracepoint (this kernel tells no drop reasons") {
-            Some("without reason")
-        } else if says("tp:kfree_skb: raw_tracepoint") {
-            Some("with reason")
-        } else {
-            None
+        // `NODE: DEVICE POINT: HOW`, or `NODE: watched by HOW (NOTE): DEVICE POINT, …` where there is more to say.
+        let watched = |how: &str, point: &str| {
+            let told = [format!(": {how}"), format!(": watched by {how} (")];
+            let mut lines = lines.iter().filter(|line| line.contains(point));
+            lines.find(|line| line.ends_with(&told[0]) || line.contains(&told[1]))
         };
+        // A kernel where some devices got one and some the other would be a find: the table shows the first.
+        let attach = ["tcx", "clsact"].into_iter().find(|how| watched(how, " tc:").is_some());
+        let drops = watched("raw_tracepoint", "tp:kfree_skb")
+            .map(|line| if line.contains("no drop reasons") { "without reason" } else { "with reason" });
         Self { attach, drops, traced: *status == Some(0) }
     }
 }
@@ -163,13 +161,15 @@ mod tests {
 
     #[test]
     fn facts_are_what_podtrace_says() {
-        let old = "node1: tc:ingress veth1: clsact (tcx (Linux 6.6) refused: EINVAL)\n\
-                   node1: tp:kfree_skb: raw_tracepoint (this kernel tells no drop reasons (5.17 and later do))";
+        let old = "node1: watched by clsact (tcx comes with Linux 6.6; here: EINVAL): eth0 tc:ingress, cni0 tc:egress\n\
+                   node1: watched by raw_tracepoint (this kernel tells no drop reasons (5.17 and later do)): tp:kfree_skb";
         let facts = Facts::from(&section(PROBE, old, Some(0)));
         assert_eq!(facts, Facts { attach: Some("clsact"), drops: Some("without reason"), traced: true });
-        let new = "node1: tc:egress eth0: tcx\nnode1: tp:kfree_skb: raw_tracepoint";
+        let new = "node1: eth0 tc:egress: tcx\nnode1: tp:kfree_skb: raw_tracepoint";
         let facts = Facts::from(&section(PROBE, new, Some(1)));
         assert_eq!(facts, Facts { attach: Some("tcx"), drops: Some("with reason"), traced: false });
+        let blind = "node1: not watched, hops there are missing (drops cannot be seen: EPERM): tp:kfree_skb";
+        assert_eq!(Facts::from(&section(PROBE, blind, Some(0))).drops, None);
         assert_eq!(Facts::from(&section(PROBE, "error: no BTF", Some(1))), Facts::default());
     }
 

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::cpio::Cpio;
+use super::tools;
 use crate::build::host_cargo;
 use crate::toolchain::Toolchain;
 use crate::{ebpf, run, workspace};
@@ -48,6 +49,7 @@ impl Payload {
         let mut archive = Cpio::default();
         let directory = workspace::target_dir().join(TARGET).join("release");
         archive.file(Path::new(PODTRACE), 0o755, &stripped(&directory.join("podtrace"))?)?;
+        tools::add(&mut archive)?;
         let mut suites = Vec::new();
         if tests {
             for (name, path) in executables()? {

@@ -10,6 +10,9 @@ const END: &str = "@vm end ";
 /// Name of the part that tells how podtrace attaches on this kernel.
 pub(super) const PROBE: &str = "probe";
 
+/// How much longer than on a real CPU tests may wait for something.
+const PATIENCE: u32 = 10;
+
 /// Says what begins and how it ended, around a command.
 const SECTION: &str = r#"section() {
     name=$1
@@ -23,13 +26,12 @@ const SECTION: &str = r#"section() {
 /// A script that shows how podtrace attaches, then runs the test suites with `arguments`.
 pub(super) fn tests(suites: &[Suite], arguments: &[String]) -> String {
     let mut script = format!(
-        "{SECTION}export PODTRACE_BIN={PODTRACE}\n\
+        "{SECTION}export PODTRACE_BIN={PODTRACE} PODTRACE_TEST_PATIENCE={PATIENCE}\n\
          podtrace lab up && section {PROBE} podtrace --from pod1 --to pod3 --probe icmp -v\n\
          podtrace lab down\n"
     );
     let arguments: String = arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect();
     for Suite { name, path } in suites {
-        // Tests look for their data from where cargo would run them.
         script += &format!("section {} {}{arguments}\n", quoted(name), quoted_path(path));
     }
     script
