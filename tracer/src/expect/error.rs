@@ -52,6 +52,6 @@ mod tests {
         let error = SyntaxError::new("via", 3..3, "end");
         assert_eq!(error.to_string(), "column 4: end\n    via\n       ^");
         let error = SyntaxError::new("\x1b[2J x", 5..6, "no \x07");
-        assert_eq!(error.to_string(), "column 6: no \\u{7}\n    \\u{1b}[2J x\n               ^");
+        assert_eq!(error.to_string(), "column 6: no \\u{7}\n    \\u{1b}[2J x\n              ^");
     }
 }

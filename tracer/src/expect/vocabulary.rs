@@ -95,9 +95,12 @@ pub(super) static ACTIONS: LazyLock<Vec<(&'static str, Action)>> = LazyLock::new
 /// `; did you mean …?`, or nothing if nothing is like it.
 pub(super) fn suggestion<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> String {
     let word = word.to_lowercase();
+    // One letter too many, too few, wrong or out of place is a slip, however short the word.
+    let slip = |candidate| word.len() > 2 && strsim::damerau_levenshtein(&word, candidate) == 1;
+    let likeness = |candidate| if slip(candidate) { 1.0 } else { strsim::jaro_winkler(&word, candidate) };
     words
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&word, candidate), candidate))
+        .map(|candidate| (likeness(candidate), candidate))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map_or_else(String::new, |(_, nearest)| format!("; did you mean `{nearest}`?"))

@@ -2,7 +2,7 @@
 
 use super::ast::{Claim, Condition, Counted};
 use super::explain::{Parting, partings};
-use super::judge::{Gauge, Tally};
+use super::judge::{Counts, Gauge, Tally};
 use super::judgement::{Reason, Role, Shown};
 use super::truth::{Comparison, Truth};
 use crate::path::{Path, Summary};
@@ -31,8 +31,9 @@ fn collect(tally: &Tally, claim: &Claim, wanted: bool, summary: &Summary, reason
             if let (Some(gauge), Some(counted)) =
                 (tally.gauges.get(*number), tally.expectation.conditions.get(*number))
             {
-                let told = Told { gauge, counted, paths: tally.paths, summary, wanted };
-                reasons.push(told.reason(claim, truth));
+                let expression = &tally.expectation.text;
+                let told = Told { gauge, counted, expression, paths: tally.paths, summary, wanted };
+                reasons.push(told.reason(claim));
             }
         }
         Claim::Loss(comparison, bound) => reasons.push(loss(tally, *comparison, *bound, wanted, summary)),
@@ -45,65 +46,55 @@ fn collect(tally: &Tally, claim: &Claim, wanted: bool, summary: &Summary, reason
 struct Told<'a> {
     gauge: &'a Gauge,
     counted: &'a Counted,
+    expression: &'a str,
     paths: u64,
     summary: &'a Summary,
     wanted: bool,
 }
 
 impl Told<'_> {
-    fn reason(&self, claim: &Claim, truth: Truth) -> Reason {
-        if self.paths == 0 && !matches!(claim, Claim::Count(..)) {
-            let mut text = format!("{}: no path was seen", self.expected(claim));
-            self.append_losses(&mut text);
-            return Reason::without_path(text);
-        }
+    fn reason(&self, claim: &Claim) -> Reason {
+        let condition = &self.counted.text;
         let counts = self.gauge.known(self.summary).0;
-        let total = self.paths;
-        let mut text = match claim {
-            _ if !self.wanted => format!("{}: it is so", self.expected(claim)),
-            Claim::All(_) => {
-                format!("{}, but of {} it is not so", self.expected(claim), share(counts.no, total))
-            }
-            Claim::Any(_) => format!("{}: it is so of {}", self.expected(claim), share(counts.yes, total)),
-            _ => format!("{}, but it is so of {}", self.expected(claim), share(counts.yes, total)),
-        };
-        if truth == Truth::Open {
-            text = format!("{}, which is open", self.expected(claim));
-            if counts.yes + counts.no > 0 {
-                text.push_str(&format!(": it is so of {}", share(counts.yes, total)));
-                if counts.no > 0 {
-                    text.push_str(&format!(" and not so of {}", counts.no));
-                }
-            }
+        let mut text = String::new();
+        // The headline says it already, if it is all that was expected.
+        if self.expression != condition && !self.counts_all() {
+            text.push_str(&format!("{condition}: "));
         }
-        if counts.open > 0 {
-            text.push_str(&format!("; of {} it cannot be told", share(counts.open, total)));
-        }
-        if truth == Truth::Open {
+        text.push_str(&match claim {
+            Claim::Count(..) if self.counts_all() => {
+                format!("there are {}, and should be{}", self.paths, self.target(claim))
+            }
+            Claim::All(_) | Claim::Any(_) | Claim::None(_) if self.paths == 0 => {
+                "no path was seen".to_owned()
+            }
+            _ => format!("{}, and should{}", holds_for(counts, self.paths), self.target(claim)),
+        });
+        if self.paths == 0 || self.gauge.known(self.summary).1 {
             self.append_losses(&mut text);
         }
         Reason { text, shown: self.shown(claim).map(Box::new) }
     }
 
-    fn expected(&self, claim: &Claim) -> String {
-        let Counted { text, condition } = self.counted;
-        let of = match claim {
-            Claim::All(_) => "expected of every path",
-            Claim::Any(_) => "expected of one path at least",
-            Claim::None(_) => "expected of no path",
-            Claim::Count(_, comparison, bound) => {
-                let number = format!("{} {}", words(*comparison), plural(*bound));
-                let not = if self.wanted { "" } else { "not " };
-                return if *condition == Condition::And(Vec::new()) {
-                    format!("expected {not}{number}")
-                } else {
-                    format!("expected {not}of {number}: {text}")
-                };
+    /// For how many it should hold.
+    fn target(&self, claim: &Claim) -> String {
+        match (claim, self.wanted) {
+            (Claim::All(_), true) => " for every one".to_owned(),
+            (Claim::All(_), false) => " not for every one".to_owned(),
+            (Claim::None(_), true) | (Claim::Any(_), false) => " for none".to_owned(),
+            (Claim::Any(_), true) | (Claim::None(_), false) => " for one at least".to_owned(),
+            (Claim::Count(_, comparison, bound), wanted) => {
+                let not = if wanted { "" } else { " not" };
+                let of = if self.counts_all() { "" } else { " for" };
+                format!("{not}{of} {} {bound}", words(*comparison))
             }
-            _ => "expected",
-        };
-        let not = if self.wanted { "" } else { "not " };
-        format!("{not}{of}: {text}")
+            _ => String::new(),
+        }
+    }
+
+    /// Whether paths are counted as such, by a condition that says nothing of them.
+    fn counts_all(&self) -> bool {
+        self.counted.condition == Condition::And(Vec::new())
     }
 
     fn append_losses(&self, text: &mut String) {
@@ -145,18 +136,18 @@ impl Told<'_> {
 fn loss(tally: &Tally, comparison: Comparison, bound: f64, wanted: bool, summary: &Summary) -> Reason {
     let requests = &tally.requests;
     let not = if wanted { "" } else { "not " };
-    let expected = format!("expected {not}a loss of {} {}", words(comparison), percent(bound));
+    let target = format!("loss should {not}be {} {}", words(comparison), percent(bound));
     if requests.all == 0 {
-        return Reason::without_path(format!("{expected}: no request was seen"));
+        return Reason::without_path(format!("no request was seen, and {target}"));
     }
-    let mut text =
-        format!("{expected}: {} of {} did not arrive", requests.lost, number(requests.all, "request"));
     #[expect(clippy::cast_precision_loss, reason = "for reading")]
-    let share = requests.lost as f64 / requests.all as f64;
-    text.push_str(&format!(" ({})", percent(share)));
+    let share = percent(requests.lost as f64 / requests.all as f64);
+    let mut text =
+        format!("{} of {} did not arrive ({share})", requests.lost, number(requests.all, "request"));
     if requests.open > 0 {
         text.push_str(&format!(", {} still under way", number_are(requests.open)));
     }
+    text.push_str(&format!(", and {target}"));
     if !summary.complete {
         text.push_str(&format!("; {}", incomplete(summary)));
     }
@@ -180,16 +171,21 @@ fn incomplete(summary: &Summary) -> String {
     losses(summary).unwrap_or_else(|| "this trace is incomplete".to_owned())
 }
 
-fn share(part: u64, whole: u64) -> String {
-    match part {
-        0 => format!("none of {}", plural(whole)),
-        part if part == whole && whole > 1 => format!("all of {}", plural(whole)),
-        part => format!("{part} of {}", plural(whole)),
+fn holds_for(counts: Counts, total: u64) -> String {
+    let Counts { yes, open, no: _ } = counts;
+    match (total, yes, open) {
+        (1, 1, _) => "holds for the only path".to_owned(),
+        (1, _, 1) => "cannot be told for the only path".to_owned(),
+        (1, ..) => "does not hold for the only path".to_owned(),
+        _ => {
+            let holds = match yes {
+                0 => format!("holds for none of {total} paths"),
+                all if all == total => format!("holds for all {total} paths"),
+                some => format!("holds for {some} of {total} paths"),
+            };
+            if open == 0 { holds } else { format!("{holds}, cannot be told for {open}") }
+        }
     }
-}
-
-fn plural(paths: u64) -> String {
-    number(paths, "path")
 }
 
 fn number(number: u64, thing: &str) -> String {
