@@ -1,1 +1,17 @@
-//! x
+//! The harness of the tests on real packets: labs that go away, traces that are waited for, expectations as data.
+//!
+//! `tests/scenarios.rs` runs `scenarios/*.yaml`, `tests/behaviour/` is what does not fit into a data file, and
+//! `tests/replay.rs` tells `recordings/` again, which needs neither root nor packets.
+
+pub mod attached;
+pub mod binary;
+pub mod check;
+pub mod command;
+pub mod expect;
+pub mod lab;
+pub mod need;
+pub mod scenario;
+pub mod schema;
+pub mod suite;
+pub mod trace;
+pub mod wait;

@@ -192,6 +192,9 @@ pub struct Hello {
 pub struct Attached {
     /// One entry a hook and device.
     pub hooks: Vec<HookState>,
+    /// What else was done or found on the way, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Names of this kernel's `enum skb_drop_reason`.
     pub drop_reasons: BTreeMap<u32, String>,
 }

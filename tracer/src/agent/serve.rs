@@ -113,6 +113,8 @@ async fn run(out: &mut Output) -> Result<()> {
         tapped: &configuration.tapped,
         node_addresses: &configuration.node_addresses,
         mode: TcMode::from_env(),
+        // The thread that reads ends with its input.
+        wanted: &|| !input.is_closed(),
     };
     let (tracer, ring, attached) = Tracer::attach(&settings)?;
     out.send(&FromAgent::Attached(attached))?;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::args::Trace;
 use super::expect::Judging;
 use super::output::{Notes, choose_color, report};
-use super::{meaning, runtime};
+use super::{FAILED, meaning, runtime};
 use crate::report::losses;
 use crate::session::{Importance, trace};
 
@@ -20,12 +20,14 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     if let Some(losses) = losses(&outcome.summary) {
         notes.say(Importance::Warning, &losses);
     }
-    let nothing_seen = !outcome.saw_packets() && plan.timeout.is_some();
+    let nothing_seen = !outcome.saw_packets() && plan.timeout.is_some() && !outcome.all_lost;
     if nothing_seen {
         notes.say(
             Importance::Warning,
             &format!("no packet of {} was seen on {}", plan.title, plan.nodes.join(", ")),
         );
     }
-    judging.end(&outcome.summary, notes, nothing_seen)
+    let status = judging.end(&outcome.summary, notes, nothing_seen)?;
+    // What was seen until the last node was lost is judged, but was not what was asked for.
+    Ok(if outcome.all_lost { FAILED } else { status })
 }

@@ -14,37 +14,69 @@ use super::world::World;
 /// Where kernels without drop reasons free an echo reply that a raw socket has had its copy of.
 const ECHO_REPLY_ENDS: [&str; 4] = ["icmp_rcv", "ping_rcv", "icmpv6_rcv", "raw_local_deliver"];
 
-/// What a drop says of a path: `None` if nothing, else whether the copy dropped is the one that arrived.
+/// What a drop says of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Nothing: it is of a copy that nobody needed, or an ordinary end.
+    Nothing,
+    /// That the receiver had no use for what reached it, in words.
+    Superfluous(&'static str),
+    /// That the packet fell victim to it; `of_arrived` if the copy dropped is the one that arrived.
+    Victim {
+        /// See there.
+        of_arrived: bool,
+    },
+}
+
+/// What a drop says of a path.
 pub(super) fn meaning(
     observation: &Observation,
     drop: &Drop,
     track: &Track,
     place: Whereabouts,
     world: &World,
-) -> Option<bool> {
+) -> Meaning {
     let reason = drop.reason.as_deref();
     // Newer kernels report ordinary ends by the same tracepoint; a copy for another host is a flooded one.
     if matches!(reason, Some("CONSUMED" | "NOT_DROPPED_YET" | "OTHERHOST")) || place == Whereabouts::Astray {
-        return None;
+        return Meaning::Nothing;
     }
     let pod = world.devices.pod_of(observation.node, observation.netns);
     let at_destination = pod.is_some() && world.directory.pod(track.packet.dst) == pod;
     let at_source = pod.is_some() && world.directory.pod(track.packet.src) == pod;
     if pod.is_some() && !at_destination && !at_source {
-        return None;
+        return Meaning::Nothing;
+    }
+    // A socket's queue holds packets without a device, which then says nothing of the namespace.
+    let had_arrived = at_destination || (pod.is_none() && place == Whereabouts::Destination);
+    if had_arrived && let Some(words) = reason.and_then(superfluous) {
+        return Meaning::Superfluous(words);
     }
     // The ping got its clone; the original is then nobody's.
     let function = drop.location.as_deref().unwrap_or_default();
+    // A fragment goes with the whole that it was put into: what became of that tells.
+    if function.starts_with("skb_release_data") {
+        return Meaning::Nothing;
+    }
     if track.packet.echo() == Some(false)
         && (reason == Some("NO_SOCKET") || ECHO_REPLY_ENDS.iter().any(|name| function.starts_with(name)))
     {
-        return None;
+        return Meaning::Nothing;
     }
     let of_arrived = match track.arrival {
         Some(Arrival::Pod) | None => at_destination || place == Whereabouts::Destination,
         Some(Arrival::Local | Arrival::Outside(_) | Arrival::OutOfSight(..)) => pod.is_none(),
     };
-    Some(of_arrived)
+    Meaning::Victim { of_arrived }
+}
+
+/// Reasons by which a healthy connection discards what has reached its end.
+fn superfluous(reason: &str) -> Option<&'static str> {
+    match reason {
+        "TCP_OLD_DATA" | "TCP_OLD_SEQUENCE" | "TCP_OLD_ACK" => Some("the receiver had it already"),
+        "QUEUE_PURGE" => Some("the receiver closed without reading it"),
+        _ => None,
+    }
 }
 
 /// A path has begun: if it refuses another, or is refused by one that began before it was seen, that is noted.

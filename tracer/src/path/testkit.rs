@@ -24,6 +24,7 @@ pub(super) const POD4: [u8; 4] = [10, 42, 1, 11];
 pub(super) const NO_SOCKET: u32 = 3;
 pub(super) const NEIGH_FAILED: u32 = 40;
 pub(super) const OTHERHOST: u32 = 9;
+pub(super) const TCP_OLD_DATA: u32 = 10;
 
 const ETH0: u32 = 2;
 const FLANNEL: u32 = 3;
@@ -346,7 +347,12 @@ impl Scene {
     }
 
     fn heads(&self, node: usize) -> Vec<FromAgent> {
-        let reasons = [(NO_SOCKET, "NO_SOCKET"), (NEIGH_FAILED, "NEIGH_FAILED"), (OTHERHOST, "OTHERHOST")];
+        let reasons = [
+            (NO_SOCKET, "NO_SOCKET"),
+            (NEIGH_FAILED, "NEIGH_FAILED"),
+            (OTHERHOST, "OTHERHOST"),
+            (TCP_OLD_DATA, "TCP_OLD_DATA"),
+        ];
         vec![
             FromAgent::Hello(Hello {
                 monotonic_ns: self.clocks[node],
@@ -355,6 +361,7 @@ impl Scene {
             }),
             FromAgent::Topology(topology(node)),
             FromAgent::Attached(Attached {
+                notes: Vec::new(),
                 hooks: Vec::new(),
                 drop_reasons: reasons.into_iter().map(|(number, name)| (number, name.to_owned())).collect(),
             }),

@@ -82,6 +82,8 @@ pub(super) struct Track {
     /// The pod that got it by mistake or by flooding.
     pub(super) stray: Option<Arc<str>>,
     pub(super) rejected: Option<String>,
+    /// Why its receiver had no use for it.
+    pub(super) superfluous: Option<&'static str>,
     pub(super) hash: u64,
     /// The next one of equal content hash.
     pub(super) next_same: Option<usize>,

@@ -18,7 +18,9 @@ pub(super) fn verdict(track: &Track, had_its_time: bool, world: &World) -> (Verd
     }
     let unseen = (!track.whole).then(|| "beginning not seen".to_owned());
     match &track.arrival {
-        Some(Arrival::Pod | Arrival::Local) => (Verdict::Delivered, unseen),
+        Some(Arrival::Pod | Arrival::Local) => {
+            (Verdict::Delivered, unseen.or_else(|| track.superfluous.map(str::to_owned)))
+        }
         Some(Arrival::Outside(device)) => {
             (Verdict::Delivered, unseen.or_else(|| Some(format!("left the cluster at {device}"))))
         }

@@ -3,13 +3,14 @@
 mod attach;
 mod btf;
 mod clsact;
+mod ledger;
 mod object;
 mod offsets;
 mod programs;
 mod symbols;
 mod taps;
 
-pub use attach::{TcMode, sweep};
+pub use attach::TcMode;
 pub use btf::{Btf, BtfError};
 pub use offsets::{drop_reasons, offsets};
 pub use programs::{Settings, Tracer};

@@ -2,17 +2,18 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::{ProgramError, RawTracePoint, SchedClassifier},
+    programs::{ProgramError, RawTracePoint, SchedClassifier, tc::SchedClassifierLink},
 };
 use tracer_common::{Address, Counters, Filter, filter_flag, side};
 
 use super::{
-    attach::{self, Ledger, TcMode},
+    attach::{self, Attachment, TcMode},
     btf::Btf,
+    ledger::Ledger,
     object,
     offsets::{drop_reasons, offsets},
     taps::taps,
@@ -25,7 +26,7 @@ const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 const BTF_VARIABLE: &str = "PODTRACE_BTF";
 
 /// What to trace, and where.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Settings<'a> {
     /// The packets of interest.
     pub filter: &'a FilterSpec,
@@ -37,10 +38,13 @@ pub struct Settings<'a> {
     pub node_addresses: &'a [IpAddr],
     /// How tc programs are attached.
     pub mode: TcMode,
+    /// Whether anybody still wants this: loading and attaching take long enough for a tracer to be killed.
+    pub wanted: &'a dyn Fn() -> bool,
 }
 
 /// Kernel programs in place. Dropping it detaches them.
 pub struct Tracer {
+    links: Vec<SchedClassifierLink>,
     /// `None` once detached.
     ebpf: Option<Ebpf>,
     ledger: Option<Ledger>,
@@ -55,6 +59,7 @@ impl Tracer {
     ///
     /// If there is no BTF, the kernel refuses the programs, or no tap can be attached.
     pub fn attach(settings: &Settings<'_>) -> Result<(Self, RingBuf<MapData>, Attached)> {
+        let wanted = || if (settings.wanted)() { Ok(()) } else { Err(anyhow!("the tracer is gone")) };
         let path = std::env::var(BTF_VARIABLE).unwrap_or_else(|_| BTF_PATH.to_owned());
         let bytes = std::fs::read(&path).with_context(|| {
             format!(
@@ -78,38 +83,48 @@ impl Tracer {
         fill(&mut ebpf, settings)?;
 
         let taps = taps(settings.topology, settings.tapped, settings.node_addresses);
-        let mut devices: Vec<_> = taps.iter().map(|tap| tap.device.clone()).collect();
-        devices.dedup();
-        let (mut ledger, swept) = attach::sweep(&devices)?;
+        let swept = Ledger::sweep()?;
+        let enabled = Array::try_from(take(&mut ebpf, "ENABLED")?)?;
+        let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
+        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
+        // From here on, whatever goes wrong, dropping this takes away what was attached.
+        let mut tracer =
+            Self { links: Vec::new(), ebpf: Some(ebpf), ledger: Some(Ledger::default()), enabled, counters };
+        let (Some(ebpf), Some(ledger)) = (&mut tracer.ebpf, &mut tracer.ledger) else {
+            bail!("nothing is loaded")
+        };
         for program in attach::TC_PROGRAMS {
-            let program: &mut SchedClassifier = program_mut(&mut ebpf, program)?;
+            let program: &mut SchedClassifier = program_mut(ebpf, program)?;
+            wanted()?;
             program.load().map_err(verifier)?;
         }
         for tap in &taps {
-            let program: &mut SchedClassifier = program_mut(&mut ebpf, tap.program)?;
-            let state = match attach::attach(program, tap, settings.mode, &mut ledger) {
-                Ok(attachment) => (Some(attachment.how.to_owned()), attachment.note),
+            wanted()?;
+            let program: &mut SchedClassifier = program_mut(ebpf, tap.program)?;
+            let state = match attach::attach(program, tap, settings.mode, ledger) {
+                Ok(Attachment { how, note, link }) => {
+                    tracer.links.push(link);
+                    (Some(how.to_owned()), note)
+                }
                 Err(error) => (None, Some(format!("{error:#}"))),
             };
             hooks.push(HookState {
                 point: tap.side.point().to_owned(),
                 device: Some(tap.device.clone()),
                 how: state.0,
-                note: state.1.or_else(|| note.clone()),
+                note: state.1,
             });
         }
         ledger.share();
-        hooks.push(attach_drops(&mut ebpf, &btf, &missing));
-        if let Some(swept) = swept {
-            hooks.push(HookState { point: "sweep".to_owned(), device: None, how: Some(swept), note: None });
-        }
+        wanted()?;
+        hooks.push(attach_drops(ebpf, &btf, &missing));
 
-        let enabled = Array::try_from(take(&mut ebpf, "ENABLED")?)?;
-        let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
-        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
         let reasons = drop_reasons(&btf);
-        let tracer = Self { ebpf: Some(ebpf), ledger: Some(ledger), enabled, counters };
-        Ok((tracer, ring, Attached { hooks, drop_reasons: reasons }))
+        Ok((
+            tracer,
+            ring,
+            Attached { hooks, notes: note.into_iter().chain(swept).collect(), drop_reasons: reasons },
+        ))
     }
 
     /// Begins or ends the emitting of events.
@@ -151,7 +166,8 @@ impl Tracer {
 
     /// Detaches everything. Maps stay readable for [`Self::counters`].
     pub fn detach(&mut self) {
-        // Its programs own their links. Filters go before the qdiscs they sit on.
+        // Filters go before the qdiscs they sit on.
+        attach::detach(std::mem::take(&mut self.links));
         self.ebpf = None;
         if let Some(ledger) = self.ledger.take() {
             ledger.close();

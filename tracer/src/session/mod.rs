@@ -20,6 +20,8 @@ use crate::report::Report;
 pub struct Outcome {
     /// What was told last.
     pub summary: Summary,
+    /// Whether every node was lost before the trace was to end.
+    pub all_lost: bool,
 }
 
 impl Outcome {
@@ -71,6 +73,6 @@ impl<'a> Teller<'a> {
     fn close(self, mut summary: Summary) -> std::io::Result<Outcome> {
         summary.paths = self.verdicts;
         self.report.summary(&summary)?;
-        Ok(Outcome { summary })
+        Ok(Outcome { summary, all_lost: false })
     }
 }

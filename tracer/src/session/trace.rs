@@ -1,8 +1,10 @@
 //! A live trace.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::nodes::Nodes;
@@ -96,8 +98,9 @@ async fn run(
     for (name, attached) in names.iter().zip(&attached) {
         tell_hooks(name, attached, say);
     }
-    let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("waiting for SIGTERM")?;
+    let mut stop = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    // Listening from here on: one made anew for every wait would miss what comes between two of them.
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for Ctrl-C")?;
     for _ in 0..CLOCK_ROUNDS {
         nodes.compare_clocks(|number, frame| live.take(number, Some(frame))).await?;
     }
@@ -153,16 +156,14 @@ async fn run(
                 // A quiet wire brings no frames but heartbeats, so these conditions are looked at above in time.
             }
             () = until(deadline) => break Stop::TimedOut,
-            result = tokio::signal::ctrl_c() => {
-                result.context("waiting for Ctrl-C")?;
-                break Stop::Asked;
-            }
+            _ = interrupt.recv() => break Stop::Asked,
             _ = stop.recv() => break Stop::Asked,
         }
     };
     say(Importance::Detail, &format!("stopping: {why:?}"));
     goodbye(nodes, &mut live, &names, ended, say).await?;
-    live.finish()
+    let outcome = live.finish()?;
+    Ok(Outcome { all_lost: why == Stop::AgentsEnded, ..outcome })
 }
 
 /// Asks the agents to end and takes what they still have.
@@ -264,17 +265,30 @@ impl Probing {
     }
 }
 
+/// Tells what was attached: each hook to the curious, and once for all alike what is not as it could be.
 fn tell_hooks(node: &str, attached: &Attached, say: &mut dyn FnMut(Importance, &str)) {
+    for note in &attached.notes {
+        say(Importance::Note, &format!("{node}: {note}"));
+    }
+    let mut alike = BTreeMap::<_, Vec<String>>::new();
     for hook in &attached.hooks {
         let place =
-            hook.device.as_deref().map_or(hook.point.clone(), |device| format!("{} {device}", hook.point));
-        match (&hook.how, &hook.note) {
-            (Some(how), None) => say(Importance::Detail, &format!("{node}: {place}: {how}")),
-            (Some(how), Some(note)) => say(Importance::Note, &format!("{node}: {place}: {how} ({note})")),
-            (None, note) => {
-                let note = note.as_deref().unwrap_or("for an unknown reason");
-                say(Importance::Warning, &format!("{node}: {place} is not watched: {note}"));
-            }
+            hook.device.as_deref().map_or(hook.point.clone(), |device| format!("{device} {}", hook.point));
+        if let (Some(how), None) = (&hook.how, &hook.note) {
+            say(Importance::Detail, &format!("{node}: {place}: {how}"));
+        } else {
+            alike.entry((hook.how.as_deref(), hook.note.as_deref())).or_default().push(place);
+        }
+    }
+    for ((how, note), places) in alike {
+        let places = places.join(", ");
+        let note = note.unwrap_or("for an unknown reason");
+        match how {
+            Some(how) => say(Importance::Note, &format!("{node}: watched by {how} ({note}): {places}")),
+            None => say(
+                Importance::Warning,
+                &format!("{node}: not watched, hops there are missing ({note}): {places}"),
+            ),
         }
     }
 }

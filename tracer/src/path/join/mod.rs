@@ -23,7 +23,7 @@ use super::journey::{Holder, Journeys, Share, Stamp, Whereabouts};
 use super::model::{Action, Point};
 use super::observation::Observation;
 use super::packet::Packet;
-use super::refusal;
+use super::refusal::{self, Meaning};
 use super::track::{DropSeen, Track};
 use super::world::World;
 
@@ -285,9 +285,17 @@ impl Joiner {
         let drop = world.drop(observation);
         for share in shares {
             let track = &mut self.tracks[share.track];
-            let Some(of_arrived) = refusal::meaning(observation, &drop, track, place, world) else {
-                self.apart.aside += 1;
-                continue;
+            let of_arrived = match refusal::meaning(observation, &drop, track, place, world) {
+                Meaning::Victim { of_arrived } => of_arrived,
+                Meaning::Superfluous(words) => {
+                    track.superfluous.get_or_insert(words);
+                    self.apart.aside += 1;
+                    continue;
+                }
+                Meaning::Nothing => {
+                    self.apart.aside += 1;
+                    continue;
+                }
             };
             track.sight(observation, share.bytes, now);
             track.dropped = true;
@@ -386,6 +394,7 @@ impl Joiner {
             events: 0,
             stray: None,
             rejected: None,
+            superfluous: None,
             hash,
             next_same: None,
         });

@@ -19,6 +19,20 @@ fn a_reply_that_nobody_needed_any_more_is_no_drop() {
 }
 
 #[test]
+fn what_the_receiver_had_already_was_delivered() {
+    let mut scene = Scene::new();
+    let packet = Tcp::data(1000, 500, 7).wire();
+    scene.leave(0, &packet);
+    let identity = scene.arrive(40_000, &packet);
+    scene.drop(NODE2, 75_000, Some(POD3), TCP_OLD_DATA, identity, &packet);
+    let (paths, summary) = scene.play();
+    assert_eq!(paths[0].verdict, Verdict::Delivered);
+    assert_eq!(paths[0].reason.as_deref(), Some("the receiver had it already"));
+    assert_eq!(steps(&paths[0]), CROSSING.map(String::from).to_vec());
+    assert!(summary.complete);
+}
+
+#[test]
 fn a_drop_inside_the_destination_counts() {
     let mut scene = Scene::new();
     let packet = udp(POD1, POD3, 1, b"hello");

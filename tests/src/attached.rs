@@ -1,0 +1,116 @@
+//! What is attached to a lab's devices, seen with other eyes than podtrace's own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use aya::programs::{SchedClassifier, TcAttachType, loaded_links, loaded_programs};
+
+use crate::lab::Lab;
+
+/// The lab's nodes.
+const NODES: [&str; 2] = ["node1", "node2"];
+
+/// Programs attached by tcx to the devices of the lab's nodes, one line each.
+///
+/// # Errors
+///
+/// If the nodes cannot be looked at.
+pub fn tcx(lab: &Lab) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for node in NODES {
+        found.extend(lab.netns(node)?.run(|| {
+            let mut found = Vec::new();
+            for device in nix::net::if_::if_nameindex().context("listing devices")?.iter() {
+                let device = device.name().to_string_lossy().into_owned();
+                for side in [TcAttachType::Ingress, TcAttachType::Egress] {
+                    let (_, programs) = SchedClassifier::query_tcx(device.as_str(), side)
+                        .with_context(|| format!("asking what is attached to {device}"))?;
+                    let names =
+                        programs.iter().map(|program| program.name_as_str().unwrap_or("?").to_owned());
+                    found.extend(names.map(|name| format!("{node} {device}: {name}")));
+                }
+            }
+            Ok(found)
+        })?);
+    }
+    Ok(found)
+}
+
+/// Process ids of the lab's agents: podtrace's own processes in an environment that names this lab.
+///
+/// # Errors
+///
+/// If /proc cannot be read.
+pub fn agents(lab: &Lab) -> Result<Vec<u32>> {
+    let mark = format!("PODTRACE_LAB={}", lab.name());
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("reading /proc")? {
+        let entry = entry.context("reading /proc")?;
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // Processes end while they are looked at.
+        let read = |file| fs::read(entry.path().join(file)).unwrap_or_default();
+        let is_agent = read("cmdline").split(|byte| *byte == 0).nth(1) == Some(b"agent");
+        if is_agent && read("environ").split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+/// What processes hold in the kernel, by its ids there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    programs: BTreeSet<u32>,
+    links: BTreeSet<u32>,
+}
+
+impl Held {
+    /// What these processes hold.
+    #[must_use]
+    pub fn by(processes: &[u32]) -> Self {
+        let mut held = Self::default();
+        for process in processes {
+            let Ok(entries) = fs::read_dir(Path::new("/proc").join(process.to_string()).join("fdinfo"))
+            else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                let text = fs::read_to_string(entry.path()).unwrap_or_default();
+                let number = |name: &str| -> Option<u32> {
+                    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+                    line.trim_start_matches(':').trim().parse().ok()
+                };
+                held.programs.extend(number("prog_id"));
+                held.links.extend(number("link_id"));
+            }
+        }
+        held
+    }
+
+    /// How many programs and links.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        (self.programs.len(), self.links.len())
+    }
+
+    /// What of it the kernel still has.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel cannot be asked.
+    pub fn left(&self) -> Result<Self> {
+        let mut left = Self::default();
+        for program in loaded_programs() {
+            // Programs go while they are listed.
+            let Ok(program) = program else { continue };
+            left.programs.extend(Some(program.id()).filter(|id| self.programs.contains(id)));
+        }
+        for link in loaded_links() {
+            let Ok(link) = link else { continue };
+            left.links.extend(Some(link.id()).filter(|id| self.links.contains(id)));
+        }
+        Ok(left)
+    }
+}

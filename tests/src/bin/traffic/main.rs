@@ -1,0 +1,73 @@
+//! `traffic`: what tests send and receive within a lab, without asking for programs that may not be there.
+
+mod echo;
+mod offload;
+mod stream;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE [LOST-OK] | udp ADDRESS PORT COUNT SIZE | udp-sink PORT COUNT | \
+                     tcp ADDRESS PORT BYTES | tcp-sink PORT | hold PORT | offload DEVICE on|off";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("traffic: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    match words {
+        ["echo", to, count, size] => echo::exchange(address(to)?, number(count)?, number(size)?),
+        ["udp", to, port, count, size] => {
+            datagrams(SocketAddrV4::new(address(to)?, number(port)?), number(count)?, number(size)?)
+        }
+        ["udp-sink", port, count] => udp_sink(number(port)?, number(count)?),
+        ["tcp", to, port, bytes] => {
+            stream::send(SocketAddrV4::new(address(to)?, number(port)?), number(bytes)?)
+        }
+        ["tcp-sink", port] => stream::receive(number(port)?),
+        ["offload", device, "on"] => offload::switch(device, true),
+        ["offload", device, "off"] => offload::switch(device, false),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn address(word: &str) -> Result<Ipv4Addr> {
+    word.parse().with_context(|| format!("`{word}` is no address"))
+}
+
+fn number<T: std::str::FromStr>(word: &str) -> Result<T> {
+    word.parse().ok().with_context(|| format!("`{word}` is no number for this"))
+}
+
+/// Sends datagrams, whether or not anybody wants them.
+fn datagrams(to: SocketAddrV4, count: u32, size: usize) -> Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("opening a socket")?;
+    for _ in 0..count {
+        socket.send_to(&vec![0x70; size], to).with_context(|| format!("sending to {to}"))?;
+    }
+    println!("sent {count}");
+    Ok(())
+}
+
+/// Receives so many datagrams.
+fn udp_sink(port: u16, count: u32) -> Result<()> {
+    let socket =
+        UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).context("opening a socket")?;
+    println!("ready");
+    let mut buffer = vec![0; 1 << 16];
+    for _ in 0..count {
+        socket.recv(&mut buffer).context("receiving")?;
+    }
+    println!("received {count}");
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Where the podtrace under test is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Environment variable that names the binary under test.
+pub const VARIABLE: &str = "PODTRACE_BIN";
+
+/// The podtrace under test.
+///
+/// # Errors
+///
+/// If there is none; the message says how to build it.
+pub fn podtrace() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os(VARIABLE) {
+        let path = PathBuf::from(named);
+        if !path.is_file() {
+            bail!("{VARIABLE} names {}, which is not there", path.display());
+        }
+        return std::path::absolute(path).context("finding the binary under test");
+    }
+    let candidates = candidates()?;
+    candidates.iter().find(|path| path.is_file()).cloned().with_context(|| {
+        let looked: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+        format!("there is no podtrace to test at {}: `cargo xtask build` makes one", looked.join(" or "))
+    })
+}
+
+/// `target/release/podtrace`, then the one beside the test's own executable.
+fn candidates() -> Result<Vec<PathBuf>> {
+    let own = std::env::current_exe().context("finding the test's own executable")?;
+    // target/PROFILE/deps/TEST
+    let profile = own.parent().and_then(Path::parent).context("the test is not in a target directory")?;
+    let target = profile.parent().context("the test is not in a target directory")?;
+    Ok(vec![target.join("release/podtrace"), profile.join("podtrace")])
+}

@@ -1,0 +1,207 @@
+//! Commands with a deadline, and commands that go on until they are told to end.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::wait;
+
+/// How long a command may take that has nothing to wait for.
+pub const SHORT: Duration = Duration::from_secs(20);
+
+/// Lines of what a command said that are told when it did not end.
+const TAIL: usize = 20;
+
+/// How a command ended.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// How.
+    pub status: ExitStatus,
+    /// What it said.
+    pub stdout: String,
+    /// And what else.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Its exit status; 128 and the signal's number if one ended it, as shells have it.
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        use std::os::unix::process::ExitStatusExt as _;
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+///
+/// If it cannot be started or takes longer than `within`.
+pub fn run(command: &mut Command, within: Duration) -> Result<Output> {
+    Running::start(command)?.finish(within)
+}
+
+/// Runs a command to its end, which must be a success.
+///
+/// # Errors
+///
+/// If it cannot be started, takes longer than `within` or fails.
+pub fn succeed(command: &mut Command, within: Duration) -> Result<Output> {
+    let output = run(command, within)?;
+    if !output.status.success() {
+        bail!("{command:?} ended with {}:\n{}{}", output.status, output.stdout, output.stderr);
+    }
+    Ok(output)
+}
+
+/// A command under way; killed if dropped.
+#[derive(Debug)]
+pub struct Running {
+    what: String,
+    child: Child,
+    stdout: Stream,
+    stderr: Stream,
+}
+
+impl Running {
+    /// Starts a command.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let what = format!("{command:?}");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting {what}"))?;
+        let stdout = Stream::of(child.stdout.take().context("it has no stdout")?);
+        let stderr = Stream::of(child.stderr.take().context("it has no stderr")?);
+        Ok(Self { what, child, stdout, stderr })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said on stderr so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits until a line of its stdout or stderr begins with `start`.
+    ///
+    /// # Errors
+    ///
+    /// If it ends before, or takes longer than `within`.
+    pub fn wait_for_line(&mut self, start: &str, within: Duration) -> Result<()> {
+        let what = format!("{} says `{start}`", self.what);
+        let said = |stream: &Stream| stream.text().lines().any(|line| line.starts_with(start));
+        wait::until(&what, within, || {
+            // Looked at first: what is said before the end counts.
+            let ended = self.child.try_wait().context("waiting for it")?;
+            if said(&self.stderr) || said(&self.stdout) {
+                return Ok(Some(()));
+            }
+            match ended {
+                Some(status) => bail!("it ended with {status} before that"),
+                None => Ok(None),
+            }
+        })
+        .with_context(|| format!("it said:\n{}{}", self.stdout.text(), self.stderr.text()))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be done.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let id = i32::try_from(self.child.id()).context("the process id")?;
+        kill(Pid::from_raw(id), signal).with_context(|| format!("sending {signal} to {}", self.what))
+    }
+
+    /// Asks it to end by SIGINT and waits until it does.
+    ///
+    /// # Errors
+    ///
+    /// If it does not within `within`.
+    pub fn interrupt(self, within: Duration) -> Result<Output> {
+        self.signal(Signal::SIGINT)?;
+        self.finish(within)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come within `within`.
+    pub fn finish(mut self, within: Duration) -> Result<Output> {
+        let ends = format!("{} ends", self.what);
+        let status = wait::until(&ends, within, || self.child.try_wait().context("waiting for it"))
+            .with_context(|| format!("it said:\n{}{}", tail(&self.stdout.text()), tail(&self.stderr.text())))?;
+        Ok(Output { status, stdout: self.stdout.rest(), stderr: self.stderr.rest() })
+    }
+}
+
+/// The last of it: thousands of paths help nobody.
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let told = &lines[lines.len().saturating_sub(TAIL)..];
+    told.iter().map(|line| format!("{line}\n")).collect()
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already in the best case, and is reaped then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a command says, gathered by a thread so that a full pipe never stops it.
+#[derive(Debug)]
+struct Stream {
+    text: Arc<Mutex<String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stream {
+    fn of(from: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let into = Arc::clone(&text);
+        let thread = std::thread::spawn(move || {
+            let mut from = BufReader::new(from);
+            let mut line = Vec::new();
+            while from.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                into.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        });
+        Self { text, thread: Some(thread) }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All of it, once nobody holds its other end any more.
+    fn rest(&mut self) -> String {
+        if let Some(thread) = self.thread.take() {
+            // A panic there can only mean that less was gathered, which the test will notice.
+            let _ = thread.join();
+        }
+        std::mem::take(&mut self.text.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,213 @@
+//! Scenarios as data: what is set up, traced, sent and expected. `scenarios/README.md` shows the format.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::command::Running;
+use crate::lab::Lab;
+use crate::trace::{Told, Trace};
+use crate::{command, expect};
+
+/// How long a server may take to be ready.
+const READY: Duration = Duration::from_secs(10);
+
+/// One scenario.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it shows, in a sentence.
+    pub about: String,
+    /// Programs that have to be installed.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    #[serde(default)]
+    setup: Vec<Step>,
+    #[serde(default)]
+    serve: Vec<Server>,
+    trace: String,
+    #[serde(default)]
+    traffic: Vec<Step>,
+    expect: Expected,
+}
+
+/// A command that is run to its end.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    /// A pod, a node or `fabric`.
+    on: String,
+    run: String,
+    #[serde(default)]
+    status: i32,
+}
+
+/// A command that goes on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Server {
+    on: String,
+    run: String,
+    /// How the line begins by which it says that it is ready.
+    ready: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    #[serde(default)]
+    status: i32,
+    /// All paths, in any order.
+    paths: Vec<ExpectedPath>,
+    /// A subset of the summary.
+    #[serde(default)]
+    summary: Value,
+    /// Parts of stderr.
+    #[serde(default)]
+    stderr: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectedPath {
+    /// A subset of the path.
+    is: Value,
+    /// All its hops.
+    hops: Vec<String>,
+}
+
+/// The directory of the scenarios.
+#[must_use]
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+/// All scenarios with their names, in the order of these.
+///
+/// # Errors
+///
+/// If one cannot be read, or there is none.
+pub fn all() -> Result<Vec<(String, Scenario)>> {
+    let directory = directory();
+    let mut scenarios = Vec::new();
+    for entry in directory.read_dir().with_context(|| format!("reading {}", directory.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            scenarios.push((name, load(&path)?));
+        }
+    }
+    ensure!(!scenarios.is_empty(), "there are no scenarios in {}", directory.display());
+    scenarios.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(scenarios)
+}
+
+fn load(path: &Path) -> Result<Scenario> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))
+}
+
+impl Scenario {
+    /// Runs it in a lab of its own. `traffic` is the helper that scenarios call by this name; `arguments` are
+    /// added to the trace's own.
+    ///
+    /// # Errors
+    ///
+    /// If anything is not as expected.
+    pub fn run(&self, name: &str, traffic: &str, arguments: &[&str]) -> Result<Told> {
+        let lab = Lab::up(name)?;
+        for step in &self.setup {
+            step.run(&lab, traffic)?;
+        }
+        let mut servers: Vec<Running> = Vec::new();
+        for server in &self.serve {
+            let mut running = lab.spawn(&server.on, words(&server.run, traffic))?;
+            running.wait_for_line(&server.ready, READY)?;
+            servers.push(running);
+        }
+        let mut trace =
+            Trace::start(&lab, words(&self.trace, traffic).into_iter().chain(arguments.iter().copied()))?;
+        if !self.traffic.is_empty() {
+            trace.wait_until_ready()?;
+        }
+        for step in &self.traffic {
+            step.run(&lab, traffic)?;
+        }
+        let told = trace.finish()?;
+        self.expect
+            .check(&told)
+            .map_err(|what| anyhow::anyhow!("{what}\nit told:\n{}{}", told.stdout, told.stderr))?;
+        Ok(told)
+    }
+}
+
+impl Step {
+    fn run(&self, lab: &Lab, traffic: &str) -> Result<()> {
+        let output = command::run(&mut lab.command(&self.on, words(&self.run, traffic)), command::SHORT)?;
+        if output.code() != self.status {
+            bail!(
+                "`{}` on {} ended with {}:\n{}{}",
+                self.run,
+                self.on,
+                output.code(),
+                output.stdout,
+                output.stderr
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Expected {
+    /// Each told path is one of those expected. Not in any order: paths of two nodes are told in the order of
+    /// clocks that are known to within an error.
+    fn check_paths(&self, told: &[Value]) -> Result<(), String> {
+        let mut left: Vec<&Value> = told.iter().collect();
+        for (expected, number) in self.paths.iter().zip(0..) {
+            let fitting = left.iter().position(|actual| expected.check(actual).is_ok());
+            let Some(at) = fitting else {
+                let what = expected.check(&told[number]).err().unwrap_or_default();
+                return Err(format!(
+                    "no path told is the expected one number {}; against the told one of that number: {what}",
+                    number + 1
+                ));
+            };
+            left.remove(at);
+        }
+        Ok(())
+    }
+
+    fn check(&self, told: &Told) -> Result<(), String> {
+        if told.code != self.status {
+            return Err(format!("status {} was expected, it ended with {}", self.status, told.code));
+        }
+        if let Some(part) = self.stderr.iter().find(|part| !told.stderr.contains(*part)) {
+            return Err(format!("stderr was expected to hold `{part}`"));
+        }
+        if told.lines.len() != self.paths.len() {
+            return Err(format!("{} paths were expected, {} were told", self.paths.len(), told.lines.len()));
+        }
+        self.check_paths(&told.lines)?;
+        if !self.summary.is_null() {
+            let summary = serde_json::to_value(told.summary).map_err(|error| error.to_string())?;
+            expect::subset(&self.summary, &summary).map_err(|what| format!("summary: {what}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl ExpectedPath {
+    fn check(&self, actual: &Value) -> Result<(), String> {
+        let hops = actual["hops"].as_array().map(Vec::as_slice).unwrap_or_default();
+        expect::subset(&self.is, actual)?;
+        expect::hops(&self.hops, hops)
+    }
+}
+
+/// The words of a command; the helper is called `traffic`.
+fn words<'a>(line: &'a str, traffic: &'a str) -> Vec<&'a str> {
+    line.split_whitespace().map(|word| if word == "traffic" { traffic } else { word }).collect()
+}

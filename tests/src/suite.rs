@@ -1,0 +1,55 @@
+//! A test binary made of trials: two at a time, each ignored with a reason where the machine lacks something.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::{lab, need};
+
+/// Trials at a time: each has a lab and a busy tracer.
+const AT_A_TIME: usize = 2;
+
+/// A test on real packets, for which these programs have to be installed.
+pub fn trial(
+    name: impl Into<String>,
+    programs: &[impl AsRef<str>],
+    test: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Trial {
+    let missing = need::missing(programs);
+    Trial::ignorable_test(name, move || match missing {
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => judge(test).map(|()| Completion::Completed),
+    })
+}
+
+/// A test that every machine and user can run.
+pub fn plain(name: impl Into<String>, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || judge(test))
+}
+
+/// A panic is a failure with its message, and the other tests go on.
+fn judge(test: impl FnOnce() -> Result<()>) -> Result<(), Failed> {
+    let outcome = catch_unwind(AssertUnwindSafe(test));
+    let result = outcome.unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(anyhow!("it panicked: {}", message.unwrap_or("without a word")))
+    });
+    result.map_err(|error| format!("{error:#}").into())
+}
+
+/// Runs the trials as the command line says.
+#[must_use]
+pub fn run(trials: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_A_TIME);
+    if nix::unistd::geteuid().is_root()
+        && !arguments.list
+        && let Err(error) = lab::sweep()
+    {
+        eprintln!("what earlier runs left behind may still be there: {error:#}");
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

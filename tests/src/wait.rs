@@ -1,0 +1,31 @@
+//! Waiting for a condition, with a deadline.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// Pause between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Waits until `look` gives something.
+///
+/// # Errors
+///
+/// If it fails, or gives nothing before the deadline; `what` says what was waited for.
+pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        if Instant::now() >= deadline {
+            bail!("waited {:.1} s in vain until {what}", within.as_secs_f64());
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Lets time pass, where a moment is what is meant and no condition tells that it has come.
+pub fn moment(duration: Duration) {
+    std::thread::sleep(duration);
+}

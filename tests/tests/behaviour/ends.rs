@@ -1,0 +1,96 @@
+//! How a trace ends: asked to, its reader gone, its probe over.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use podtrace_tests::attached;
+use podtrace_tests::command::SHORT;
+use podtrace_tests::lab::Lab;
+use podtrace_tests::suite::trial;
+use podtrace_tests::trace::{self, Trace};
+use podtrace_tests::wait;
+
+use crate::{POD3, TRAFFIC};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let none: &[&str] = &[];
+    vec![
+        trial("sigint-tells-the-summary", none, || ended_by("sigint", Signal::SIGINT)),
+        trial("sigterm-tells-the-summary", none, || ended_by("sigterm", Signal::SIGTERM)),
+        trial("a-reader-that-goes-is-no-error", none, reader_that_goes),
+        trial("a-reader-that-is-gone-ends-the-trace", none, reader_that_is_gone),
+        trial("text-tells-what-json-does", none, text),
+        trial("two-traces-at-once", none, two_traces),
+    ]
+}
+
+fn ended_by(name: &str, signal: Signal) -> Result<()> {
+    let lab = Lab::up(name)?;
+    let trace = Trace::ready(&lab, ["--from", "pod1", "--to", "pod3"])?;
+    lab.exec("pod1", [TRAFFIC, "echo", POD3, "5", "56"])?;
+    trace.process().signal(signal)?;
+    let told = trace.finish()?;
+    told.complete()?;
+    ensure!(told.paths.len() == 10, "{} paths", told.paths.len());
+    ensure!(attached::tcx(&lab)?.is_empty(), "something is left attached");
+    Ok(())
+}
+
+/// `podtrace … | head -n 1`
+fn reader_that_goes() -> Result<()> {
+    let lab = Lab::up("head")?;
+    let mut command =
+        trace::command(&lab, ["--from", "pod1", "--to", "pod3", "--probe", "icmp", "--count", "100"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("no stdout")?).read_line(&mut line)?;
+    ensure!(line.contains("\"type\":\"path\""), "{line}");
+    let status = wait::until("podtrace ends when its reader has gone", SHORT, || Ok(child.try_wait()?))?;
+    ensure!(status.code() == Some(0), "{status}");
+    ensure!(attached::tcx(&lab)?.is_empty(), "something is left attached");
+    Ok(())
+}
+
+/// A reader that has gone before anything was told.
+fn reader_that_is_gone() -> Result<()> {
+    let lab = Lab::up("gone")?;
+    let mut command = trace::command(&lab, ["--from", "pod1", "--to", "pod3", "--probe", "icmp"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    drop(child.stdout.take());
+    let status = wait::until("podtrace ends", SHORT, || Ok(child.try_wait()?))?;
+    ensure!(status.code() == Some(0), "{status}");
+    Ok(())
+}
+
+/// The text holds what the issue asks to be seen.
+fn text() -> Result<()> {
+    let lab = Lab::up("text")?;
+    let mut command = lab.podtrace();
+    command.arg("--cluster").arg(lab.inventory()).args(["--from", "pod1", "--to", "pod3", "--probe", "icmp"]);
+    let output = podtrace_tests::command::succeed(&mut command, SHORT)?;
+    for part in
+        ["default/pod1", "default/pod3", "cni0", "flannel.1", "eth0", "vni 1", ":8472", "+50 B", "delivered"]
+    {
+        ensure!(output.stdout.contains(part), "`{part}` is not in\n{}", output.stdout);
+    }
+    ensure!(!output.stdout.contains('\u{1b}'), "colours in a pipe");
+    Ok(())
+}
+
+/// A second tracer neither disturbs the first nor is disturbed.
+fn two_traces() -> Result<()> {
+    let lab = Lab::up("two")?;
+    let both = Trace::ready(&lab, ["--from", "pod1", "--to", "pod3"])?;
+    let one = Trace::ready(&lab, ["--from", "pod1", "--to", "pod3", "--one-way"])?;
+    lab.exec("pod1", [TRAFFIC, "echo", POD3, "5", "56"])?;
+    let one = one.interrupt()?;
+    lab.exec("pod1", [TRAFFIC, "echo", POD3, "5", "56"])?;
+    let both = both.interrupt()?;
+    one.complete()?;
+    both.complete()?;
+    ensure!((one.paths.len(), both.paths.len()) == (5, 20), "{} and {}", one.paths.len(), both.paths.len());
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! However a tracer or an agent is killed, nothing of it stays attached, and the next run works.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use podtrace_tests::attached::{self, Held};
+use podtrace_tests::command::{Running, SHORT};
+use podtrace_tests::lab::Lab;
+use podtrace_tests::suite::trial;
+use podtrace_tests::trace::{self, Trace};
+use podtrace_tests::wait;
+
+use crate::{POD3, TRAFFIC};
+
+/// Within this, everything is gone.
+const GONE: Duration = Duration::from_secs(1);
+
+/// What is traced.
+const TRACE: [&str; 4] = ["--from", "pod1", "--to", "pod3"];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let none: &[&str] = &[];
+    vec![
+        trial("kill-while-setting-up", none, while_setting_up),
+        trial("kill-while-tracing", none, || while_tracing("kill-idle", false)),
+        trial("kill-under-flood", &["iperf3"], || while_tracing("kill-flood", true)),
+        trial("kill-with-clsact", &["tc"], tracer_with_clsact),
+        trial("kill-agent-with-clsact", &["tc"], agent_with_clsact),
+        trial("clsact-leaves-nothing", &["tc"], clsact_leaves_nothing),
+    ]
+}
+
+/// Kills the tracer at moments spread over its setup.
+fn while_setting_up() -> Result<()> {
+    let lab = Lab::up("kill-setup")?;
+    // Milliseconds after the start; how far the setup is by then varies with the machine, which is welcome.
+    for delay in [0, 5, 15, 30, 60, 90, 120, 160, 200, 250, 300, 400, 500, 700] {
+        let trace = Running::start(&mut trace::command(&lab, TRACE))?;
+        wait::moment(Duration::from_millis(delay));
+        let held = Held::by(&attached::agents(&lab)?);
+        trace.signal(Signal::SIGKILL)?;
+        gone(&lab, &held, &format!("{delay} ms after the start"))?;
+    }
+    works(&lab)
+}
+
+fn while_tracing(name: &str, flood: bool) -> Result<()> {
+    let lab = Lab::up(name)?;
+    let mut others = Vec::new();
+    if flood {
+        let mut server = lab.spawn("pod3", ["iperf3", "-s", "--forceflush"])?;
+        server.wait_for_line("Server listening", SHORT)?;
+        others.push(server);
+    }
+    let trace = Trace::ready(&lab, TRACE)?;
+    if flood {
+        let mut client = lab.spawn("pod1", ["iperf3", "-c", POD3, "-t", "10", "--forceflush"])?;
+        client.wait_for_line("[ ID]", SHORT)?;
+        others.push(client);
+    } else {
+        lab.exec("pod1", [TRAFFIC, "echo", POD3, "5", "56"])?;
+    }
+    let held = Held::by(&attached::agents(&lab)?);
+    let (programs, links) = held.count();
+    ensure!(programs > 0 && links > 0, "the agents hold nothing: the test looks in the wrong place");
+    ensure!(!attached::tcx(&lab)?.is_empty(), "nothing is attached: the test looks in the wrong place");
+    trace.process().signal(Signal::SIGKILL)?;
+    gone(&lab, &held, "while tracing")?;
+    drop(others);
+    works(&lab)
+}
+
+fn gone(lab: &Lab, held: &Held, when: &str) -> Result<()> {
+    let left = || -> Result<_> { Ok((attached::agents(lab)?, held.left()?, attached::tcx(lab)?)) };
+    let nothing = (Vec::new(), Held::default(), Vec::new());
+    wait::until(&format!("nothing is left of a tracer killed {when}"), GONE, || {
+        Ok((left()? == nothing).then_some(()))
+    })
+    .with_context(|| format!("agents, what they held, what is attached: {:?}", left()))
+}
+
+/// A whole trace in the same lab.
+fn works(lab: &Lab) -> Result<()> {
+    let told = Trace::start(lab, TRACE.iter().chain(&["--probe", "icmp"]))?.finish()?;
+    told.complete()?;
+    ensure!(told.paths.len() == 2, "{} paths after a kill", told.paths.len());
+    Ok(())
+}
+
+fn clsact_trace(lab: &Lab) -> Result<Running> {
+    let mut running = Running::start(trace::command(lab, TRACE).env("PODTRACE_TC", "clsact"))?;
+    running.wait_for_line("tracing ", SHORT)?;
+    Ok(running)
+}
+
+/// The clsact qdiscs and filters of the lab's nodes.
+fn clsact(lab: &Lab) -> Result<String> {
+    let mut found = String::new();
+    for node in ["node1", "node2"] {
+        let qdiscs = lab.exec(node, ["tc", "qdisc", "show"])?.stdout;
+        for line in qdiscs.lines().filter(|line| line.contains("clsact")) {
+            found += &format!("{node}: {line}\n");
+        }
+        for device in ["cni0", "eth0", "flannel.1"] {
+            for side in ["ingress", "egress"] {
+                let filters = lab.command(node, ["tc", "filter", "show", "dev", device, side]);
+                found += &podtrace_tests::command::run(&mut { filters }, SHORT)?.stdout;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn clsact_is_gone(lab: &Lab, within: Duration) -> Result<()> {
+    wait::until("no clsact qdisc and no filter is left", within, || Ok(clsact(lab)?.is_empty().then_some(())))
+}
+
+fn tracer_with_clsact() -> Result<()> {
+    let lab = Lab::up("kill-clsact")?;
+    let trace = clsact_trace(&lab)?;
+    ensure!(clsact(&lab)?.contains("podtrace_"), "no filter is there: the test looks in the wrong place");
+    trace.signal(Signal::SIGKILL)?;
+    clsact_is_gone(&lab, GONE + GONE)?;
+    works(&lab)
+}
+
+/// An agent that is killed cannot clean up: the next one does.
+fn agent_with_clsact() -> Result<()> {
+    let lab = Lab::up("kill-agent")?;
+    let trace = clsact_trace(&lab)?;
+    let agents = attached::agents(&lab)?;
+    ensure!(agents.len() == 2, "there are {} agents", agents.len());
+    for agent in agents {
+        kill(Pid::from_raw(i32::try_from(agent)?), Signal::SIGKILL)?;
+    }
+    let ended = trace.finish(SHORT)?;
+    ensure!(ended.stderr.contains("lost node1") && ended.stderr.contains("lost node2"), "{}", ended.stderr);
+    ensure!(ended.stdout.contains("\"complete\":false"), "a lost agent, and yet: {}", ended.stdout);
+    works(&lab)?;
+    clsact_is_gone(&lab, GONE)
+}
+
+/// Traced by clsact, a packet's path is the same, and afterwards the devices are as they were.
+fn clsact_leaves_nothing() -> Result<()> {
+    let lab = Lab::up("clsact")?;
+    let mut command = trace::command(&lab, TRACE.iter().chain(&["--probe", "icmp"]));
+    let output = podtrace_tests::command::run(command.env("PODTRACE_TC", "clsact"), SHORT)?;
+    let told = trace::Told::from(output)?;
+    told.complete()?;
+    ensure!(told.paths.len() == 2 && told.paths.iter().all(|path| path.hops.len() == 8), "{}", told.stdout);
+    clsact_is_gone(&lab, GONE)
+}

@@ -1,0 +1,32 @@
+//! What does not fit into a scenario file: load, isolation, kills, refusals, recordings, and how a trace ends.
+
+mod ends;
+mod isolation;
+mod kill;
+mod load;
+mod record;
+mod refusals;
+mod stream;
+
+use std::process::ExitCode;
+
+use podtrace_tests::suite;
+
+/// The helper that sends and receives.
+const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");
+
+/// Addresses of the lab's pods.
+const POD1: &str = "10.42.0.10";
+const POD3: &str = "10.42.1.10";
+
+fn main() -> ExitCode {
+    let mut trials = Vec::new();
+    trials.extend(load::trials());
+    trials.extend(isolation::trials());
+    trials.extend(stream::trials());
+    trials.extend(kill::trials());
+    trials.extend(refusals::trials());
+    trials.extend(record::trials());
+    trials.extend(ends::trials());
+    suite::run(trials)
+}

@@ -1,0 +1,124 @@
+//! Bad input: one clear line on stderr, the right status, nothing left behind.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use podtrace_tests::attached;
+use podtrace_tests::command::{SHORT, run};
+use podtrace_tests::lab::{Lab, podtrace};
+use podtrace_tests::suite::trial;
+use podtrace_tests::{binary, expect};
+use serde::Deserialize;
+
+/// The table of what is refused.
+const TABLE: &str = include_str!("refusals.yaml");
+
+/// One thing that cannot be done.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refusal {
+    name: String,
+    /// Arguments; `DIR` is a directory made for it.
+    run: String,
+    /// 1: could not run. 2: wrong usage.
+    status: i32,
+    /// The line on stderr, `*` for anything.
+    says: String,
+    /// Content of DIR/cluster.yaml, named to podtrace by --cluster. Without it the lab's is.
+    #[serde(default)]
+    inventory: Option<String>,
+    /// Content of DIR/file.
+    #[serde(default)]
+    file: Option<String>,
+    /// Environment variables.
+    #[serde(default)]
+    env: Vec<(String, String)>,
+    /// As a user without rights.
+    #[serde(default)]
+    nobody: bool,
+    /// No lab, and no --cluster either.
+    #[serde(default)]
+    no_cluster: bool,
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let table: Vec<Refusal> = match serde_saphyr::from_str(TABLE) {
+        Ok(table) => table,
+        Err(error) => return vec![Trial::test("refusals", move || Err(error.to_string().into()))],
+    };
+    table
+        .into_iter()
+        .map(|refusal| {
+            let needs: &[&str] = if refusal.nobody { &["setpriv"] } else { &[] };
+            trial(format!("refuses-{}", refusal.name), needs, move || refusal.check())
+        })
+        .collect()
+}
+
+impl Refusal {
+    fn check(&self) -> Result<()> {
+        let directory = tempfile::tempdir()?;
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+        let place = directory.path().to_str().context("the directory's name")?;
+        if let Some(file) = &self.file {
+            fs::write(directory.path().join("file"), file)?;
+        }
+        let lab = if self.no_cluster { None } else { Some(Lab::up(&self.name)?) };
+        let mut command = self.command(directory.path())?;
+        if let Some(lab) = &lab
+            && !self.run.starts_with("read")
+            && !self.run.starts_with("lab")
+        {
+            let inventory = match &self.inventory {
+                None => lab.inventory(),
+                Some(text) => {
+                    let path = directory.path().join("cluster.yaml");
+                    fs::write(&path, text)?;
+                    path
+                }
+            };
+            command.arg("--cluster").arg(inventory);
+        }
+        let name = lab.as_ref().map_or("t-there-is-none", |lab| lab.name());
+        command.env("PODTRACE_LAB", name).envs(self.env.iter().cloned());
+        command.args(self.run.split_whitespace().map(|word| word.replace("DIR", place)));
+        let output = run(&mut command, SHORT)?;
+        let told =
+            format!("{command:?} ended with {} and said:\n{}{}", output.code(), output.stdout, output.stderr);
+        ensure!(output.code() == self.status, "status {} was expected; {told}", self.status);
+        ensure!(output.stdout.is_empty(), "nothing was expected on stdout; {told}");
+        let says = format!("podtrace: {}", self.says.replace("DIR", place));
+        let line = output.stderr.strip_suffix('\n').with_context(|| format!("no line on stderr; {told}"))?;
+        ensure!(!line.contains('\n'), "one line was expected; {told}");
+        ensure!(expect::fits(&says, line), "`{says}` was expected; {told}");
+        if let Some(lab) = &lab {
+            ensure!(attached::tcx(lab)?.is_empty(), "something is left attached");
+            ensure!(attached::agents(lab)?.is_empty(), "an agent is left");
+        }
+        Ok(())
+    }
+
+    fn command(&self, directory: &Path) -> Result<Command> {
+        let binary = binary::podtrace()?;
+        if !self.nobody {
+            return Ok(podtrace(&binary));
+        }
+        // A checkout may be where only its owner gets to.
+        let own = directory.join("podtrace");
+        fs::copy(binary, &own)?;
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--no-new-privs",
+        ]);
+        command.arg(own).env("HOME", "/nonexistent").env_remove("KUBECONFIG").env_remove("SUDO_USER");
+        Ok(command)
+    }
+}

@@ -1,0 +1,120 @@
+//! Tells `recordings/*.podtrace` again and compares with what is beside them: no root, no packets, no kernel.
+//!
+//! `PODTRACE_RECORD=1` (as root) makes the recordings anew from the scenarios of the same names, and
+//! `PODTRACE_BLESS=1` takes what is told now for what is expected.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use podtrace::report::Json;
+use podtrace::session::{Reader, replay};
+use podtrace_tests::{scenario, schema, suite};
+
+/// Scenarios that are kept as recordings.
+const RECORDED: [&str; 8] = [
+    "cross-node-ping",
+    "dead-pod",
+    "fragments",
+    "lost-fdb-entry",
+    "lost-wire",
+    "same-node-ping",
+    "tcp-connection",
+    "udp-closed-port",
+];
+
+/// A recording is cut off at every so many bytes.
+const CUT: usize = 97;
+
+fn main() -> ExitCode {
+    let mut trials = Vec::new();
+    for name in RECORDED {
+        trials.push(suite::plain(format!("told-again-{name}"), move || told_again(name)));
+        trials.push(suite::plain(format!("cut-off-{name}"), move || cut_off(name)));
+    }
+    trials.push(suite::plain("nothing-is-left-over", nothing_left_over));
+    suite::run(trials)
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings")
+}
+
+fn recording(name: &str) -> PathBuf {
+    directory().join(format!("{name}.podtrace"))
+}
+
+fn told_again(name: &str) -> Result<()> {
+    if std::env::var_os("PODTRACE_RECORD").is_some() {
+        record(name)?;
+    }
+    let bytes = fs::read(recording(name)).with_context(|| format!("reading the recording {name}"))?;
+    let (told, damage) = tell(&bytes)?;
+    if let Some(damage) = damage {
+        bail!("{damage}");
+    }
+    for line in told.lines() {
+        schema::parse(line)?;
+    }
+    let expectation = recording(name).with_extension("json");
+    if std::env::var_os("PODTRACE_BLESS").is_some() {
+        fs::write(&expectation, &told)?;
+    }
+    let expected = fs::read_to_string(&expectation)
+        .with_context(|| format!("reading {}; PODTRACE_BLESS=1 writes it", expectation.display()))?;
+    ensure!(told.contains("\"type\":\"path\""), "it tells of no packet");
+    ensure!(told == expected, "expected:\n{expected}\ntold:\n{told}");
+    Ok(())
+}
+
+/// Runs the scenario and keeps what it recorded.
+fn record(name: &str) -> Result<()> {
+    let (_, scenario) = scenario::all()?
+        .into_iter()
+        .find(|(known, _)| known == name)
+        .with_context(|| format!("there is no scenario {name}"))?;
+    let path = recording(name);
+    fs::create_dir_all(directory())?;
+    let told = scenario.run(name, env!("CARGO_BIN_EXE_traffic"), &["--record", &path.to_string_lossy()])?;
+    fs::write(path.with_extension("json"), told.stdout)?;
+    Ok(())
+}
+
+/// A recording that ends anywhere is told as far as it goes, or refused in one line; it never looks whole.
+fn cut_off(name: &str) -> Result<()> {
+    let bytes = fs::read(recording(name)).with_context(|| format!("reading the recording {name}"))?;
+    let (whole, _) = tell(&bytes)?;
+    for end in (0..bytes.len()).step_by(CUT) {
+        match tell(&bytes[..end]) {
+            Ok((told, _)) => {
+                let summary = schema::parse(told.lines().last().context("nothing was told")?)?;
+                // After the last goodbye, nothing of the trace itself is missing.
+                let looks_whole = summary["complete"] == true;
+                ensure!(!looks_whole || told == whole, "cut off at {end}, and it looks whole");
+            }
+            Err(error) => {
+                let line = format!("{error:#}");
+                ensure!(!line.is_empty() && !line.contains('\n'), "cut off at {end}: {line}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a recording's bytes tell, and what is missing of it.
+fn tell(bytes: &[u8]) -> Result<(String, Option<String>)> {
+    let mut told = Vec::new();
+    let (_, damage) = replay(Reader::new(bytes)?, None, &mut Json::new(&mut told))?;
+    Ok((String::from_utf8(told).context("it told what is no text")?, damage))
+}
+
+/// Every file there is one of those above.
+fn nothing_left_over() -> Result<()> {
+    for entry in directory().read_dir().context("reading the recordings' directory")? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        ensure!(RECORDED.contains(&name.as_str()), "{} is nobody's", path.display());
+    }
+    Ok(())
+}
