@@ -150,7 +150,9 @@ impl Running {
     pub fn finish(mut self, within: Duration) -> Result<Output> {
         let ends = format!("{} ends", self.what);
         let status = wait::until(&ends, within, || self.child.try_wait().context("waiting for it"))
-            .with_context(|| format!("it said:\n{}{}", tail(&self.stdout.text()), tail(&self.stderr.text())))?;
+            .with_context(|| {
+                format!("it said:\n{}{}", tail(&self.stdout.text()), tail(&self.stderr.text()))
+            })?;
         Ok(Output { status, stdout: self.stdout.rest(), stderr: self.stderr.rest() })
     }
 }

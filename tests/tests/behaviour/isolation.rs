@@ -70,7 +70,11 @@ fn only_ours(told: &Told, recording: &str) -> Result<()> {
     ensure!(told.paths.len() == 2 * PINGS, "{} paths", told.paths.len());
     for path in &told.paths {
         let ends = [path.from.pod.as_deref(), path.to.pod.as_deref()];
-        ensure!(ends.contains(&Some("default/pod1")) && ends.contains(&Some("default/pod3")), "{}", brief(path));
+        ensure!(
+            ends.contains(&Some("default/pod1")) && ends.contains(&Some("default/pod3")),
+            "{}",
+            brief(path)
+        );
         ensure!(path.verdict == Verdict::Delivered && path.hops.len() == 8, "{}", brief(path));
     }
     let (mut taps, mut drops) = (0, 0);

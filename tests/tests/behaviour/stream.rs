@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use podtrace::path::{Action, Direction, Path, Verdict};
-use podtrace_tests::command::SHORT;
 use podtrace_tests::check::brief;
+use podtrace_tests::command::SHORT;
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::{Told, Trace};

@@ -8,7 +8,7 @@ use crate::path::Path;
 
 /// What leads a path in the text output: how it went, which it is, from whom to whom.
 pub(crate) fn headline(path: &Path) -> String {
-    plain(&header(path))
+    plain(&header(path)).trim_start().to_owned()
 }
 
 /// A hop in words: where it is and what happened; `None` if there is none of this index.
