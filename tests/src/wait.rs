@@ -1,5 +1,6 @@
 //! Waiting for a condition, with a deadline.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -7,12 +8,19 @@ use anyhow::{Result, bail};
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// Environment variable that multiplies every deadline: an emulated CPU takes its time.
+pub const PATIENCE: &str = "PODTRACE_TEST_PATIENCE";
+
+static FACTOR: LazyLock<u32> =
+    LazyLock::new(|| std::env::var(PATIENCE).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1));
+
 /// Waits until `look` gives something.
 ///
 /// # Errors
 ///
 /// If it fails, or gives nothing before the deadline; `what` says what was waited for.
 pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let within = within * *FACTOR;
     let deadline = Instant::now() + within;
     loop {
         if let Some(found) = look()? {

@@ -165,18 +165,21 @@ impl Reader for SkbReader {
 /// A length from 1 to less than [`CAPTURE`], in a form that the verifier can follow.
 #[inline(always)]
 fn short(len: u32) -> Option<u32> {
-    let mut len = u64::from(len);
+    // VERIFIER: before 6.8 it learns nothing from a comparison with 0 that a length is at least 1, which the
+    // helpers' sizes must be: the last byte's number may be 0, and one more is known not to be.
+    let mut last = u64::from(len).wrapping_sub(1);
     // VERIFIER: the compiler knows the length to be below CAPTURE and would leave a mask out; the verifier has
     // lost that knowledge by then, if the length was on the stack meanwhile.
     // SAFETY: arithmetic on one register.
     #[cfg(target_arch = "bpf")]
     unsafe {
-        core::arch::asm!("{0} &= 0xff", inout(reg) len);
+        core::arch::asm!("{0} &= 0xff", inout(reg) last);
     }
-    if len == 0 || len >= CAPTURE as u64 {
+    // No bytes at all have wrapped around.
+    if last >= CAPTURE as u64 {
         return None;
     }
-    Some(len as u32)
+    Some(last as u32 + 1)
 }
 
 /// Reads a struct's member; an offset that this kernel lacks leads to no address and fails.

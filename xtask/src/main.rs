@@ -13,6 +13,7 @@ mod run;
 mod tally;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::env;
@@ -38,6 +39,13 @@ enum Command {
     Demo(Toolchain),
     /// Build, then check the code and run every test, on real packets too (root)
     Test(Toolchain),
+    /// Boot Debian's kernels under QEMU and run podtrace and its scenario tests inside
+    Vm {
+        #[command(flatten)]
+        toolchain: Toolchain,
+        #[command(flatten)]
+        options: vm::Options,
+    },
     /// Remove the tools that these commands put into podtrace's cache
     CleanCaches,
 }
@@ -74,6 +82,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Build(toolchain) => build::run(toolchain.route()?),
         Command::Demo(toolchain) => demo::run(toolchain.route()?),
         Command::Test(toolchain) => test::run(toolchain.route()?),
+        Command::Vm { toolchain, options } => vm::run(&options, toolchain.route()?),
         Command::CleanCaches => clean_caches::run(),
     }
 }

@@ -30,6 +30,16 @@ pub(crate) fn step(what: &str, command: &mut Command) -> Result<()> {
     bail!("{what}: `{}` ended with {status}", shown(command))
 }
 
+/// Does `work` with one progress line on stderr, as [`step`] does a command.
+pub(crate) fn watched<T>(what: &str, work: impl FnOnce(&Progress<'_>) -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    let progress = Progress::start(what)?;
+    let outcome = work(&progress);
+    let took = humanly(started.elapsed());
+    progress.end(&if outcome.is_ok() { took } else { format!("FAILED after {took}") });
+    outcome
+}
+
 /// Runs `command`, passes its stdout on line by line and hands each line to `on_line`.
 pub(crate) fn pass_through(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<ExitStatus> {
     let mut child = command
@@ -148,7 +158,7 @@ fn humanly(time: Duration) -> String {
 }
 
 /// One line about a step: alive on a terminal, otherwise written once in two halves.
-struct Progress<'a> {
+pub(crate) struct Progress<'a> {
     what: &'a str,
     bar: Option<ProgressBar>,
 }
@@ -167,7 +177,8 @@ impl<'a> Progress<'a> {
         Ok(Self { what, bar })
     }
 
-    fn tell(&self, line: &str) {
+    /// Shows what is going on, on a terminal.
+    pub(crate) fn tell(&self, line: &str) {
         if let Some(bar) = &self.bar {
             // A line of another program: nothing of it may steer the terminal.
             bar.set_message(line.chars().filter(|c| !c.is_control()).collect::<String>());

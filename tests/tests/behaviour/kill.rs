@@ -1,6 +1,7 @@
 //! However a tracer or an agent is killed, nothing of it stays attached, and the next run works.
 
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -15,8 +16,24 @@ use podtrace_tests::wait;
 
 use crate::{POD3, TRAFFIC};
 
-/// Within this, everything is gone.
+/// Within this, everything is gone; on a machine so busy that an orderly end takes longer, within twice that.
+/// Detaching costs the kernel a grace period a tap, which is not podtrace's to shorten.
 const GONE: Duration = Duration::from_secs(1);
+
+/// One kill at a time: grace periods of several add up.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How long a killed tracer may leave something behind here: a trace is ended as it should be, and timed.
+fn time_allowed(lab: &Lab) -> Result<Duration> {
+    let trace = Trace::ready(lab, TRACE)?;
+    let asked = Instant::now();
+    trace.interrupt()?;
+    Ok(GONE.max(2 * asked.elapsed()))
+}
 
 /// What is traced.
 const TRACE: [&str; 4] = ["--from", "pod1", "--to", "pod3"];
@@ -35,20 +52,24 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Kills the tracer at moments spread over its setup.
 fn while_setting_up() -> Result<()> {
+    let _alone = alone();
     let lab = Lab::up("kill-setup")?;
+    let allowed = time_allowed(&lab)?;
     // Milliseconds after the start; how far the setup is by then varies with the machine, which is welcome.
     for delay in [0, 5, 15, 30, 60, 90, 120, 160, 200, 250, 300, 400, 500, 700] {
         let trace = Running::start(&mut trace::command(&lab, TRACE))?;
         wait::moment(Duration::from_millis(delay));
         let held = Held::by(&attached::agents(&lab)?);
         trace.signal(Signal::SIGKILL)?;
-        gone(&lab, &held, &format!("{delay} ms after the start"))?;
+        gone(&lab, &held, &format!("{delay} ms after the start"), allowed)?;
     }
     works(&lab)
 }
 
 fn while_tracing(name: &str, flood: bool) -> Result<()> {
+    let _alone = alone();
     let lab = Lab::up(name)?;
+    let allowed = time_allowed(&lab)?;
     let mut others = Vec::new();
     if flood {
         let mut server = lab.spawn("pod3", ["iperf3", "-s", "--forceflush"])?;
@@ -68,15 +89,15 @@ fn while_tracing(name: &str, flood: bool) -> Result<()> {
     ensure!(programs > 0 && links > 0, "the agents hold nothing: the test looks in the wrong place");
     ensure!(!attached::tcx(&lab)?.is_empty(), "nothing is attached: the test looks in the wrong place");
     trace.process().signal(Signal::SIGKILL)?;
-    gone(&lab, &held, "while tracing")?;
+    gone(&lab, &held, "while tracing", allowed)?;
     drop(others);
     works(&lab)
 }
 
-fn gone(lab: &Lab, held: &Held, when: &str) -> Result<()> {
+fn gone(lab: &Lab, held: &Held, when: &str, allowed: Duration) -> Result<()> {
     let left = || -> Result<_> { Ok((attached::agents(lab)?, held.left()?, attached::tcx(lab)?)) };
     let nothing = (Vec::new(), Held::default(), Vec::new());
-    wait::until(&format!("nothing is left of a tracer killed {when}"), GONE, || {
+    wait::until(&format!("nothing is left of a tracer killed {when}"), allowed, || {
         Ok((left()? == nothing).then_some(()))
     })
     .with_context(|| format!("agents, what they held, what is attached: {:?}", left()))
@@ -119,16 +140,19 @@ fn clsact_is_gone(lab: &Lab, within: Duration) -> Result<()> {
 }
 
 fn tracer_with_clsact() -> Result<()> {
+    let _alone = alone();
     let lab = Lab::up("kill-clsact")?;
+    let allowed = time_allowed(&lab)?;
     let trace = clsact_trace(&lab)?;
     ensure!(clsact(&lab)?.contains("podtrace_"), "no filter is there: the test looks in the wrong place");
     trace.signal(Signal::SIGKILL)?;
-    clsact_is_gone(&lab, GONE + GONE)?;
+    clsact_is_gone(&lab, allowed)?;
     works(&lab)
 }
 
 /// An agent that is killed cannot clean up: the next one does.
 fn agent_with_clsact() -> Result<()> {
+    let _alone = alone();
     let lab = Lab::up("kill-agent")?;
     let trace = clsact_trace(&lab)?;
     let agents = attached::agents(&lab)?;

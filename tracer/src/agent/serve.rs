@@ -5,11 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, BufWriter, Stdout, Write as _};
+use std::os::fd::AsFd as _;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapData, RingBuf};
 use bytes::Bytes;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
@@ -18,7 +21,7 @@ use super::codec::{read_raw, write_raw};
 use super::frame::{Accounting, Configuration, FromAgent, Hello, PROTOCOL_VERSION, ToAgent};
 use super::traffic;
 use crate::capture::{self, Drained};
-use crate::probe::{Settings, Symbols, TcMode, Tracer};
+use crate::probe::{Settings, Symbols, TcMode, Tracer, must_end_in_order};
 use crate::topology::{self, Reading, Topology};
 
 /// How often the ring is looked into when nothing wakes the agent.
@@ -78,7 +81,14 @@ fn input() -> mpsc::UnboundedReceiver<io::Result<ToAgent>> {
         let mut stdin = BufReader::new(io::stdin());
         loop {
             let frame = match read_raw(&mut stdin) {
-                Ok(None) => return,
+                Ok(None) => {
+                    if reader_is_gone() && !must_end_in_order() {
+                        // The tracer was killed: nobody waits for a goodbye, and what the main thread is busy
+                        // with may take long. The kernel detaches what this process holds.
+                        std::process::exit(0);
+                    }
+                    return;
+                }
                 Ok(Some(raw)) => ToAgent::from_raw(&raw),
                 Err(error) => Err(error),
             };
@@ -89,6 +99,15 @@ fn input() -> mpsc::UnboundedReceiver<io::Result<ToAgent>> {
         }
     });
     receiver
+}
+
+/// Whether nobody reads this process's output any more.
+fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    // A pipe without a reader is in error, whatever is asked for.
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
 }
 
 async fn run(out: &mut Output) -> Result<()> {
@@ -102,6 +121,7 @@ async fn run(out: &mut Output) -> Result<()> {
             Some(other) => bail!("the tracer sent {other:?} before it said what to trace"),
         }
     };
+    let symbols = LazySymbols::begin();
     let Reading { topology, warnings } = read_topology(&configuration).await?;
     for text in warnings {
         out.send(&FromAgent::Warning { text })?;
@@ -120,7 +140,7 @@ async fn run(out: &mut Output) -> Result<()> {
     out.send(&FromAgent::Attached(attached))?;
     // SAFETY: the ring buffer owns its descriptor, keeps it for life, and is only ever reached through this.
     let ring = unsafe { AsyncFd::register(ring) }.context("waiting for the ring buffer")?;
-    let mut serving = Serving { out, tracer, ring, sent: 0, symbols: None, named: BTreeSet::new() };
+    let mut serving = Serving { out, tracer, ring, sent: 0, symbols, named: BTreeSet::new() };
     serving.run(&mut input, &topology).await
 }
 
@@ -131,12 +151,37 @@ async fn read_topology(configuration: &Configuration) -> Result<Reading> {
         .context("reading the node's networking")?
 }
 
+/// The kernel's symbols, read while the programs are attached: the first drop should not have to wait for them.
+enum LazySymbols {
+    Reading(JoinHandle<Symbols>),
+    Read(Symbols),
+}
+
+impl LazySymbols {
+    fn begin() -> Self {
+        // Without symbols, drops show addresses.
+        Self::Reading(std::thread::spawn(|| Symbols::read().unwrap_or_default()))
+    }
+
+    fn name(&mut self, address: u64) -> Option<&str> {
+        if let Self::Reading(_) = self
+            && let Self::Reading(thread) = std::mem::replace(self, Self::Read(Symbols::default()))
+        {
+            *self = Self::Read(thread.join().unwrap_or_default());
+        }
+        match self {
+            Self::Read(symbols) => symbols.name(address),
+            Self::Reading(_) => None,
+        }
+    }
+}
+
 struct Serving<'a> {
     out: &'a mut Output,
     tracer: Tracer,
     ring: AsyncFd<RingBuf<MapData>>,
     sent: u64,
-    symbols: Option<Symbols>,
+    symbols: LazySymbols,
     named: BTreeSet<u64>,
 }
 
@@ -218,12 +263,7 @@ impl Serving<'_> {
         let mut names = BTreeMap::new();
         for location in locations {
             if self.named.insert(*location) {
-                let symbols = match &mut self.symbols {
-                    Some(symbols) => symbols,
-                    // Without symbols, drops show addresses.
-                    none => none.insert(Symbols::read().unwrap_or_default()),
-                };
-                if let Some(name) = symbols.name(*location) {
+                if let Some(name) = self.symbols.name(*location) {
                     names.insert(*location, name.to_owned());
                 }
             }

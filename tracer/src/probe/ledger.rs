@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{
@@ -27,6 +28,15 @@ const DIRECTORY: &str = "/run/podtrace/namespaces";
 const FILTERS: &str = "filters ";
 /// Begins the line of a device whose clsact qdisc is ours.
 const QDISC: &str = "qdisc ";
+
+/// Whether this process has put anything in place that its own end does not remove.
+static OUTLIVES: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has to end in order; otherwise the kernel takes everything away with it.
+#[must_use]
+pub fn must_end_in_order() -> bool {
+    OUTLIVES.load(Ordering::SeqCst)
+}
 
 /// The ledger of the network namespace that this process is in.
 #[derive(Debug, Default)]
@@ -68,6 +78,7 @@ impl Ledger {
         if open.filters.contains(device) {
             return Ok(());
         }
+        OUTLIVES.store(true, Ordering::SeqCst);
         open.enter(FILTERS, device)?;
         open.filters.insert(device.to_owned());
         match qdisc_add_clsact(device) {

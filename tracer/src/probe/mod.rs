@@ -12,6 +12,7 @@ mod taps;
 
 pub use attach::TcMode;
 pub use btf::{Btf, BtfError};
+pub use ledger::must_end_in_order;
 pub use offsets::{drop_reasons, offsets};
 pub use programs::{Settings, Tracer};
 pub use symbols::Symbols;

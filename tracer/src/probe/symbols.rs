@@ -1,45 +1,61 @@
 //! Kernel addresses to function names, from /proc/kallsyms.
 
+use std::ops::Range;
+
 use anyhow::{Context as _, Result};
 
 /// The kernel's functions by address.
 #[derive(Debug, Default)]
-pub struct Symbols(Vec<(u64, String)>);
+pub struct Symbols {
+    /// All of kallsyms, some 200,000 lines: names stay where they are.
+    text: String,
+    /// Addresses in order, and where in `text` their names stand.
+    functions: Vec<(u64, Range<usize>)>,
+}
 
 impl Symbols {
-    /// Reads the running kernel's symbols.
+    /// Reads the running kernel's symbols, which takes some tenths of a second.
     ///
     /// # Errors
     ///
     /// If /proc/kallsyms cannot be read.
     pub fn read() -> Result<Self> {
-        Ok(Self::parse(&std::fs::read_to_string("/proc/kallsyms").context("reading /proc/kallsyms")?))
+        Ok(Self::parse(std::fs::read_to_string("/proc/kallsyms").context("reading /proc/kallsyms")?))
     }
 
     /// Takes the text symbols from kallsyms' format, `address type name [module]` a line.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
-        let mut symbols: Vec<_> = text
-            .lines()
-            .filter_map(|line| {
-                let mut words = line.split_ascii_whitespace();
-                let address = u64::from_str_radix(words.next()?, 16).ok()?;
-                let kind = words.next()?;
-                let name = words.next()?;
-                // Address 0: hidden by kptr_restrict.
-                (address != 0 && matches!(kind, "t" | "T" | "w" | "W")).then(|| (address, name.to_owned()))
-            })
-            .collect();
-        symbols.sort_unstable();
-        Self(symbols)
+    pub fn parse(text: String) -> Self {
+        let mut functions = Vec::new();
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            functions.extend(
+                function(line).map(|(address, name)| (address, start + name.start..start + name.end)),
+            );
+            start += line.len();
+        }
+        functions.sort_unstable_by_key(|(address, name)| (*address, name.start));
+        Self { text, functions }
     }
 
     /// The function that an address lies in. `None` if no symbol lies at or below it.
     #[must_use]
     pub fn name(&self, address: u64) -> Option<&str> {
-        let above = self.0.partition_point(|(start, _)| *start <= address);
-        self.0.get(above.checked_sub(1)?).map(|(_, name)| name.as_str())
+        let above = self.functions.partition_point(|(start, _)| *start <= address);
+        let (_, name) = self.functions.get(above.checked_sub(1)?)?;
+        self.text.get(name.clone())
     }
+}
+
+/// A line's address, and where its name stands, if it is a function's.
+fn function(line: &str) -> Option<(u64, Range<usize>)> {
+    let (address, rest) = line.split_once(' ')?;
+    let (kind, rest) = rest.split_once(' ')?;
+    let start = line.len() - rest.len();
+    let len = rest.find(char::is_whitespace).unwrap_or(rest.len());
+    let address = u64::from_str_radix(address, 16).ok()?;
+    // Address 0: hidden by kptr_restrict.
+    (address != 0 && matches!(kind, "t" | "T" | "w" | "W")).then_some((address, start..start + len))
 }
 
 #[cfg(test)]
@@ -50,7 +66,8 @@ mod tests {
     fn an_address_belongs_to_the_function_below_it() {
         let symbols = Symbols::parse(
             "ffffffff81000020 T ip_forward\nffffffff81000000 t _text\nffffffff81000100 t br_handle_frame\t[bridge]\n\
-             0000000000000000 T hidden\nffffffff81000080 D data\nnonsense\n",
+             0000000000000000 T hidden\nffffffff81000080 D data\nnonsense\n"
+                .to_owned(),
         );
         assert_eq!(symbols.name(0xffff_ffff_8100_0020), Some("ip_forward"));
         assert_eq!(symbols.name(0xffff_ffff_8100_0090), Some("ip_forward"));

@@ -1,0 +1,142 @@
+//! What a guest is given: podtrace and its test programs, linked statically, and the files they read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::cpio::Cpio;
+use super::tools;
+use crate::build::host_cargo;
+use crate::toolchain::Toolchain;
+use crate::{ebpf, run, workspace};
+
+/// The guests have no C library.
+const TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Where podtrace is in the guest.
+pub(super) const PODTRACE: &str = "/bin/podtrace";
+
+/// Test programs that run in guests. The others need no kernel.
+const SUITES: [&str; 2] = ["scenarios", "behaviour"];
+
+/// Files that the tests read at run time, below `tests/`.
+const DATA: [&str; 1] = ["scenarios"];
+
+/// A test program that was compiled.
+pub(super) struct Suite {
+    pub(super) name: String,
+    /// Where it is, in the guest as on this machine.
+    pub(super) path: PathBuf,
+}
+
+/// What a guest is given.
+pub(super) struct Payload {
+    pub(super) archive: Vec<u8>,
+    pub(super) suites: Vec<Suite>,
+}
+
+impl Payload {
+    /// Compiles podtrace, and its tests if they are to run.
+    pub(super) fn build(toolchain: &Toolchain, tests: bool) -> Result<Self> {
+        ebpf::build(toolchain)?;
+        target()?;
+        let mut cargo = host_cargo("build");
+        cargo.args(["--release", "--target", TARGET, "--package", "podtrace", "--bin", "podtrace"]);
+        run::step("compiling podtrace for the guests", &mut cargo)?;
+        let mut archive = Cpio::default();
+        let directory = workspace::target_dir().join(TARGET).join("release");
+        archive.file(Path::new(PODTRACE), 0o755, &stripped(&directory.join("podtrace"))?)?;
+        tools::add(&mut archive)?;
+        let mut suites = Vec::new();
+        if tests {
+            for (name, path) in executables()? {
+                // Tests know their other programs and their data by the paths they were compiled with.
+                archive.file(&path, 0o755, &stripped(&path)?)?;
+                if SUITES.contains(&name.as_str()) {
+                    suites.push(Suite { name, path });
+                }
+            }
+            for data in DATA {
+                add_tree(&mut archive, &workspace::root().join("tests").join(data))?;
+            }
+            suites.sort_by(|a, b| b.name.cmp(&a.name));
+        }
+        Ok(Self { archive: archive.finish()?, suites })
+    }
+}
+
+/// Provides the compiler's target.
+fn target() -> Result<()> {
+    if run::find_program("rustup").is_none() {
+        // Whether the target is there shows when it is compiled for.
+        return Ok(());
+    }
+    let installed = run::ask(Command::new("rustup").args(["target", "list", "--installed"]));
+    if installed.is_some_and(|list| list.lines().any(|line| line.trim() == TARGET)) {
+        return Ok(());
+    }
+    eprintln!("installing rustup's target {TARGET}: the guests have no C library");
+    run::step(&format!("rustup target add {TARGET}"), Command::new("rustup").args(["target", "add", TARGET]))
+}
+
+/// Compiles the tests; the programs of their package by name.
+fn executables() -> Result<Vec<(String, PathBuf)>> {
+    let cargo = || {
+        let mut cargo = host_cargo("test");
+        cargo.args(["--release", "--target", TARGET, "--package", "podtrace-tests", "--no-run"]);
+        cargo.args(["--bins", "--tests"]);
+        cargo
+    };
+    run::step("compiling the tests for the guests", &mut cargo())?;
+    let messages = run::ask(cargo().args(["--quiet", "--message-format", "json"]));
+    let messages = messages.context("cargo does not say where the tests' programs are")?;
+    let mut found = Vec::new();
+    for line in messages.lines() {
+        let message: Value = serde_json::from_str(line).context("reading cargo's messages")?;
+        let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str())
+        else {
+            continue;
+        };
+        found.push((name.to_owned(), PathBuf::from(path)));
+    }
+    if !found.iter().any(|(name, _)| SUITES.contains(&name.as_str())) {
+        bail!("cargo has compiled no tests for the guests");
+    }
+    Ok(found)
+}
+
+/// A program without its debugging information, which would fill the guest's memory.
+fn stripped(program: &Path) -> Result<Vec<u8>> {
+    let small = program.with_extension("stripped");
+    let mut strip = Command::new("strip");
+    strip.arg("-o").args([&small, program]);
+    let from = if run::ask(&mut strip).is_some() { &small } else { program };
+    let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    // Not there if it could not be made.
+    let _ = fs::remove_file(&small);
+    Ok(content)
+}
+
+/// Adds all files below `directory`, at the same paths as here.
+fn add_tree(archive: &mut Cpio, directory: &Path) -> Result<()> {
+    let about = || format!("cannot read {}", directory.display());
+    let mut entries: Vec<_> =
+        fs::read_dir(directory).and_then(Iterator::collect::<Result<_, _>>).with_context(about)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        if path.is_dir() {
+            add_tree(archive, &path)?;
+        } else {
+            archive.file(
+                &path,
+                0o644,
+                &fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
+            )?;
+        }
+    }
+    Ok(())
+}

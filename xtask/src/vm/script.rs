@@ -1,0 +1,97 @@
+//! What a guest runs, and taking apart what it says.
+
+use std::path::Path;
+
+use super::payload::{PODTRACE, Suite};
+
+const BEGIN: &str = "@vm begin ";
+const END: &str = "@vm end ";
+
+/// Name of the part that tells how podtrace attaches on this kernel.
+pub(super) const PROBE: &str = "probe";
+
+/// How much longer than on a real CPU tests may wait for something.
+const PATIENCE: u32 = 10;
+
+/// Says what begins and how it ended, around a command.
+const SECTION: &str = r#"section() {
+    name=$1
+    shift
+    printf '\n@vm begin %s\n' "$name"
+    "$@"
+    printf '\n@vm end %s %d\n' "$name" $?
+}
+"#;
+
+/// A script that shows how podtrace attaches, then runs the test suites with `arguments`.
+pub(super) fn tests(suites: &[Suite], arguments: &[String]) -> String {
+    let mut script = format!(
+        "{SECTION}export PODTRACE_BIN={PODTRACE} PODTRACE_TEST_PATIENCE={PATIENCE}\n\
+         podtrace lab up && section {PROBE} podtrace --from pod1 --to pod3 --probe icmp -v\n\
+         podtrace lab down\n"
+    );
+    let arguments: String = arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect();
+    for Suite { name, path } in suites {
+        script += &format!("section {} {}{arguments}\n", quoted(name), quoted_path(path));
+    }
+    script
+}
+
+fn quoted_path(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+/// A word as a shell reads it back unchanged.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// What one part of the script said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Section {
+    pub(super) name: String,
+    pub(super) lines: Vec<String>,
+    /// Exit status; nothing if the part did not come to its end.
+    pub(super) status: Option<i32>,
+}
+
+/// Takes apart what a script said.
+pub(super) fn sections(lines: &[String]) -> Vec<Section> {
+    let mut sections: Vec<Section> = Vec::new();
+    for line in lines {
+        if let Some(name) = line.strip_prefix(BEGIN) {
+            sections.push(Section { name: name.to_owned(), lines: Vec::new(), status: None });
+        } else if let Some(section) = sections.last_mut().filter(|section| section.status.is_none()) {
+            let end = line.strip_prefix(END).and_then(|end| end.rsplit_once(' '));
+            match end.filter(|(name, _)| *name == section.name) {
+                Some((_, status)) => section.status = status.parse().ok(),
+                None => section.lines.push(line.clone()),
+            }
+        }
+    }
+    sections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_found_again() {
+        let said = "noise\n@vm begin a\none\n@vm begun\n\n@vm end a 3\nbetween\n@vm begin b\ncut";
+        let lines: Vec<_> = said.lines().map(str::to_owned).collect();
+        let found = sections(&lines);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].name.as_str(), found[0].status), ("a", Some(3)));
+        assert_eq!(found[0].lines, ["one", "@vm begun", ""]);
+        assert_eq!((found[1].name.as_str(), found[1].status), ("b", None));
+        assert_eq!(found[1].lines, ["cut"]);
+    }
+
+    #[test]
+    fn arguments_reach_the_tests_unchanged() {
+        let suites = [Suite { name: "scenarios".to_owned(), path: "/t/scenarios-1".into() }];
+        let script = tests(&suites, &["it's".to_owned(), "$x".to_owned()]);
+        assert!(script.contains(r"section 'scenarios' '/t/scenarios-1' 'it'\''s' '$x'"), "{script}");
+    }
+}
