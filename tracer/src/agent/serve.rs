@@ -262,10 +262,10 @@ impl Serving<'_> {
     fn name(&mut self, locations: &[u64]) -> Result<()> {
         let mut names = BTreeMap::new();
         for location in locations {
-            if self.named.insert(*location) {
-                if let Some(name) = self.symbols.name(*location) {
-                    names.insert(*location, name.to_owned());
-                }
+            if self.named.insert(*location)
+                && let Some(name) = self.symbols.name(*location)
+            {
+                names.insert(*location, name.to_owned());
             }
         }
         if !names.is_empty() {
