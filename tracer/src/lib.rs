@@ -11,6 +11,7 @@ pub mod cli;
 pub mod cluster;
 pub mod diagnose;
 pub mod escape;
+pub mod expect;
 #[cfg(target_os = "linux")]
 pub mod lab;
 #[cfg(target_os = "linux")]

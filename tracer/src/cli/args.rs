@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::expect::Expectation;
+
 /// Shows, packet by packet and hop by hop, the way from one Kubernetes pod to another.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -13,7 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
     version,
     args_conflicts_with_subcommands = true,
     after_help = "ENDPOINT: [NS/]POD, svc/[NS/]NAME[:PORT], node/NAME, IP[:PORT] or any.\n\
-                  Exit status: 0 traced, 1 could not run, 2 wrong usage, 4 no matching packet before --timeout.\n\n\
+                  Exit status: 0 traced, 1 could not run, 2 wrong usage, 3 an expectation failed, 4 no matching packet before --timeout.\n\n\
                   Try it without a cluster:  sudo podtrace demo"
 )]
 pub struct Cli {
@@ -86,7 +88,21 @@ pub(super) struct Trace {
     #[arg(long)]
     pub(super) context: Option<String>,
     #[command(flatten)]
+    pub(super) expect: Expect,
+    #[command(flatten)]
     pub(super) output: Output,
+}
+
+/// Options that judge the paths told.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Expect {
+    /// What must hold, or the exit status is 3: `delivered and no-nat`, `loss == 0`, `any(via cni0)`, …; may be given
+    /// several times (docs/expect.md)
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) expect: Vec<Expectation>,
+    /// Write how the expectations fared as JUnit XML
+    #[arg(long, value_name = "FILE", requires = "expect")]
+    pub(super) junit: Option<PathBuf>,
 }
 
 /// Options of everything that tells paths.
@@ -113,6 +129,8 @@ pub(super) struct Read {
     /// Show only the first paths
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
+    #[command(flatten)]
+    pub(super) expect: Expect,
     #[command(flatten)]
     pub(super) output: Output,
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod demo;
+mod expect;
 mod lab;
 mod meaning;
 mod output;
@@ -23,6 +24,8 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// Wrong usage.
 const USAGE: u8 = 2;
+/// An expectation failed.
+const NOT_AS_EXPECTED: u8 = 3;
 /// No matching packet before `--timeout`.
 const NOTHING_SEEN: u8 = 4;
 

@@ -2,26 +2,31 @@
 
 use anyhow::{Context as _, Result};
 
+use super::FAILED;
 use super::args::Read;
+use super::expect::Judging;
 use super::output::{Notes, choose_color, report};
-use super::{DONE, FAILED};
 use crate::report::losses;
 use crate::session::{Importance, Reader, replay};
 
 pub(super) fn run(args: &Read) -> Result<u8> {
     choose_color(args.output.color);
+    let notes = Notes::of(&args.output);
     let recording = Reader::open(&args.file)?;
-    let mut report = report(args.output.output);
+    let inventory = &recording.header().context.inventory;
+    let mut judging = Judging::begin(&args.expect, inventory, &args.file.display().to_string())?;
+    let mut report = judging.watch(report(args.output.output));
     let (outcome, damage) =
-        replay(recording, args.count, &mut *report).context("telling the recording's paths")?;
-    if let Some(losses) = losses(&outcome.summary) {
-        Notes::of(&args.output).say(Importance::Warning, &losses);
+        replay(recording, args.count, &mut report).context("telling the recording's paths")?;
+    let mut summary = outcome.summary;
+    if let Some(losses) = losses(&summary) {
+        notes.say(Importance::Warning, &losses);
     }
-    match damage {
-        None => Ok(DONE),
-        Some(damage) => {
-            Notes::of(&args.output).say(Importance::Warning, &damage);
-            Ok(FAILED)
-        }
+    if let Some(damage) = &damage {
+        notes.say(Importance::Warning, damage);
+        // What is missing may be paths; nothing may be concluded from their absence.
+        summary.complete = false;
     }
+    let status = judging.end(&summary, notes, false)?;
+    Ok(if damage.is_some() { FAILED } else { status })
 }

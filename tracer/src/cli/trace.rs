@@ -3,8 +3,9 @@
 use anyhow::Result;
 
 use super::args::Trace;
+use super::expect::Judging;
 use super::output::{Notes, choose_color, report};
-use super::{DONE, FAILED, NOTHING_SEEN, meaning, runtime};
+use super::{FAILED, meaning, runtime};
 use crate::report::losses;
 use crate::session::{Importance, trace};
 
@@ -12,21 +13,21 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     choose_color(args.output.color);
     let notes = Notes::of(&args.output);
     let plan = meaning::plan(args, &mut |importance, line| notes.say(importance, line))?;
-    let mut report = report(args.output.output);
+    let mut judging = Judging::begin(&args.expect, &plan.inventory, &plan.title)?;
+    let mut report = judging.watch(report(args.output.output));
     let outcome = runtime()?
-        .block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
+        .block_on(trace(&plan, &mut report, &mut |importance, line| notes.say(importance, line)))?;
     if let Some(losses) = losses(&outcome.summary) {
         notes.say(Importance::Warning, &losses);
     }
-    if outcome.all_lost {
-        return Ok(FAILED);
-    }
-    if !outcome.saw_packets() && plan.timeout.is_some() {
+    let nothing_seen = !outcome.saw_packets() && plan.timeout.is_some() && !outcome.all_lost;
+    if nothing_seen {
         notes.say(
             Importance::Warning,
             &format!("no packet of {} was seen on {}", plan.title, plan.nodes.join(", ")),
         );
-        return Ok(NOTHING_SEEN);
     }
-    Ok(DONE)
+    let status = judging.end(&outcome.summary, notes, nothing_seen)?;
+    // What was seen until the last node was lost is judged, but was not what was asked for.
+    Ok(if outcome.all_lost { FAILED } else { status })
 }

@@ -6,6 +6,7 @@
 
 mod json;
 mod phrase;
+pub(crate) mod plain;
 mod summary;
 mod text;
 mod timing;
