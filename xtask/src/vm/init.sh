@@ -16,13 +16,13 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 hostname guest
 ip link set lo up
 # Where the real ones are missing, tests had better be skipped than meet these.
-for applet in ip bridge tc tcpdump iperf3 nc; do
+for applet in ip bridge tc tcpdump iperf3 nc setpriv; do
     rm -f "/bin/$applet"
 done
 # tcpdump becomes a user of its own.
 mkdir -p /etc
-printf 'root:x:0:0::/root:/bin/sh\ntcpdump:x:100:100::/:/bin/false\n' >/etc/passwd
-printf 'root:x:0:\ntcpdump:x:100:\n' >/etc/group
+printf 'root:x:0:0::/root:/bin/sh\ntcpdump:x:100:100::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n' >/etc/passwd
+printf 'root:x:0:\ntcpdump:x:100:\nnogroup:x:65534:\n' >/etc/group
 while read -r module; do
     insmod "/lib/modules/$module" || echo "init: cannot load $module"
 done </lib/modules/order

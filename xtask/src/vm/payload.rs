@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::cpio::Cpio;
@@ -43,25 +43,27 @@ impl Payload {
     pub(super) fn build(toolchain: &Toolchain, tests: bool) -> Result<Self> {
         ebpf::build(toolchain)?;
         target()?;
-        let mut cargo = host_cargo("build");
-        cargo.args(["--release", "--target", TARGET, "--package", "podtrace", "--bin", "podtrace"]);
-        run::step("compiling podtrace for the guests", &mut cargo)?;
+        let programs = programs(tests)?;
         let mut archive = Cpio::default();
-        let directory = workspace::target_dir().join(TARGET).join("release");
-        archive.file(Path::new(PODTRACE), 0o755, &stripped(&directory.join("podtrace"))?)?;
         tools::add(&mut archive)?;
         let mut suites = Vec::new();
-        if tests {
-            for (name, path) in executables()? {
-                // Tests know their other programs and their data by the paths they were compiled with.
-                archive.file(&path, 0o755, &stripped(&path)?)?;
-                if SUITES.contains(&name.as_str()) {
-                    suites.push(Suite { name, path });
-                }
+        for (name, path) in programs {
+            let content = stripped(&path)?;
+            if name == "podtrace" {
+                archive.file(Path::new(PODTRACE), 0o755, &content)?;
+                continue;
             }
+            // Tests know their other programs and their data by the paths they were compiled with.
+            archive.file(&path, 0o755, &content)?;
+            if SUITES.contains(&name.as_str()) {
+                suites.push(Suite { name, path });
+            }
+        }
+        if tests {
             for data in DATA {
                 add_tree(&mut archive, &workspace::root().join("tests").join(data))?;
             }
+            ensure!(suites.len() == SUITES.len(), "cargo has not compiled all tests for the guests");
             suites.sort_by(|a, b| b.name.cmp(&a.name));
         }
         Ok(Self { archive: archive.finish()?, suites })
@@ -82,29 +84,35 @@ fn target() -> Result<()> {
     run::step(&format!("rustup target add {TARGET}"), Command::new("rustup").args(["target", "add", TARGET]))
 }
 
-/// Compiles the tests; the programs of their package by name.
-fn executables() -> Result<Vec<(String, PathBuf)>> {
+/// Compiles what the guests run; the programs by name.
+fn programs(tests: bool) -> Result<Vec<(String, PathBuf)>> {
     let cargo = || {
-        let mut cargo = host_cargo("test");
-        cargo.args(["--release", "--target", TARGET, "--package", "podtrace-tests", "--no-run"]);
-        cargo.args(["--bins", "--tests"]);
+        let mut cargo = host_cargo("build");
+        // Always both packages: with one alone their common dependencies may have other features, and all would be
+        // compiled once more.
+        cargo.args(["--release", "--target", TARGET, "--package", "podtrace", "--package", "podtrace-tests"]);
+        cargo.args(["--bin", "podtrace"]);
+        if tests {
+            // What tests run besides podtrace is compiled with them.
+            cargo.args(SUITES.iter().flat_map(|suite| ["--test", suite]));
+        }
         cargo
     };
-    run::step("compiling the tests for the guests", &mut cargo())?;
+    run::step("compiling for the guests", &mut cargo())?;
     let messages = run::ask(cargo().args(["--quiet", "--message-format", "json"]));
-    let messages = messages.context("cargo does not say where the tests' programs are")?;
+    let messages = messages.context("cargo does not say where its programs are")?;
     let mut found = Vec::new();
     for line in messages.lines() {
         let message: Value = serde_json::from_str(line).context("reading cargo's messages")?;
-        let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str())
-        else {
-            continue;
-        };
-        found.push((name.to_owned(), PathBuf::from(path)));
+        let (path, name) = (message["executable"].as_str(), message["target"]["name"].as_str());
+        if let (Some(path), Some(name)) = (path, name) {
+            found.push((name.to_owned(), PathBuf::from(path)));
+        }
     }
-    if !found.iter().any(|(name, _)| SUITES.contains(&name.as_str())) {
-        bail!("cargo has compiled no tests for the guests");
-    }
+    ensure!(
+        found.iter().any(|(name, _)| name == "podtrace"),
+        "cargo has not compiled podtrace for the guests"
+    );
     Ok(found)
 }
 
