@@ -22,7 +22,7 @@ pub fn tcx(lab: &Lab) -> Result<Vec<String>> {
     for node in NODES {
         found.extend(lab.netns(node)?.run(|| {
             let mut found = Vec::new();
-            for device in nix::net::if_::if_nameindex().context("listing devices")?.iter() {
+            for device in &nix::net::if_::if_nameindex().context("listing devices")? {
                 let device = device.name().to_string_lossy().into_owned();
                 for side in [TcAttachType::Ingress, TcAttachType::Egress] {
                     let (_, programs) = SchedClassifier::query_tcx(device.as_str(), side)
