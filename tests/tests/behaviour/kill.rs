@@ -16,9 +16,12 @@ use podtrace_tests::wait;
 
 use crate::{POD3, TRAFFIC};
 
-/// Within this, everything is gone; on a machine so busy that an orderly end takes longer, within twice that.
-/// Detaching costs the kernel a grace period a tap, which is not podtrace's to shorten.
+/// Within this, everything is gone: of most kills even where others keep the machine busy.
 const GONE: Duration = Duration::from_secs(1);
+
+/// And of every kill within this. Detaching waits for a grace period of the kernel's a tap, under a lock that
+/// whoever makes or removes a namespace holds too.
+const GONE_AT_LAST: Duration = Duration::from_secs(10);
 
 /// One kill at a time: grace periods of several add up.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -27,12 +30,11 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long a killed tracer may leave something behind here: a trace is ended as it should be, and timed.
-fn time_allowed(lab: &Lab) -> Result<Duration> {
-    let trace = Trace::ready(lab, TRACE)?;
-    let asked = Instant::now();
-    trace.interrupt()?;
-    Ok(GONE.max(2 * asked.elapsed()))
+/// Whether kills were cleaned up after in time.
+fn in_time(mut took: Vec<Duration>) -> Result<()> {
+    took.sort_unstable();
+    ensure!(took.get(took.len() / 2).is_some_and(|median| *median <= GONE), "it took {took:?}");
+    Ok(())
 }
 
 /// What is traced.
@@ -54,53 +56,58 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn while_setting_up() -> Result<()> {
     let _alone = alone();
     let lab = Lab::up("kill-setup")?;
-    let allowed = time_allowed(&lab)?;
     // Milliseconds after the start; how far the setup is by then varies with the machine, which is welcome.
+    let mut took = Vec::new();
     for delay in [0, 5, 15, 30, 60, 90, 120, 160, 200, 250, 300, 400, 500, 700] {
         let trace = Running::start(&mut trace::command(&lab, TRACE))?;
         wait::moment(Duration::from_millis(delay));
         let held = Held::by(&attached::agents(&lab)?);
         trace.signal(Signal::SIGKILL)?;
-        gone(&lab, &held, &format!("{delay} ms after the start"), allowed)?;
+        took.push(gone(&lab, &held, &format!("{delay} ms after the start"))?);
     }
+    in_time(took)?;
     works(&lab)
 }
 
 fn while_tracing(name: &str, flood: bool) -> Result<()> {
     let _alone = alone();
     let lab = Lab::up(name)?;
-    let allowed = time_allowed(&lab)?;
     let mut others = Vec::new();
     if flood {
         let mut server = lab.spawn("pod3", ["iperf3", "-s", "--forceflush"])?;
         server.wait_for_line("Server listening", SHORT)?;
-        others.push(server);
-    }
-    let trace = Trace::ready(&lab, TRACE)?;
-    if flood {
-        let mut client = lab.spawn("pod1", ["iperf3", "-c", POD3, "-t", "10", "--forceflush"])?;
+        let mut client = lab.spawn("pod1", ["iperf3", "-c", POD3, "-t", "60", "--forceflush"])?;
         client.wait_for_line("[ ID]", SHORT)?;
-        others.push(client);
-    } else {
-        lab.exec("pod1", [TRAFFIC, "echo", POD3, "5", "56"])?;
+        others.extend([server, client]);
     }
-    let held = Held::by(&attached::agents(&lab)?);
-    let (programs, links) = held.count();
-    ensure!(programs > 0 && links > 0, "the agents hold nothing: the test looks in the wrong place");
-    ensure!(!attached::tcx(&lab)?.is_empty(), "nothing is attached: the test looks in the wrong place");
-    trace.process().signal(Signal::SIGKILL)?;
-    gone(&lab, &held, "while tracing", allowed)?;
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let trace = Trace::ready(&lab, TRACE)?;
+        if !flood {
+            lab.exec("pod1", [TRAFFIC, "echo", POD3, "5", "56"])?;
+        }
+        let held = Held::by(&attached::agents(&lab)?);
+        let (programs, links) = held.count();
+        ensure!(programs > 0 && links > 0, "the agents hold nothing: the test looks in the wrong place");
+        ensure!(!attached::tcx(&lab)?.is_empty(), "nothing is attached: the test looks in the wrong place");
+        trace.process().signal(Signal::SIGKILL)?;
+        took.push(gone(&lab, &held, "while tracing")?);
+    }
+    in_time(took)?;
     drop(others);
     works(&lab)
 }
 
-fn gone(lab: &Lab, held: &Held, when: &str, allowed: Duration) -> Result<()> {
+/// Waits until nothing is left, and says how long that took.
+fn gone(lab: &Lab, held: &Held, when: &str) -> Result<Duration> {
+    let killed = Instant::now();
     let left = || -> Result<_> { Ok((attached::agents(lab)?, held.left()?, attached::tcx(lab)?)) };
     let nothing = (Vec::new(), Held::default(), Vec::new());
-    wait::until(&format!("nothing is left of a tracer killed {when}"), allowed, || {
+    wait::until(&format!("nothing is left of a tracer killed {when}"), GONE_AT_LAST, || {
         Ok((left()? == nothing).then_some(()))
     })
-    .with_context(|| format!("agents, what they held, what is attached: {:?}", left()))
+    .with_context(|| format!("agents, what they held, what is attached: {:?}", left()))?;
+    Ok(killed.elapsed())
 }
 
 /// A whole trace in the same lab.
@@ -142,11 +149,10 @@ fn clsact_is_gone(lab: &Lab, within: Duration) -> Result<()> {
 fn tracer_with_clsact() -> Result<()> {
     let _alone = alone();
     let lab = Lab::up("kill-clsact")?;
-    let allowed = time_allowed(&lab)?;
     let trace = clsact_trace(&lab)?;
     ensure!(clsact(&lab)?.contains("podtrace_"), "no filter is there: the test looks in the wrong place");
     trace.signal(Signal::SIGKILL)?;
-    clsact_is_gone(&lab, allowed)?;
+    clsact_is_gone(&lab, GONE_AT_LAST)?;
     works(&lab)
 }
 
@@ -164,7 +170,7 @@ fn agent_with_clsact() -> Result<()> {
     ensure!(ended.stderr.contains("lost node1") && ended.stderr.contains("lost node2"), "{}", ended.stderr);
     ensure!(ended.stdout.contains("\"complete\":false"), "a lost agent, and yet: {}", ended.stdout);
     works(&lab)?;
-    clsact_is_gone(&lab, GONE)
+    clsact_is_gone(&lab, GONE_AT_LAST)
 }
 
 /// Traced by clsact, a packet's path is the same, and afterwards the devices are as they were.
@@ -175,5 +181,5 @@ fn clsact_leaves_nothing() -> Result<()> {
     let told = trace::Told::from(output)?;
     told.complete()?;
     ensure!(told.paths.len() == 2 && told.paths.iter().all(|path| path.hops.len() == 8), "{}", told.stdout);
-    clsact_is_gone(&lab, GONE)
+    clsact_is_gone(&lab, GONE_AT_LAST)
 }
