@@ -5,7 +5,8 @@
 //! | --- | --- | --- |
 //! | `podtrace_entry` | tc ingress of pods' veths and uplinks | where packets enter the node: every one is a new packet |
 //! | `podtrace_ingress` | tc ingress elsewhere | bridge, tunnel |
-//! | `podtrace_egress` | tc egress everywhere | bridge, tunnel, pods' veths, uplinks |
+//! | `podtrace_egress` | tc egress elsewhere | bridge, tunnel, pods' veths |
+//! | `podtrace_exit` | tc egress of uplinks | where packets leave the node |
 //! | `podtrace_drop` | raw tracepoint, 5.17 and later | drops, with the kernel's reason |
 //! | `podtrace_drop_unreasoned` | raw tracepoint before 5.17 | drops; reading a third argument fails to attach there |
 #![no_std]
@@ -30,45 +31,51 @@ use tracer_common::hook;
 
 use crate::{
     emit::{Sighting, emit},
-    identity::Known,
+    identity::Passage,
     reader::{Reader as _, SkbReader, TcReader},
 };
 
 /// Where packets enter the node.
 #[classifier]
 fn podtrace_entry(ctx: TcContext) -> i32 {
-    tap(&ctx, hook::TC_INGRESS, Known::No)
+    tap(&ctx, hook::TC_INGRESS, Passage::Enters)
 }
 
 /// Ingress of devices that packets come to from within the node.
 #[classifier]
 fn podtrace_ingress(ctx: TcContext) -> i32 {
-    tap(&ctx, hook::TC_INGRESS, Known::Perhaps)
+    tap(&ctx, hook::TC_INGRESS, Passage::Within)
 }
 
-/// Egress of any device.
+/// Where packets leave the node.
+#[classifier]
+fn podtrace_exit(ctx: TcContext) -> i32 {
+    tap(&ctx, hook::TC_EGRESS, Passage::Leaves)
+}
+
+/// Egress of devices that packets do not leave the node by.
 #[classifier]
 fn podtrace_egress(ctx: TcContext) -> i32 {
-    tap(&ctx, hook::TC_EGRESS, Known::Perhaps)
+    tap(&ctx, hook::TC_EGRESS, Passage::Within)
 }
 
 #[inline(always)]
-fn tap(ctx: &TcContext, hook: u16, known: Known) -> i32 {
+fn tap(ctx: &TcContext, hook: u16, passage: Passage) -> i32 {
     if globals::enabled() {
-        let _ = try_tap(ctx, hook, known);
+        let _ = try_tap(ctx, hook, passage);
     }
     // A tracer decides nothing: the next program, or the kernel, goes on as if this one were not there.
     TC_ACT_UNSPEC
 }
 
 #[inline(always)]
-fn try_tap(ctx: &TcContext, hook: u16, known: Known) -> Option<()> {
+fn try_tap(ctx: &TcContext, hook: u16, passage: Passage) -> Option<()> {
     let reader = TcReader::new(ctx);
     // In a tc program the context's address is the sk_buff's own, so it can be compared with what tracepoints
     // and kprobes are given for the same packet.
     let skb = ctx.as_ptr() as u64;
     let class = classify::classify(&reader)?;
-    let identity = identity::of(skb, &class, &reader, known)?;
+    let identity = identity::of(skb, &class, &reader, passage)?;
     let sk_buff = ctx.skb.skb;
     // SAFETY: `sk_buff` is the program's context; the verifier checks these accesses.
     let (ifindex, len, mark, gso_segs, gso_size) = unsafe {
@@ -124,13 +131,12 @@ fn try_drop_seen(skb: u64, location: u64, reason: u32) -> Option<()> {
     }
     let class = classify::classify(&reader)?;
     // A socket's receive queue clears `dev`, or keeps other things there: then only a packet that this node's
-    // taps saw can be known to be this node's.
+    // taps saw can be known to be this node's, and only for as long as it has not left.
     let identity = if device.is_some() {
-        identity::of(skb, &class, &reader, Known::Perhaps)
+        identity::of(skb, &class, &reader, Passage::Within)?
     } else {
-        identity::followed(skb, &class, &reader)
+        identity::followed(skb, &class, &reader).filter(|identity| !identity.left)?
     };
-    let identity = identity?;
     identity::forget(skb);
     let sighting = Sighting {
         hook: hook::KFREE_SKB,

@@ -65,13 +65,12 @@ pub(super) fn hops(track: &Track, world: &World) -> Hops {
 
 /// Tells the clocks what this path says of them: it left each node before it came to the next.
 pub(super) fn crossings(track: &Track) -> impl Iterator<Item = ((usize, u64), (usize, u64))> {
-    track
-        .sightings
-        .windows(2)
-        .filter(|pair| {
-            track.ambiguity == 1 && pair[0].node != pair[1].node && pair[1].point != Point::KfreeSkb
-        })
-        .map(|pair| ((pair[0].node, pair[0].at), (pair[1].node, pair[1].at)))
+    // A drop is no passage: it may come late, and of a copy.
+    let taps = || track.sightings.iter().filter(|seen| seen.point != Point::KfreeSkb);
+    taps()
+        .zip(taps().skip(1))
+        .filter(|(left, arrived)| track.ambiguity == 1 && left.node != arrived.node)
+        .map(|(left, arrived)| ((left.node, left.at), (arrived.node, arrived.at)))
 }
 
 fn observed(track: &Track, seen: &Sighting, at: i64, error: u64, tuple: Tuple, world: &World) -> Hop {

@@ -13,7 +13,8 @@ use super::ledger::Ledger;
 use super::taps::{Tap, TapSide};
 
 /// Names of the tc programs, by which their filters are recognised.
-pub(super) const TC_PROGRAMS: [&str; 3] = ["podtrace_entry", "podtrace_ingress", "podtrace_egress"];
+pub(super) const TC_PROGRAMS: [&str; 4] =
+    ["podtrace_entry", "podtrace_ingress", "podtrace_egress", "podtrace_exit"];
 
 /// Threads that detach at the same time.
 const DETACHERS: usize = 16;

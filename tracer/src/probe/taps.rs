@@ -45,15 +45,17 @@ pub fn taps(topology: &Topology, tapped: &[String], node_addresses: &[IpAddr]) -
     for device in &node.devices {
         // At the devices where packets come in from outside, each one is a new packet; elsewhere it may be one
         // that came in before.
-        let ingress = match topology.role_given(node.inode, device.index, node_addresses) {
-            Role::PodVeth if is_tapped(topology, node, device.index, tapped) => "podtrace_entry",
-            Role::Uplink => "podtrace_entry",
-            Role::Bridge | Role::Tunnel => "podtrace_ingress",
+        let (ingress, egress) = match topology.role_given(node.inode, device.index, node_addresses) {
+            Role::PodVeth if is_tapped(topology, node, device.index, tapped) => {
+                ("podtrace_entry", "podtrace_egress")
+            }
+            Role::Uplink => ("podtrace_entry", "podtrace_exit"),
+            Role::Bridge | Role::Tunnel => ("podtrace_ingress", "podtrace_egress"),
             Role::PodVeth | Role::Other => continue,
         };
         let tap = |side, program| Tap { device: device.name.clone(), ifindex: device.index, side, program };
         taps.push(tap(TapSide::Ingress, ingress));
-        taps.push(tap(TapSide::Egress, "podtrace_egress"));
+        taps.push(tap(TapSide::Egress, egress));
     }
     taps
 }
