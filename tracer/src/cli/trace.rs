@@ -20,7 +20,9 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     if let Some(losses) = losses(&outcome.summary) {
         notes.say(Importance::Warning, &losses);
     }
-    let nothing_seen = !outcome.saw_packets() && plan.timeout.is_some() && !outcome.all_lost;
+    // A trace that had an end of its own, and no packet until then; Ctrl-C is the user's answer to silence.
+    let had_its_time = plan.timeout.is_some() || plan.probe.is_some();
+    let nothing_seen = !outcome.saw_packets() && had_its_time && !outcome.all_lost;
     if nothing_seen {
         notes.say(
             Importance::Warning,

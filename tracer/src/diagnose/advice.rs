@@ -1,8 +1,8 @@
 //! Advice for a drop: what it means on a node, and the command to look next, with the names of this packet.
 
-use super::reasons::{CAUSES, Cause};
+use super::reasons::{CAUSES, Cause, NO_SOCKET, NO_TUNNEL};
 use super::vanished::advice_for_vanished;
-use crate::path::{Drop, Hop, Path, Protocol};
+use crate::path::{Action, Drop, Hop, Path, Protocol};
 
 /// Names that [`Cause::text`] may hold in braces.
 #[cfg(test)]
@@ -12,7 +12,16 @@ pub(super) const PLACEHOLDERS: [&str; 9] =
 /// One sentence on a drop and where to look next; `None` if its cause is none we know.
 #[must_use]
 pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
-    cause(drop).map(|cause| fill(cause.text, hop, path))
+    let cause = cause(drop)?;
+    let text = if cause.text == NO_SOCKET && is_in_tunnel(hop, path) { NO_TUNNEL } else { cause.text };
+    Some(fill(text, hop, path))
+}
+
+/// Whether the packet arrived at this node in a tunnel and was not taken out of it.
+fn is_in_tunnel(hop: &Hop, path: &Path) -> bool {
+    let here =
+        path.hops.iter().take_while(|other| other.index < hop.index).filter(|other| other.node == hop.node);
+    here.last().is_some_and(|last| last.action == Action::NodeIngress && last.outer.is_some())
 }
 
 /// Fills in the advice of a path's drops, and the path's own where it vanished. What has advice keeps it.
@@ -120,6 +129,22 @@ mod tests {
             "nothing in default/pod3 listens on udp port 53, or only on another address. There: `ss -lnu`, and \
              compare the Service's targetPort"
         );
+    }
+
+    #[test]
+    fn a_tunnel_that_nobody_receives_is_no_matter_of_the_pods() {
+        let mut path = samples::vanished();
+        let mut arrived = path.hops.last().unwrap().clone();
+        arrived.index += 1;
+        (arrived.node, arrived.action) = ("node2".into(), Action::NodeIngress);
+        let mut dropped = arrived.clone();
+        dropped.index += 1;
+        (dropped.action, dropped.drop) =
+            (Action::Drop, Some(drop(Some("NO_SOCKET"), Some("__udp4_lib_rcv"))));
+        path.hops.extend([arrived, dropped]);
+        annotate(&mut path);
+        let told = path.hops.last().unwrap().drop.as_ref().unwrap().advice.clone().unwrap();
+        assert!(told.starts_with("node2 received the tunnel's packet"), "{told}");
     }
 
     #[test]

@@ -27,7 +27,10 @@ const NETFILTER: &str = "a netfilter rule on {node} dropped it: a NetworkPolicy,
     `kubectl get networkpolicy -A`";
 const NO_ROUTE: &str = "{node} has no route to {dst}: the CNI has not set the route up, or it was removed. On \
     {node}: `ip route get {dst}` and `ip route`";
-const NO_SOCKET: &str = "nothing in {to} listens on {proto} port {port}, or only on another address. There: \
+/// As [`NO_SOCKET`], where what nobody took is the tunnel's own packet.
+pub(super) const NO_TUNNEL: &str = "{node} received the tunnel's packet and no tunnel device took it: the device is \
+    down, or missing, or of another UDP port. On {node}: `ip -d link show type vxlan`";
+pub(super) const NO_SOCKET: &str = "nothing in {to} listens on {proto} port {port}, or only on another address. There: \
     `{sockets}`, and compare the Service's targetPort";
 const RPFILTER: &str = "reverse path filter: {node} would not answer {src} through {device}, so it distrusts the \
     packet. On {node}: `ip route get {src}` and `sysctl net.ipv4.conf.{device}.rp_filter` (0 or 2 lets it pass)";

@@ -177,3 +177,24 @@ fn events_of_unknown_devices_and_garbage_are_counted() {
     let (paths, summary) = play(scene.context(), &frames);
     assert_eq!((paths.len(), summary.events.unmatched, summary.complete), (1, 1, false));
 }
+
+#[test]
+fn a_drop_told_late_says_nothing_of_the_clocks() {
+    let mut scene = Scene::new();
+    let reply = echo_reply(POD3, POD1, 1, 1);
+    // It left node2, and only after it had arrived at node1 node2 tells of a drop.
+    let there = scene.leave(0, &reply);
+    scene.arrive(40_000, &reply);
+    scene.drop(NODE2, 900_000, None, NEIGH_FAILED, there, &reply);
+    let request = echo(POD1, POD3, 2, 2);
+    scene.cross(1_000_000, &request);
+    let (paths, _) = scene.play();
+    for path in &paths {
+        for pair in path.hops.windows(2).filter(|pair| pair[0].node != pair[1].node) {
+            let (Some(left), Some(arrived)) = (pair[0].at_ns, pair[1].at_ns) else { continue };
+            let bound = i64::try_from(pair[0].clock_error_ns + pair[1].clock_error_ns).unwrap();
+            assert!(arrived + bound >= left, "{} left at {left}, came at {arrived} ±{bound}", path.label);
+        }
+    }
+    assert_eq!(paths.len(), 2);
+}
