@@ -42,8 +42,11 @@ pub(crate) struct Options {
     /// Kernel series to boot
     #[arg(long = "kernel", value_name = "SERIES", value_delimiter = ',', default_value = series::DEFAULT)]
     kernels: Vec<Series>,
+    /// Test suites to run
+    #[arg(long = "suite", value_delimiter = ',', value_parser = payload::SUITES, default_values = payload::SUITES)]
+    suites: Vec<String>,
     /// Run this in the guest's shell instead of the tests, and show what it says
-    #[arg(long, value_name = "COMMAND", conflicts_with = "arguments")]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["arguments", "suites"])]
     run: Option<String>,
     /// Look for newer kernels than those in the cache
     #[arg(long)]
@@ -58,7 +61,8 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options, route: Option<Route>) -> Result<ExitCode> {
     ensure!(cfg!(target_arch = "x86_64"), "the guests' kernels are for x86-64, which this machine is not");
-    let payload = Payload::build(&Toolchain::provide(route)?, options.run.is_none())?;
+    let suites = if options.run.is_none() { &options.suites[..] } else { &[] };
+    let payload = Payload::build(&Toolchain::provide(route)?, suites)?;
     let cache = workspace::cache_dir()?.join("vm");
     let busybox = tools(&cache)?;
     let kernels = provide(&options.kernels, &cache, options.update);

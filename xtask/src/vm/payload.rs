@@ -20,7 +20,7 @@ const TARGET: &str = "x86_64-unknown-linux-musl";
 pub(super) const PODTRACE: &str = "/bin/podtrace";
 
 /// Test programs that run in guests. The others need no kernel.
-const SUITES: [&str; 2] = ["scenarios", "behaviour"];
+pub(super) const SUITES: [&str; 2] = ["scenarios", "behaviour"];
 
 /// Files that the tests read at run time, below `tests/`.
 const DATA: [&str; 1] = ["scenarios"];
@@ -39,11 +39,11 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    /// Compiles podtrace, and its tests if they are to run.
-    pub(super) fn build(toolchain: &Toolchain, tests: bool) -> Result<Self> {
+    /// Compiles podtrace and these test suites.
+    pub(super) fn build(toolchain: &Toolchain, wanted: &[String]) -> Result<Self> {
         ebpf::build(toolchain)?;
         target()?;
-        let programs = programs(tests)?;
+        let programs = programs(wanted)?;
         let mut archive = Cpio::default();
         tools::add(&mut archive)?;
         let mut suites = Vec::new();
@@ -55,17 +55,16 @@ impl Payload {
             }
             // Tests know their other programs and their data by the paths they were compiled with.
             archive.file(&path, 0o755, &content)?;
-            if SUITES.contains(&name.as_str()) {
+            if wanted.contains(&name) {
                 suites.push(Suite { name, path });
             }
         }
-        if tests {
-            for data in DATA {
-                add_tree(&mut archive, &workspace::root().join("tests").join(data))?;
-            }
-            ensure!(suites.len() == SUITES.len(), "cargo has not compiled all tests for the guests");
-            suites.sort_by(|a, b| b.name.cmp(&a.name));
+        for data in DATA {
+            add_tree(&mut archive, &workspace::root().join("tests").join(data))?;
         }
+        ensure!(suites.len() == wanted.len(), "cargo has not compiled all tests for the guests");
+        // In the order they were asked for.
+        suites.sort_by_key(|suite: &Suite| wanted.iter().position(|name| *name == suite.name));
         Ok(Self { archive: archive.finish()?, suites })
     }
 }
@@ -85,17 +84,15 @@ fn target() -> Result<()> {
 }
 
 /// Compiles what the guests run; the programs by name.
-fn programs(tests: bool) -> Result<Vec<(String, PathBuf)>> {
+fn programs(wanted: &[String]) -> Result<Vec<(String, PathBuf)>> {
     let cargo = || {
         let mut cargo = host_cargo("build");
         // Always both packages: with one alone their common dependencies may have other features, and all would be
         // compiled once more.
         cargo.args(["--release", "--target", TARGET, "--package", "podtrace", "--package", "podtrace-tests"]);
         cargo.args(["--bin", "podtrace"]);
-        if tests {
-            // What tests run besides podtrace is compiled with them.
-            cargo.args(SUITES.iter().flat_map(|suite| ["--test", suite]));
-        }
+        // What tests run besides podtrace is compiled with them.
+        cargo.args(wanted.iter().flat_map(|suite| ["--test", suite]));
         cargo
     };
     run::step("compiling for the guests", &mut cargo())?;
