@@ -6,7 +6,7 @@ use anstream::{AutoStream, ColorChoice};
 
 use super::args::{Color, Format, Output};
 use crate::escape::escape;
-use crate::report::{Json, Report, Text, Wide};
+use crate::report::{Json, Report, Text};
 use crate::session::Importance;
 
 /// Makes the choice of `--color` known to stdout and stderr.
@@ -23,7 +23,7 @@ pub(super) fn choose_color(color: Color) {
 pub(super) fn report(format: Format) -> Box<dyn Report> {
     match format {
         Format::Text => Box::new(Text::new(stdout())),
-        Format::Wide => Box::new(Wide::new(stdout())),
+        Format::Wide => Box::new(Text::wide(stdout())),
         Format::Json => Box::new(Json::new(BufWriter::new(io::stdout()))),
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn meaning(
     }
     // A socket's queue holds packets without a device, which then says nothing of the namespace.
     let had_arrived = at_destination || (pod.is_none() && place == Whereabouts::Destination);
-    if had_arrived && let Some(words) = reason.and_then(superfluous) {
+    if had_arrived && let Some(words) = reason.and_then(|reason| superfluous(reason, &track.packet)) {
         return Meaning::Superfluous(words);
     }
     // The ping got its clone; the original is then nobody's.
@@ -71,9 +71,13 @@ pub(super) fn meaning(
 }
 
 /// Reasons by which a healthy connection discards what has reached its end.
-fn superfluous(reason: &str) -> Option<&'static str> {
+fn superfluous(reason: &str, packet: &Packet) -> Option<&'static str> {
     match reason {
         "TCP_OLD_DATA" | "TCP_OLD_SEQUENCE" | "TCP_OLD_ACK" => Some("the receiver had it already"),
+        // An acknowledgement that was overtaken; with data it is a loss.
+        "TCP_RFC7323_PAWS" | "TCP_RFC7323_PAWS_ACK" if packet.payload == 0 => {
+            Some("the receiver had a newer one")
+        }
         "QUEUE_PURGE" => Some("the receiver closed without reading it"),
         _ => None,
     }

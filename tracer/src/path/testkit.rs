@@ -25,6 +25,7 @@ pub(super) const NO_SOCKET: u32 = 3;
 pub(super) const NEIGH_FAILED: u32 = 40;
 pub(super) const OTHERHOST: u32 = 9;
 pub(super) const TCP_OLD_DATA: u32 = 10;
+pub(super) const TCP_PAWS: u32 = 11;
 
 const ETH0: u32 = 2;
 const FLANNEL: u32 = 3;
@@ -352,6 +353,7 @@ impl Scene {
             (NEIGH_FAILED, "NEIGH_FAILED"),
             (OTHERHOST, "OTHERHOST"),
             (TCP_OLD_DATA, "TCP_OLD_DATA"),
+            (TCP_PAWS, "TCP_RFC7323_PAWS"),
         ];
         vec![
             FromAgent::Hello(Hello {

@@ -26,7 +26,6 @@ use crate::path::{Path, Summary};
 pub use json::Json;
 pub use summary::losses;
 pub use text::Text;
-pub use wide::Wide;
 
 /// One output of a trace. Paths come in the order in which they are to be told, the summary once and last.
 ///

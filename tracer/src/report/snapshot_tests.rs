@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::{Report, Text, Wide, samples};
+use super::{Report, Text, samples};
 use crate::path::{Summary, Verdict};
 
 fn compare(name: &str, text: &str) {
@@ -51,14 +51,14 @@ fn text() {
 
 #[test]
 fn wide() {
-    let coloured = told(|out| Box::new(Wide::new(out)));
+    let coloured = told(|out| Box::new(Text::wide(out)));
     compare("wide.txt", &plain(&coloured));
     compare("wide.colour.txt", &coloured.replace('\x1b', "␛"));
 }
 
 #[test]
 fn nothing_hostile_gets_through() {
-    for text in [told(|out| Box::new(Text::new(out))), told(|out| Box::new(Wide::new(out)))] {
+    for text in [told(|out| Box::new(Text::new(out))), told(|out| Box::new(Text::wide(out)))] {
         let plain = plain(&text);
         assert_eq!(plain.chars().find(|c| *c != '\n' && crate::escape::is_deceptive(*c)), None, "{plain}");
         assert!(plain.lines().all(|line| line.trim_end() == line), "{plain}");

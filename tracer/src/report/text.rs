@@ -5,18 +5,19 @@
 
 use std::io::{self, Write};
 
-use super::Report;
 use super::phrase::{Align, DIM, NAME, PLAIN, Phrase, WIRE, write_table};
 use super::summary::Told;
 use super::timing::{Step, Unit, steps};
 use super::verdict;
 use super::words::{address, bytes, device, protocol, what, who};
+use super::{Report, wide};
 use crate::path::{Direction, End, FlowRef, Hop, Path, Summary, Verdict};
 
-/// The default output, for people.
+/// The outputs for people: the default one and the wide one, which differ in how a path is laid out.
 #[derive(Debug)]
 pub struct Text<W> {
     out: W,
+    layout: fn(&Path, &mut String),
     told: Told,
     before: Option<FlowRef>,
 }
@@ -24,7 +25,12 @@ pub struct Text<W> {
 impl<W: Write> Text<W> {
     /// Writes colours too: `out` strips them where they are not wanted.
     pub fn new(out: W) -> Self {
-        Self { out, told: Told::default(), before: None }
+        Self { out, layout: body, told: Told::default(), before: None }
+    }
+
+    /// The wide output: tuples, points and both kinds of times.
+    pub fn wide(out: W) -> Self {
+        Self { layout: wide::layout, ..Self::new(out) }
     }
 }
 
@@ -34,7 +40,7 @@ impl<W: Write> Report for Text<W> {
         let mut text = String::new();
         separate(self.before.replace(path.flow), path.flow, &mut text);
         header(path).write_line(0, &mut text);
-        body(path, &mut text);
+        (self.layout)(path, &mut text);
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
@@ -45,7 +51,7 @@ impl<W: Write> Report for Text<W> {
 }
 
 /// Writes the closing lines, apart from the paths before them.
-pub(super) fn write_summary(
+fn write_summary(
     told: &Told,
     before: Option<FlowRef>,
     summary: &Summary,
@@ -63,7 +69,7 @@ pub(super) fn write_summary(
 }
 
 /// Leaves a line between two paths, but none between a request and the reply that follows it.
-pub(super) fn separate(before: Option<FlowRef>, flow: FlowRef, text: &mut String) {
+fn separate(before: Option<FlowRef>, flow: FlowRef, text: &mut String) {
     let Some(before) = before else { return };
     let answers =
         before.id == flow.id && before.direction == Direction::Request && flow.direction == Direction::Reply;

@@ -1,16 +1,12 @@
 //! `-o wide`: the text output with all there is to know a hop: time since the start and since the hop before,
 //! point of observation, addresses and ports.
 
-use std::io::{self, Write};
-
-use super::Report;
 use super::phrase::{Align, CHANGED, DIM, NAME, PLAIN, Phrase, WIRE, write_table};
-use super::summary::Told;
-use super::text::{Where, delta, header, passing_advice, separate, wire_error, write_summary};
+use super::text::{Where, delta, passing_advice, wire_error};
 use super::timing::{Step, Unit, steps};
 use super::verdict;
 use super::words::{bytes, device, tuple, what};
-use crate::path::{Direction, Evidence, FlowRef, Hop, Path, Point, Summary};
+use crate::path::{Direction, Evidence, Hop, Path, Point};
 
 const COLUMNS: [Align; 8] = [
     Align::Left,  // node
@@ -23,36 +19,10 @@ const COLUMNS: [Align; 8] = [
     Align::Left,  // what happened
 ];
 
-/// The detailed output for people.
-#[derive(Debug)]
-pub struct Wide<W> {
-    out: W,
-    told: Told,
-    before: Option<FlowRef>,
-}
-
-impl<W: Write> Wide<W> {
-    /// Writes colours too: `out` strips them where they are not wanted.
-    pub fn new(out: W) -> Self {
-        Self { out, told: Told::default(), before: None }
-    }
-}
-
-impl<W: Write> Report for Wide<W> {
-    fn path(&mut self, path: &Path) -> io::Result<()> {
-        self.told.note(path);
-        let mut text = String::new();
-        separate(self.before.replace(path.flow), path.flow, &mut text);
-        header(path).write_line(0, &mut text);
-        details(path).write_line(2, &mut text);
-        body(path, &mut text);
-        self.out.write_all(text.as_bytes())?;
-        self.out.flush()
-    }
-
-    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        write_summary(&self.told, self.before, summary, &mut self.out)
-    }
+/// Lays out a path below its header.
+pub(super) fn layout(path: &Path, text: &mut String) {
+    details(path).write_line(2, text);
+    body(path, text);
 }
 
 /// When it set out, what it carried, how sure its joins are.

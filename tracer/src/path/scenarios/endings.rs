@@ -33,6 +33,18 @@ fn what_the_receiver_had_already_was_delivered() {
 }
 
 #[test]
+fn of_what_was_overtaken_only_data_is_a_loss() {
+    for (payload, verdict) in [(0, Verdict::Delivered), (500, Verdict::Dropped)] {
+        let mut scene = Scene::new();
+        let packet = Tcp::data(1000, payload, 7).wire();
+        scene.leave(0, &packet);
+        let identity = scene.arrive(40_000, &packet);
+        scene.drop(NODE2, 75_000, Some(POD3), TCP_PAWS, identity, &packet);
+        assert_eq!(scene.play().0[0].verdict, verdict, "{payload} bytes");
+    }
+}
+
+#[test]
 fn a_drop_inside_the_destination_counts() {
     let mut scene = Scene::new();
     let packet = udp(POD1, POD3, 1, b"hello");
