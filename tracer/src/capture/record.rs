@@ -61,6 +61,8 @@ fn decode(bytes: &[u8]) -> Option<(RawEvent<'_>, &[u8])> {
         skb: fields.u64()?,
         location: fields.u64()?,
         sequence: fields.u64()?,
+        parent: fields.u64()?,
+        gateway: fields.take()?,
         cpu: fields.u32()?,
         netns: fields.u32()?,
         ifindex: fields.u32()?,
@@ -72,6 +74,8 @@ fn decode(bytes: &[u8]) -> Option<(RawEvent<'_>, &[u8])> {
         captured: fields.u16()?,
         gso_segs: fields.u16()?,
         gso_size: fields.u32()?,
+        route_ifindex: fields.u32()?,
+        aux: fields.u32()?,
         reserved: fields.u32()?,
     };
     let captured = usize::from(event.captured);
@@ -91,6 +95,8 @@ pub fn encode(event: &Event, bytes: &[u8], out: &mut Vec<u8>) {
         skb,
         location,
         sequence,
+        parent,
+        gateway,
         cpu,
         netns,
         ifindex,
@@ -102,19 +108,22 @@ pub fn encode(event: &Event, bytes: &[u8], out: &mut Vec<u8>) {
         captured,
         gso_segs,
         gso_size,
+        route_ifindex,
+        aux,
         reserved,
     } = *event;
     let captured = captured.min(u16::try_from(bytes.len().min(CAPTURE)).unwrap_or(u16::MAX));
-    for value in [at_ns, packet, skb, location, sequence] {
+    for value in [at_ns, packet, skb, location, sequence, parent] {
         out.extend_from_slice(&value.to_le_bytes());
     }
+    out.extend_from_slice(&gateway);
     for value in [cpu, netns, ifindex, len, reason, mark] {
         out.extend_from_slice(&value.to_le_bytes());
     }
     for value in [hook, flags, captured, gso_segs] {
         out.extend_from_slice(&value.to_le_bytes());
     }
-    for value in [gso_size, reserved] {
+    for value in [gso_size, route_ifindex, aux, reserved] {
         out.extend_from_slice(&value.to_le_bytes());
     }
     out.extend_from_slice(&bytes[..usize::from(captured)]);
@@ -153,6 +162,8 @@ mod tests {
             skb: 3,
             location: 4,
             sequence: 5,
+            parent: 16,
+            gateway: [17; 16],
             cpu: 6,
             netns: 7,
             ifindex: 8,
@@ -164,6 +175,8 @@ mod tests {
             captured,
             gso_segs: 14,
             gso_size: 15,
+            route_ifindex: 18,
+            aux: 19,
             reserved: 0,
         }
     }
@@ -196,7 +209,7 @@ mod tests {
     fn more_bytes_than_a_record_holds_are_refused() {
         let mut frame = Vec::new();
         encode(&event(1, 0), &[], &mut frame);
-        frame[68..70].copy_from_slice(&u16::MAX.to_le_bytes());
+        frame[92..94].copy_from_slice(&u16::MAX.to_le_bytes());
         frame.resize(frame.len() + 70_000, 0);
         assert_eq!(Records::new(&frame).filter(Result::is_ok).count(), 0);
     }

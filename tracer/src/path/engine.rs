@@ -119,9 +119,7 @@ impl Engine {
                 devices.learn(node, topology, directory, &names[node]);
             }
             FromAgent::Attached(attached) => {
-                let reasons = attached.drop_reasons.iter();
-                self.world.kernels[node].reasons =
-                    reasons.map(|(number, name)| (*number, name.clone())).collect();
+                self.world.kernels[node].learn(attached);
             }
             FromAgent::Symbols(symbols) => {
                 let symbols = symbols.iter().map(|(address, name)| (*address, name.clone()));
@@ -136,7 +134,7 @@ impl Engine {
                     self.received += 1;
                     let number = state.received;
                     state.received += 1;
-                    match Observation::new(node, number, raw, &self.world.devices) {
+                    match Observation::new(node, number, raw, &self.world) {
                         Ok(observation) => state.incoming.push(observation),
                         Err(_) => self.unusable += 1,
                     }

@@ -465,6 +465,8 @@ fn blank() -> Event {
         skb: 0,
         location: 0,
         sequence: 0,
+        parent: 0,
+        gateway: [0; 16],
         cpu: 0,
         netns: 0,
         ifindex: 0,
@@ -476,6 +478,8 @@ fn blank() -> Event {
         captured: 0,
         gso_segs: 0,
         gso_size: 0,
+        route_ifindex: 0,
+        aux: 0,
         reserved: 0,
     }
 }

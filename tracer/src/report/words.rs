@@ -5,7 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use anstyle::Style;
 
 use super::phrase::{BAD, CHANGED, DIM, PLAIN, Phrase};
-use crate::path::{Action, Drop, End, Evidence, Hop, Nat, NatKind, Outer, Path, Protocol, RouteTaken, Tuple};
+use super::timing::span;
+use crate::path::{
+    Action, Drop, End, Evidence, Hop, Nat, NatKind, Neighbour, Outer, Path, Protocol, Resolution, RouteTaken,
+    Tuple,
+};
 
 /// The mark of everything that was concluded and not seen.
 pub(super) const INFERRED: &str = "≈";
@@ -27,7 +31,28 @@ pub(super) fn what(hop: &Hop, before: Option<&Hop>) -> Phrase {
         differences(&before.tuple, &hop.tuple, &mut phrase);
     }
     shape(hop, before, &mut phrase);
+    if let Some(neighbour) = &hop.neighbour {
+        resolution(neighbour, &mut phrase);
+    }
+    if let Some(queued) = hop.queued_ns {
+        phrase.append(CHANGED, format!("waited {} in its queue", span(queued)));
+    }
     phrase
+}
+
+/// What the next hop's link address cost, unless it was known.
+fn resolution(neighbour: &Neighbour, phrase: &mut Phrase) {
+    let Neighbour { address, outcome, waited_ns } = neighbour;
+    match outcome {
+        Resolution::Known => {}
+        Resolution::Answered => {
+            phrase.append(CHANGED, format!("asked who has {address}, answered after {}", span(*waited_ns)));
+        }
+        Resolution::Asked => phrase.append(CHANGED, format!("asked who has {address}")),
+        Resolution::Failed => {
+            phrase.append(BAD, format!("asked who has {address}: no answer in {}", span(*waited_ns)));
+        }
+    }
 }
 
 /// Address and port the way they are written: `10.0.0.1:80`, `[fd00::1]:80`, or the address alone.
@@ -90,11 +115,15 @@ pub(super) fn thousands(number: u64) -> String {
 
 /// Why and where a packet was dropped: `NETFILTER_DROP in nf_hook_slow`.
 pub(super) fn drop_reason(drop: &Drop) -> String {
-    match (&drop.reason, &drop.location) {
+    let what = match (&drop.reason, &drop.location) {
         (Some(reason), Some(location)) => format!("{reason} in {location}"),
         (Some(reason), None) => reason.clone(),
         (None, Some(location)) => format!("in {location}"),
         (None, None) => "the kernel tells no reason".to_owned(),
+    };
+    match &drop.netfilter {
+        Some(hook) => format!("{what}, by the rules of netfilter's {hook}"),
+        None => what,
     }
 }
 
@@ -113,6 +142,7 @@ fn action(hop: &Hop) -> Phrase {
     match hop.action {
         Action::PodEgress => pod(phrase.with(PLAIN, "from "), hop),
         Action::PodIngress => pod(phrase.with(PLAIN, "to "), hop),
+        Action::Bridge if hop.flooded => phrase.with(CHANGED, "flooded to every port"),
         Action::Bridge => phrase.with(PLAIN, "bridged"),
         Action::Route => routed(hop.route.as_ref()),
         Action::LocalIn => phrase.with(PLAIN, "to ").with(PLAIN, &hop.node).with(PLAIN, " itself"),
@@ -143,6 +173,8 @@ fn routed(route: Option<&RouteTaken>) -> Phrase {
     let mut taken = Phrase::new();
     match destination {
         Some(destination) => taken.push(PLAIN, destination),
+        // The kernel has told where to, which is in another table then or newer than what was read.
+        None if *evidence == Evidence::Observed => {}
         None => taken.push(PLAIN, "by no route in the table"),
     }
     if let Some(gateway) = gateway {

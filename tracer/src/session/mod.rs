@@ -1,6 +1,7 @@
 //! A trace from beginning to end: agents are started, their frames feed the path engine, finished paths go to a
 //! report. Reading a recording is the same without agents.
 
+mod hooks;
 mod nodes;
 mod plan;
 mod recording;

@@ -1,15 +1,15 @@
 //! A live trace.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::hooks;
 use super::nodes::Nodes;
 use super::{Header, Outcome, Plan, Teller, Writer};
-use crate::agent::frame::{Attached, FromAgent, Probe, ToAgent};
+use crate::agent::frame::{FromAgent, Probe, ToAgent};
 use crate::path::{Context, Engine};
 use crate::report::Report;
 
@@ -96,7 +96,7 @@ async fn run(
         })
         .await?;
     for (name, attached) in names.iter().zip(&attached) {
-        tell_hooks(name, attached, say);
+        hooks::tell(name, attached, say);
     }
     let mut stop = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     // Listening from here on: one made anew for every wait would miss what comes between two of them.
@@ -262,33 +262,5 @@ impl Probing {
 
     fn is_over(&self) -> bool {
         self.over_at.is_some_and(|at| Instant::now() >= at)
-    }
-}
-
-/// Tells what was attached: each hook to the curious, and once for all alike what is not as it could be.
-fn tell_hooks(node: &str, attached: &Attached, say: &mut dyn FnMut(Importance, &str)) {
-    for note in &attached.notes {
-        say(Importance::Note, &format!("{node}: {note}"));
-    }
-    let mut alike = BTreeMap::<_, Vec<String>>::new();
-    for hook in &attached.hooks {
-        let place =
-            hook.device.as_deref().map_or(hook.point.clone(), |device| format!("{device} {}", hook.point));
-        if let (Some(how), None) = (&hook.how, &hook.note) {
-            say(Importance::Detail, &format!("{node}: {place}: {how}"));
-        } else {
-            alike.entry((hook.how.as_deref(), hook.note.as_deref())).or_default().push(place);
-        }
-    }
-    for ((how, note), places) in alike {
-        let places = places.join(", ");
-        let note = note.unwrap_or("for an unknown reason");
-        match how {
-            Some(how) => say(Importance::Note, &format!("{node}: watched by {how} ({note}): {places}")),
-            None => say(
-                Importance::Warning,
-                &format!("{node}: not watched, hops there are missing ({note}): {places}"),
-            ),
-        }
     }
 }
