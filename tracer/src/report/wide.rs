@@ -74,7 +74,7 @@ fn body(path: &Path, text: &mut String) {
             Phrase::new().with(PLAIN, bytes(hop.bytes)),
             what(hop, before),
         ]);
-        rows.extend(hop.events.iter().filter(|event| event.point.is_step()).map(|event| inside(event, unit)));
+        rows.extend(stack().filter(|event| !earlier(event)).map(|event| inside(event, unit)));
         if let Some(advice) = passing_advice(path, hop) {
             let mut row = vec![Phrase::new(); COLUMNS.len() - 1];
             row.push(verdict::advice(advice));

@@ -3,5 +3,6 @@
 mod endings;
 mod headers;
 mod order;
+mod stack;
 mod streams;
 mod ways;
