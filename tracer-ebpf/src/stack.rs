@@ -25,12 +25,13 @@ trait Call {
     fn argument(&self, number: u8) -> Option<u64>;
 }
 
-/// VERIFIER: before 6.x no offset may be added to a context that is not written in the instruction itself. Without
-/// something of its own in each branch, the compiler would make the branches choose an offset and load once.
+/// VERIFIER: on older kernels (5.10 for one) an argument may only be read at an offset that is written in the
+/// instruction itself. Without something of its own in each branch, the compiler would have the branches choose an
+/// offset and load once. It has to be an instruction: two places in the source cannot share one.
 macro_rules! apart {
     ($value:expr, $comment:literal) => {{
         let mut value: u64 = $value;
-        // SAFETY: no instruction at all.
+        // SAFETY: an instruction that changes nothing.
         #[cfg(target_arch = "bpf")]
         unsafe {
             core::arch::asm!($comment, inout(reg) value);
@@ -50,11 +51,11 @@ macro_rules! call {
                 // VERIFIER: a function's arguments may only be read at constant offsets. The number is a constant
                 // of the load, so that of these branches one is left, which no function has too few arguments for.
                 match number {
-                    0 => argument(self, 0).map(|value| apart!(value, "// 0: {0}")),
-                    1 => argument(self, 1).map(|value| apart!(value, "// 1: {0}")),
-                    2 => argument(self, 2).map(|value| apart!(value, "// 2: {0}")),
-                    3 => argument(self, 3).map(|value| apart!(value, "// 3: {0}")),
-                    4 => argument(self, 4).map(|value| apart!(value, "// 4: {0}")),
+                    0 => argument(self, 0).map(|value| apart!(value, "{0} += 0 // 0")),
+                    1 => argument(self, 1).map(|value| apart!(value, "{0} += 0 // 1")),
+                    2 => argument(self, 2).map(|value| apart!(value, "{0} += 0 // 2")),
+                    3 => argument(self, 3).map(|value| apart!(value, "{0} += 0 // 3")),
+                    4 => argument(self, 4).map(|value| apart!(value, "{0} += 0 // 4")),
                     _ => None,
                 }
             }
