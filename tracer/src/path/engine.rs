@@ -60,6 +60,8 @@ struct Node {
     ready: VecDeque<Observation>,
     /// All before this moment has been told; the node's clock.
     told_until: Option<u64>,
+    /// Records it has sent, unusable ones included.
+    received: u64,
     counters: Accounting,
     goodbye: bool,
     ended: bool,
@@ -132,7 +134,9 @@ impl Engine {
                         continue;
                     };
                     self.received += 1;
-                    match Observation::new(node, raw, &self.world.devices) {
+                    let number = state.received;
+                    state.received += 1;
+                    match Observation::new(node, number, raw, &self.world.devices) {
                         Ok(observation) => state.incoming.push(observation),
                         Err(_) => self.unusable += 1,
                     }

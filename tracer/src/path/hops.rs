@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use crate::topology::Role;
 
 use super::devices::{DeviceId, action};
-use super::model::{Action, Evidence, Hop, Outer, Point, RouteTaken, Tuple};
+use super::model::{Action, Evidence, Hop, Outer, Point, RouteTaken, Source, Tuple};
 use super::packet::Encapsulation;
 use super::track::{Arrival, Sighting, Track};
 use super::verdict::counting_drop;
@@ -94,6 +94,7 @@ fn observed(track: &Track, seen: &Sighting, at: i64, error: u64, tuple: Tuple, w
         // The pod behind a veth, or the one inside which a drop happened.
         pod: device.and_then(|device| device.pod.clone()),
         drop: counting_drop(track, seen).map(|drop| drop.drop.clone()),
+        sources: seen.numbers.iter().map(|number| Source { node: seen.node, number: *number }).collect(),
     }
 }
 
@@ -156,6 +157,7 @@ fn inferred(beside: &Hop, action: Action, device: Option<Arc<str>>) -> Hop {
         route: None,
         pod: None,
         drop: None,
+        sources: Vec::new(),
         ..beside.clone()
     }
 }

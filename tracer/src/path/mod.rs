@@ -28,5 +28,5 @@ pub use engine::{Context, Engine};
 
 pub use model::{
     Action, Direction, Drop, End, EventCounts, Evidence, FlowRef, Hop, Nat, NatKind, Outer, Path, Point,
-    Protocol, RouteTaken, Summary, Tuple, Verdict, VerdictCounts,
+    Protocol, RouteTaken, Source, Summary, Tuple, Verdict, VerdictCounts,
 };

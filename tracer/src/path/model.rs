@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tracer_common::hook;
 
 /// All hops of one packet from its source to its end, across nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,6 +130,18 @@ pub struct Hop {
     pub pod: Option<Arc<str>>,
     /// The drop that happened here.
     pub drop: Option<Drop>,
+    /// The kernel records that it was made of, for who keeps packets; no part of the JSON.
+    #[serde(skip)]
+    pub sources: Vec<Source>,
+}
+
+/// One record of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The node's number in the [`Context`](super::Context).
+    pub node: usize,
+    /// Number of the record among all that the node sent, from 0.
+    pub number: u64,
 }
 
 /// Where an observation was made.
@@ -143,6 +156,29 @@ pub enum Point {
     /// `kfree_skb` tracepoint.
     #[serde(rename = "tp:kfree_skb")]
     KfreeSkb,
+}
+
+impl Point {
+    /// The point of a record's [`hook`]; `None` if this version does not know it.
+    #[must_use]
+    pub fn of_hook(number: u16) -> Option<Self> {
+        match number {
+            hook::TC_INGRESS => Some(Self::TcIngress),
+            hook::TC_EGRESS => Some(Self::TcEgress),
+            hook::KFREE_SKB => Some(Self::KfreeSkb),
+            _ => None,
+        }
+    }
+
+    /// What it is called, in JSON and elsewhere.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TcIngress => "tc:ingress",
+            Self::TcEgress => "tc:egress",
+            Self::KfreeSkb => "tp:kfree_skb",
+        }
+    }
 }
 
 /// What happened at a hop.

@@ -2,7 +2,7 @@
 
 use crate::capture::RawEvent;
 use crate::topology::Role;
-use tracer_common::{flag, hook};
+use tracer_common::flag;
 
 use super::devices::{DeviceId, Devices};
 use super::model::Point;
@@ -16,6 +16,8 @@ pub(super) struct Observation {
     /// Identity on the node.
     pub(super) identity: u64,
     pub(super) node: usize,
+    /// Number of its record among all that its node sent, from 0.
+    pub(super) number: u64,
     /// `None` for drops outside any known device.
     pub(super) device: Option<DeviceId>,
     pub(super) role: Role,
@@ -41,14 +43,14 @@ pub(super) enum Unusable {
 }
 
 impl Observation {
-    pub(super) fn new(node: usize, raw: RawEvent<'_>, devices: &Devices) -> Result<Self, Unusable> {
+    pub(super) fn new(
+        node: usize,
+        number: u64,
+        raw: RawEvent<'_>,
+        devices: &Devices,
+    ) -> Result<Self, Unusable> {
         let event = raw.event;
-        let point = match event.hook {
-            hook::TC_INGRESS => Point::TcIngress,
-            hook::TC_EGRESS => Point::TcEgress,
-            hook::KFREE_SKB => Point::KfreeSkb,
-            _ => return Err(Unusable::Hook),
-        };
+        let point = Point::of_hook(event.hook).ok_or(Unusable::Hook)?;
         let dropped = point == Point::KfreeSkb;
         let device = devices.find(node, event.netns, event.ifindex);
         if device.is_none() && !dropped {
@@ -77,6 +79,7 @@ impl Observation {
             at: event.at_ns,
             identity: event.packet,
             node,
+            number,
             device,
             role,
             point,

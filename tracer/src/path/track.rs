@@ -33,6 +33,8 @@ pub(super) struct Sighting {
     pub(super) tuple: Option<Tuple>,
     pub(super) outer: Option<Encapsulation>,
     pub(super) drop: Option<Box<DropSeen>>,
+    /// Numbers of the records that say so.
+    pub(super) numbers: Vec<u64>,
 }
 
 /// A drop that the kernel reported.
@@ -127,6 +129,7 @@ impl Track {
             seen.packets += 1;
             seen.merged |= merged;
             seen.covered = seen.covered.saturating_add(share);
+            seen.numbers.push(observation.number);
             return seen.covered >= size;
         }
         if self.sightings.len() < MOST_SIGHTINGS {
@@ -145,6 +148,7 @@ impl Track {
                 tuple: tuple.map(Packet::tuple),
                 outer: observation.outer,
                 drop: None,
+                numbers: vec![observation.number],
             });
         }
         share >= size

@@ -99,6 +99,7 @@ impl Path {
             route: None,
             pod,
             drop: None,
+            sources: Vec::new(),
         });
         self
     }

@@ -94,12 +94,7 @@ fn at(hop: &Hop, unit: Unit) -> Phrase {
 }
 
 fn point(hop: &Hop) -> Phrase {
-    let point = hop.point.map(|point| match point {
-        Point::TcIngress => "tc:ingress",
-        Point::TcEgress => "tc:egress",
-        Point::KfreeSkb => "tp:kfree_skb",
-    });
-    match (point, hop.evidence) {
+    match (hop.point.map(Point::name), hop.evidence) {
         (Some(point), Evidence::Observed) => Phrase::new().with(DIM, point),
         (_, Evidence::Inferred) => Phrase::new().with(DIM, "inferred"),
         (None, Evidence::Observed) => Phrase::new(),
