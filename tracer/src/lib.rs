@@ -19,6 +19,7 @@ pub mod netns;
 pub mod path;
 #[cfg(target_os = "linux")]
 pub mod probe;
+pub mod recording;
 pub mod report;
 #[cfg(target_os = "linux")]
 pub mod session;

@@ -22,11 +22,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let recording = directory.path().join("trace.podtrace");
+    let recording = directory.path().join("trace.pcapng");
     let told = {
         let lab = Lab::up(name)?;
         let arguments = arguments.iter().map(AsRef::as_ref);
-        let recorded = ["--record".as_ref(), recording.as_os_str()];
+        let recorded = ["--write".as_ref(), recording.as_os_str()];
         Trace::start(&lab, arguments.chain(recorded))?.finish()?
     };
     told.complete()?;

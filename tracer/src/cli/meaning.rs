@@ -54,7 +54,8 @@ pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Resul
         probe,
         count: args.count,
         timeout: args.timeout,
-        record: args.record.clone(),
+        write: args.write.target(),
+        snaplen: (usize::from(args.snaplen) < tracer_common::CAPTURE).then_some(args.snaplen),
         inventory,
     })
 }

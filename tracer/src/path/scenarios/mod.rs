@@ -3,5 +3,6 @@
 mod endings;
 mod headers;
 mod order;
+mod recorded;
 mod streams;
 mod ways;
