@@ -10,6 +10,7 @@ pub mod command;
 pub mod expect;
 pub mod lab;
 pub mod need;
+pub mod recorded;
 pub mod scenario;
 pub mod schema;
 pub mod suite;

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod diagnose;
 pub mod escape;
 pub mod expect;
+pub mod filter;
 #[cfg(target_os = "linux")]
 pub mod lab;
 #[cfg(target_os = "linux")]

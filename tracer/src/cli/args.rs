@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::expect::Expectation;
+use crate::filter::Filter;
 use crate::recording::Rotation;
 
 /// Shows, packet by packet and hop by hop, the way from one Kubernetes pod to another.
@@ -29,7 +30,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
     /// Show a recorded trace again; needs no root and no cluster
-    Read(Read),
+    Read(Box<Read>),
     /// A small two-node pod network in network namespaces, to try things in
     Lab(Lab),
     /// Build a lab, trace a same-node and a cross-node ping in it, and remove it
@@ -66,6 +67,9 @@ pub(super) struct Trace {
     /// Only packets from --from to --to, not the way back
     #[arg(long)]
     pub(super) one_way: bool,
+    /// Only paths that hold a pcap expression, inside or outside of tunnels: `icmp or tcp port 80` (docs/filter.md)
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) filter: Option<Filter>,
     /// Stop after this many finished paths
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
@@ -145,6 +149,28 @@ pub(super) struct Read {
     /// File written by --write; of one that was rotated, all in their order
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
+    /// Only paths of traffic of this end
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(super) from: Option<String>,
+    /// Only paths of traffic of this other end
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(super) to: Option<String>,
+    /// Kubernetes namespace of endpoints given without one
+    #[arg(short, long, default_value = "default")]
+    pub(super) namespace: String,
+    /// Port on the --to side (TCP, UDP or SCTP)
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    /// Only this protocol
+    #[arg(long, value_enum)]
+    pub(super) proto: Option<Proto>,
+    /// Only packets from --from to --to, not the way back
+    #[arg(long)]
+    pub(super) one_way: bool,
+    /// Only paths that hold a pcap expression, inside or outside of tunnels (docs/filter.md); without one the
+    /// trace's own
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) filter: Option<Filter>,
     /// Show only the first paths
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,

@@ -76,6 +76,7 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
         }),
         count: None,
         timeout: Some(std::time::Duration::from_secs(20)),
+        choice: None,
         write: None,
         snaplen: None,
         inventory: inventory.clone(),

@@ -1,11 +1,12 @@
 //! `podtrace read`.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
-use super::FAILED;
 use super::args::Read;
 use super::expect::Judging;
 use super::output::{Notes, choose_color, report};
+use super::{FAILED, meaning};
+use crate::filter::Choice;
 use crate::recording::{Files, Header, Recorder};
 use crate::report::losses;
 use crate::session::{Importance, Replayed, Telling, replay};
@@ -19,6 +20,7 @@ pub(super) fn run(args: &Read) -> Result<u8> {
         [first, ..] => first.display().to_string(),
         [] => header.title.clone(),
     };
+    let choice = choice(args, header, notes)?;
     let mut judging = Judging::begin(&args.expect, &header.context.inventory, &title)?;
     let target = args.write.target();
     if let Some(target) = &target {
@@ -32,7 +34,7 @@ pub(super) fn run(args: &Read) -> Result<u8> {
     let recorder = target.map(|target| Recorder::create(target, header)).transpose()?;
     let mut report = judging.watch(report(args.output.output, args.write.takes_stdout()));
     let Replayed { outcome, damage } =
-        replay(recording, Telling { count: args.count, recorder }, &mut report)?;
+        replay(recording, Telling { count: args.count, choice, recorder }, &mut report)?;
     if let Some(losses) = losses(&outcome.summary) {
         notes.say(Importance::Warning, &losses);
     }
@@ -41,4 +43,24 @@ pub(super) fn run(args: &Read) -> Result<u8> {
     }
     let status = judging.end(&outcome.summary, notes, false)?;
     Ok(if damage.is_some() { FAILED } else { status })
+}
+
+/// Which of the recording's paths are told: those that were told live, unless something else is asked for.
+fn choice(args: &Read, header: &Header, notes: Notes) -> Result<Choice> {
+    let filter = match (&args.filter, &header.filter) {
+        (Some(filter), _) => Some(filter.clone()),
+        (None, Some(text)) => {
+            notes.say(
+                Importance::Note,
+                &format!(
+                    "told as it was traced, with --filter '{text}'; --filter '' tells all that was seen"
+                ),
+            );
+            Some(text.parse().context("the recording's own --filter")?)
+        }
+        (None, None) => None,
+    };
+    let asked = args.from.is_some() || args.to.is_some() || args.port.is_some() || args.proto.is_some();
+    let ends = if asked { Some(meaning::ends(args, &header.context.inventory)?) } else { None };
+    Ok(Choice::new(filter, ends))
 }

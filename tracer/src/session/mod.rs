@@ -13,6 +13,7 @@ pub use trace::{Importance, trace};
 use anyhow::{Context as _, Result};
 
 use crate::agent::frame::FromAgent;
+use crate::filter::Choice;
 use crate::path::{Path, Summary, Verdict, VerdictCounts};
 use crate::recording::Recorder;
 use crate::report::Report;
@@ -34,18 +35,24 @@ impl Outcome {
     }
 }
 
-/// Tells finished paths up to a limit, counts what was told, and records it if that is asked for.
+/// Tells the finished paths that are wanted up to a limit, counts what was told, and records all if that is asked for.
 struct Teller<'a> {
     report: &'a mut dyn Report,
     recorder: Option<Recorder>,
+    choice: Choice,
     limit: Option<u64>,
     told: u64,
     verdicts: VerdictCounts,
 }
 
 impl<'a> Teller<'a> {
-    fn new(report: &'a mut dyn Report, recorder: Option<Recorder>, limit: Option<u64>) -> Self {
-        Self { report, recorder, limit, told: 0, verdicts: VerdictCounts::default() }
+    fn new(
+        report: &'a mut dyn Report,
+        recorder: Option<Recorder>,
+        choice: Choice,
+        limit: Option<u64>,
+    ) -> Self {
+        Self { report, recorder, choice, limit, told: 0, verdicts: VerdictCounts::default() }
     }
 
     fn full(&self) -> bool {
@@ -57,12 +64,23 @@ impl<'a> Teller<'a> {
         if let Some(recorder) = &mut self.recorder {
             recorder.frame(node, frame);
         }
+        if let Some(frame) = frame {
+            self.choice.hear(node, frame);
+        }
     }
 
-    /// Tells these paths, less those over the limit.
+    /// Tells these paths, less those that are not wanted and those over the limit. All of them are recorded: the file
+    /// may be read with another choice.
     fn tell(&mut self, paths: &mut Vec<Path>) -> Result<()> {
         for mut path in paths.drain(..) {
             if self.full() {
+                continue;
+            }
+            crate::diagnose::annotate(&mut path);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.path(&path);
+            }
+            if !self.choice.wants(&path) {
                 continue;
             }
             self.told += 1;
@@ -73,10 +91,6 @@ impl<'a> Teller<'a> {
                 Verdict::Rejected => &mut self.verdicts.rejected,
                 Verdict::Open => &mut self.verdicts.open,
             } += 1;
-            crate::diagnose::annotate(&mut path);
-            if let Some(recorder) = &mut self.recorder {
-                recorder.path(&path);
-            }
             self.report.path(&path).context("writing the report")?;
         }
         self.recorder.as_mut().map_or(Ok(()), Recorder::flush)

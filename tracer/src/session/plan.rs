@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::agent::frame::{Configuration, FilterSpec, PodAddresses, ProbeKind};
 use crate::cluster::{Inventory, Node};
+use crate::filter::Filter;
 use crate::recording::Target;
 
 /// What a trace is to do.
@@ -19,6 +20,8 @@ pub struct Plan {
     pub tapped: Option<BTreeSet<String>>,
     /// The packets of interest.
     pub filter: FilterSpec,
+    /// The paths that are told of these packets.
+    pub choice: Option<Filter>,
     /// Packets to send.
     pub probe: Option<ProbePlan>,
     /// Stop after so many finished paths.

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::{Outcome, Teller};
+use crate::filter::Choice;
 use crate::path::Engine;
 use crate::recording::{Reader, Recorder};
 use crate::report::Report;
@@ -21,6 +22,8 @@ pub struct Replayed {
 pub struct Telling {
     /// Only the first paths; as many as the trace was to tell if `None`.
     pub count: Option<u64>,
+    /// Which paths.
+    pub choice: Choice,
     /// Where it is recorded anew.
     pub recorder: Option<Recorder>,
 }
@@ -32,10 +35,10 @@ pub struct Telling {
 ///
 /// If the report or the new recording cannot be written.
 pub fn replay(mut recording: Reader<'_>, telling: Telling, report: &mut dyn Report) -> Result<Replayed> {
-    let Telling { count, recorder } = telling;
+    let Telling { count, choice, recorder } = telling;
     let header = recording.header().clone();
     let mut engine = Engine::new(header.context);
-    let mut teller = Teller::new(report, recorder, count.or(header.count));
+    let mut teller = Teller::new(report, recorder, choice, count.or(header.count));
     let mut paths = Vec::new();
     while let Some((node, frame)) = recording.next_frame() {
         teller.hear(node, frame.as_ref());

@@ -13,6 +13,7 @@ use super::{Outcome, Plan, Teller};
 use crate::agent::clock;
 use crate::agent::frame::{Attached, FromAgent, Probe, ToAgent};
 use crate::capture;
+use crate::filter::Choice;
 use crate::path::{Context, Engine};
 use crate::recording::{Header, Recorder};
 use crate::report::Report;
@@ -87,6 +88,7 @@ async fn run(
                 id: clock::realtime_ns(),
                 title: plan.title.clone(),
                 count: plan.count,
+                filter: plan.choice.as_ref().map(ToString::to_string),
                 snaplen: plan.snaplen.map_or(CAPTURE as u32, u32::from),
                 ..Header::new(context.clone())
             },
@@ -95,7 +97,7 @@ async fn run(
     };
     let mut live = Live {
         engine: Engine::new(context),
-        teller: Teller::new(report, recorder, plan.count),
+        teller: Teller::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count),
         snaplen: plan.snaplen,
         paths: Vec::new(),
     };
