@@ -146,13 +146,13 @@ fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
     let bytes = std::fs::read(&recording).context("reading the recording")?;
     std::fs::write(&recording, &bytes[..bytes.len() / 2])?;
     let half = run(nobody(&own).arg("read").arg(&recording).args(["-o", "json"]), SHORT)?;
-    ensure!(half.code() == 1 && half.stderr.contains("damaged"), "{} {}", half.code(), half.stderr);
+    ensure!(half.code() == 1 && half.stderr.contains("not whole"), "{} {}", half.code(), half.stderr);
     ensure!(half.stdout.contains("\"complete\":false"), "half a recording, and yet: {}", half.stdout);
     Ok(())
 }
 
 /// podtrace as a user without any rights.
-fn nobody(podtrace: &std::path::Path) -> Command {
+fn nobody(podtrace: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--no-new-privs"]);
     command.arg(podtrace);

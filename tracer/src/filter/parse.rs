@@ -270,7 +270,7 @@ impl Parser<'_> {
                 What::Ports(port..=port)
             }
             ValueKind::PortRange => {
-                let range = word.split_once('-');
+                let range = word.split_once('-').or(Some((&word, &word)));
                 let range = range.and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
                 let (low, high) = range
                     .filter(|(low, high): &(u16, u16)| low <= high)
@@ -368,6 +368,7 @@ mod tests {
             ("src and dst net fd00::/8", condition(None, Side::Both, net("fd00::/8"))),
             ("tcp dst port 80", condition(tcp, Side::Destination, What::Ports(80..=80))),
             ("portrange 8000-8080", condition(None, Side::Either, What::Ports(8000..=8080))),
+            ("portrange 7", condition(None, Side::Either, What::Ports(7..=7))),
             ("proto 6", condition(tcp, Side::Either, What::Anything)),
             ("ip proto tcp", condition(tcp, Side::Either, net("0.0.0.0/0"))),
             ("tcp", condition(tcp, Side::Either, What::Anything)),

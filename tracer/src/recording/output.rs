@@ -88,8 +88,14 @@ impl Recorder {
     }
 
     /// Takes a finished path.
-    pub fn path(&mut self, path: &Way) {
+    ///
+    /// # Errors
+    ///
+    /// If a file is full, and it or the next one cannot be written.
+    pub fn path(&mut self, path: &Way) -> Result<()> {
         self.writer.path(path);
+        let so_far = self.written + self.writer.waiting() as u64;
+        if self.target.rotate.is_some_and(|rotation| so_far >= rotation.size) { self.flush() } else { Ok(()) }
     }
 
     /// Writes what there is to write.

@@ -60,6 +60,12 @@ impl Writer {
         std::mem::take(&mut self.out)
     }
 
+    /// How many bytes are to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.out.len()
+    }
+
     /// Goes on in a new file, which can be read without those before it.
     pub fn next_part(&mut self) {
         self.header.part += 1;

@@ -78,7 +78,7 @@ impl<'a> Teller<'a> {
             }
             crate::diagnose::annotate(&mut path);
             if let Some(recorder) = &mut self.recorder {
-                recorder.path(&path);
+                recorder.path(&path)?;
             }
             if !self.choice.wants(&path) {
                 continue;
