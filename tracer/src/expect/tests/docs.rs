@@ -71,7 +71,7 @@ fn the_tables_speak_the_language() {
 #[test]
 fn the_failure_is_shown_as_it_is() {
     let (_, rest) = DOCS.split_once("\n$ podtrace read tests/recordings/").unwrap();
-    let (name, rest) = rest.split_once(".podtrace -q --expect '").unwrap();
+    let (name, rest) = rest.split_once(".pcapng -q --expect '").unwrap();
     let (expression, rest) = rest.split_once("' > /dev/null\n").unwrap();
     let (shown, _) = rest.split_once("\n$ echo $?").unwrap();
     assert_eq!(shown, judge_recording(name, expression).lines().join("\n"));
