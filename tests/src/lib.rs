@@ -11,6 +11,7 @@ pub mod expect;
 pub mod kernel;
 pub mod lab;
 pub mod need;
+pub mod recorded;
 pub mod scenario;
 pub mod schema;
 pub mod suite;

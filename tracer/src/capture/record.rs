@@ -1,6 +1,7 @@
 //! The encoding of kernel records in frames and recordings: the event's fields in ABI order, little-endian,
 //! followed by the captured bytes. Nothing is padded.
 
+use bytes::Bytes;
 use tracer_common::{CAPTURE, Event};
 
 /// Bytes of an encoded event without its captured bytes.
@@ -129,6 +130,22 @@ pub fn encode(event: &Event, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[..usize::from(captured)]);
 }
 
+/// The same records with at most so many bytes of each packet.
+#[must_use]
+pub fn shorten(body: &Bytes, snaplen: u16) -> Bytes {
+    let mut out = Vec::with_capacity(body.len());
+    for record in Records::new(body) {
+        match record {
+            Ok(RawEvent { mut event, bytes }) => {
+                event.captured = event.captured.min(snaplen);
+                encode(&event, bytes, &mut out);
+            }
+            Err(Malformed { rest }) => out.extend_from_slice(&body[body.len() - rest..]),
+        }
+    }
+    out.into()
+}
+
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -203,6 +220,19 @@ mod tests {
             assert_eq!(read.len(), 2, "cut at {cut}");
             assert!(read[0].is_ok() && read[1].is_err(), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn shortened_records_keep_all_but_bytes() {
+        let mut frame = Vec::new();
+        encode(&event(1, 4), &[1, 2, 3, 4], &mut frame);
+        encode(&event(2, 1), &[9], &mut frame);
+        frame.extend([7; 5]);
+        let shorter = shorten(&frame.into(), 2);
+        let read: Vec<_> = Records::new(&shorter).collect();
+        assert_eq!(read[0], Ok(RawEvent { event: event(1, 2), bytes: &[1, 2] }));
+        assert_eq!(read[1], Ok(RawEvent { event: event(2, 1), bytes: &[9] }));
+        assert_eq!(read[2..], [Err(Malformed { rest: 5 })]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn show(lab: &Lab) -> Result<bool> {
     for (title, to) in [("On one node", "pod2"), ("Across two nodes, through the VXLAN tunnel", "pod3")] {
         anstream::println!("{title}:  podtrace --from pod1 --to {to} --probe icmp\n");
         let plan = ping(&inventory, "pod1", to)?;
-        let mut report = report(Format::Text);
+        let mut report = report(Format::Text, false);
         let notes = Notes::quiet();
         let Outcome { summary, .. } =
             runtime
@@ -76,7 +76,9 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
         }),
         count: None,
         timeout: Some(std::time::Duration::from_secs(20)),
-        record: None,
+        choice: None,
+        write: None,
+        snaplen: None,
         inventory: inventory.clone(),
     })
 }

@@ -8,6 +8,7 @@ mod meaning;
 mod output;
 mod read;
 mod trace;
+mod write;
 
 use std::io;
 use std::process::ExitCode;

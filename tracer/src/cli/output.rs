@@ -19,8 +19,11 @@ pub(super) fn choose_color(color: Color) {
     choice.write_global();
 }
 
-/// The report that `-o` asks for, on stdout.
-pub(super) fn report(format: Format) -> Box<dyn Report> {
+/// The report that `-o` asks for, on stdout unless that is taken.
+pub(super) fn report(format: Format, stdout_is_taken: bool) -> Box<dyn Report> {
+    if stdout_is_taken {
+        return Box::new(Json::new(io::sink()));
+    }
     match format {
         Format::Text => Box::new(Text::new(stdout())),
         Format::Wide => Box::new(Text::wide(stdout())),

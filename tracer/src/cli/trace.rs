@@ -14,7 +14,7 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let notes = Notes::of(&args.output);
     let plan = meaning::plan(args, &mut |importance, line| notes.say(importance, line))?;
     let mut judging = Judging::begin(&args.expect, &plan.inventory, &plan.title)?;
-    let mut report = judging.watch(report(args.output.output));
+    let mut report = judging.watch(report(args.output.output, args.write.takes_stdout()));
     let outcome = runtime()?
         .block_on(trace(&plan, &mut report, &mut |importance, line| notes.say(importance, line)))?;
     if let Some(losses) = losses(&outcome.summary) {

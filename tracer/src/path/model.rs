@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use tracer_common::hook;
+
 use crate::hook::{Hook, Meaning};
 
 /// All hops of one packet from its source to its end, across nodes.
@@ -194,6 +196,17 @@ impl Via {
 }
 
 impl Point {
+    /// The point of a tap or of drops by the number of its hook; `None` if that is another one.
+    #[must_use]
+    pub fn of_hook(number: u16) -> Option<Self> {
+        match number {
+            hook::TC_INGRESS => Some(Self::TcIngress),
+            hook::TC_EGRESS => Some(Self::TcEgress),
+            hook::KFREE_SKB => Some(Self::KfreeSkb),
+            _ => None,
+        }
+    }
+
     /// Whether what is seen here belongs to a hop that taps see: all of the stack but where a node's own packets
     /// set out.
     #[must_use]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use tracer_common::hook;
 
 use crate::agent::frame::Attached;
 
@@ -51,12 +50,7 @@ impl Kernel {
 
     /// Where a record was made, by its hook.
     pub(super) fn point(&self, number: u16) -> Option<Point> {
-        match number {
-            hook::TC_INGRESS => Some(Point::TcIngress),
-            hook::TC_EGRESS => Some(Point::TcEgress),
-            hook::KFREE_SKB => Some(Point::KfreeSkb),
-            _ => self.stack.get(&number).copied(),
-        }
+        Point::of_hook(number).or_else(|| self.stack.get(&number).copied())
     }
 }
 

@@ -5,12 +5,17 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracer_common::CAPTURE;
 
 use super::hooks;
 use super::nodes::Nodes;
-use super::{Header, Outcome, Plan, Teller, Writer};
+use super::{Outcome, Plan, Teller};
+use crate::agent::clock;
 use crate::agent::frame::{FromAgent, Probe, ToAgent};
+use crate::capture;
+use crate::filter::Choice;
 use crate::path::{Context, Engine};
+use crate::recording::{Header, Recorder};
 use crate::report::Report;
 
 /// How often clocks are compared while tracing.
@@ -76,14 +81,24 @@ async fn run(
 ) -> Result<Outcome> {
     let context =
         Context { inventory: plan.inventory.clone(), nodes: nodes.names(), filter: plan.filter.clone() };
-    let recording = match &plan.record {
-        Some(path) => Some(Writer::create(path, &Header::new(context.clone(), plan.count))?),
+    let recorder = match &plan.write {
+        Some(target) => Some(Recorder::create(
+            target.clone(),
+            Header {
+                id: clock::realtime_ns(),
+                title: plan.title.clone(),
+                count: plan.count,
+                filter: plan.choice.as_ref().map(ToString::to_string),
+                snaplen: plan.snaplen.map_or(CAPTURE as u32, u32::from),
+                ..Header::new(context.clone())
+            },
+        )?),
         None => None,
     };
     let mut live = Live {
         engine: Engine::new(context),
-        teller: Teller::new(report, plan.count),
-        recording,
+        teller: Teller::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count),
+        snaplen: plan.snaplen,
         paths: Vec::new(),
     };
     let names = nodes.names();
@@ -204,30 +219,33 @@ async fn until(deadline: Option<Instant>) {
 struct Live<'a> {
     engine: Engine,
     teller: Teller<'a>,
-    recording: Option<Writer>,
+    snaplen: Option<u16>,
     paths: Vec<crate::path::Path>,
 }
 
 impl Live<'_> {
     /// Takes a frame, or the end of a node's stream.
     fn take(&mut self, node: usize, frame: Option<&FromAgent>) -> Result<()> {
-        if let Some(recording) = &mut self.recording {
-            recording.write(node, frame)?;
-        }
+        let shortened = match (frame, self.snaplen) {
+            (Some(FromAgent::Events(body)), Some(snaplen)) => {
+                Some(FromAgent::Events(capture::shorten(body, snaplen)))
+            }
+            _ => None,
+        };
+        // Everything goes by what is kept, so that reading it again comes to the same.
+        let frame = shortened.as_ref().or(frame);
+        self.teller.hear(node, frame);
         match frame {
             Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
             None => self.engine.node_ended(node),
         }
-        self.teller.tell(&mut self.paths).context("writing the report")
+        self.teller.tell(&mut self.paths)
     }
 
     fn finish(mut self) -> Result<Outcome> {
         let summary = self.engine.finish(&mut self.paths);
-        self.teller.tell(&mut self.paths).context("writing the report")?;
-        if let Some(recording) = self.recording {
-            recording.finish()?;
-        }
-        self.teller.close(summary).context("writing the report")
+        self.teller.tell(&mut self.paths)?;
+        self.teller.close(summary)
     }
 }
 
