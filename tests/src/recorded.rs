@@ -147,7 +147,7 @@ fn of_hop(path: &Told, hop: &Hop, packets: &[Packet]) -> Result<()> {
         "{device} {point} on {} is called {name}",
         hop.node
     );
-    let direction = match point {
+    let direction = match point.as_str() {
         "tc:ingress" => "0x00000001",
         "tc:egress" => "0x00000002",
         _ => "0x00000000",
