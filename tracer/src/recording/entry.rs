@@ -100,6 +100,8 @@ pub(super) struct Entry {
 pub(super) enum What {
     Header(Box<Header>),
     Frame(FromAgent),
+    /// A record of a hook that captures no bytes: nothing for others to see.
+    Record(Record),
     /// The node's stream ended.
     NodeEnded,
     /// The trace ended, and amounted to this.
@@ -114,6 +116,7 @@ mod kind {
     pub(super) const EVENTS: u8 = 2;
     pub(super) const NODE_ENDED: u8 = 3;
     pub(super) const END: u8 = 4;
+    pub(super) const RECORD: u8 = 5;
 }
 
 impl Entry {
@@ -125,6 +128,7 @@ impl Entry {
                 let raw = frame.to_raw();
                 (if raw.kind == KIND_EVENTS { kind::EVENTS } else { kind::FRAME }, raw.body)
             }
+            What::Record(record) => (kind::RECORD, record.encode().into()),
             What::NodeEnded => (kind::NODE_ENDED, Bytes::new()),
             What::End(summary) => (kind::END, serde_json::to_vec(summary).unwrap_or_default().into()),
         };
@@ -150,6 +154,7 @@ impl Entry {
             kind::HEADER => What::Header(serde_json::from_slice(content).ok()?),
             kind::FRAME => What::Frame(frame(KIND_JSON).ok()?),
             kind::EVENTS => What::Frame(frame(KIND_EVENTS).ok()?),
+            kind::RECORD => What::Record(Record::decode(content)?),
             kind::NODE_ENDED => What::NodeEnded,
             kind::END => What::End(serde_json::from_slice(content).ok()?),
             _ => return None,
@@ -164,6 +169,8 @@ pub(super) struct Record {
     pub(super) node: usize,
     /// Its number among all that its node sent.
     pub(super) number: u64,
+    /// Whether the packet's bytes are another record's of the same packet: this one has none.
+    pub(super) borrowed: bool,
     pub(super) event: Event,
 }
 
@@ -171,7 +178,7 @@ impl Record {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 + size_of::<Event>());
         out.extend(u16::try_from(self.node).unwrap_or(u16::MAX).to_le_bytes());
-        out.extend([0; 6]);
+        out.extend([u8::from(self.borrowed), 0, 0, 0, 0, 0]);
         out.extend(self.number.to_le_bytes());
         encode(&self.event, &[], &mut out);
         out
@@ -183,7 +190,9 @@ impl Record {
         let node = usize::from(u16::from_le_bytes([head[0], head[1]]));
         let number = u64::from_le_bytes(*head[8..].first_chunk()?);
         match Records::new(rest).collect::<Vec<_>>().as_slice() {
-            [Ok(RawEvent { event, bytes: [] })] => Some(Self { node, number, event: *event }),
+            [Ok(RawEvent { event, bytes: [] })] => {
+                Some(Self { node, number, borrowed: head[2] != 0, event: *event })
+            }
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use pcap_parser::Linktype;
 use tracer_common::Event;
 
 /// How long a packet waits, by its node's clock: longer than a path may stay out of sight, twice.
@@ -18,13 +19,14 @@ pub(super) struct Held {
     pub(super) event: Event,
     pub(super) bytes: Box<[u8]>,
     pub(super) told: Option<Told>,
+    pub(super) lent: Option<Lent>,
     /// How many packets of all nodes had come before it.
     before: u64,
 }
 
 impl Held {
     pub(super) fn new(event: Event, bytes: &[u8]) -> Self {
-        Self { event, bytes: bytes.into(), told: None, before: 0 }
+        Self { event, bytes: bytes.into(), told: None, lent: None, before: 0 }
     }
 }
 
@@ -36,6 +38,15 @@ pub(super) struct Told {
     /// Nanoseconds since 1970.
     pub(super) at: u64,
     pub(super) comments: Vec<String>,
+}
+
+/// Bytes that a record without any has from another one of the same packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lent {
+    pub(super) bytes: Box<[u8]>,
+    pub(super) linktype: Linktype,
+    /// How long the packet was.
+    pub(super) length: u32,
 }
 
 /// The packets of one node that wait, by number.

@@ -19,7 +19,7 @@ struct Key {
     netns: u32,
     device: u32,
     hook: u16,
-    from_network: bool,
+    linktype: i32,
 }
 
 /// An interface that the file has.
@@ -35,6 +35,13 @@ struct Node {
     name: String,
     os: Option<String>,
     topology: Topology,
+}
+
+impl Node {
+    fn device(&self, netns: u32, index: u32) -> Option<&Device> {
+        let namespace = self.topology.namespaces.iter().find(|namespace| namespace.inode == netns)?;
+        namespace.devices.iter().find(|device| device.index == index)
+    }
 }
 
 /// The interfaces of the file.
@@ -75,10 +82,22 @@ impl Interfaces {
         self.all.clear();
     }
 
+    /// How the bytes are to be read that a record has.
+    pub(super) fn linktype(&self, node: usize, event: &Event) -> Linktype {
+        let device = self.nodes.get(node).and_then(|node| node.device(event.netns, event.ifindex));
+        let ethernet = event.flags & flag::FROM_NETWORK == 0 && device.is_none_or(|device| device.ethernet);
+        if ethernet { Linktype::ETHERNET } else { Linktype::RAW }
+    }
+
     /// Counts a packet to its interface. The interface's facts are given if it is new.
-    pub(super) fn count(&mut self, node: usize, event: &Event) -> (u32, Option<&InterfaceFacts>) {
-        let from_network = event.flags & flag::FROM_NETWORK != 0;
-        let key = Key { node, netns: event.netns, device: event.ifindex, hook: event.hook, from_network };
+    pub(super) fn count(
+        &mut self,
+        node: usize,
+        event: &Event,
+        linktype: Linktype,
+    ) -> (u32, Option<&InterfaceFacts>) {
+        let Linktype(linktype) = linktype;
+        let key = Key { node, netns: event.netns, device: event.ifindex, hook: event.hook, linktype };
         if let Some(number) = self.numbers.get(&key) {
             if let Some(interface) = self.all.get_mut(*number as usize) {
                 interface.packets += 1;
@@ -113,11 +132,10 @@ impl Interfaces {
         let what = device
             .map_or_else(|| "no device that is known".to_owned(), |device| describe(device, namespaces()));
         let home = pod.map_or_else(|| format!("on {name}"), |pod| format!("in {pod} on {name}"));
-        let ethernet = !key.from_network && device.is_none_or(|device| device.ethernet);
         InterfaceFacts {
             name: escape(&format!("{place}{point}")).into_owned(),
             description: escape(&format!("{what} {home}, packets that {point} saw")).into_owned(),
-            linktype: if ethernet { Linktype::ETHERNET } else { Linktype::RAW },
+            linktype: Linktype(key.linktype),
             snaplen: self.snaplen,
             os: node.and_then(|node| node.os.clone()),
         }

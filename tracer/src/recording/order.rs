@@ -67,6 +67,7 @@ impl Order {
 
     pub(super) fn record(&mut self, record: &Record, bytes: &[u8]) {
         let Some(node) = self.nodes.get_mut(record.node) else { return };
+        let bytes = if record.borrowed { &[] } else { bytes };
         let mut event = record.event;
         event.captured = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         let mut encoded = Vec::with_capacity(size_of_val(&event) + bytes.len());
@@ -161,7 +162,7 @@ mod tests {
     fn record(node: usize, number: u64) -> Record {
         let blank = [0; size_of::<Event>()];
         let event = Records::new(&blank).next().unwrap().unwrap().event;
-        Record { node, number, event: Event { at_ns: number, ..event } }
+        Record { node, number, borrowed: false, event: Event { at_ns: number, ..event } }
     }
 
     fn beat(now_ns: u64) -> FromAgent {

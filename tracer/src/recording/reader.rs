@@ -199,6 +199,10 @@ impl<'a> Reader<'a> {
             What::Header(header) => self.next_part(&header),
             What::Frame(_) if repeated && self.part != self.header.part => {}
             What::Frame(frame) => self.order.frame(node, records, Some(frame), size),
+            What::Record(record) if record.node < self.header.context.nodes.len() => {
+                self.order.record(&record, &[]);
+            }
+            What::Record(_) => self.faults.unknown += 1,
             What::NodeEnded => self.order.frame(node, records, None, size),
             What::End(_) => self.complete = true,
         }

@@ -4,13 +4,13 @@ use tracer_common::{Event, flag};
 
 use super::block::{self, PacketFacts};
 use super::entry::{Entry, Header, Record, What};
-use super::hold::{Held, Hold, Told};
+use super::hold::{Held, Hold, Lent, Told};
 use super::interface::{Interfaces, way};
 use super::part::Said;
 use super::remark::{APART, remarks};
 use crate::agent::frame::FromAgent;
 use crate::capture::Records;
-use crate::path::{Path, Summary};
+use crate::path::{Path, Source, Summary};
 use crate::report::plain;
 
 /// Where podtrace's comments are explained, and what tshark has to be told.
@@ -137,7 +137,9 @@ impl Writer {
 
     /// Takes a finished path: its packets need not wait any longer.
     pub fn path(&mut self, path: &Path) {
-        for (hop, source, comments) in remarks(path) {
+        let remarks = remarks(path);
+        self.lend(path);
+        for (hop, source, comments) in remarks {
             let at = path.started_at.saturating_add_signed(hop.at_ns.unwrap_or(0));
             // A hop's time is that of the first of its packets.
             let first = hop
@@ -158,6 +160,39 @@ impl Writer {
             } else {
                 self.write(source.node, source.number);
             }
+        }
+    }
+
+    /// Hooks of the stack capture no bytes. A hop that only they saw gets a packet all the same, with the bytes that the
+    /// packet had at the hop before, or the next one.
+    fn lend(&mut self, path: &Path) {
+        let mut lender = None;
+        let mut without = Vec::new();
+        for hop in &path.hops {
+            let here = hop.sources.iter().find_map(|source| {
+                let held = self.hold.get_mut(source.node, source.number)?;
+                (!held.bytes.is_empty()).then(|| (held.event, held.bytes.clone(), source.node))
+            });
+            match (here, hop.sources.first()) {
+                (Some(found), _) => {
+                    for borrower in without.drain(..) {
+                        self.lend_to(borrower, &found);
+                    }
+                    lender = Some(found);
+                }
+                (None, Some(first)) => match &lender {
+                    Some(found) => self.lend_to(*first, found),
+                    None => without.push(*first),
+                },
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn lend_to(&mut self, borrower: Source, (event, bytes, node): &(Event, Box<[u8]>, usize)) {
+        let linktype = self.interfaces.linktype(*node, event);
+        if let Some(held) = self.hold.get_mut(borrower.node, borrower.number) {
+            held.lent = Some(Lent { bytes: bytes.clone(), linktype, length: length(event, bytes) });
         }
     }
 
@@ -182,7 +217,22 @@ impl Writer {
     fn write(&mut self, node: usize, number: u64) {
         let Some(held) = self.hold.take(node, number) else { return };
         let event = held.event;
-        let (interface, new) = self.interfaces.count(node, &event);
+        let mut record = Record { node, number, borrowed: false, event };
+        let (bytes, linktype, length) = match held.lent {
+            Some(Lent { bytes, linktype, length }) => {
+                record.borrowed = true;
+                (bytes, linktype, length)
+            }
+            None if held.bytes.is_empty() => {
+                let what = What::Record(record);
+                return self.entry(&Entry { node, records: 0, repeated: false, what });
+            }
+            None => {
+                let length = length(&event, &held.bytes);
+                (held.bytes, self.interfaces.linktype(node, &event), length)
+            }
+        };
+        let (interface, new) = self.interfaces.count(node, &event, linktype);
         if let Some(facts) = new {
             block::interface(facts, &mut self.out);
         }
@@ -191,12 +241,12 @@ impl Writer {
             None => (None, self.wall(node, event.at_ns), vec![APART.to_owned()]),
         };
         self.last = self.last.max(at);
-        let record = Record { node, number, event }.encode();
+        let record = record.encode();
         let facts = PacketFacts {
             interface,
             at,
-            bytes: &held.bytes,
-            length: length(&event, &held.bytes),
+            bytes: &bytes,
+            length,
             way: way(&event),
             path,
             comments: &comments,

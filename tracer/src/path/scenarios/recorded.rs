@@ -3,6 +3,8 @@
 use pcap_parser::traits::PcapNGPacketBlock as _;
 use pcap_parser::{Block, OptionCode, PcapNGOption};
 
+use tracer_common::hook;
+
 use super::super::testkit::*;
 use crate::agent::frame::FromAgent;
 use crate::path::{Context, Engine, Path, Summary};
@@ -136,6 +138,31 @@ fn packets_say_what_they_are() {
     }
     assert_eq!(packets, summary.events.delivered);
     assert!(names.contains(&"node1/eth0 tc:egress".to_owned()), "{names:?}");
+}
+
+#[test]
+fn what_only_the_stack_saw_is_shown_with_the_packet_it_was() {
+    let mut scene = Scene::new();
+    let identity = scene.bridge(0, &echo(POD1, POD2, 1, 1));
+    scene.pass(NODE1, 2_000, hook::BRIDGE_INPUT, 10, identity, blank());
+    scene.pass(NODE1, 4_000, hook::BRIDGE_FORWARD, 10, identity, blank());
+    let (parts, paths, summary) = record(&scene.context(), &scene.frames(30_000_000), usize::MAX);
+    let bytes = parts.concat();
+    assert_eq!(paths[0].hops.len(), 3);
+    assert_eq!(tell(&bytes), Ok((paths, summary, None)));
+    let (mut hops, mut rest) = (Vec::new(), bytes.as_slice());
+    while let Ok((after, block)) = pcap_parser::parse_block_le(rest) {
+        rest = after;
+        if let Block::EnhancedPacket(packet) = block {
+            let comments = text(&packet.options, OptionCode::Comment);
+            hops.extend(
+                comments.iter().find_map(|line| line.strip_prefix("#1 hop ")?.get(..3).map(str::to_owned)),
+            );
+            assert_eq!(packet.packet_data().len(), 98);
+        }
+    }
+    // The hop that no tap saw as well, and no more of what the stack saw.
+    assert_eq!(hops, ["1/3", "2/3", "3/3"]);
 }
 
 #[test]
