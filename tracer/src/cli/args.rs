@@ -111,6 +111,9 @@ pub(super) struct Output {
     /// How paths are told
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
+    /// Write the paths as a page to look at in a browser, too
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
     /// Tell more on stderr: where the cluster was found, what was attached
     #[arg(short, long, action = ArgAction::Count)]
     pub(super) verbose: u8,

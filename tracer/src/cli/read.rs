@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use super::FAILED;
 use super::args::Read;
 use super::expect::Judging;
-use super::output::{Notes, choose_color, report};
+use super::output::{Notes, choose_color, reports};
 use crate::report::losses;
 use crate::session::{Importance, Reader, replay};
 
@@ -14,8 +14,9 @@ pub(super) fn run(args: &Read) -> Result<u8> {
     let notes = Notes::of(&args.output);
     let recording = Reader::open(&args.file)?;
     let inventory = &recording.header().context.inventory;
-    let mut judging = Judging::begin(&args.expect, inventory, &args.file.display().to_string())?;
-    let mut report = judging.watch(report(args.output.output));
+    let title = args.file.display().to_string();
+    let mut judging = Judging::begin(&args.expect, inventory, &title)?;
+    let mut report = judging.watch(reports(&args.output, &title)?);
     let (outcome, damage) =
         replay(recording, args.count, &mut report).context("telling the recording's paths")?;
     let mut summary = outcome.summary;

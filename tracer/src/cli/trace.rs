@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::args::Trace;
 use super::expect::Judging;
-use super::output::{Notes, choose_color, report};
+use super::output::{Notes, choose_color, reports};
 use super::{FAILED, meaning, runtime};
 use crate::report::losses;
 use crate::session::{Importance, trace};
@@ -14,7 +14,7 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let notes = Notes::of(&args.output);
     let plan = meaning::plan(args, &mut |importance, line| notes.say(importance, line))?;
     let mut judging = Judging::begin(&args.expect, &plan.inventory, &plan.title)?;
-    let mut report = judging.watch(report(args.output.output));
+    let mut report = judging.watch(reports(&args.output, &plan.title)?);
     let outcome = runtime()?
         .block_on(trace(&plan, &mut report, &mut |importance, line| notes.say(importance, line)))?;
     if let Some(losses) = losses(&outcome.summary) {

@@ -4,6 +4,7 @@
 //! where they are not wanted (`anstream::AutoStream` or `StripStream`). What came from outside (names, reasons,
 //! packets) reaches a terminal through [`escape()`] only, see `phrase`.
 
+mod html;
 mod json;
 mod phrase;
 pub(crate) mod plain;
@@ -23,6 +24,7 @@ use std::io;
 
 use crate::path::{Path, Summary};
 
+pub use html::Html;
 pub use json::Json;
 pub use summary::losses;
 pub use text::Text;

@@ -74,6 +74,11 @@ impl Phrase {
         self.0.iter().all(|(_, text)| text.is_empty())
     }
 
+    /// Its pieces, for outputs that have styles of their own.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (Style, &str)> {
+        self.0.iter().map(|(style, text)| (*style, &**text))
+    }
+
     /// Columns it takes on a terminal.
     pub(super) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| text.width()).sum()

@@ -5,8 +5,8 @@ use super::phrase::{Align, CHANGED, DIM, NAME, PLAIN, Phrase, WIRE, write_table}
 use super::text::{Where, delta, passing_advice, wire_error};
 use super::timing::{Step, Unit, steps};
 use super::verdict;
-use super::words::{bytes, device, tuple, what};
-use crate::path::{Direction, Evidence, Hop, Path, Point};
+use super::words::{bytes, device, point, started, tuple, what};
+use crate::path::{Direction, Evidence, Hop, Path};
 
 const COLUMNS: [Align; 8] = [
     Align::Left,  // node
@@ -27,9 +27,7 @@ pub(super) fn layout(path: &Path, text: &mut String) {
 
 /// When it set out, what it carried, how sure its joins are.
 fn details(path: &Path) -> Phrase {
-    let started = i128::from(path.started_at);
-    let started =
-        jiff::Timestamp::from_nanosecond(started).map_or_else(|_| "?".to_owned(), |t| format!("{t:.9}"));
+    let started = started(path);
     let direction = match path.flow.direction {
         Direction::Request => "request",
         Direction::Reply => "reply",
@@ -64,7 +62,7 @@ fn body(path: &Path, text: &mut String) {
             at(hop, unit),
             delta(step, unit),
             device(hop),
-            point(hop),
+            point_of(hop),
             addresses(hop, before),
             Phrase::new().with(PLAIN, bytes(hop.bytes)),
             what(hop, before),
@@ -93,14 +91,9 @@ fn at(hop: &Hop, unit: Unit) -> Phrase {
     })
 }
 
-fn point(hop: &Hop) -> Phrase {
-    let point = hop.point.map(|point| match point {
-        Point::TcIngress => "tc:ingress",
-        Point::TcEgress => "tc:egress",
-        Point::KfreeSkb => "tp:kfree_skb",
-    });
-    match (point, hop.evidence) {
-        (Some(point), Evidence::Observed) => Phrase::new().with(DIM, point),
+fn point_of(hop: &Hop) -> Phrase {
+    match (hop.point, hop.evidence) {
+        (Some(at), Evidence::Observed) => Phrase::new().with(DIM, point(at)),
         (_, Evidence::Inferred) => Phrase::new().with(DIM, "inferred"),
         (None, Evidence::Observed) => Phrase::new(),
     }

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use anstyle::Style;
 
 use super::phrase::{BAD, CHANGED, DIM, PLAIN, Phrase};
-use crate::path::{Action, Drop, End, Evidence, Hop, Nat, NatKind, Outer, Path, Protocol, RouteTaken, Tuple};
+use crate::path::{
+    Action, Drop, End, Evidence, Hop, Nat, NatKind, Outer, Path, Point, Protocol, RouteTaken, Tuple,
+};
 
 /// The mark of everything that was concluded and not seen.
 pub(super) const INFERRED: &str = "≈";
@@ -59,6 +61,21 @@ pub(super) fn protocol(protocol: Protocol) -> String {
 /// `10.42.0.10:4711 → 10.42.1.10:80`.
 pub(super) fn tuple(tuple: &Tuple) -> String {
     format!("{} → {}", address(tuple.src, tuple.sport), address(tuple.dst, tuple.dport))
+}
+
+/// Name of a point of observation.
+pub(super) fn point(point: Point) -> &'static str {
+    match point {
+        Point::TcIngress => "tc:ingress",
+        Point::TcEgress => "tc:egress",
+        Point::KfreeSkb => "tp:kfree_skb",
+    }
+}
+
+/// When a path began, by its first node's clock.
+pub(super) fn started(path: &Path) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(path.started_at))
+        .map_or_else(|_| "?".to_owned(), |time| format!("{time:.9}"))
 }
 
 /// The device, or what stands for none.
@@ -136,30 +153,23 @@ fn pod(phrase: Phrase, hop: &Hop) -> Phrase {
     }
 }
 
-fn routed(route: Option<&RouteTaken>) -> Phrase {
+fn routed(taken: Option<&RouteTaken>) -> Phrase {
     let mut phrase = Phrase::new().with(PLAIN, "routed");
-    let Some(route) = route else { return phrase };
-    let RouteTaken { destination, device, gateway, evidence } = route;
-    let mut taken = Phrase::new();
-    match destination {
-        Some(destination) => taken.push(PLAIN, destination),
-        None => taken.push(PLAIN, "by no route in the table"),
-    }
-    if let Some(gateway) = gateway {
-        taken.push(PLAIN, format!(" via {gateway}"));
-    }
-    taken.push(PLAIN, " dev ");
-    taken.push(PLAIN, device);
+    let Some(taken) = taken else { return phrase };
     phrase.push(PLAIN, "  ");
-    match evidence {
-        Evidence::Observed => phrase.join(taken),
-        Evidence::Inferred => {
-            let mut concluded = Phrase::new().with(PLAIN, format!("{INFERRED} "));
-            concluded.join(taken);
-            phrase.join(concluded.all(DIM));
-        }
+    match taken.evidence {
+        Evidence::Observed => phrase.push(PLAIN, route(taken)),
+        Evidence::Inferred => phrase.push(DIM, format!("{INFERRED} {}", route(taken))),
     }
     phrase
+}
+
+/// A route as `ip route` has it.
+pub(super) fn route(taken: &RouteTaken) -> String {
+    let RouteTaken { destination, device, gateway, evidence: _ } = taken;
+    let destination = destination.as_deref().unwrap_or("by no route in the table");
+    let gateway = gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+    format!("{destination}{gateway} dev {device}")
 }
 
 fn tunnel(verb: &str, sign: char, style: Style, outer: Option<&Outer>) -> Phrase {
