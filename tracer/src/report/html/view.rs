@@ -45,18 +45,23 @@ enum Span {
 
 impl Spans {
     fn new(phrase: &Phrase) -> Self {
-        let spans = phrase.pieces().map(|(style, text)| {
+        let mut spans: Vec<Span> = Vec::new();
+        for (style, text) in phrase.pieces() {
             let class = match style {
                 CHANGED => "new",
                 BAD | LOUD => "bad",
                 DOUBT => "doubt",
                 GOOD => "good",
                 DIM | WIRE => "dim",
-                _ => return Span::Plain(text.to_owned()),
+                _ => "",
             };
-            Span::Styled(class, text.to_owned())
-        });
-        Self(spans.collect())
+            match (spans.last_mut(), class) {
+                (Some(Span::Plain(before)), "") => before.push_str(text),
+                (_, "") => spans.push(Span::Plain(text.to_owned())),
+                _ => spans.push(Span::Styled(class, text.to_owned())),
+            }
+        }
+        Self(spans)
     }
 }
 
