@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Programs that tests run, and their Debian packages.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("tc", "iproute2"),
@@ -11,6 +11,8 @@ const PACKAGES: [(&str, &str); 7] = [
     ("iperf3", "iperf3"),
     ("nc", "netcat-openbsd"),
     ("setpriv", "util-linux"),
+    ("script", "bsdutils"),
+    ("stty", "coreutils"),
 ];
 
 /// Why a test cannot run here; `None` if it can.

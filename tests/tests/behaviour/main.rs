@@ -1,4 +1,5 @@
-//! What does not fit into a scenario file: load, isolation, kills, refusals, recordings, and how a trace ends.
+//! What does not fit into a scenario file: load, isolation, kills, refusals, recordings, how a trace ends, and what a
+//! terminal shows meanwhile.
 
 mod ends;
 mod isolation;
@@ -7,6 +8,7 @@ mod load;
 mod record;
 mod refusals;
 mod stream;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -28,5 +30,6 @@ fn main() -> ExitCode {
     trials.extend(refusals::trials());
     trials.extend(record::trials());
     trials.extend(ends::trials());
+    trials.extend(terminal::trials());
     suite::run(trials)
 }

@@ -34,9 +34,12 @@ fn show(lab: &Lab) -> Result<bool> {
         let plan = ping(&inventory, "pod1", to)?;
         let mut report = report(Format::Text);
         let notes = Notes::quiet();
-        let Outcome { summary, .. } =
-            runtime
-                .block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
+        let Outcome { summary, .. } = runtime.block_on(trace(
+            &plan,
+            &mut *report,
+            &mut |importance, line| notes.say(importance, line),
+            &mut |_| {},
+        ))?;
         healthy &= summary.complete && summary.paths.delivered == 2;
         anstream::println!();
     }

@@ -7,6 +7,7 @@ mod lab;
 mod meaning;
 mod output;
 mod read;
+mod status;
 mod trace;
 
 use std::io;

@@ -28,6 +28,7 @@ pub use html::Html;
 pub use json::Json;
 pub use summary::losses;
 pub use text::Text;
+pub(crate) use words::thousands;
 
 /// One output of a trace. Paths come in the order in which they are to be told, the summary once and last.
 ///

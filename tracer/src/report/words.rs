@@ -93,7 +93,7 @@ pub(super) fn bytes(number: u32) -> String {
 }
 
 /// Number with thousands apart.
-pub(super) fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

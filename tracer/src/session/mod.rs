@@ -10,7 +10,7 @@ mod trace;
 pub use plan::{Plan, ProbePlan};
 pub use recording::{Header, Reader, Writer};
 pub use replay::replay;
-pub use trace::{Importance, trace};
+pub use trace::{Importance, Progress, trace};
 
 use crate::path::{Path, Summary, Verdict, VerdictCounts};
 use crate::report::Report;

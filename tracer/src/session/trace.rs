@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::nodes::Nodes;
 use super::{Header, Outcome, Plan, Teller, Writer};
-use crate::agent::frame::{Attached, FromAgent, Probe, ToAgent};
+use crate::agent::frame::{Accounting, Attached, FromAgent, Probe, ToAgent};
 use crate::path::{Context, Engine};
 use crate::report::Report;
 
@@ -39,7 +39,7 @@ enum Stop {
 }
 
 /// Traces until the plan's count, its timeout, the end of its probes or Ctrl-C. `say` gets lines for stderr; the
-/// flag tells those that matter from those for the curious.
+/// flag tells those that matter from those for the curious. `watch` hears some times a second how far it is.
 ///
 /// # Errors
 ///
@@ -48,10 +48,11 @@ pub async fn trace(
     plan: &Plan,
     report: &mut dyn Report,
     say: &mut dyn FnMut(Importance, &str),
+    watch: &mut dyn FnMut(&Progress),
 ) -> Result<Outcome> {
     let started = Instant::now();
     let mut nodes = Nodes::connect(plan)?;
-    let result = run(plan, &mut nodes, report, say, started).await;
+    let result = run(plan, &mut nodes, report, say, watch, started).await;
     nodes.end().await;
     result
 }
@@ -67,11 +68,27 @@ pub enum Importance {
     Warning,
 }
 
+/// How far a trace is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Paths told.
+    pub paths: u64,
+    /// Packets under way.
+    pub under_way: u64,
+    /// Hop events that the kernel programs set out to emit, as of the nodes' last heartbeats.
+    pub events: u64,
+    /// Events and identities lost, and runs of programs skipped, as of the same.
+    pub lost: u64,
+    /// Time since the nodes began to emit events.
+    pub elapsed: Duration,
+}
+
 async fn run(
     plan: &Plan,
     nodes: &mut Nodes,
     report: &mut dyn Report,
     say: &mut dyn FnMut(Importance, &str),
+    watch: &mut dyn FnMut(&Progress),
     started: Instant,
 ) -> Result<Outcome> {
     let context =
@@ -84,6 +101,7 @@ async fn run(
         engine: Engine::new(context),
         teller: Teller::new(report, plan.count),
         recording,
+        counted: vec![Accounting::default(); nodes.names().len()],
         paths: Vec::new(),
     };
     let names = nodes.names();
@@ -115,7 +133,8 @@ async fn run(
         ),
     );
 
-    let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let ready = Instant::now();
+    let deadline = plan.timeout.map(|timeout| ready + timeout);
     let mut clock = interval(CLOCK_EVERY);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut probing = Probing::begin(plan, nodes, &names).await;
@@ -153,6 +172,7 @@ async fn run(
             }
             _ = clock.tick() => {
                 nodes.ask_clocks().await;
+                watch(&live.progress(ready));
                 // A quiet wire brings no frames but heartbeats, so these conditions are looked at above in time.
             }
             () = until(deadline) => break Stop::TimedOut,
@@ -205,6 +225,8 @@ struct Live<'a> {
     engine: Engine,
     teller: Teller<'a>,
     recording: Option<Writer>,
+    /// What each node counted last.
+    counted: Vec<Accounting>,
     paths: Vec<crate::path::Path>,
 }
 
@@ -214,11 +236,27 @@ impl Live<'_> {
         if let Some(recording) = &mut self.recording {
             recording.write(node, frame)?;
         }
+        if let (Some(FromAgent::Heartbeat { counters, .. }), Some(counted)) =
+            (frame, self.counted.get_mut(node))
+        {
+            *counted = *counters;
+        }
         match frame {
             Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
             None => self.engine.node_ended(node),
         }
         self.teller.tell(&mut self.paths).context("writing the report")
+    }
+
+    fn progress(&self, ready: Instant) -> Progress {
+        let sum = |count: fn(&Accounting) -> u64| self.counted.iter().map(count).sum();
+        Progress {
+            paths: self.teller.told,
+            under_way: u64::try_from(self.engine.under_way()).unwrap_or(u64::MAX),
+            events: sum(|counted| counted.produced),
+            lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),
+            elapsed: ready.elapsed(),
+        }
     }
 
     fn finish(mut self) -> Result<Outcome> {
