@@ -1,5 +1,5 @@
-//! What does not fit into a scenario file: load, isolation, kills, refusals, recordings, how a trace ends, and what a
-//! terminal shows meanwhile.
+//! What does not fit into a scenario file: load, isolation, kills, refusals, recordings, how a trace ends, what a terminal
+//! shows meanwhile, and the drawing of a cluster.
 
 mod ends;
 mod isolation;
@@ -9,6 +9,7 @@ mod record;
 mod refusals;
 mod stream;
 mod terminal;
+mod topology;
 
 use std::process::ExitCode;
 
@@ -31,5 +32,6 @@ fn main() -> ExitCode {
     trials.extend(record::trials());
     trials.extend(ends::trials());
     trials.extend(terminal::trials());
+    trials.extend(topology::trials());
     suite::run(trials)
 }

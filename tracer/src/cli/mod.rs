@@ -8,6 +8,7 @@ mod meaning;
 mod output;
 mod read;
 mod status;
+mod topology;
 mod trace;
 
 use std::io;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         None => trace::run(&cli.trace),
         Some(Command::Read(args)) => read::run(&args),
+        Some(Command::Topology(args)) => topology::run(&args),
         Some(Command::Lab(args)) => lab::run(&args),
         Some(Command::Demo) => demo::run(),
         Some(Command::Agent) => agent(),

@@ -105,7 +105,11 @@ pub(super) struct Notes {
 
 impl Notes {
     pub(super) fn of(output: &Output) -> Self {
-        let least = match (output.quiet, output.verbose) {
+        Self::at(output.quiet, output.verbose)
+    }
+
+    pub(super) fn at(quiet: bool, verbose: u8) -> Self {
+        let least = match (quiet, verbose) {
             (true, _) => Importance::Warning,
             (false, 0) => Importance::Note,
             (false, _) => Importance::Detail,

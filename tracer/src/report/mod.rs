@@ -6,6 +6,7 @@
 
 mod html;
 mod json;
+pub mod map;
 mod phrase;
 pub(crate) mod plain;
 mod summary;

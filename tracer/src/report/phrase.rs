@@ -95,6 +95,19 @@ impl Phrase {
         }
     }
 
+    /// Writes it as a line of its own, without spaces at its end.
+    pub(super) fn write_trimmed(&self, out: &mut String) {
+        let Some(last) = self.0.iter().rposition(|(_, text)| !text.trim_end_matches(' ').is_empty()) else {
+            out.push('\n');
+            return;
+        };
+        let mut line = Self(self.0[..=last].to_vec());
+        if let Some((_, text)) = line.0.last_mut() {
+            text.truncate(text.trim_end_matches(' ').len());
+        }
+        line.write_line(0, out);
+    }
+
     /// Writes it as a line of its own, behind `indent` spaces.
     pub(super) fn write_line(&self, indent: usize, out: &mut String) {
         out.push_str(&" ".repeat(indent));

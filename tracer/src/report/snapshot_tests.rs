@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Html, Report, Text, samples};
 use crate::path::{Summary, Verdict};
 
-fn compare(name: &str, text: &str) {
+pub(super) fn compare(name: &str, text: &str) {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/report/snapshots").join(name);
     if std::env::var_os("PODTRACE_BLESS").is_some() {
         std::fs::write(&file, text).unwrap();
@@ -15,7 +15,7 @@ fn compare(name: &str, text: &str) {
     assert!(expected == text, "{} differs; this is what came:\n{text}", file.display());
 }
 
-fn plain(coloured: &str) -> String {
+pub(super) fn plain(coloured: &str) -> String {
     anstream::adapter::strip_str(coloured).to_string()
 }
 

@@ -5,11 +5,13 @@ mod nodes;
 mod plan;
 mod recording;
 mod replay;
+mod survey;
 mod trace;
 
 pub use plan::{Plan, ProbePlan};
 pub use recording::{Header, Reader, Writer};
 pub use replay::replay;
+pub use survey::survey;
 pub use trace::{Importance, Progress, trace};
 
 use crate::path::{Path, Summary, Verdict, VerdictCounts};
