@@ -32,7 +32,7 @@ fn told(command: &mut Command) -> Result<Vec<Value>> {
     output.stdout.lines().map(|line| serde_json::from_str(line).context("no JSON")).collect()
 }
 
-fn device<'a>(node: &'a Value, is: impl Fn(&Value) -> bool) -> Result<&'a Value> {
+fn device(node: &Value, is: impl Fn(&Value) -> bool) -> Result<&Value> {
     let devices = node["devices"].as_array().context("a node without devices")?;
     devices.iter().find(|device| is(device)).with_context(|| format!("no such device: {node}"))
 }
