@@ -5,14 +5,14 @@ use std::fs;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path as FilePath, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use podtrace::path::{Path, Summary};
 use podtrace::report::{Html, Report as _};
 use podtrace_tests::browser::{self, Dom};
-use podtrace_tests::command::{SHORT, succeed};
+use podtrace_tests::command::{SHORT, run, succeed};
 use podtrace_tests::{binary, suite};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -43,6 +43,9 @@ fn main() -> ExitCode {
     trials.push(trial("ten-thousand-paths-stay-usable", many));
     trials.push(trial("sorting-and-filtering", sorting_and_filtering));
     trials.push(trial("the-keyboard-is-enough", keyboard));
+    trials.push(trial("no-other-script-is-allowed", no_other_script));
+    trials.push(suite::plain("a-page-outlives-the-reader-of-the-text", outlives_the_reader));
+    trials.push(suite::plain("a-page-that-cannot-be-written-is-told", cannot_be_written));
     suite::run(trials)
 }
 
@@ -254,6 +257,50 @@ fn many() -> Result<()> {
     let rows = dom.texts("<div role=\"row\" id=\"row-");
     ensure!(rows.len() < 100, "{} rows are in the document at once", rows.len());
     ensure!(rows.iter().any(|row| row.starts_with(&MANY.to_string())), "the last one's row cannot be seen");
+    Ok(())
+}
+
+/// What gets into the document all the same is not run.
+fn no_other_script() -> Result<()> {
+    let pages = Pages::new()?;
+    let page = pages.write("policy", [sample()?].into_iter(), &whole())?;
+    let added = browser::act(
+        &page,
+        "const script = page.createElement('script'); script.textContent = 'document.title = 1';
+         page.body.append(script); return page.title;",
+    );
+    let complaint = format!("{:#}", added.err().context("a script that was added was run")?);
+    ensure!(complaint.contains("Content Security Policy"), "{complaint}");
+    Ok(())
+}
+
+/// `podtrace read … --html FILE | true`
+fn outlives_the_reader() -> Result<()> {
+    let pages = Pages::new()?;
+    let page = pages.page("alone");
+    let mut podtrace = Command::new(binary::podtrace()?);
+    podtrace.arg("read").arg(recorded("tcp-connection.podtrace")).arg("--html").arg(&page);
+    let mut child = podtrace.stdout(Stdio::piped()).spawn()?;
+    drop(child.stdout.take());
+    let status = child.wait()?;
+    ensure!(status.code() == Some(0), "{status}");
+    let text = fs::read_to_string(&page)?;
+    ensure!(text.matches("class=\"path\"").count() == told("tcp-connection")?.len(), "paths are missing");
+    ensure!(text.ends_with("</html>\n"), "it has no end");
+    Ok(())
+}
+
+fn cannot_be_written() -> Result<()> {
+    for (place, expected) in [
+        ("/nonexistent/page.html", "podtrace: creating /nonexistent/page.html for --html: "),
+        ("/dev/full", "writing /dev/full for --html: "),
+    ] {
+        let mut podtrace = Command::new(binary::podtrace()?);
+        podtrace.arg("read").arg(recorded("lost-wire.podtrace")).args(["--html", place]);
+        let output = run(&mut podtrace, SHORT)?;
+        ensure!(output.code() == 1, "{place}: it ended with {}", output.code());
+        ensure!(output.stderr.contains(expected), "{place}: {}", output.stderr);
+    }
     Ok(())
 }
 

@@ -137,7 +137,7 @@ impl PathView {
         let mut before = None;
         let mut hops = Vec::with_capacity(path.hops.len());
         for (hop, step) in path.hops.iter().zip(steps(&path.hops)) {
-            hops.push(HopView::new(hop, before, step, unit));
+            hops.push(HopView::new(path, hop, before, step, unit));
             before = Some(hop);
         }
         Self {
@@ -178,6 +178,8 @@ struct HopView {
     /// Since the first hop.
     #[serde(skip_serializing_if = "Option::is_none")]
     at_ns: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
     /// Since the hop before that has a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     step_ns: Option<i64>,
@@ -212,7 +214,7 @@ struct OuterView {
 }
 
 impl HopView {
-    fn new(hop: &Hop, before: Option<&Hop>, step: Option<Step>, unit: Unit) -> Self {
+    fn new(path: &Path, hop: &Hop, before: Option<&Hop>, step: Option<Step>, unit: Unit) -> Self {
         let tunnel = tunnel(hop);
         let outer = hop.outer.as_ref().filter(|_| tunnel.1);
         let as_before = before.is_some_and(|before| before.tuple == hop.tuple);
@@ -223,6 +225,13 @@ impl HopView {
             inferred: hop.evidence == Evidence::Inferred,
             seen: hop.point.map(point),
             at_ns: hop.at_ns,
+            at: hop.at_ns.map(|at| {
+                let number = unit.signed(at);
+                match hop.clock_error_ns {
+                    0 => format!("{number} {}", unit.symbol()),
+                    error => format!("{number} {}", unit.error(error)),
+                }
+            }),
             step_ns: step.map(|step| step.delta_ns),
             error_ns: step.and_then(|step| step.error_ns),
             step: step.map(|step| {
@@ -246,7 +255,7 @@ impl HopView {
             tunnel: (tunnel != (false, false)).then_some(tunnel),
             dropped: hop.drop.is_some(),
             advice: hop.drop.as_ref().and_then(|drop| drop.advice.as_ref()).map(Text::new),
-            facts: facts(hop, unit),
+            facts: facts(path, hop),
         }
     }
 }
@@ -267,8 +276,8 @@ fn tunnel_name(outer: &Outer) -> String {
     }
 }
 
-/// What else is known of a hop, in the order in which it is asked for.
-fn facts(hop: &Hop, unit: Unit) -> Vec<(&'static str, Text)> {
+/// What else is known of a hop and does not go without saying, in the order in which it is asked for.
+fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
     // Whole, so that a new field is not forgotten.
     let Hop {
         index: _,
@@ -276,8 +285,8 @@ fn facts(hop: &Hop, unit: Unit) -> Vec<(&'static str, Text)> {
         device: _,
         point: _,
         action: _,
-        at_ns,
-        clock_error_ns,
+        at_ns: _,
+        clock_error_ns: _,
         evidence: _,
         tuple: _,
         bytes: size,
@@ -294,24 +303,19 @@ fn facts(hop: &Hop, unit: Unit) -> Vec<(&'static str, Text)> {
     if let Some(drop) = drop {
         add("dropped", drop_reason(drop));
     }
-    if let Some(at) = at_ns {
-        let error = match clock_error_ns {
-            0 => String::new(),
-            error => format!(", {} by the nodes' clocks", unit.error(*error)),
-        };
-        add("time", format!("{} {} after the first hop{error}", unit.signed(*at), unit.symbol()));
-    }
     if let Some(pod) = pod {
         add("pod", pod.to_string());
     }
-    let mut shape = bytes(*size);
-    if *packets != 1 {
-        shape.push_str(&format!(", {} packets", thousands(u64::from(*packets))));
+    if (*size, *packets, *merged) != (path.bytes, 1, false) {
+        let mut shape = bytes(*size);
+        if *packets != 1 {
+            shape.push_str(&format!(", {} packets", thousands(u64::from(*packets))));
+        }
+        if *merged {
+            shape.push_str(", merged with others' bytes");
+        }
+        add("length here", shape);
     }
-    if *merged {
-        shape.push_str(", merged with others' bytes");
-    }
-    add("length", shape);
     if let Some(outer) = outer.as_ref().filter(|_| hop.action == Action::Decapsulate) {
         let Outer { kind: _, vni: _, src, dst, sport, dport, overhead } = outer;
         let (src, dst) = (address(*src, *sport), address(*dst, *dport));

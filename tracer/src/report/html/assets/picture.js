@@ -318,7 +318,8 @@ function facts(hop) {
     ? "inferred: not seen here, it follows from the hops around it"
     : hop.seen ? `seen at ${hop.seen}` : "seen";
   const where = hop.device === undefined ? hop.node : `${hop.device} on ${hop.node}`;
-  return [["where", where], ["evidence", evidence], ...hop.facts];
+  const time = hop.at === undefined ? [] : [["time", `${hop.at} after the first hop`]];
+  return [["where", where], ["evidence", evidence], ...time, ...hop.facts];
 }
 
 /** Headers as boxes within boxes, the outermost around all others. */
