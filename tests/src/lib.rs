@@ -1,10 +1,12 @@
 //! The harness of the tests on real packets: labs that go away, traces that are waited for, expectations as data.
 //!
-//! `tests/scenarios.rs` runs `scenarios/*.yaml`, `tests/behaviour/` is what does not fit into a data file, and
-//! `tests/replay.rs` tells `recordings/` again, which needs neither root nor packets.
+//! `tests/scenarios.rs` runs `scenarios/*.yaml`, `tests/behaviour/` is what does not fit into a data file.
+//! `tests/replay.rs` tells `recordings/` again and `tests/page.rs` looks at their pages in a browser: neither needs root
+//! or packets.
 
 pub mod attached;
 pub mod binary;
+pub mod browser;
 pub mod check;
 pub mod command;
 pub mod expect;

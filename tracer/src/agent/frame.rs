@@ -29,6 +29,12 @@ pub const KIND_EVENTS: u8 = 1;
 pub enum ToAgent {
     /// First: what to trace. Answered by `Topology` and `Attached`, or `Failed`.
     Configure(Configuration),
+    /// Instead of `Configure`: tell the node's networking, and attach nothing. Answered by `Topology`, after a
+    /// `Warning` for whatever is missing from it.
+    Look {
+        /// Pods on the agent's node.
+        pods: Vec<PodAddresses>,
+    },
     /// Begin to emit events; sent once every agent is attached, so that no path lacks its beginning. Answered by
     /// `Started`.
     Start,

@@ -31,6 +31,8 @@ pub struct Cli {
 pub(super) enum Command {
     /// Show a recorded trace again; needs no root and no cluster
     Read(Box<Read>),
+    /// Draw which pod hangs on which veth, bridge, tunnel and uplink
+    Topology(Topology),
     /// A small two-node pod network in network namespaces, to try things in
     Lab(Lab),
     /// Build a lab, trace a same-node and a cross-node ping in it, and remove it
@@ -133,6 +135,9 @@ pub(super) struct Output {
     /// How paths are told
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
+    /// Write the paths as a page to look at in a browser, too
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
     /// Tell more on stderr: where the cluster was found, what was attached
     #[arg(short, long, action = ArgAction::Count)]
     pub(super) verbose: u8,
@@ -183,6 +188,31 @@ pub(super) struct Read {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(super) struct Topology {
+    /// How it is told
+    #[arg(short, long, value_enum, default_value_t = TopologyFormat::Text)]
+    pub(super) output: TopologyFormat,
+    /// Static inventory of the cluster instead of the Kubernetes API
+    #[arg(long, value_name = "FILE")]
+    pub(super) cluster: Option<PathBuf>,
+    /// Kubeconfig to find the cluster by
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long)]
+    pub(super) context: Option<String>,
+    /// Tell more on stderr: where the cluster was found
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Tell only warnings and errors on stderr
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Whether output is coloured; NO_COLOR is honoured
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(super) struct Lab {
     /// Name of the lab, for having several
     #[arg(long, env = crate::lab::NAME_VARIABLE, default_value = crate::lab::DEFAULT_NAME, global = true)]
@@ -224,6 +254,14 @@ pub(super) enum Format {
     /// For people with wide terminals: also tuples, points and both kinds of times
     Wide,
     /// For programs: one object a line, described by schema/podtrace.schema.json
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TopologyFormat {
+    /// For people
+    Text,
+    /// For programs: one object a node and line, described by schema/topology.schema.json
     Json,
 }
 

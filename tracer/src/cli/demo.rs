@@ -32,11 +32,14 @@ fn show(lab: &Lab) -> Result<bool> {
     for (title, to) in [("On one node", "pod2"), ("Across two nodes, through the VXLAN tunnel", "pod3")] {
         anstream::println!("{title}:  podtrace --from pod1 --to {to} --probe icmp\n");
         let plan = ping(&inventory, "pod1", to)?;
-        let mut report = report(Format::Text, false);
+        let mut report = report(Format::Text);
         let notes = Notes::quiet();
-        let Outcome { summary, .. } =
-            runtime
-                .block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
+        let Outcome { summary, .. } = runtime.block_on(trace(
+            &plan,
+            &mut *report,
+            &mut |importance, line| notes.say(importance, line),
+            &mut |_| {},
+        ))?;
         healthy &= summary.complete && summary.paths.delivered == 2;
         anstream::println!();
     }

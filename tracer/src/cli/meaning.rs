@@ -31,7 +31,12 @@ pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Resul
     let probe = args.probe.as_deref().map(parse_probe).transpose()?;
     check_ports(args, probe)?;
 
-    let inventory = inventory(args, say)?;
+    let wanted = Wanted {
+        cluster: args.cluster.clone(),
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone(),
+    };
+    let inventory = inventory(&wanted, say)?;
     let from = cluster::resolve(&from, &inventory, &args.namespace)?;
     let to = cluster::resolve(&to, &inventory, &args.namespace)?;
     let nodes = nodes(&inventory, &from, &to);
@@ -94,13 +99,9 @@ fn endpoint(text: Option<&str>) -> Result<Endpoint> {
     text.parse::<Endpoint>().map_err(|error| UsageError(error.to_string()).into())
 }
 
-fn inventory(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Result<Inventory> {
-    let wanted = Wanted {
-        cluster: args.cluster.clone(),
-        kubeconfig: args.kubeconfig.clone(),
-        context: args.context.clone(),
-    };
-    let found = cluster::discover(&wanted, &Host::here(crate::lab::running()))?;
+/// The cluster, where it was found.
+pub(super) fn inventory(wanted: &Wanted, say: &mut dyn FnMut(Importance, &str)) -> Result<Inventory> {
+    let found = cluster::discover(wanted, &Host::here(crate::lab::running()))?;
     for note in &found.notes {
         say(Importance::Note, note);
     }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::args::Read;
 use super::expect::Judging;
-use super::output::{Notes, choose_color, report};
+use super::output::{Notes, choose_color, reports};
 use super::{FAILED, meaning};
 use crate::filter::Choice;
 use crate::recording::{Files, Header, Recorder};
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Read) -> Result<u8> {
     }
     let header = Header { part: 1, first: Vec::new(), ..header.clone() };
     let recorder = target.map(|target| Recorder::create(target, header)).transpose()?;
-    let mut report = judging.watch(report(args.output.output, args.write.takes_stdout()));
+    let mut report = judging.watch(reports(&args.output, &title, args.write.takes_stdout())?);
     let Replayed { outcome, damage } =
         replay(recording, Telling { count: args.count, choice, recorder }, &mut report)?;
     if let Some(losses) = losses(&outcome.summary) {

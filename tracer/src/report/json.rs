@@ -49,7 +49,7 @@ enum Line<'a> {
 
 /// Compact JSON that is safe to look at: whatever [`crate::escape::escape`] would change is written as `\u….`, which
 /// reads back as what it was.
-struct Visible;
+pub(super) struct Visible;
 
 impl Formatter for Visible {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {

@@ -5,7 +5,7 @@ use super::phrase::{Align, CHANGED, DIM, NAME, PLAIN, Phrase, WIRE, write_table}
 use super::text::{Where, delta, passing_advice, wire_error};
 use super::timing::{Step, Unit, steps};
 use super::verdict;
-use super::words::{bytes, device, tuple, what};
+use super::words::{bytes, device, started, tuple, what};
 use crate::path::{Direction, Evidence, Hop, HopEvent, Path};
 
 const COLUMNS: [Align; 8] = [
@@ -27,9 +27,7 @@ pub(super) fn layout(path: &Path, text: &mut String) {
 
 /// When it set out, what it carried, how sure its joins are.
 fn details(path: &Path) -> Phrase {
-    let started = i128::from(path.started_at);
-    let started =
-        jiff::Timestamp::from_nanosecond(started).map_or_else(|_| "?".to_owned(), |t| format!("{t:.9}"));
+    let started = started(path);
     let direction = match path.flow.direction {
         Direction::Request => "request",
         Direction::Reply => "reply",
@@ -69,7 +67,7 @@ fn body(path: &Path, text: &mut String) {
             at(hop, unit),
             delta(step, unit),
             device(hop),
-            point(hop),
+            point_of(hop),
             addresses(hop, before),
             Phrase::new().with(PLAIN, bytes(hop.bytes)),
             what(hop, before),
@@ -113,9 +111,9 @@ fn at(hop: &Hop, unit: Unit) -> Phrase {
     })
 }
 
-fn point(hop: &Hop) -> Phrase {
-    match (hop.point.map(|point| point.to_string()), hop.evidence) {
-        (Some(point), Evidence::Observed) => Phrase::new().with(DIM, point),
+fn point_of(hop: &Hop) -> Phrase {
+    match (hop.point, hop.evidence) {
+        (Some(point), Evidence::Observed) => Phrase::new().with(DIM, point.to_string()),
         (_, Evidence::Inferred) => Phrase::new().with(DIM, "inferred"),
         (None, Evidence::Observed) => Phrase::new(),
     }

@@ -5,11 +5,13 @@ mod hooks;
 mod nodes;
 mod plan;
 mod replay;
+mod survey;
 mod trace;
 
 pub use plan::{Plan, ProbePlan};
 pub use replay::{Replayed, Telling, replay};
-pub use trace::{Importance, trace};
+pub use survey::survey;
+pub use trace::{Importance, Progress, trace};
 
 use anyhow::{Context as _, Result};
 

@@ -59,9 +59,7 @@ impl Plan {
 
     /// What one node's agent is told.
     pub(super) fn configuration(&self, node: &Node) -> Configuration {
-        let pods = self.inventory.pods.iter().filter(|pod| pod.node == node.name && !pod.host_network);
-        let pods: Vec<_> =
-            pods.map(|pod| PodAddresses { pod: pod.full_name(), ips: pod.ips.clone() }).collect();
+        let pods = pods_of(&self.inventory, node);
         let tapped = pods
             .iter()
             .map(|pod| pod.pod.clone())
@@ -69,4 +67,10 @@ impl Plan {
             .collect();
         Configuration { filter: self.filter.clone(), pods, tapped, node_addresses: node.addresses.clone() }
     }
+}
+
+/// The pods of a node that have a network namespace of their own.
+pub(super) fn pods_of(inventory: &Inventory, node: &Node) -> Vec<PodAddresses> {
+    let pods = inventory.pods.iter().filter(|pod| pod.node == node.name && !pod.host_network);
+    pods.map(|pod| PodAddresses { pod: pod.full_name(), ips: pod.ips.clone() }).collect()
 }

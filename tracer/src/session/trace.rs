@@ -11,7 +11,7 @@ use super::hooks;
 use super::nodes::Nodes;
 use super::{Outcome, Plan, Teller};
 use crate::agent::clock;
-use crate::agent::frame::{FromAgent, Probe, ToAgent};
+use crate::agent::frame::{Accounting, FromAgent, Probe, ToAgent};
 use crate::capture;
 use crate::filter::Choice;
 use crate::path::{Context, Engine};
@@ -44,7 +44,7 @@ enum Stop {
 }
 
 /// Traces until the plan's count, its timeout, the end of its probes or Ctrl-C. `say` gets lines for stderr; the
-/// flag tells those that matter from those for the curious.
+/// flag tells those that matter from those for the curious. `watch` hears some times a second how far it is.
 ///
 /// # Errors
 ///
@@ -53,10 +53,11 @@ pub async fn trace(
     plan: &Plan,
     report: &mut dyn Report,
     say: &mut dyn FnMut(Importance, &str),
+    watch: &mut dyn FnMut(&Progress),
 ) -> Result<Outcome> {
     let started = Instant::now();
     let mut nodes = Nodes::connect(plan)?;
-    let result = run(plan, &mut nodes, report, say, started).await;
+    let result = run(plan, &mut nodes, report, say, watch, started).await;
     nodes.end().await;
     result
 }
@@ -72,11 +73,27 @@ pub enum Importance {
     Warning,
 }
 
+/// How far a trace is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Paths told.
+    pub paths: u64,
+    /// Packets under way.
+    pub under_way: u64,
+    /// Hop events that the kernel programs set out to emit, as of the nodes' last heartbeats.
+    pub events: u64,
+    /// Events and identities lost, and runs of programs skipped, as of the same.
+    pub lost: u64,
+    /// Time since the nodes began to emit events.
+    pub elapsed: Duration,
+}
+
 async fn run(
     plan: &Plan,
     nodes: &mut Nodes,
     report: &mut dyn Report,
     say: &mut dyn FnMut(Importance, &str),
+    watch: &mut dyn FnMut(&Progress),
     started: Instant,
 ) -> Result<Outcome> {
     let context =
@@ -99,6 +116,7 @@ async fn run(
         engine: Engine::new(context),
         teller: Teller::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count),
         snaplen: plan.snaplen,
+        counted: vec![Accounting::default(); nodes.names().len()],
         paths: Vec::new(),
     };
     let names = nodes.names();
@@ -130,7 +148,8 @@ async fn run(
         ),
     );
 
-    let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let ready = Instant::now();
+    let deadline = plan.timeout.map(|timeout| ready + timeout);
     let mut clock = interval(CLOCK_EVERY);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut probing = Probing::begin(plan, nodes, &names).await;
@@ -168,6 +187,7 @@ async fn run(
             }
             _ = clock.tick() => {
                 nodes.ask_clocks().await;
+                watch(&live.progress(ready));
                 // A quiet wire brings no frames but heartbeats, so these conditions are looked at above in time.
             }
             () = until(deadline) => break Stop::TimedOut,
@@ -220,6 +240,8 @@ struct Live<'a> {
     engine: Engine,
     teller: Teller<'a>,
     snaplen: Option<u16>,
+    /// What each node counted last.
+    counted: Vec<Accounting>,
     paths: Vec<crate::path::Path>,
 }
 
@@ -235,11 +257,27 @@ impl Live<'_> {
         // Everything goes by what is kept, so that reading it again comes to the same.
         let frame = shortened.as_ref().or(frame);
         self.teller.hear(node, frame);
+        if let (Some(FromAgent::Heartbeat { counters, .. }), Some(counted)) =
+            (frame, self.counted.get_mut(node))
+        {
+            *counted = *counters;
+        }
         match frame {
             Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
             None => self.engine.node_ended(node),
         }
         self.teller.tell(&mut self.paths)
+    }
+
+    fn progress(&self, ready: Instant) -> Progress {
+        let sum = |count: fn(&Accounting) -> u64| self.counted.iter().map(count).sum();
+        Progress {
+            paths: self.teller.told,
+            under_way: u64::try_from(self.engine.under_way()).unwrap_or(u64::MAX),
+            events: sum(|counted| counted.produced),
+            lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),
+            elapsed: ready.elapsed(),
+        }
     }
 
     fn finish(mut self) -> Result<Outcome> {
