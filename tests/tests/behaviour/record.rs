@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use podtrace_tests::command::{SHORT, run};
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
-use podtrace_tests::trace::Trace;
+use podtrace_tests::trace::{self, Trace};
 use podtrace_tests::{binary, recorded, wait};
 
 use crate::{POD3, TRAFFIC};
@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(trial("a-killed-tracer-leaves-a-file", &recorded::TOOLS, killed));
     trials.push(trial("a-file-a-part", &recorded::TOOLS, in_parts));
     trials.push(trial("to-tshark-by-a-pipe", &["tshark", "sh"], by_a_pipe));
+    trials.push(trial("a-reader-that-is-gone-does-not-end-the-file", &["sh"], reader_is_gone));
     trials.push(trial("fewer-bytes-tell-the-same", &recorded::TOOLS, fewer_bytes));
     trials
 }
@@ -98,6 +99,21 @@ fn by_a_pipe() -> Result<()> {
     let shown = run(Command::new("sh").arg("-c").arg(script), SHORT)?;
     let pings = shown.stdout.lines().filter(|line| line.contains("Echo (ping) request")).count();
     ensure!(shown.code() == 0 && pings == 8, "{}{}", shown.stdout, shown.stderr);
+    Ok(())
+}
+
+/// Who reads the paths may have seen enough before who wants the file.
+fn reader_is_gone() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("trace.pcapng");
+    let lab = Lab::up("record-gone")?;
+    let mut command = trace::command(&lab, ["--from", "pod1", "--to", "pod3", "--probe", "icmp"]);
+    command.args(["--count", "6", "--write"]).arg(&file);
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    let head = run(Command::new("sh").args(["-c", "\"$@\" | head -n 1", "sh"]).args(words), SHORT)?;
+    ensure!(head.stdout.lines().count() == 1, "{}{}", head.stdout, head.stderr);
+    let told = recorded::read(&[&file])?;
+    ensure!(told.code() == 0 && told.stdout.lines().count() == 7, "{}{}", told.stdout, told.stderr);
     Ok(())
 }
 

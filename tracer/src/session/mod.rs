@@ -13,6 +13,8 @@ pub use replay::{Replayed, Telling, replay};
 pub use survey::survey;
 pub use trace::{Importance, Progress, trace};
 
+use std::io::{self, ErrorKind};
+
 use anyhow::{Context as _, Result};
 
 use crate::agent::frame::FromAgent;
@@ -40,7 +42,8 @@ impl Outcome {
 
 /// Tells the finished paths that are wanted up to a limit, counts what was told, and records all if that is asked for.
 struct Teller<'a> {
-    report: &'a mut dyn Report,
+    /// `None` once nobody reads it any more: the recording is still wanted whole.
+    report: Option<&'a mut dyn Report>,
     recorder: Option<Recorder>,
     choice: Choice,
     limit: Option<u64>,
@@ -55,7 +58,7 @@ impl<'a> Teller<'a> {
         choice: Choice,
         limit: Option<u64>,
     ) -> Self {
-        Self { report, recorder, choice, limit, told: 0, verdicts: VerdictCounts::default() }
+        Self { report: Some(report), recorder, choice, limit, told: 0, verdicts: VerdictCounts::default() }
     }
 
     fn full(&self) -> bool {
@@ -94,18 +97,29 @@ impl<'a> Teller<'a> {
                 Verdict::Rejected => &mut self.verdicts.rejected,
                 Verdict::Open => &mut self.verdicts.open,
             } += 1;
-            self.report.path(&path).context("writing the report")?;
+            self.report(|report| report.path(&path))?;
         }
         self.recorder.as_mut().map_or(Ok(()), Recorder::flush)
     }
 
+    fn report(&mut self, tell: impl FnOnce(&mut dyn Report) -> io::Result<()>) -> Result<()> {
+        let Some(report) = &mut self.report else { return Ok(()) };
+        match tell(&mut **report) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe && self.recorder.is_some() => {
+                self.report = None;
+                Ok(())
+            }
+            result => result.context("writing the report"),
+        }
+    }
+
     /// Tells the summary of what was told.
-    fn close(self, mut summary: Summary) -> Result<Outcome> {
+    fn close(mut self, mut summary: Summary) -> Result<Outcome> {
         summary.paths = self.verdicts;
+        self.report(|report| report.summary(&summary))?;
         if let Some(recorder) = self.recorder {
             recorder.finish(&summary)?;
         }
-        self.report.summary(&summary).context("writing the report")?;
         Ok(Outcome { summary, all_lost: false })
     }
 }

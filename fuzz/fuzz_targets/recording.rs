@@ -1,0 +1,34 @@
+//! A recording's file, whatever is in it: read, told, and recorded anew.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use podtrace::path::Engine;
+use podtrace::recording::{Reader, Writer};
+use podtrace::report::{Json, Report as _, Text};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(mut reader) = Reader::new(bytes) else { return };
+    let header = reader.header().clone();
+    let mut engine = Engine::new(header.context.clone());
+    let mut writer = Writer::new(header);
+    let (mut json, mut text) = (Json::new(std::io::sink()), Text::wide(std::io::sink()));
+    let mut paths = Vec::new();
+    while let Some((node, frame)) = reader.next_frame() {
+        writer.frame(node, frame.as_ref());
+        match &frame {
+            Some(frame) => engine.ingest(node, frame, &mut paths),
+            None => engine.node_ended(node),
+        }
+        for path in &mut paths {
+            podtrace::diagnose::annotate(path);
+            writer.path(path);
+            json.path(path).expect("nothing fails to vanish");
+            text.path(path).expect("nothing fails to vanish");
+        }
+        paths.clear();
+        writer.take();
+    }
+    let summary = engine.finish(&mut paths);
+    writer.end(&summary);
+    let _ = reader.damage();
+});
