@@ -8,6 +8,7 @@ pub mod binary;
 pub mod check;
 pub mod command;
 pub mod expect;
+pub mod hooks;
 pub mod kernel;
 pub mod lab;
 pub mod need;
