@@ -131,7 +131,8 @@ impl Nodes {
                 let names = answered.iter().zip(&self.agents).filter(|(answered, _)| !**answered);
                 names.map(|(_, agent)| agent.name.as_str()).collect::<Vec<_>>().join(", ")
             };
-            let reached = answered.iter().zip(&self.agents).all(|(answered, agent)| *answered || agent.reached);
+            let reached =
+                answered.iter().zip(&self.agents).all(|(answered, agent)| *answered || agent.reached);
             let limit = if reached { SETUP_TIMEOUT } else { REACH_TIMEOUT };
             let Ok(heard) = timeout(limit, self.heard.recv()).await else {
                 bail!("no answer from {} within {} s", waiting(), limit.as_secs());
