@@ -30,6 +30,7 @@ pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Resul
     let to = endpoint(args.to.as_deref())?;
     let probe = args.probe.as_deref().map(parse_probe).transpose()?;
     check_ports(args, probe)?;
+    let write = args.write.target()?;
 
     let wanted = Wanted {
         cluster: args.cluster.clone(),
@@ -65,7 +66,7 @@ pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Resul
         count: args.count,
         timeout: args.timeout,
         choice: args.filter.clone(),
-        write: args.write.target(),
+        write,
         snaplen: (usize::from(args.snaplen) < tracer_common::CAPTURE).then_some(args.snaplen),
         inventory,
     })

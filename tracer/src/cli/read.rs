@@ -1,6 +1,6 @@
 //! `podtrace read`.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::args::Read;
 use super::expect::Judging;
@@ -22,7 +22,7 @@ pub(super) fn run(args: &Read) -> Result<u8> {
     };
     let choice = choice(args, header, notes)?;
     let mut judging = Judging::begin(&args.expect, &header.context.inventory, &title)?;
-    let target = args.write.target();
+    let target = args.write.target()?;
     if let Some(target) = &target {
         ensure!(
             !args.files.iter().any(|file| target.overwrites(file)),
@@ -49,15 +49,20 @@ pub(super) fn run(args: &Read) -> Result<u8> {
 fn choice(args: &Read, header: &Header, notes: Notes) -> Result<Choice> {
     let filter = match (&args.filter, &header.filter) {
         (Some(filter), _) => Some(filter.clone()),
-        (None, Some(text)) => {
-            notes.say(
-                Importance::Note,
-                &format!(
-                    "told as it was traced, with --filter '{text}'; --filter '' tells all that was seen"
-                ),
-            );
-            Some(text.parse().context("the recording's own --filter")?)
-        }
+        (None, Some(text)) => match text.parse() {
+            Ok(filter) => {
+                let how = format!("told as it was traced, with --filter '{text}'; --filter '' tells all");
+                notes.say(Importance::Note, &how);
+                Some(filter)
+            }
+            Err(_) => {
+                let why = format!(
+                    "it was traced with --filter '{text}', which this version does not know: all is told"
+                );
+                notes.say(Importance::Warning, &why);
+                None
+            }
+        },
         (None, None) => None,
     };
     let asked = args.from.is_some() || args.to.is_some() || args.port.is_some() || args.proto.is_some();

@@ -1,17 +1,33 @@
 //! `--write` and `--rotate`: where a recording goes.
 
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::UsageError;
 use super::args::Write;
 use crate::recording::{Rotation, Target};
 
 impl Write {
     /// Where the recording goes, if there is to be one.
-    pub(super) fn target(&self) -> Option<Target> {
-        self.write.clone().map(|path| Target { path, rotate: self.rotate })
+    pub(super) fn target(&self) -> Result<Option<Target>> {
+        let refuse = |text: &str| Err(UsageError(text.to_owned()).into());
+        let target = self.write.clone().map(|path| Target { path, rotate: self.rotate });
+        if self.takes_stdout() {
+            if self.rotate.is_some() {
+                return refuse("--rotate goes on in a new file, and stdout is none: name one by --write");
+            }
+            if io::stdout().is_terminal() {
+                return refuse("--write - is for a pipe, such as `| tshark -r -`, and not for a terminal");
+            }
+        }
+        Ok(target)
     }
 
     /// Whether the recording goes to stdout, where nothing else may go then.
     pub(super) fn takes_stdout(&self) -> bool {
-        self.target().is_some_and(|target| target.is_stdout())
+        self.write.as_deref().is_some_and(|path| path == Path::new("-"))
     }
 }
 
