@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     trials.push(trial("ten-thousand-paths-stay-usable", many));
     trials.push(trial("sorting-and-filtering", sorting_and_filtering));
     trials.push(trial("the-keyboard-is-enough", keyboard));
+    trials.push(trial("packets-of-a-flow-lead-to-each-other", flow));
     trials.push(trial("no-other-script-is-allowed", no_other_script));
     trials.push(suite::plain("a-page-outlives-the-reader-of-the-text", outlives_the_reader));
     trials.push(suite::plain("a-page-that-cannot-be-written-is-told", cannot_be_written));
@@ -323,6 +324,21 @@ fn sorting_and_filtering() -> Result<()> {
     // 77, 770 to 779, 7700 to 7799.
     let expected = format!("row-{slowest} | descending | 111 of 10,000 paths | 0 of 10,000 paths");
     ensure!(seen == expected, "{seen}\nand not\n{expected}");
+    Ok(())
+}
+
+/// From a packet to the answer to it, and back.
+fn flow() -> Result<()> {
+    let pages = Pages::new()?;
+    let page = pages.read("udp-closed-port")?;
+    let seen = browser::act(
+        &page,
+        "const seen = []; const chosen = () => seen.push(page.querySelector('h2').textContent.split(' ')[0]);
+         chosen();
+         for (let step = 0; step < 2; step += 1) { page.querySelector('.neighbour').click(); chosen(); }
+         return seen.join(' ');",
+    )?;
+    ensure!(seen == "#1 #2 #1", "{seen}");
     Ok(())
 }
 

@@ -6,8 +6,11 @@ const TRACK = 24;
 const HEIGHT = 46;
 const MIDDLE = HEIGHT / 2;
 
-/** Draws a path into an element; `open` is the index of a hop whose details are shown. */
-function showPath(place, path, open) {
+/**
+ * Draws a path into an element. `open` is the index of a hop whose details are shown, `neighbours` are the packets of
+ * its flow before and after it, of which one may be picked.
+ */
+function showPath(place, path, open, neighbours, pick) {
   const lanes = [...new Set(path.hops.map((hop) => hop.node))];
   const colours = addressColours(path);
   const rows = [];
@@ -28,11 +31,11 @@ function showPath(place, path, open) {
       make("div", { class: "time" }, "time since the hop before")),
     ...rows.filter((row) => row));
   picture.style.setProperty("--track", `${Math.max(lanes.length, 1) * LANE}px`);
-  place.replaceChildren(head(path), picture, legend(path));
+  place.replaceChildren(head(path, neighbours, pick), picture, legend(path));
 }
 
 /** What the packet is, and loudly how it ended. */
-function head(path) {
+function head(path, neighbours, pick) {
   const { mark } = VERDICTS[path.verdict];
   const way = path.direction === "request" ? "request" : "reply";
   return make("div", { class: "path-head" },
@@ -46,7 +49,8 @@ function head(path) {
         ...toDo(path).map(advice),
         path.doubt ? make("p", { class: "doubt" }, path.doubt) : null)),
     make("p", { class: "facts" },
-      `${way} of flow ${path.flow} · ${path.size}, payload ${path.payload} · began ${path.started.replace("T", " ").replace("Z", " UTC")}`));
+      neighbour(neighbours[0], "before", pick), `${way} of flow ${path.flow}`, neighbour(neighbours[1], "after", pick),
+      ` · ${path.size}, payload ${path.payload} · began ${path.started.replace("T", " ").replace("Z", " UTC")}`));
 }
 
 /** What to do about it: the path's own advice, else that of the drops on its way. */
@@ -63,6 +67,14 @@ function advice(text) {
 function unmarked([first, ...rest]) {
   const strip = (text) => text.replace(/^[✓✗?…] /u, "");
   return [typeof first === "string" ? strip(first) : [first[0], strip(first[1])], ...rest];
+}
+
+/** A button that goes to another packet of the flow. */
+function neighbour(path, where, pick) {
+  if (path === undefined) return null;
+  const text = where === "before" ? `◂ #${path.id}` : `#${path.id} ▸`;
+  return make("button", { type: "button", class: "neighbour", title: `${path.packet}, the packet of this flow told ${where} this one`,
+    onclick: () => pick(path) }, text);
 }
 
 /** Text in which commands stand between backquotes. */
