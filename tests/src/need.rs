@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Programs that tests run, and their Debian packages.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("tc", "iproute2"),
@@ -11,6 +11,8 @@ const PACKAGES: [(&str, &str); 9] = [
     ("iperf3", "iperf3"),
     ("nc", "netcat-openbsd"),
     ("setpriv", "util-linux"),
+    ("tshark", "tshark"),
+    ("capinfos", "tshark"),
     ("script", "bsdutils"),
     ("stty", "coreutils"),
 ];

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::command::Running;
+use crate::kernel::{self, Kernels, Series};
 use crate::lab::Lab;
 use crate::trace::{Told, Trace};
 use crate::{command, expect};
@@ -24,6 +25,9 @@ pub struct Scenario {
     /// Programs that have to be installed.
     #[serde(default)]
     pub needs: Vec<String>,
+    /// Whether it shows what may differ from kernel to kernel.
+    #[serde(default)]
+    pub guests: bool,
     #[serde(default)]
     setup: Vec<Step>,
     #[serde(default)]
@@ -77,6 +81,18 @@ struct ExpectedPath {
     is: Value,
     /// All its hops.
     hops: Vec<String>,
+    /// What is expected besides, by kernel.
+    #[serde(default, rename = "by-kernel")]
+    by_kernel: Vec<OnKernels>,
+}
+
+/// What is expected of a path on some kernels.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnKernels {
+    kernels: Kernels,
+    /// A subset of the path.
+    is: Value,
 }
 
 /// The directory of the scenarios.
@@ -106,18 +122,24 @@ pub fn all() -> Result<Vec<(String, Scenario)>> {
 }
 
 fn load(path: &Path) -> Result<Scenario> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))
+    let about = || format!("reading {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(about)?;
+    let scenario: Scenario = serde_saphyr::from_str(&text).with_context(about)?;
+    for path in scenario.expect.paths.iter().filter(|path| !path.by_kernel.is_empty()) {
+        let ranges: Vec<Kernels> = path.by_kernel.iter().map(|expected| expected.kernels).collect();
+        kernel::check_ranges(&ranges).with_context(about)?;
+    }
+    Ok(scenario)
 }
 
 impl Scenario {
-    /// Runs it in a lab of its own. `traffic` is the helper that scenarios call by this name; `arguments` are
-    /// added to the trace's own.
+    /// Runs it in a lab of its own. `traffic` is the helper that scenarios call by this name; what is traced is
+    /// written to `file`.
     ///
     /// # Errors
     ///
     /// If anything is not as expected.
-    pub fn run(&self, name: &str, traffic: &str, arguments: &[&str]) -> Result<Told> {
+    pub fn run(&self, name: &str, traffic: &str, file: &Path) -> Result<Told> {
         let lab = Lab::up(name)?;
         for step in &self.setup {
             step.run(&lab, traffic)?;
@@ -128,8 +150,8 @@ impl Scenario {
             running.wait_for_line(&server.ready, READY)?;
             servers.push(running);
         }
-        let mut trace =
-            Trace::start(&lab, words(&self.trace, traffic).into_iter().chain(arguments.iter().copied()))?;
+        let arguments = words(&self.trace, traffic).into_iter().map(AsRef::as_ref);
+        let mut trace = Trace::start(&lab, arguments.chain(["--write".as_ref(), file.as_os_str()]))?;
         if !self.traffic.is_empty() {
             trace.wait_until_ready()?;
         }
@@ -138,7 +160,7 @@ impl Scenario {
         }
         let told = trace.finish()?;
         self.expect
-            .check(&told)
+            .check(&told, Series::running()?)
             .map_err(|what| anyhow::anyhow!("{what}\nit told:\n{}{}", told.stdout, told.stderr))?;
         Ok(told)
     }
@@ -164,12 +186,12 @@ impl Step {
 impl Expected {
     /// Each told path is one of those expected. Not in any order: paths of two nodes are told in the order of
     /// clocks that are known to within an error.
-    fn check_paths(&self, told: &[Value]) -> Result<(), String> {
+    fn check_paths(&self, told: &[Value], kernel: Series) -> Result<(), String> {
         let mut left: Vec<&Value> = told.iter().collect();
         for (expected, number) in self.paths.iter().zip(0..) {
-            let fitting = left.iter().position(|actual| expected.check(actual).is_ok());
+            let fitting = left.iter().position(|actual| expected.check(actual, kernel).is_ok());
             let Some(at) = fitting else {
-                let what = expected.check(&told[number]).err().unwrap_or_default();
+                let what = expected.check(&told[number], kernel).err().unwrap_or_default();
                 return Err(format!(
                     "no path told is the expected one number {}; against the told one of that number: {what}",
                     number + 1
@@ -180,7 +202,7 @@ impl Expected {
         Ok(())
     }
 
-    fn check(&self, told: &Told) -> Result<(), String> {
+    fn check(&self, told: &Told, kernel: Series) -> Result<(), String> {
         if told.code != self.status {
             return Err(format!("status {} was expected, it ended with {}", self.status, told.code));
         }
@@ -190,7 +212,7 @@ impl Expected {
         if told.lines.len() != self.paths.len() {
             return Err(format!("{} paths were expected, {} were told", self.paths.len(), told.lines.len()));
         }
-        self.check_paths(&told.lines)?;
+        self.check_paths(&told.lines, kernel)?;
         if !self.summary.is_null() {
             let summary = serde_json::to_value(told.summary).map_err(|error| error.to_string())?;
             expect::subset(&self.summary, &summary).map_err(|what| format!("summary: {what}"))?;
@@ -200,9 +222,13 @@ impl Expected {
 }
 
 impl ExpectedPath {
-    fn check(&self, actual: &Value) -> Result<(), String> {
+    fn check(&self, actual: &Value, kernel: Series) -> Result<(), String> {
         let hops = actual["hops"].as_array().map(Vec::as_slice).unwrap_or_default();
         expect::subset(&self.is, actual)?;
+        for expected in self.by_kernel.iter().filter(|expected| expected.kernels.include(kernel)) {
+            expect::subset(&expected.is, actual)
+                .map_err(|what| format!("on kernels {}: {what}", expected.kernels))?;
+        }
         expect::hops(&self.hops, hops)
     }
 }

@@ -86,7 +86,7 @@ impl Pages {
     fn read(&self, name: &str) -> Result<PathBuf> {
         let page = self.page(name);
         let mut podtrace = Command::new(binary::podtrace()?);
-        podtrace.arg("read").arg(recorded(name).with_extension("podtrace")).arg("--html").arg(&page);
+        podtrace.arg("read").arg(recorded(name).with_extension("pcapng")).arg("--html").arg(&page);
         succeed(&mut podtrace, SHORT)?;
         keep(&page)?;
         Ok(page)
@@ -280,7 +280,7 @@ fn outlives_the_reader() -> Result<()> {
     let pages = Pages::new()?;
     let page = pages.page("alone");
     let mut podtrace = Command::new(binary::podtrace()?);
-    podtrace.arg("read").arg(recorded("tcp-connection.podtrace")).arg("--html").arg(&page);
+    podtrace.arg("read").arg(recorded("tcp-connection.pcapng")).arg("--html").arg(&page);
     let mut child = podtrace.stdout(Stdio::piped()).spawn()?;
     drop(child.stdout.take());
     let status = child.wait()?;
@@ -297,7 +297,7 @@ fn cannot_be_written() -> Result<()> {
         ("/dev/full", "writing /dev/full for --html: "),
     ] {
         let mut podtrace = Command::new(binary::podtrace()?);
-        podtrace.arg("read").arg(recorded("lost-wire.podtrace")).args(["--html", place]);
+        podtrace.arg("read").arg(recorded("lost-wire.pcapng")).args(["--html", place]);
         let output = run(&mut podtrace, SHORT)?;
         ensure!(output.code() == 1, "{place}: it ended with {}", output.code());
         ensure!(output.stderr.contains(expected), "{place}: {}", output.stderr);

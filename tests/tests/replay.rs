@@ -1,4 +1,4 @@
-//! Tells `recordings/*.podtrace` again, in every output, and compares with what is beside them: no root, no packets, no
+//! Tells `recordings/*.pcapng` again, in every output, and compares with what is beside them: no root, no packets, no
 //! kernel.
 //!
 //! `PODTRACE_RECORD=1` (as root) makes the recordings anew from the scenarios of the same names, and
@@ -10,8 +10,9 @@ use std::process::ExitCode;
 
 use anstream::StripStream;
 use anyhow::{Context as _, Result, bail, ensure};
+use podtrace::recording::Reader;
 use podtrace::report::{Html, Json, Report, Text};
-use podtrace::session::{Reader, replay};
+use podtrace::session::{Replayed, Telling, replay};
 use podtrace_tests::{scenario, schema, suite};
 
 /// Scenarios that are kept as recordings.
@@ -52,7 +53,7 @@ fn directory() -> PathBuf {
 }
 
 fn recording(name: &str) -> PathBuf {
-    directory().join(format!("{name}.podtrace"))
+    directory().join(format!("{name}.pcapng"))
 }
 
 fn told_again(name: &str) -> Result<()> {
@@ -99,7 +100,7 @@ fn wide(recording: &[u8]) -> Result<String> {
 /// The data of the page, with a line of its own for every hop.
 fn page(recording: &[u8]) -> Result<String> {
     let mut out = Vec::new();
-    replay(Reader::new(recording)?, None, &mut Html::begin(&mut out, "")?)?;
+    replay(Reader::new(recording)?, Telling::default(), &mut Html::begin(&mut out, "")?)?;
     let page = String::from_utf8(out).context("the page is no text")?;
     let elements =
         page.lines().filter_map(|line| line.strip_prefix("<script type=\"application/json\" class=\""));
@@ -116,7 +117,7 @@ fn page(recording: &[u8]) -> Result<String> {
 
 fn into_text(recording: &[u8], report: impl FnOnce(&mut Vec<u8>) -> Box<dyn Report + '_>) -> Result<String> {
     let mut out = Vec::new();
-    replay(Reader::new(recording)?, None, &mut *report(&mut out))?;
+    replay(Reader::new(recording)?, Telling::default(), &mut *report(&mut out))?;
     String::from_utf8(out).context("it told what is no text")
 }
 
@@ -128,7 +129,7 @@ fn record(name: &str) -> Result<()> {
         .with_context(|| format!("there is no scenario {name}"))?;
     let path = recording(name);
     fs::create_dir_all(directory())?;
-    let told = scenario.run(name, env!("CARGO_BIN_EXE_traffic"), &["--record", &path.to_string_lossy()])?;
+    let told = scenario.run(name, env!("CARGO_BIN_EXE_traffic"), &path)?;
     fs::write(path.with_extension("json"), told.stdout)?;
     Ok(())
 }
@@ -136,14 +137,12 @@ fn record(name: &str) -> Result<()> {
 /// A recording that ends anywhere is told as far as it goes, or refused in one line; it never looks whole.
 fn cut_off(name: &str) -> Result<()> {
     let bytes = fs::read(recording(name)).with_context(|| format!("reading the recording {name}"))?;
-    let (whole, _) = tell(&bytes)?;
     for end in (0..bytes.len()).step_by(CUT) {
         match tell(&bytes[..end]) {
-            Ok((told, _)) => {
+            Ok((told, damage)) => {
+                ensure!(damage.is_some(), "cut off at {end}, and nothing is said of it");
                 let summary = schema::parse(told.lines().last().context("nothing was told")?)?;
-                // After the last goodbye, nothing of the trace itself is missing.
-                let looks_whole = summary["complete"] == true;
-                ensure!(!looks_whole || told == whole, "cut off at {end}, and it looks whole");
+                ensure!(summary["complete"] == false, "cut off at {end}, and it looks whole");
             }
             Err(error) => {
                 let line = format!("{error:#}");
@@ -157,7 +156,7 @@ fn cut_off(name: &str) -> Result<()> {
 /// What a recording's bytes tell, and what is missing of it.
 fn tell(bytes: &[u8]) -> Result<(String, Option<String>)> {
     let mut told = Vec::new();
-    let (_, damage) = replay(Reader::new(bytes)?, None, &mut Json::new(&mut told))?;
+    let Replayed { damage, .. } = replay(Reader::new(bytes)?, Telling::default(), &mut Json::new(&mut told))?;
     Ok((String::from_utf8(told).context("it told what is no text")?, damage))
 }
 
@@ -167,7 +166,7 @@ fn nothing_left_over() -> Result<()> {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let (name, output) = name.split_once('.').unwrap_or_default();
-        let known = output == "podtrace" || output == "json" || OUTPUTS.iter().any(|known| known.0 == output);
+        let known = output == "pcapng" || output == "json" || OUTPUTS.iter().any(|known| known.0 == output);
         ensure!(RECORDED.contains(&name) && known, "{} is nobody's", path.display());
     }
     Ok(())

@@ -79,7 +79,9 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
         }),
         count: None,
         timeout: Some(std::time::Duration::from_secs(20)),
-        record: None,
+        choice: None,
+        write: None,
+        snaplen: None,
         inventory: inventory.clone(),
     })
 }

@@ -10,6 +10,7 @@ mod read;
 mod status;
 mod topology;
 mod trace;
+mod write;
 
 use std::io;
 use std::process::ExitCode;

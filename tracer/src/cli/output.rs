@@ -23,9 +23,10 @@ pub(super) fn choose_color(color: Color) {
     choice.write_global();
 }
 
-/// The report that `-o` asks for, on stdout, and those that go to files with it; `title` says what was traced.
-pub(super) fn reports(output: &Output, title: &str) -> Result<Box<dyn Report>> {
-    let shown = report(output.output);
+/// The report that `-o` asks for, on stdout unless that is taken, and those that go to files with it; `title` says what
+/// was traced.
+pub(super) fn reports(output: &Output, title: &str, stdout_is_taken: bool) -> Result<Box<dyn Report>> {
+    let shown = if stdout_is_taken { Box::new(Json::new(io::sink())) } else { report(output.output) };
     Ok(match &output.html {
         Some(path) => Box::new(Kept { shown: Some(shown), page: Page::begin(path, title)? }),
         None => shown,

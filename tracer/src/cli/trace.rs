@@ -16,7 +16,8 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let plan = meaning::plan(args, &mut |importance, line| notes.say(importance, line))?;
     let mut judging = Judging::begin(&args.expect, &plan.inventory, &plan.title)?;
     let status = Status::of(&args.output);
-    let mut report = judging.watch(status.beside(reports(&args.output, &plan.title)?));
+    let mut report =
+        judging.watch(status.beside(reports(&args.output, &plan.title, args.write.takes_stdout())?));
     let mut before = Progress::default();
     let outcome = runtime()?.block_on(trace(
         &plan,

@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use anstyle::Style;
 
 use super::phrase::{BAD, CHANGED, DIM, PLAIN, Phrase};
+use super::timing::span;
 use crate::path::{
-    Action, Drop, End, Evidence, Hop, Nat, NatKind, Outer, Path, Point, Protocol, RouteTaken, Tuple,
+    Action, Drop, End, Evidence, Hop, Nat, NatKind, Neighbour, Outer, Path, Protocol, Resolution, RouteTaken,
+    Tuple,
 };
 
 /// The mark of everything that was concluded and not seen.
@@ -29,7 +31,28 @@ pub(super) fn what(hop: &Hop, before: Option<&Hop>) -> Phrase {
         differences(&before.tuple, &hop.tuple, &mut phrase);
     }
     shape(hop, before, &mut phrase);
+    match &hop.neighbour {
+        None | Some(Neighbour { outcome: Resolution::Known, .. }) => {}
+        Some(failed @ Neighbour { outcome: Resolution::Failed, .. }) => {
+            phrase.append(BAD, resolution(failed))
+        }
+        Some(asked) => phrase.append(CHANGED, resolution(asked)),
+    }
+    if let Some(queued) = hop.queued_ns {
+        phrase.append(CHANGED, format!("waited {} in its queue", span(queued)));
+    }
     phrase
+}
+
+/// What came of looking up the next hop's link address.
+pub(super) fn resolution(neighbour: &Neighbour) -> String {
+    let Neighbour { address, outcome, waited_ns } = neighbour;
+    match outcome {
+        Resolution::Known => format!("{address}, whose link address was known"),
+        Resolution::Answered => format!("asked who has {address}, answered after {}", span(*waited_ns)),
+        Resolution::Asked => format!("asked who has {address}"),
+        Resolution::Failed => format!("asked who has {address}: no answer in {}", span(*waited_ns)),
+    }
 }
 
 /// Address and port the way they are written: `10.0.0.1:80`, `[fd00::1]:80`, or the address alone.
@@ -61,15 +84,6 @@ pub(super) fn protocol(protocol: Protocol) -> String {
 /// `10.42.0.10:4711 → 10.42.1.10:80`.
 pub(super) fn tuple(tuple: &Tuple) -> String {
     format!("{} → {}", address(tuple.src, tuple.sport), address(tuple.dst, tuple.dport))
-}
-
-/// Name of a point of observation.
-pub(super) fn point(point: Point) -> &'static str {
-    match point {
-        Point::TcIngress => "tc:ingress",
-        Point::TcEgress => "tc:egress",
-        Point::KfreeSkb => "tp:kfree_skb",
-    }
 }
 
 /// When a path began, by its first node's clock.
@@ -107,11 +121,15 @@ pub(crate) fn thousands(number: u64) -> String {
 
 /// Why and where a packet was dropped: `NETFILTER_DROP in nf_hook_slow`.
 pub(super) fn drop_reason(drop: &Drop) -> String {
-    match (&drop.reason, &drop.location) {
+    let what = match (&drop.reason, &drop.location) {
         (Some(reason), Some(location)) => format!("{reason} in {location}"),
         (Some(reason), None) => reason.clone(),
         (None, Some(location)) => format!("in {location}"),
         (None, None) => "the kernel tells no reason".to_owned(),
+    };
+    match &drop.netfilter {
+        Some(hook) => format!("{what}, by the rules of netfilter's {hook}"),
+        None => what,
     }
 }
 
@@ -130,6 +148,7 @@ fn action(hop: &Hop) -> Phrase {
     match hop.action {
         Action::PodEgress => pod(phrase.with(PLAIN, "from "), hop),
         Action::PodIngress => pod(phrase.with(PLAIN, "to "), hop),
+        Action::Bridge if hop.flooded => phrase.with(CHANGED, "flooded to every port"),
         Action::Bridge => phrase.with(PLAIN, "bridged"),
         Action::Route => routed(hop.route.as_ref()),
         Action::LocalIn => phrase.with(PLAIN, "to ").with(PLAIN, &hop.node).with(PLAIN, " itself"),
@@ -166,10 +185,15 @@ fn routed(taken: Option<&RouteTaken>) -> Phrase {
 
 /// A route as `ip route` has it.
 pub(super) fn route(taken: &RouteTaken) -> String {
-    let RouteTaken { destination, device, gateway, evidence: _ } = taken;
-    let destination = destination.as_deref().unwrap_or("by no route in the table");
-    let gateway = gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
-    format!("{destination}{gateway} dev {device}")
+    let RouteTaken { destination, device, gateway, evidence } = taken;
+    let destination = match (destination, evidence) {
+        (Some(destination), _) => format!("{destination} "),
+        // The kernel has told where to, which is in another table then or newer than what was read.
+        (None, Evidence::Observed) => String::new(),
+        (None, Evidence::Inferred) => "by no route in the table ".to_owned(),
+    };
+    let gateway = gateway.map_or_else(String::new, |gateway| format!("via {gateway} "));
+    format!("{destination}{gateway}dev {device}")
 }
 
 fn tunnel(verb: &str, sign: char, style: Style, outer: Option<&Outer>) -> Phrase {

@@ -18,8 +18,12 @@ use crate::agent::transport::{Connection, connect};
 use crate::cluster::Node;
 use crate::topology::Topology;
 
-/// How long a node may take to answer while a trace is set up.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a node may take to say its first word.
+const REACH_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a node that was reached may take for each answer while a trace is set up: the kernel's verifier has much
+/// to do, and may have little of a CPU to do it with.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long an agent may take to end once it was asked to.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
@@ -35,6 +39,8 @@ struct Agent {
     name: String,
     process: Child,
     input: Option<ChildStdin>,
+    /// Whether it has said anything.
+    reached: bool,
 }
 
 /// The agents of a trace.
@@ -55,7 +61,7 @@ impl Nodes {
         let mut agents = Vec::new();
         for (number, node) in nodes.enumerate() {
             let Connection { process, input, output } = connect(node)?;
-            agents.push(Agent { name: node.name.clone(), process, input: Some(input) });
+            agents.push(Agent { name: node.name.clone(), process, input: Some(input), reached: false });
             tokio::spawn(listen(number, output, sender.clone()));
         }
         Ok(Self { agents, heard })
@@ -131,10 +137,14 @@ impl Nodes {
                 let names = answered.iter().zip(&self.agents).filter(|(answered, _)| !**answered);
                 names.map(|(_, agent)| agent.name.as_str()).collect::<Vec<_>>().join(", ")
             };
-            let Ok(heard) = timeout(SETUP_TIMEOUT, self.heard.recv()).await else {
-                bail!("no answer from {} within {} s", waiting(), SETUP_TIMEOUT.as_secs());
+            let reached =
+                answered.iter().zip(&self.agents).all(|(answered, agent)| *answered || agent.reached);
+            let limit = if reached { SETUP_TIMEOUT } else { REACH_TIMEOUT };
+            let Ok(heard) = timeout(limit, self.heard.recv()).await else {
+                bail!("no answer from {} within {} s", waiting(), limit.as_secs());
             };
             let Some((number, frame)) = heard else { bail!("the agents of {} ended", waiting()) };
+            self.agents[number].reached = true;
             let name = &self.agents[number].name;
             let frame = match frame {
                 Ok(Some(frame)) => frame,

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::frame::{Configuration, FilterSpec, PodAddresses, ProbeKind};
 use crate::cluster::{Inventory, Node};
+use crate::filter::Filter;
+use crate::recording::Target;
 
 /// What a trace is to do.
 #[derive(Clone, Debug)]
@@ -19,14 +20,18 @@ pub struct Plan {
     pub tapped: Option<BTreeSet<String>>,
     /// The packets of interest.
     pub filter: FilterSpec,
+    /// The paths that are told of these packets.
+    pub choice: Option<Filter>,
     /// Packets to send.
     pub probe: Option<ProbePlan>,
     /// Stop after so many finished paths.
     pub count: Option<u64>,
     /// Stop after so long.
     pub timeout: Option<Duration>,
-    /// Where the frames are saved.
-    pub record: Option<PathBuf>,
+    /// Where it is recorded.
+    pub write: Option<Target>,
+    /// Bytes kept of each packet, where that is fewer than the kernel programs copy.
+    pub snaplen: Option<u16>,
     /// What is traced, for the line that says so.
     pub title: String,
 }

@@ -1,16 +1,21 @@
 //! A live trace.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracer_common::CAPTURE;
 
+use super::hooks;
 use super::nodes::Nodes;
-use super::{Header, Outcome, Plan, Teller, Writer};
-use crate::agent::frame::{Accounting, Attached, FromAgent, Probe, ToAgent};
+use super::{Outcome, Plan, Teller};
+use crate::agent::clock;
+use crate::agent::frame::{Accounting, FromAgent, Probe, ToAgent};
+use crate::capture;
+use crate::filter::Choice;
 use crate::path::{Context, Engine};
+use crate::recording::{Header, Recorder};
 use crate::report::Report;
 
 /// How often clocks are compared while tracing.
@@ -93,14 +98,24 @@ async fn run(
 ) -> Result<Outcome> {
     let context =
         Context { inventory: plan.inventory.clone(), nodes: nodes.names(), filter: plan.filter.clone() };
-    let recording = match &plan.record {
-        Some(path) => Some(Writer::create(path, &Header::new(context.clone(), plan.count))?),
+    let recorder = match &plan.write {
+        Some(target) => Some(Recorder::create(
+            target.clone(),
+            Header {
+                id: clock::realtime_ns(),
+                title: plan.title.clone(),
+                count: plan.count,
+                filter: plan.choice.as_ref().map(ToString::to_string),
+                snaplen: plan.snaplen.map_or(CAPTURE as u32, u32::from),
+                ..Header::new(context.clone())
+            },
+        )?),
         None => None,
     };
     let mut live = Live {
         engine: Engine::new(context),
-        teller: Teller::new(report, plan.count),
-        recording,
+        teller: Teller::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count),
+        snaplen: plan.snaplen,
         counted: vec![Accounting::default(); nodes.names().len()],
         paths: Vec::new(),
     };
@@ -114,7 +129,7 @@ async fn run(
         })
         .await?;
     for (name, attached) in names.iter().zip(&attached) {
-        tell_hooks(name, attached, say);
+        hooks::tell(name, attached, say);
     }
     let mut stop = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     // Listening from here on: one made anew for every wait would miss what comes between two of them.
@@ -224,7 +239,7 @@ async fn until(deadline: Option<Instant>) {
 struct Live<'a> {
     engine: Engine,
     teller: Teller<'a>,
-    recording: Option<Writer>,
+    snaplen: Option<u16>,
     /// What each node counted last.
     counted: Vec<Accounting>,
     paths: Vec<crate::path::Path>,
@@ -233,9 +248,15 @@ struct Live<'a> {
 impl Live<'_> {
     /// Takes a frame, or the end of a node's stream.
     fn take(&mut self, node: usize, frame: Option<&FromAgent>) -> Result<()> {
-        if let Some(recording) = &mut self.recording {
-            recording.write(node, frame)?;
-        }
+        let shortened = match (frame, self.snaplen) {
+            (Some(FromAgent::Events(body)), Some(snaplen)) => {
+                Some(FromAgent::Events(capture::shorten(body, snaplen)))
+            }
+            _ => None,
+        };
+        // Everything goes by what is kept, so that reading it again comes to the same.
+        let frame = shortened.as_ref().or(frame);
+        self.teller.hear(node, frame);
         if let (Some(FromAgent::Heartbeat { counters, .. }), Some(counted)) =
             (frame, self.counted.get_mut(node))
         {
@@ -245,7 +266,7 @@ impl Live<'_> {
             Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
             None => self.engine.node_ended(node),
         }
-        self.teller.tell(&mut self.paths).context("writing the report")
+        self.teller.tell(&mut self.paths)
     }
 
     fn progress(&self, ready: Instant) -> Progress {
@@ -261,11 +282,8 @@ impl Live<'_> {
 
     fn finish(mut self) -> Result<Outcome> {
         let summary = self.engine.finish(&mut self.paths);
-        self.teller.tell(&mut self.paths).context("writing the report")?;
-        if let Some(recording) = self.recording {
-            recording.finish()?;
-        }
-        self.teller.close(summary).context("writing the report")
+        self.teller.tell(&mut self.paths)?;
+        self.teller.close(summary)
     }
 }
 
@@ -300,33 +318,5 @@ impl Probing {
 
     fn is_over(&self) -> bool {
         self.over_at.is_some_and(|at| Instant::now() >= at)
-    }
-}
-
-/// Tells what was attached: each hook to the curious, and once for all alike what is not as it could be.
-fn tell_hooks(node: &str, attached: &Attached, say: &mut dyn FnMut(Importance, &str)) {
-    for note in &attached.notes {
-        say(Importance::Note, &format!("{node}: {note}"));
-    }
-    let mut alike = BTreeMap::<_, Vec<String>>::new();
-    for hook in &attached.hooks {
-        let place =
-            hook.device.as_deref().map_or(hook.point.clone(), |device| format!("{device} {}", hook.point));
-        if let (Some(how), None) = (&hook.how, &hook.note) {
-            say(Importance::Detail, &format!("{node}: {place}: {how}"));
-        } else {
-            alike.entry((hook.how.as_deref(), hook.note.as_deref())).or_default().push(place);
-        }
-    }
-    for ((how, note), places) in alike {
-        let places = places.join(", ");
-        let note = note.unwrap_or("for an unknown reason");
-        match how {
-            Some(how) => say(Importance::Note, &format!("{node}: watched by {how} ({note}): {places}")),
-            None => say(
-                Importance::Warning,
-                &format!("{node}: not watched, hops there are missing ({note}): {places}"),
-            ),
-        }
     }
 }

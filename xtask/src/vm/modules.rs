@@ -13,7 +13,7 @@ use object::{Object as _, ObjectSection as _};
 use super::unzip::unzip;
 
 /// What labs, tracers and their tests use. A kernel may lack some, or have them built in.
-pub(super) const WANTED: [&str; 28] = [
+pub(super) const WANTED: [&str; 34] = [
     "veth",
     "bridge",
     "br_netfilter",
@@ -27,11 +27,15 @@ pub(super) const WANTED: [&str; 28] = [
     "xt_mark",
     "xt_comment",
     "xt_nat",
+    "xt_tcpudp",
+    "ipt_REJECT",
     "xt_statistic",
     "nf_conntrack",
     "nf_nat",
     "nf_tables",
     "nft_ct",
+    "nft_counter",
+    "nft_reject_ipv4",
     "nft_nat",
     "nft_masq",
     "nft_chain_nat",
@@ -42,6 +46,8 @@ pub(super) const WANTED: [&str; 28] = [
     "cls_bpf",
     "sch_netem",
     "virtio_pci",
+    "virtio_net",
+    "virtio_console",
 ];
 
 /// A module as the guest gets it.

@@ -16,6 +16,9 @@ use crate::{ebpf, run, workspace};
 /// The guests have no C library.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
+/// The guests' own profile of cargo's.
+const PROFILE: &str = "guest";
+
 /// Where podtrace is in the guest.
 pub(super) const PODTRACE: &str = "/bin/podtrace";
 
@@ -89,7 +92,16 @@ fn programs(wanted: &[String]) -> Result<Vec<(String, PathBuf)>> {
         let mut cargo = host_cargo("build");
         // Always both packages: with one alone their common dependencies may have other features, and all would be
         // compiled once more.
-        cargo.args(["--release", "--target", TARGET, "--package", "podtrace", "--package", "podtrace-tests"]);
+        cargo.args([
+            "--profile",
+            PROFILE,
+            "--target",
+            TARGET,
+            "--package",
+            "podtrace",
+            "--package",
+            "podtrace-tests",
+        ]);
         cargo.args(["--bin", "podtrace"]);
         // What tests run besides podtrace is compiled with them.
         cargo.args(wanted.iter().flat_map(|suite| ["--test", suite]));

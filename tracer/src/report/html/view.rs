@@ -7,13 +7,13 @@ use serde::{Serialize, Serializer};
 
 use crate::escape::escape;
 use crate::path::{
-    Action, Direction, End, Evidence, Hop, Nat, Outer, Path, Summary, Tuple, Verdict, VerdictCounts,
+    Action, Direction, End, Evidence, Hop, HopEvent, Nat, Outer, Path, Summary, Tuple, Verdict, VerdictCounts,
 };
 use crate::report::phrase::{BAD, CHANGED, DIM, DOUBT, GOOD, LOUD, Phrase, WIRE};
-use crate::report::timing::{Step, Unit, steps};
+use crate::report::timing::{Step, Unit, span, steps};
 use crate::report::verdict;
 use crate::report::words::{
-    address, bytes, drop_reason, point, protocol, route, started, thousands, tuple, what, who,
+    address, bytes, drop_reason, protocol, resolution, route, started, thousands, tuple, what, who,
 };
 
 /// Text from outside, with what deceives made visible.
@@ -174,7 +174,7 @@ struct HopView {
     inferred: bool,
     /// The point of observation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    seen: Option<&'static str>,
+    seen: Option<String>,
     /// Since the first hop.
     #[serde(skip_serializing_if = "Option::is_none")]
     at_ns: Option<i64>,
@@ -223,7 +223,7 @@ impl HopView {
             device: hop.device.as_deref().map(Text::new),
             action: hop.action,
             inferred: hop.evidence == Evidence::Inferred,
-            seen: hop.point.map(point),
+            seen: hop.point.map(|point| point.to_string()),
             at_ns: hop.at_ns,
             at: hop.at_ns.map(|at| {
                 let number = unit.signed(at);
@@ -297,6 +297,11 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
         route: taken,
         pod,
         drop,
+        neighbour,
+        queued_ns,
+        flooded: _,
+        events,
+        sources: _,
     } = hop;
     let mut facts = Vec::new();
     let mut add = |name: &'static str, text: String| facts.push((name, Text::new(text)));
@@ -328,9 +333,28 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
         };
         add("route", format!("{} ({source})", route(taken)));
     }
+    if let Some(neighbour) = neighbour {
+        add("next hop", resolution(neighbour));
+    }
+    if let Some(queued) = queued_ns {
+        add("queued", span(*queued));
+    }
+    let stack: Vec<_> =
+        events.iter().filter(|event| event.point.is_step()).map(|event| passed(event, hop)).collect();
+    if !stack.is_empty() {
+        add("in the stack", stack.join(" · "));
+    }
     if let Some(Nat { kind: _, before, after }) = nat {
         add("before translation", tuple(before));
         add("after translation", tuple(after));
     }
     facts
+}
+
+/// A hook of the network stack, and how long after the hop it saw the packet.
+fn passed(event: &HopEvent, hop: &Hop) -> String {
+    let HopEvent { point, device: _, at_ns, detail } = event;
+    let since = hop.at_ns.map(|at| Unit::Microseconds.signed(at_ns - at)).unwrap_or_default();
+    let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
+    format!("{point}{detail} {since} µs")
 }
