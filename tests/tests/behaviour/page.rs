@@ -37,9 +37,8 @@ fn live_and_recorded() -> Result<()> {
     let lab = Lab::up("page")?;
     let directory = tempfile::tempdir()?;
     let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
-    let (live, recording, again) = (path("live.html"), path("trace.podtrace"), path("again.html"));
-    let arguments =
-        ["--from", "pod1", "--to", "pod3", "--probe", "tcp", "--html", &live, "--record", &recording];
+    let (live, recording, again) = (path("live.html"), path("trace.pcapng"), path("again.html"));
+    let arguments = ["--from", "pod1", "--to", "pod3", "--probe", "tcp", "--html", &live, "-w", &recording];
     let told = Trace::start(&lab, arguments)?.finish()?;
     told.complete()?;
     succeed(lab.podtrace().args(["read", &recording, "--html", &again]), SHORT)?;
