@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     trials.push(trial("ten-thousand-paths-stay-usable", many));
     trials.push(trial("sorting-and-filtering", sorting_and_filtering));
     trials.push(trial("the-keyboard-is-enough", keyboard));
+    trials.push(trial("what-the-stack-saw-is-among-the-details", stack));
     trials.push(trial("packets-of-a-flow-lead-to-each-other", flow));
     trials.push(trial("no-other-script-is-allowed", no_other_script));
     trials.push(suite::plain("a-page-outlives-the-reader-of-the-text", outlives_the_reader));
@@ -324,6 +325,27 @@ fn sorting_and_filtering() -> Result<()> {
     // 77, 770 to 779, 7700 to 7799.
     let expected = format!("row-{slowest} | descending | 111 of 10,000 paths | 0 of 10,000 paths");
     ensure!(seen == expected, "{seen}\nand not\n{expected}");
+    Ok(())
+}
+
+/// What the hooks of the network stack saw stands with the hop's details.
+fn stack() -> Result<()> {
+    let mut path = told("cross-node-ping")?.swap_remove(0);
+    let routed = &mut path["hops"][1];
+    let at = routed["at_ns"].as_i64().context("an untimed hop")?;
+    routed["events"] = serde_json::json!([
+        {"point": "tc:ingress", "device": "cni0", "at_ns": at, "detail": null},
+        {"point": "kprobe:ip_rcv_core", "device": "cni0", "at_ns": at + 1_200, "detail": null},
+        {"point": "kprobe:nf_hook_slow", "device": "cni0", "at_ns": at + 1_900, "detail": "FORWARD"},
+        {"point": "kprobe:ip_forward", "device": "cni0", "at_ns": at + 2_500, "detail": "<b>"},
+    ]);
+    let path = serde_json::from_value(path).context("making a path")?;
+    let pages = Pages::new()?;
+    let page = pages.write("stack", [path].into_iter(), &whole())?;
+    let rows = browser::look(&page, "path=1&hop=1")?.texts("<tr");
+    let expected =
+        ["+1.2 µskprobe:ip_rcv_core", "+1.9 µskprobe:nf_hook_slowFORWARD", "+2.5 µskprobe:ip_forward<b>"];
+    ensure!(rows == expected, "{rows:?}");
     Ok(())
 }
 

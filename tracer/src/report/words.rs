@@ -34,7 +34,7 @@ pub(super) fn what(hop: &Hop, before: Option<&Hop>) -> Phrase {
     match &hop.neighbour {
         None | Some(Neighbour { outcome: Resolution::Known, .. }) => {}
         Some(failed @ Neighbour { outcome: Resolution::Failed, .. }) => {
-            phrase.append(BAD, resolution(failed))
+            phrase.append(BAD, resolution(failed));
         }
         Some(asked) => phrase.append(CHANGED, resolution(asked)),
     }

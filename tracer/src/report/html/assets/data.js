@@ -39,6 +39,7 @@ function filledIn(path) {
     [hop.src, hop.dst] = addresses;
     hop.tunnel ??= [false, false];
     hop.facts ??= [];
+    hop.events ??= [];
   }
   return path;
 }

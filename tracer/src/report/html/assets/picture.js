@@ -227,7 +227,7 @@ function hopRow(lanes, path, at, colours, scale, open) {
   // Made when they are first asked for.
   const details = make("div", { class: "details", id: `hop-${at}`, hidden: "" });
   const show = (shown) => {
-    if (shown && !details.hasChildNodes()) details.append(headerBoxes(headers(path, hop)), factList(facts(hop)));
+    if (shown && !details.hasChildNodes()) details.append(headerBoxes(headers(path, hop)), factList(facts(hop)), eventList(hop.events));
     details.hidden = !shown;
   };
   show(open);
@@ -344,4 +344,13 @@ function headerBoxes(headers) {
 function factList(facts) {
   return make("dl", {}, ...facts.flatMap(([name, text]) =>
     [make("dt", {}, name), make("dd", {}, ...code(text))]));
+}
+
+/** What the hooks of the network stack saw within a hop. */
+function eventList(events) {
+  if (events.length === 0) return "";
+  return make("table", { class: "events" },
+    make("caption", {}, "in the network stack, since the hop itself"),
+    ...events.map(({ since, point, detail }) => make("tr", {},
+      make("td", { class: "number" }, since), make("td", {}, point), make("td", {}, detail ?? ""))));
 }
