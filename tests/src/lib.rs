@@ -10,6 +10,7 @@ pub mod browser;
 pub mod check;
 pub mod command;
 pub mod expect;
+pub mod hooks;
 pub mod kernel;
 pub mod lab;
 pub mod need;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -161,6 +162,8 @@ fn humanly(time: Duration) -> String {
 pub(crate) struct Progress<'a> {
     what: &'a str,
     bar: Option<ProgressBar>,
+    /// Whether something was written between the halves.
+    interrupted: AtomicBool,
 }
 
 impl<'a> Progress<'a> {
@@ -174,7 +177,7 @@ impl<'a> Progress<'a> {
             eprint!("{what} … ");
             None
         };
-        Ok(Self { what, bar })
+        Ok(Self { what, bar, interrupted: AtomicBool::new(false) })
     }
 
     /// Shows what is going on, on a terminal.
@@ -185,10 +188,25 @@ impl<'a> Progress<'a> {
         }
     }
 
+    /// Writes a line of a result to stdout while the step goes on.
+    pub(crate) fn interject(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| println!("{line}")),
+            None => {
+                if !self.interrupted.swap(true, Ordering::Relaxed) {
+                    eprintln!();
+                }
+                println!("{line}");
+            }
+        }
+    }
+
     fn end(self, result: &str) {
-        let Self { what, bar } = self;
-        if let Some(bar) = bar {
+        let Self { what, bar, interrupted } = self;
+        if let Some(bar) = &bar {
             bar.finish_and_clear();
+        }
+        if bar.is_some() || interrupted.into_inner() {
             eprint!("{what} … ");
         }
         eprintln!("{result}");

@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 use crate::build::host_cargo;
 use crate::tally::Tally;
 use crate::toolchain::{Route, Toolchain};
-use crate::{apt, build, ebpf, root, run, workspace};
+use crate::{apt, build, ebpf, root, run, vm, workspace};
 
 /// A program that scenario tests run, its Debian package, and what for.
 const SCENARIO_TOOLS: [(&str, &str, &str); 6] = [
@@ -65,6 +65,13 @@ pub(crate) fn run(route: Option<Route>) -> Result<ExitCode> {
             Err(error) => report.fail("scenario tests", &error),
         },
         None => report.fail("scenario tests", &anyhow::anyhow!("not run, for there is no binary to test")),
+    }
+    match &toolchain {
+        Some(toolchain) => report.guests(toolchain),
+        None => {
+            report
+                .fail("virtual machines", &anyhow::anyhow!("not run, for nothing can be compiled for them"));
+        }
     }
     Ok(report.close())
 }
@@ -158,6 +165,26 @@ impl Report {
             Some(error) => self.fail(name, &error),
             None if tally.failed > 0 => self.failures.push(name.to_owned()),
             None => {}
+        }
+    }
+
+    /// Runs what may differ from kernel to kernel in virtual machines.
+    fn guests(&mut self, toolchain: &Toolchain) {
+        const NAME: &str = "virtual machines";
+        let ready = match vm::prepare_compact() {
+            Ok(ready) => ready,
+            Err(error) => return self.skip(NAME, &format!("{error:#}; `cargo xtask vm` tries again")),
+        };
+        for (series, problem) in &ready.absent {
+            self.skip(&format!("kernel {series}"), &format!("{problem}; `cargo xtask vm` tries again"));
+        }
+        let Some(tested) = self.step(NAME, || vm::compact(toolchain, &ready)) else { return };
+        self.tally += tested.tally;
+        for problem in &tested.problems {
+            self.fail(NAME, &anyhow::anyhow!("{problem}"));
+        }
+        if tested.problems.is_empty() && tested.tally.failed > 0 {
+            self.failures.push(NAME.to_owned());
         }
     }
 

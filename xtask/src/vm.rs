@@ -2,12 +2,15 @@
 //!
 //! A guest has no distribution: busybox, the kernel's modules, and static programs in a first file system that lives
 //! in memory. `packages` finds a kernel, `kernel` prepares it, `payload` compiles what it is given, `tools` are
-//! programs of this machine, `guest` boots it, `script` says what it runs, `facts` judges.
+//! programs of this machine, `guest` boots it, `fleet` several at a time, `script` says what they run, `row` judges, `tables` and `docs`
+//! show.
 
 mod bzimage;
 mod cpio;
-mod facts;
+mod docs;
+mod fleet;
 mod guest;
+mod hooks;
 mod host;
 mod kernel;
 mod modules;
@@ -15,26 +18,34 @@ mod packages;
 mod payload;
 mod private_apt;
 mod qemu;
+mod row;
 mod script;
 mod series;
+mod tables;
 mod tools;
 mod unzip;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use self::facts::{Row, table};
+use self::fleet::Fleet;
 use self::guest::Guest;
 use self::host::Host;
 use self::kernel::Kernel;
 use self::payload::Payload;
 use self::private_apt::PrivateApt;
+use self::row::Row;
+use self::script::Choice;
 use self::series::Series;
+use crate::tally::Tally;
 use crate::toolchain::{Route, Toolchain};
-use crate::{run, workspace};
+use crate::workspace;
+
+/// Seconds that a guest may take.
+const WITHIN: u64 = 1800;
 
 /// What to boot, and what to run there.
 #[derive(clap::Args)]
@@ -45,14 +56,20 @@ pub(crate) struct Options {
     /// Test suites to run
     #[arg(long = "suite", value_delimiter = ',', value_parser = payload::SUITES, default_values = payload::SUITES)]
     suites: Vec<String>,
+    /// Run only the scenarios that `cargo xtask test` runs in guests
+    #[arg(long)]
+    compact: bool,
+    /// Keep the tables that this comes to in docs/kernels.md
+    #[arg(long)]
+    docs: bool,
     /// Run this in the guest's shell instead of the tests, and show what it says
-    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["arguments", "suites"])]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["arguments", "suites", "compact", "docs"])]
     run: Option<String>,
     /// Look for newer kernels than those in the cache
     #[arg(long)]
     update: bool,
     /// Seconds that a guest may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    #[arg(long, value_name = "SECONDS", default_value_t = WITHIN)]
     within: u64,
     /// Arguments for the tests, such as a part of their names
     #[arg(last = true, value_name = "TEST ARGUMENTS")]
@@ -60,38 +77,100 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, route: Option<Route>) -> Result<ExitCode> {
-    ensure!(cfg!(target_arch = "x86_64"), "the guests' kernels are for x86-64, which this machine is not");
-    let suites = if options.run.is_none() { &options.suites[..] } else { &[] };
+    let Ready { busybox, kernels, absent } = prepare(&options.kernels, options.update)?;
+    let suites = match &options.run {
+        Some(_) => &[],
+        None if options.compact => &payload::COMPACT.map(str::to_owned)[..],
+        None => &options.suites[..],
+    };
     let payload = Payload::build(&Toolchain::provide(route)?, suites)?;
-    let cache = workspace::cache_dir()?.join("vm");
-    let busybox = tools(&cache)?;
-    let kernels = provide(&options.kernels, &cache, options.update);
+    let fleet = Fleet { busybox: &busybox, payload: &payload, within: Duration::from_secs(options.within) };
 
-    let mut rows = Vec::new();
-    for (series, kernel) in options.kernels.iter().zip(kernels) {
-        let guest = |kernel| Guest {
-            kernel,
-            busybox: &busybox,
-            payload: &payload.archive,
-            within: Duration::from_secs(options.within),
-            logs: workspace::target_dir().join("vm").join(series.to_string()),
-        };
-        let row = match (&kernel, &options.run) {
-            (Err(error), _) => {
-                eprintln!("error: kernel {series} cannot be had: {error:#}");
-                Row::failed(series.to_string(), "cannot be had".to_owned())
-            }
-            (Ok(kernel), Some(command)) => show(&guest(kernel), command),
-            (Ok(kernel), None) => test(&guest(kernel), &payload, &options.arguments),
-        };
+    let mut rows: Vec<Row> = Vec::new();
+    for (series, problem) in absent {
+        let row = Row::failed(series.to_string(), problem);
         println!("{}", row.line());
         rows.push(row);
     }
-    if options.run.is_none() {
-        print!("\n{}", table(&rows));
+    match &options.run {
+        Some(command) => {
+            for (series, kernel) in &kernels {
+                let row = show(&fleet.guest(*series, kernel), command);
+                println!("{}", row.line());
+                rows.push(row);
+            }
+        }
+        None => {
+            let choice = if options.compact { Choice::Guests } else { Choice::All };
+            let script = script::tests(&payload, choice, &options.arguments);
+            let tested = fleet.test(&kernels, &script)?;
+            tell(&tested);
+            let tables = tables::tables(&tested);
+            print!("\n{tables}");
+            if options.docs {
+                docs::write(&tables)?;
+                eprintln!("the tables are in {}", docs::path().display());
+            }
+            rows.extend(tested);
+        }
     }
     let passed = rows.iter().all(Row::passed);
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What guests need of the machine.
+pub(crate) struct Ready {
+    busybox: PathBuf,
+    kernels: Vec<(Series, Kernel)>,
+    /// Kernels that cannot be had, and why.
+    pub(crate) absent: Vec<(Series, String)>,
+}
+
+/// Provides QEMU, busybox and kernels. An error means that there can be no guests here.
+fn prepare(wanted: &[Series], update: bool) -> Result<Ready> {
+    ensure!(cfg!(target_arch = "x86_64"), "the guests' kernels are for x86-64, which this machine is not");
+    let cache = workspace::cache_dir()?.join("vm");
+    let busybox = tools(&cache)?;
+    let Provided { kernels, absent } = provide(wanted, &cache, update);
+    Ok(Ready { busybox, kernels, absent })
+}
+
+/// Provides what [`compact`] needs.
+pub(crate) fn prepare_compact() -> Result<Ready> {
+    prepare(&series::COMPACT, false)
+}
+
+/// What came of guests.
+#[derive(Default)]
+pub(crate) struct Tested {
+    pub(crate) tally: Tally,
+    /// What failed without having counted a failed test.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Runs what may differ from kernel to kernel on the kernels between which something changed for us.
+pub(crate) fn compact(toolchain: &Toolchain, ready: &Ready) -> Result<Tested> {
+    let mut tested = Tested::default();
+    if ready.kernels.is_empty() {
+        return Ok(tested);
+    }
+    let payload = Payload::build(toolchain, &payload::COMPACT.map(str::to_owned))?;
+    let fleet = Fleet { busybox: &ready.busybox, payload: &payload, within: Duration::from_secs(WITHIN) };
+    let rows = fleet.test(&ready.kernels, &script::tests(&payload, Choice::Guests, &[]))?;
+    tell(&rows);
+    print!("\n{}\n", tables::tables(&rows));
+    for row in rows {
+        tested.tally += row.tally;
+        tested.problems.extend(row.problem.map(|problem| format!("kernel {}: {problem}", row.kernel)));
+    }
+    Ok(tested)
+}
+
+/// Shows what is to be seen of failures.
+fn tell(rows: &[Row]) {
+    for line in rows.iter().flat_map(|row| &row.details) {
+        eprintln!("{line}");
+    }
 }
 
 /// Provides QEMU and busybox; returns where the latter is.
@@ -109,21 +188,34 @@ fn tools(cache: &Path) -> Result<PathBuf> {
     Ok(busybox)
 }
 
-/// The kernels of these series, from the cache or from Debian; one that cannot be had does not keep the others.
-fn provide(wanted: &[Series], cache: &Path, update: bool) -> Vec<Result<Kernel>> {
+/// Kernels that can be had, and those that cannot, and why.
+struct Provided {
+    kernels: Vec<(Series, Kernel)>,
+    absent: Vec<(Series, String)>,
+}
+
+/// The kernels of these series, from the cache or from Debian, and those that cannot be had.
+fn provide(wanted: &[Series], cache: &Path, update: bool) -> Provided {
     let directory = cache.join("kernels");
     let mut apt = None;
-    let provide = |series: &Series| {
-        if !update && let Some(kernel) = Kernel::cached(&directory, *series) {
+    let mut provide = |series: Series| {
+        if !update && let Some(kernel) = Kernel::cached(&directory, series) {
             return Ok(kernel);
         }
         let apt = match &mut apt {
             Some(apt) => apt,
             None => apt.insert(lists(cache)?),
         };
-        Kernel::fetch(&directory, *series, apt)
+        Kernel::fetch(&directory, series, apt)
     };
-    wanted.iter().map(provide).collect()
+    let (mut kernels, mut absent) = (Vec::new(), Vec::new());
+    for series in wanted {
+        match provide(*series) {
+            Ok(kernel) => kernels.push((*series, kernel)),
+            Err(error) => absent.push((*series, format!("cannot be had: {error:#}"))),
+        }
+    }
+    Provided { kernels, absent }
 }
 
 /// An apt that knows Debian's kernels.
@@ -136,34 +228,6 @@ fn lists(cache: &Path) -> Result<PrivateApt> {
     Ok(apt)
 }
 
-/// Runs the tests in a guest.
-fn test(guest: &Guest<'_>, payload: &Payload, arguments: &[String]) -> Row {
-    let version = guest.kernel.upstream().to_owned();
-    let script = script::tests(&payload.suites, arguments);
-    let started = Instant::now();
-    let ended = run::watched(&format!("testing on kernel {version}"), |progress| {
-        guest.run(&script, |line| progress.tell(line))
-    });
-    let ended = match ended {
-        Ok(ended) => ended,
-        Err(error) => {
-            eprintln!("error: kernel {version}: {error:#}");
-            return Row {
-                took: Some(started.elapsed()),
-                ..Row::failed(version, "the guest failed".to_owned())
-            };
-        }
-    };
-    let row = Row::of(version, &script::sections(&ended.lines), payload.suites.len(), ended.took);
-    if !row.passed() {
-        for line in &ended.lines {
-            eprintln!("    {line}");
-        }
-        eprintln!("error: kernel {}: {}", row.kernel, guest.where_to_look());
-    }
-    row
-}
-
 /// Runs a command in a guest and shows what it says.
 fn show(guest: &Guest<'_>, command: &str) -> Row {
     let version = guest.kernel.upstream().to_owned();
@@ -171,7 +235,7 @@ fn show(guest: &Guest<'_>, command: &str) -> Row {
     match guest.run(command, |line| println!("{line}")) {
         Ok(ended) => {
             let problem = (ended.status != 0).then(|| format!("the command ended with {}", ended.status));
-            Row { took: Some(ended.took), problem, ..Row::failed(version, String::new()) }
+            Row { kernel: version, took: Some(ended.took), problem, ..Row::default() }
         }
         Err(error) => {
             eprintln!("error: kernel {version}: {error:#}");

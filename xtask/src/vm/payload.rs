@@ -25,6 +25,12 @@ pub(super) const PODTRACE: &str = "/bin/podtrace";
 /// Test programs that run in guests. The others need no kernel.
 pub(super) const SUITES: [&str; 2] = ["scenarios", "behaviour"];
 
+/// Those of them that have something to show on every kernel.
+pub(super) const COMPACT: [&str; 1] = ["scenarios"];
+
+/// The tests' program that tells the hooks of a recorded trace.
+const HOOKS: &str = "hooks";
+
 /// Files that the tests read at run time, below `tests/`.
 const DATA: [&str; 1] = ["scenarios"];
 
@@ -39,6 +45,8 @@ pub(super) struct Suite {
 pub(super) struct Payload {
     pub(super) archive: Vec<u8>,
     pub(super) suites: Vec<Suite>,
+    /// What tells the hooks of a recorded trace; there if there are suites.
+    pub(super) hooks: Option<PathBuf>,
 }
 
 impl Payload {
@@ -50,6 +58,7 @@ impl Payload {
         let mut archive = Cpio::default();
         tools::add(&mut archive)?;
         let mut suites = Vec::new();
+        let mut hooks = None;
         for (name, path) in programs {
             let content = stripped(&path)?;
             if name == "podtrace" {
@@ -60,6 +69,8 @@ impl Payload {
             archive.file(&path, 0o755, &content)?;
             if wanted.contains(&name) {
                 suites.push(Suite { name, path });
+            } else if name == HOOKS {
+                hooks = Some(path);
             }
         }
         for data in DATA {
@@ -68,7 +79,7 @@ impl Payload {
         ensure!(suites.len() == wanted.len(), "cargo has not compiled all tests for the guests");
         // In the order they were asked for.
         suites.sort_by_key(|suite: &Suite| wanted.iter().position(|name| *name == suite.name));
-        Ok(Self { archive: archive.finish()?, suites })
+        Ok(Self { archive: archive.finish()?, suites, hooks })
     }
 }
 

@@ -2,13 +2,19 @@
 
 use std::path::Path;
 
-use super::payload::{PODTRACE, Suite};
+use super::payload::{PODTRACE, Payload, Suite};
 
 const BEGIN: &str = "@vm begin ";
 const END: &str = "@vm end ";
 
-/// Name of the part that tells how podtrace attaches on this kernel.
+/// Name of the part that traces a ping.
 pub(super) const PROBE: &str = "probe";
+
+/// Name of the part that tells the hooks of that trace.
+pub(super) const HOOKS: &str = "hooks";
+
+/// Where that trace is recorded.
+const RECORDING: &str = "/tmp/probe.podtrace";
 
 /// How much longer than on a real CPU tests may wait for something.
 const PATIENCE: u32 = 10;
@@ -23,19 +29,34 @@ const SECTION: &str = r#"section() {
 }
 "#;
 
-/// A script that shows how podtrace attaches, then runs the test suites with `arguments`.
-pub(super) fn tests(suites: &[Suite], arguments: &[String]) -> String {
+/// Which tests are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    All,
+    /// Those that show what may differ from kernel to kernel.
+    Guests,
+}
+
+/// A script that traces a ping and tells by which hooks, then runs the test suites with `arguments`.
+pub(super) fn tests(payload: &Payload, choice: Choice, arguments: &[String]) -> String {
+    let chosen = match choice {
+        Choice::All => "",
+        Choice::Guests => " PODTRACE_TEST_GUESTS=1",
+    };
     let mut script = format!(
-        "{SECTION}export PODTRACE_BIN={PODTRACE} PODTRACE_TEST_PATIENCE={PATIENCE}\n\
-         podtrace lab up && section {PROBE} podtrace --from pod1 --to pod3 --probe icmp -v\n\
+        "{SECTION}export PODTRACE_BIN={PODTRACE} PODTRACE_TEST_PATIENCE={PATIENCE}{chosen}\n\
+         podtrace lab up && section {PROBE} podtrace --from pod1 --to pod3 --probe icmp -v -w {RECORDING}\n\
          podtrace lab down\n"
     );
+    if let Some(hooks) = &payload.hooks {
+        script += &format!("section {HOOKS} {} {RECORDING}\n", quoted_path(hooks));
+    }
     // Two tracers that begin together on emulated CPUs keep each other from being ready in time.
     let one_at_a_time = (!arguments.iter().any(|argument| argument.starts_with("--test-threads")))
         .then(|| "--test-threads=1".to_owned());
     let arguments = arguments.iter().chain(&one_at_a_time);
     let arguments: String = arguments.map(|argument| format!(" {}", quoted(argument))).collect();
-    for Suite { name, path } in suites {
+    for Suite { name, path } in &payload.suites {
         script += &format!("section {} {}{arguments}\n", quoted(name), quoted_path(path));
     }
     script
@@ -94,8 +115,10 @@ mod tests {
 
     #[test]
     fn arguments_reach_the_tests_unchanged() {
-        let suites = [Suite { name: "scenarios".to_owned(), path: "/t/scenarios-1".into() }];
-        let script = tests(&suites, &["it's".to_owned(), "$x".to_owned()]);
+        let suites = vec![Suite { name: "scenarios".to_owned(), path: "/t/scenarios-1".into() }];
+        let payload = Payload { archive: Vec::new(), suites, hooks: None };
+        let script = tests(&payload, Choice::Guests, &["it's".to_owned(), "$x".to_owned()]);
+        assert!(script.contains(" PODTRACE_TEST_GUESTS=1\n"), "{script}");
         assert!(
             script.contains(r"section 'scenarios' '/t/scenarios-1' 'it'\''s' '$x' '--test-threads=1'"),
             "{script}"

@@ -1,0 +1,94 @@
+//! Several guests at a time, so that one works while another waits.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::guest::Guest;
+use super::kernel::Kernel;
+use super::payload::Payload;
+use super::row::Row;
+use super::script;
+use super::series::Series;
+use crate::run::{self, Progress};
+use crate::workspace;
+
+/// What every guest is given, and may take.
+pub(super) struct Fleet<'a> {
+    pub(super) busybox: &'a Path,
+    pub(super) payload: &'a Payload,
+    pub(super) within: Duration,
+}
+
+impl Fleet<'_> {
+    /// A guest that boots this kernel.
+    pub(super) fn guest<'a>(&'a self, series: Series, kernel: &'a Kernel) -> Guest<'a> {
+        Guest {
+            kernel,
+            busybox: self.busybox,
+            payload: &self.payload.archive,
+            within: self.within,
+            logs: workspace::target_dir().join("vm").join(series.to_string()),
+        }
+    }
+
+    /// Runs the tests on all these kernels; one row each, in their order.
+    pub(super) fn test(&self, kernels: &[(Series, Kernel)], script: &str) -> Result<Vec<Row>> {
+        let names: Vec<_> = kernels.iter().map(|(series, _)| series.to_string()).collect();
+        run::watched(&format!("testing on kernels {}", names.join(", ")), |progress| {
+            Ok(self.test_each(kernels, script, progress))
+        })
+    }
+
+    fn test_each(&self, kernels: &[(Series, Kernel)], script: &str, progress: &Progress<'_>) -> Vec<Row> {
+        let at_a_time = thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
+        let next = AtomicUsize::new(0);
+        let rows = Mutex::new(Vec::new());
+        let work = || {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some((series, kernel)) = kernels.get(number) else { return };
+                let row = self.test_one(*series, kernel, script, progress);
+                progress.interject(&row.line());
+                rows.lock().unwrap_or_else(PoisonError::into_inner).push((number, row));
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..at_a_time {
+                scope.spawn(work);
+            }
+        });
+        let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+        rows.sort_by_key(|(number, _)| *number);
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+
+    fn test_one(&self, series: Series, kernel: &Kernel, script: &str, progress: &Progress<'_>) -> Row {
+        let version = kernel.upstream().to_owned();
+        let guest = self.guest(series, kernel);
+        let started = Instant::now();
+        match guest.run(script, |line| progress.tell(&format!("{series}: {line}"))) {
+            Ok(ended) => {
+                let sections = script::sections(&ended.lines);
+                let mut row = Row::of(version, &sections, self.payload.suites.len(), ended.took);
+                if !row.passed() {
+                    // The runner tells at its end what the failed tests said.
+                    let failures = ended.lines.iter().position(|line| line == "failures:").unwrap_or(0);
+                    row.details = ended.lines[failures..].iter().map(|line| format!("    {line}")).collect();
+                    row.details.push(format!("error: kernel {}: {}", row.kernel, guest.where_to_look()));
+                }
+                row
+            }
+            Err(error) => {
+                let mut row = Row::failed(version, "the guest failed".to_owned());
+                row.took = Some(started.elapsed());
+                row.details = vec![format!("error: kernel {}: {error:#}", row.kernel)];
+                row
+            }
+        }
+    }
+}
