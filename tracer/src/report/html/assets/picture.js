@@ -231,7 +231,7 @@ function hopRow(lanes, path, at, colours, scale, open) {
     details.hidden = !shown;
   };
   show(open);
-  const button = make("button", { type: "button", class: "what", "aria-expanded": open, "aria-controls": `hop-${at}`,
+  const button = make("button", { type: "button", class: "what", "aria-expanded": `${open}`, "aria-controls": `hop-${at}`,
     onclick: (event) => {
       show(details.hidden);
       event.currentTarget.setAttribute("aria-expanded", !details.hidden);
