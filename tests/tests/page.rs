@@ -43,6 +43,8 @@ fn main() -> ExitCode {
     trials.push(trial("ten-thousand-paths-stay-usable", many));
     trials.push(trial("sorting-and-filtering", sorting_and_filtering));
     trials.push(trial("the-keyboard-is-enough", keyboard));
+    trials.push(trial("what-the-stack-saw-is-among-the-details", stack));
+    trials.push(trial("packets-of-a-flow-lead-to-each-other", flow));
     trials.push(trial("no-other-script-is-allowed", no_other_script));
     trials.push(suite::plain("a-page-outlives-the-reader-of-the-text", outlives_the_reader));
     trials.push(suite::plain("a-page-that-cannot-be-written-is-told", cannot_be_written));
@@ -326,6 +328,42 @@ fn sorting_and_filtering() -> Result<()> {
     Ok(())
 }
 
+/// What the hooks of the network stack saw stands with the hop's details.
+fn stack() -> Result<()> {
+    let mut path = told("cross-node-ping")?.swap_remove(0);
+    let routed = &mut path["hops"][1];
+    let at = routed["at_ns"].as_i64().context("an untimed hop")?;
+    routed["events"] = serde_json::json!([
+        {"point": "tc:ingress", "device": "cni0", "at_ns": at, "detail": null},
+        {"point": "kprobe:ip_rcv_core", "device": "cni0", "at_ns": at + 1_200, "detail": null},
+        {"point": "kprobe:nf_hook_slow", "device": "cni0", "at_ns": at + 1_900, "detail": "FORWARD"},
+        {"point": "kprobe:ip_forward", "device": "cni0", "at_ns": at + 2_500, "detail": "<b>"},
+    ]);
+    let path = serde_json::from_value(path).context("making a path")?;
+    let pages = Pages::new()?;
+    let page = pages.write("stack", [path].into_iter(), &whole())?;
+    let rows = browser::look(&page, "path=1&hop=1")?.texts("<tr");
+    let expected =
+        ["+1.2 µskprobe:ip_rcv_core", "+1.9 µskprobe:nf_hook_slowFORWARD", "+2.5 µskprobe:ip_forward<b>"];
+    ensure!(rows == expected, "{rows:?}");
+    Ok(())
+}
+
+/// From a packet to the answer to it, and back.
+fn flow() -> Result<()> {
+    let pages = Pages::new()?;
+    let page = pages.read("udp-closed-port")?;
+    let seen = browser::act(
+        &page,
+        "const seen = []; const chosen = () => seen.push(page.querySelector('h2').textContent.split(' ')[0]);
+         chosen();
+         for (let step = 0; step < 2; step += 1) { page.querySelector('.neighbour').click(); chosen(); }
+         return seen.join(' ');",
+    )?;
+    ensure!(seen == "#1 #2 #1", "{seen}");
+    Ok(())
+}
+
 fn keyboard() -> Result<()> {
     let pages = Pages::new()?;
     let page = pages.write("keys", many_paths()?, &whole())?;
@@ -338,11 +376,12 @@ fn keyboard() -> Result<()> {
          press(table, '/'); seen.push(page.activeElement.id);
          press(page.activeElement, 'Escape'); seen.push(page.activeElement.id);
          seen.push(table.getAttribute('aria-activedescendant'));
-         const hop = page.querySelectorAll('.hop > button')[2]; hop.click();
+         const hop = page.querySelectorAll('.hop > button')[2];
+         seen.push(hop.getAttribute('aria-expanded')); hop.click();
          seen.push(hop.getAttribute('aria-expanded'), page.getElementById('hop-2').hidden, view.location.hash);
          return seen.join(' ');",
     )?;
-    let expected = "#1 #2 #3 #2 #10000 #1 filter table row-1 true false #path=1&hop=2";
+    let expected = "#1 #2 #3 #2 #10000 #1 filter table row-1 false true false #path=1&hop=2";
     ensure!(seen == expected, "{seen}\nand not\n{expected}");
     Ok(())
 }

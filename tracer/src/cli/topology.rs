@@ -40,8 +40,9 @@ pub(super) fn run(args: &Topology) -> Result<u8> {
             notes.say(Importance::Warning, &format!("{} was not looked at: {error}", survey.node));
             status = FAILED;
         }
+        // The drawing has them, too.
         for warning in &survey.warnings {
-            notes.say(Importance::Note, &format!("{}: {warning}", survey.node));
+            notes.say(Importance::Detail, &format!("{}: {warning}", survey.node));
         }
     }
     Ok(status)

@@ -203,6 +203,8 @@ struct HopView {
     advice: Option<Text>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     facts: Vec<(&'static str, Text)>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    events: Vec<EventView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -217,6 +219,7 @@ impl HopView {
     fn new(path: &Path, hop: &Hop, before: Option<&Hop>, step: Option<Step>, unit: Unit) -> Self {
         let tunnel = tunnel(hop);
         let outer = hop.outer.as_ref().filter(|_| tunnel.1);
+        let stack = hop.events.iter().filter(|event| event.point.is_step());
         let as_before = before.is_some_and(|before| before.tuple == hop.tuple);
         Self {
             node: Text::new(&hop.node),
@@ -256,6 +259,7 @@ impl HopView {
             dropped: hop.drop.is_some(),
             advice: hop.drop.as_ref().and_then(|drop| drop.advice.as_ref()).map(Text::new),
             facts: facts(path, hop),
+            events: stack.map(|event| EventView::new(event, hop)).collect(),
         }
     }
 }
@@ -300,7 +304,7 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
         neighbour,
         queued_ns,
         flooded: _,
-        events,
+        events: _,
         sources: _,
     } = hop;
     let mut facts = Vec::new();
@@ -339,11 +343,6 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
     if let Some(queued) = queued_ns {
         add("queued", span(*queued));
     }
-    let stack: Vec<_> =
-        events.iter().filter(|event| event.point.is_step()).map(|event| passed(event, hop)).collect();
-    if !stack.is_empty() {
-        add("in the stack", stack.join(" · "));
-    }
     if let Some(Nat { kind: _, before, after }) = nat {
         add("before translation", tuple(before));
         add("after translation", tuple(after));
@@ -351,10 +350,24 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
     facts
 }
 
-/// A hook of the network stack, and how long after the hop it saw the packet.
-fn passed(event: &HopEvent, hop: &Hop) -> String {
-    let HopEvent { point, device: _, at_ns, detail } = event;
-    let since = hop.at_ns.map(|at| Unit::Microseconds.signed(at_ns - at)).unwrap_or_default();
-    let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
-    format!("{point}{detail} {since} µs")
+/// A hook of the network stack that the packet passed within a hop.
+#[derive(Debug, Serialize)]
+struct EventView {
+    point: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<Text>,
+    /// Since the hop: a tap need not be the first to see it.
+    since: String,
+}
+
+impl EventView {
+    fn new(event: &HopEvent, hop: &Hop) -> Self {
+        let HopEvent { point, device: _, at_ns, detail } = event;
+        let since = at_ns - hop.at_ns.unwrap_or(*at_ns);
+        Self {
+            point: point.to_string(),
+            detail: detail.as_ref().map(Text::new),
+            since: format!("{} {}", Unit::Microseconds.signed(since), Unit::Microseconds.symbol()),
+        }
+    }
 }

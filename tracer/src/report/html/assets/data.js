@@ -10,7 +10,7 @@ const VERDICTS = {
 
 /** Reads all of it, and takes it out of the document: it is needed only once. */
 function readData() {
-  const data = { trace: { title: "", version: "" }, paths: [], summary: null, damaged: 0 };
+  const data = { trace: { title: "", version: "" }, paths: [], flows: new Map(), summary: null, damaged: 0 };
   for (const element of document.querySelectorAll('script[type="application/json"]')) {
     let value;
     try {
@@ -20,8 +20,11 @@ function readData() {
       data.damaged += 1;
       continue;
     }
-    if (element.className === "path") data.paths.push(filledIn(value));
-    else data[element.className] = value;
+    if (element.className === "path") {
+      data.paths.push(filledIn(value));
+      if (!data.flows.has(value.flow)) data.flows.set(value.flow, []);
+      data.flows.get(value.flow).push(value);
+    } else data[element.className] = value;
     element.remove();
   }
   return data;
@@ -36,6 +39,7 @@ function filledIn(path) {
     [hop.src, hop.dst] = addresses;
     hop.tunnel ??= [false, false];
     hop.facts ??= [];
+    hop.events ??= [];
   }
   return path;
 }

@@ -49,6 +49,13 @@ function showVerdicts(data, table) {
   document.getElementById("verdicts").replaceChildren(...buttons);
 }
 
+/** The packets of the same flow that were told before and after this one. */
+function neighbours(data, path) {
+  const flow = data.flows.get(path.flow);
+  const at = flow.indexOf(path);
+  return [flow[at - 1], flow[at + 1]];
+}
+
 function start() {
   const data = readData();
   document.getElementById("title").textContent = data.trace.title;
@@ -62,7 +69,7 @@ function start() {
     place.set("path", path.id);
     if (hop === null) place.delete("hop");
     notePlace();
-    showPath(picture, path, hop);
+    showPath(picture, path, hop, neighbours(data, path), (neighbour) => table.pick(neighbour));
   });
   showVerdicts(data, table);
 

@@ -6,8 +6,11 @@ const TRACK = 24;
 const HEIGHT = 46;
 const MIDDLE = HEIGHT / 2;
 
-/** Draws a path into an element; `open` is the index of a hop whose details are shown. */
-function showPath(place, path, open) {
+/**
+ * Draws a path into an element. `open` is the index of a hop whose details are shown, `neighbours` are the packets of
+ * its flow before and after it, of which one may be picked.
+ */
+function showPath(place, path, open, neighbours, pick) {
   const lanes = [...new Set(path.hops.map((hop) => hop.node))];
   const colours = addressColours(path);
   const rows = [];
@@ -28,11 +31,11 @@ function showPath(place, path, open) {
       make("div", { class: "time" }, "time since the hop before")),
     ...rows.filter((row) => row));
   picture.style.setProperty("--track", `${Math.max(lanes.length, 1) * LANE}px`);
-  place.replaceChildren(head(path), picture, legend(path));
+  place.replaceChildren(head(path, neighbours, pick), picture, legend(path));
 }
 
 /** What the packet is, and loudly how it ended. */
-function head(path) {
+function head(path, neighbours, pick) {
   const { mark } = VERDICTS[path.verdict];
   const way = path.direction === "request" ? "request" : "reply";
   return make("div", { class: "path-head" },
@@ -46,7 +49,8 @@ function head(path) {
         ...toDo(path).map(advice),
         path.doubt ? make("p", { class: "doubt" }, path.doubt) : null)),
     make("p", { class: "facts" },
-      `${way} of flow ${path.flow} · ${path.size}, payload ${path.payload} · began ${path.started.replace("T", " ").replace("Z", " UTC")}`));
+      neighbour(neighbours[0], "before", pick), `${way} of flow ${path.flow}`, neighbour(neighbours[1], "after", pick),
+      ` · ${path.size}, payload ${path.payload} · began ${path.started.replace("T", " ").replace("Z", " UTC")}`));
 }
 
 /** What to do about it: the path's own advice, else that of the drops on its way. */
@@ -63,6 +67,14 @@ function advice(text) {
 function unmarked([first, ...rest]) {
   const strip = (text) => text.replace(/^[✓✗?…] /u, "");
   return [typeof first === "string" ? strip(first) : [first[0], strip(first[1])], ...rest];
+}
+
+/** A button that goes to another packet of the flow. */
+function neighbour(path, where, pick) {
+  if (path === undefined) return null;
+  const text = where === "before" ? `◂ #${path.id}` : `#${path.id} ▸`;
+  return make("button", { type: "button", class: "neighbour", title: `${path.packet}, the packet of this flow told ${where} this one`,
+    onclick: () => pick(path) }, text);
 }
 
 /** Text in which commands stand between backquotes. */
@@ -215,11 +227,11 @@ function hopRow(lanes, path, at, colours, scale, open) {
   // Made when they are first asked for.
   const details = make("div", { class: "details", id: `hop-${at}`, hidden: "" });
   const show = (shown) => {
-    if (shown && !details.hasChildNodes()) details.append(headerBoxes(headers(path, hop)), factList(facts(hop)));
+    if (shown && !details.hasChildNodes()) details.append(headerBoxes(headers(path, hop)), factList(facts(hop)), eventList(hop.events));
     details.hidden = !shown;
   };
   show(open);
-  const button = make("button", { type: "button", class: "what", "aria-expanded": open, "aria-controls": `hop-${at}`,
+  const button = make("button", { type: "button", class: "what", "aria-expanded": `${open}`, "aria-controls": `hop-${at}`,
     onclick: (event) => {
       show(details.hidden);
       event.currentTarget.setAttribute("aria-expanded", !details.hidden);
@@ -332,4 +344,13 @@ function headerBoxes(headers) {
 function factList(facts) {
   return make("dl", {}, ...facts.flatMap(([name, text]) =>
     [make("dt", {}, name), make("dd", {}, ...code(text))]));
+}
+
+/** What the hooks of the network stack saw within a hop. */
+function eventList(events) {
+  if (events.length === 0) return "";
+  return make("table", { class: "events" },
+    make("caption", {}, "in the network stack, since the hop itself"),
+    ...events.map(({ since, point, detail }) => make("tr", {},
+      make("td", { class: "number" }, since), make("td", {}, point), make("td", {}, detail ?? ""))));
 }
