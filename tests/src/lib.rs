@@ -1,7 +1,8 @@
 //! The harness of the tests on real packets: labs that go away, traces that are waited for, expectations as data.
 //!
-//! `tests/scenarios.rs` runs `scenarios/*.yaml`, `tests/behaviour/` is what does not fit into a data file, and
-//! `tests/replay.rs` tells `recordings/` again, which needs neither root nor packets.
+//! `tests/scenarios.rs` runs `scenarios/*.yaml`, `tests/behaviour/` is what does not fit into a data file, `tests/pair.rs`
+//! traces between two virtual machines, and `tests/replay.rs` tells `recordings/` again, which needs neither root nor
+//! packets.
 
 pub mod attached;
 pub mod binary;

@@ -33,6 +33,7 @@ impl Fleet<'_> {
             payload: &self.payload.archive,
             within: self.within,
             logs: workspace::target_dir().join("vm").join(series.to_string()),
+            devices: Vec::new(),
         }
     }
 
