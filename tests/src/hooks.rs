@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use podtrace::agent::frame::FromAgent;
-use podtrace::session::Reader;
+use podtrace::recording::Files;
 use serde_json::Value;
 
 /// How a line begins that tells of one hook; an object as JSON follows.
@@ -17,11 +17,11 @@ pub const LINE: &str = "@hook ";
 ///
 /// If the recording cannot be read.
 pub fn of_recording(path: &Path) -> Result<Vec<Value>> {
-    let mut reader = Reader::open(path)?;
+    let mut reader = Files(vec![path.to_owned()]).open()?;
     let nodes = reader.header().context.nodes.clone();
     let mut hooks = Vec::new();
     let about = || format!("reading the recording {}", path.display());
-    while let Some((number, frame)) = reader.next_frame().with_context(about)? {
+    while let Some((number, frame)) = reader.next_frame() {
         let Some(FromAgent::Attached(attached)) = frame else { continue };
         for hook in &attached.hooks {
             let mut hook = serde_json::to_value(hook).with_context(about)?;

@@ -1,6 +1,7 @@
 //! The running kernel, and expectations that hold for some kernels only.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -38,6 +39,12 @@ impl fmt::Display for Series {
         let Self { major, minor } = self;
         write!(f, "{major}.{minor}")
     }
+}
+
+/// Whether functions of the running kernel can be hooked.
+#[must_use]
+pub fn has_kprobes() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe").exists()
 }
 
 /// Kernels from one series, inclusive, to another, exclusive: `5.17..6.2`, `..5.17`, `6.2..`.

@@ -1,11 +1,12 @@
 //! The harness of the tests on real packets: labs that go away, traces that are waited for, expectations as data.
 //!
 //! `tests/scenarios.rs` runs `scenarios/*.yaml`, `tests/behaviour/` is what does not fit into a data file, `tests/pair.rs`
-//! traces between two virtual machines, and `tests/replay.rs` tells `recordings/` again, which needs neither root nor
-//! packets.
+//! traces between two virtual machines. `tests/replay.rs` tells `recordings/` again and `tests/page.rs` looks at their
+//! pages in a browser: neither needs root or packets.
 
 pub mod attached;
 pub mod binary;
+pub mod browser;
 pub mod check;
 pub mod command;
 pub mod expect;
@@ -13,6 +14,7 @@ pub mod hooks;
 pub mod kernel;
 pub mod lab;
 pub mod need;
+pub mod recorded;
 pub mod scenario;
 pub mod schema;
 pub mod suite;

@@ -1,9 +1,9 @@
 //! What a test needs of the machine. What is missing makes it ignored, visibly, with what to install.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Programs that tests run, and their Debian packages.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("tc", "iproute2"),
@@ -11,6 +11,10 @@ const PACKAGES: [(&str, &str); 7] = [
     ("iperf3", "iperf3"),
     ("nc", "netcat-openbsd"),
     ("setpriv", "util-linux"),
+    ("tshark", "tshark"),
+    ("capinfos", "tshark"),
+    ("script", "bsdutils"),
+    ("stty", "coreutils"),
 ];
 
 /// Why a test cannot run here; `None` if it can.
@@ -33,10 +37,18 @@ pub fn missing<S: AsRef<str>>(programs: &[S]) -> Option<String> {
 }
 
 fn is_installed(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// Where a program is.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     // Not every root's PATH has the system's own programs.
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(|directory| Path::new(directory).to_owned());
-    std::env::split_paths(&path).chain(system).any(|directory| directory.join(program).is_file())
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
 }
 
 #[cfg(test)]

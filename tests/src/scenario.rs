@@ -133,13 +133,13 @@ fn load(path: &Path) -> Result<Scenario> {
 }
 
 impl Scenario {
-    /// Runs it in a lab of its own. `traffic` is the helper that scenarios call by this name; `arguments` are
-    /// added to the trace's own.
+    /// Runs it in a lab of its own. `traffic` is the helper that scenarios call by this name; what is traced is
+    /// written to `file`.
     ///
     /// # Errors
     ///
     /// If anything is not as expected.
-    pub fn run(&self, name: &str, traffic: &str, arguments: &[&str]) -> Result<Told> {
+    pub fn run(&self, name: &str, traffic: &str, file: &Path) -> Result<Told> {
         let lab = Lab::up(name)?;
         for step in &self.setup {
             step.run(&lab, traffic)?;
@@ -150,8 +150,8 @@ impl Scenario {
             running.wait_for_line(&server.ready, READY)?;
             servers.push(running);
         }
-        let mut trace =
-            Trace::start(&lab, words(&self.trace, traffic).into_iter().chain(arguments.iter().copied()))?;
+        let arguments = words(&self.trace, traffic).into_iter().map(AsRef::as_ref);
+        let mut trace = Trace::start(&lab, arguments.chain(["--write".as_ref(), file.as_os_str()]))?;
         if !self.traffic.is_empty() {
             trace.wait_until_ready()?;
         }

@@ -17,7 +17,15 @@ pub fn trial(
     programs: &[impl AsRef<str>],
     test: impl FnOnce() -> Result<()> + Send + 'static,
 ) -> Trial {
-    let missing = need::missing(programs);
+    unless(need::missing(programs), name, test)
+}
+
+/// A test that is ignored, with the reason, where the machine lacks something.
+pub fn unless(
+    missing: Option<String>,
+    name: impl Into<String>,
+    test: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Trial {
     Trial::ignorable_test(name, move || match missing {
         Some(reason) => Ok(Completion::ignored_with(reason)),
         None => judge(test).map(|()| Completion::Completed),

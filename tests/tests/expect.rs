@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn path(recording: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(recording).with_extension("podtrace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(recording).with_extension("pcapng")
 }
 
 fn read(recording: &Path, expectations: &[&str]) -> Result<Command> {
@@ -69,7 +69,7 @@ fn junit_is_written() -> Result<()> {
     let mut command = read(&path(LOST), &["dropped", "delivered"])?;
     check(&run(command.arg("--junit").arg(&file), SHORT)?, 3, "*")?;
     let document = fs::read_to_string(&file)?;
-    let says = "<?xml *<testsuite name=\"*lost-fdb-entry.podtrace\" tests=\"2\" failures=\"1\" errors=\"0\" *\
+    let says = "<?xml *<testsuite name=\"*lost-fdb-entry.pcapng\" tests=\"2\" failures=\"1\" errors=\"0\" *\
                 <testcase name=\"dropped\" *<testcase name=\"delivered\" *<failure *NO_TX_TARGET*</testsuites>\n";
     ensure!(expect::fits(says, &document), "{document}");
     Ok(())
@@ -92,7 +92,7 @@ fn junit_that_cannot_be_written() -> Result<()> {
 
 fn a_cut_recording() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let file = directory.path().join("cut.podtrace");
+    let file = directory.path().join("cut.pcapng");
     let whole = fs::read(path(PING))?;
     let cut = whole.get(..whole.len() - 10).context("a recording of ten bytes")?;
     fs::write(&file, cut)?;

@@ -1,4 +1,5 @@
-//! Tells `recordings/*.podtrace` again and compares with what is beside them: no root, no packets, no kernel.
+//! Tells `recordings/*.pcapng` again, in every output, and compares with what is beside them: no root, no packets, no
+//! kernel.
 //!
 //! `PODTRACE_RECORD=1` (as root) makes the recordings anew from the scenarios of the same names, and
 //! `PODTRACE_BLESS=1` takes what is told now for what is expected.
@@ -7,9 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anstream::StripStream;
 use anyhow::{Context as _, Result, bail, ensure};
-use podtrace::report::Json;
-use podtrace::session::{Reader, replay};
+use podtrace::recording::Reader;
+use podtrace::report::{Html, Json, Report, Text};
+use podtrace::session::{Replayed, Telling, replay};
 use podtrace_tests::{scenario, schema, suite};
 
 /// Scenarios that are kept as recordings.
@@ -24,6 +27,11 @@ const RECORDED: [&str; 8] = [
     "udp-closed-port",
 ];
 
+/// How the outputs other than JSON tell a recording, by the ends of their files' names.
+const OUTPUTS: [(&str, Render); 3] = [("txt", text), ("wide.txt", wide), ("page.txt", page)];
+
+type Render = fn(&[u8]) -> Result<String>;
+
 /// A recording is cut off at every so many bytes.
 const CUT: usize = 97;
 
@@ -32,6 +40,9 @@ fn main() -> ExitCode {
     for name in RECORDED {
         trials.push(suite::plain(format!("told-again-{name}"), move || told_again(name)));
         trials.push(suite::plain(format!("cut-off-{name}"), move || cut_off(name)));
+        for (output, render) in OUTPUTS {
+            trials.push(suite::plain(format!("{output}-of-{name}"), move || rendered(name, output, render)));
+        }
     }
     trials.push(suite::plain("nothing-is-left-over", nothing_left_over));
     suite::run(trials)
@@ -42,7 +53,7 @@ fn directory() -> PathBuf {
 }
 
 fn recording(name: &str) -> PathBuf {
-    directory().join(format!("{name}.podtrace"))
+    directory().join(format!("{name}.pcapng"))
 }
 
 fn told_again(name: &str) -> Result<()> {
@@ -57,15 +68,57 @@ fn told_again(name: &str) -> Result<()> {
     for line in told.lines() {
         schema::parse(line)?;
     }
-    let expectation = recording(name).with_extension("json");
+    ensure!(told.contains("\"type\":\"path\""), "it tells of no packet");
+    compare(name, "json", &told)
+}
+
+/// Compares what was told with what is kept for it.
+fn compare(name: &str, output: &str, told: &str) -> Result<()> {
+    let expectation = recording(name).with_extension(output);
     if std::env::var_os("PODTRACE_BLESS").is_some() {
-        fs::write(&expectation, &told)?;
+        fs::write(&expectation, told)?;
     }
     let expected = fs::read_to_string(&expectation)
         .with_context(|| format!("reading {}; PODTRACE_BLESS=1 writes it", expectation.display()))?;
-    ensure!(told.contains("\"type\":\"path\""), "it tells of no packet");
     ensure!(told == expected, "expected:\n{expected}\ntold:\n{told}");
     Ok(())
+}
+
+fn rendered(name: &str, output: &str, render: Render) -> Result<()> {
+    let bytes = fs::read(recording(name)).with_context(|| format!("reading the recording {name}"))?;
+    compare(name, output, &render(&bytes)?)
+}
+
+fn text(recording: &[u8]) -> Result<String> {
+    into_text(recording, |out| Box::new(Text::new(StripStream::new(out))))
+}
+
+fn wide(recording: &[u8]) -> Result<String> {
+    into_text(recording, |out| Box::new(Text::wide(StripStream::new(out))))
+}
+
+/// The data of the page, with a line of its own for every hop.
+fn page(recording: &[u8]) -> Result<String> {
+    let mut out = Vec::new();
+    replay(Reader::new(recording)?, Telling::default(), &mut Html::begin(&mut out, "")?)?;
+    let page = String::from_utf8(out).context("the page is no text")?;
+    let elements =
+        page.lines().filter_map(|line| line.strip_prefix("<script type=\"application/json\" class=\""));
+    let mut data = String::new();
+    for element in elements {
+        let (class, json) = element.split_once("\">").context("an element without data")?;
+        let json = json.strip_suffix("</script>").context("an element without an end")?;
+        if class != "trace" {
+            data.push_str(&format!("{class} {}\n", json.replace("{\"node\":", "\n  {\"node\":")));
+        }
+    }
+    Ok(data)
+}
+
+fn into_text(recording: &[u8], report: impl FnOnce(&mut Vec<u8>) -> Box<dyn Report + '_>) -> Result<String> {
+    let mut out = Vec::new();
+    replay(Reader::new(recording)?, Telling::default(), &mut *report(&mut out))?;
+    String::from_utf8(out).context("it told what is no text")
 }
 
 /// Runs the scenario and keeps what it recorded.
@@ -76,7 +129,7 @@ fn record(name: &str) -> Result<()> {
         .with_context(|| format!("there is no scenario {name}"))?;
     let path = recording(name);
     fs::create_dir_all(directory())?;
-    let told = scenario.run(name, env!("CARGO_BIN_EXE_traffic"), &["--record", &path.to_string_lossy()])?;
+    let told = scenario.run(name, env!("CARGO_BIN_EXE_traffic"), &path)?;
     fs::write(path.with_extension("json"), told.stdout)?;
     Ok(())
 }
@@ -84,14 +137,12 @@ fn record(name: &str) -> Result<()> {
 /// A recording that ends anywhere is told as far as it goes, or refused in one line; it never looks whole.
 fn cut_off(name: &str) -> Result<()> {
     let bytes = fs::read(recording(name)).with_context(|| format!("reading the recording {name}"))?;
-    let (whole, _) = tell(&bytes)?;
     for end in (0..bytes.len()).step_by(CUT) {
         match tell(&bytes[..end]) {
-            Ok((told, _)) => {
+            Ok((told, damage)) => {
+                ensure!(damage.is_some(), "cut off at {end}, and nothing is said of it");
                 let summary = schema::parse(told.lines().last().context("nothing was told")?)?;
-                // After the last goodbye, nothing of the trace itself is missing.
-                let looks_whole = summary["complete"] == true;
-                ensure!(!looks_whole || told == whole, "cut off at {end}, and it looks whole");
+                ensure!(summary["complete"] == false, "cut off at {end}, and it looks whole");
             }
             Err(error) => {
                 let line = format!("{error:#}");
@@ -105,7 +156,7 @@ fn cut_off(name: &str) -> Result<()> {
 /// What a recording's bytes tell, and what is missing of it.
 fn tell(bytes: &[u8]) -> Result<(String, Option<String>)> {
     let mut told = Vec::new();
-    let (_, damage) = replay(Reader::new(bytes)?, None, &mut Json::new(&mut told))?;
+    let Replayed { damage, .. } = replay(Reader::new(bytes)?, Telling::default(), &mut Json::new(&mut told))?;
     Ok((String::from_utf8(told).context("it told what is no text")?, damage))
 }
 
@@ -113,8 +164,10 @@ fn tell(bytes: &[u8]) -> Result<(String, Option<String>)> {
 fn nothing_left_over() -> Result<()> {
     for entry in directory().read_dir().context("reading the recordings' directory")? {
         let path = entry?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        ensure!(RECORDED.contains(&name.as_str()), "{} is nobody's", path.display());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let (name, output) = name.split_once('.').unwrap_or_default();
+        let known = output == "pcapng" || output == "json" || OUTPUTS.iter().any(|known| known.0 == output);
+        ensure!(RECORDED.contains(&name) && known, "{} is nobody's", path.display());
     }
     Ok(())
 }

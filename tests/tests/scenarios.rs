@@ -1,8 +1,52 @@
-//! Runs `scenarios/*.yaml`, each in a lab of its own.
+//! Runs `scenarios/*.yaml`, each in a lab of its own. What each leaves in a file is read again, and looked at with
+//! tshark.
 
 use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 
-use podtrace_tests::{scenario, suite};
+use anyhow::{Context as _, Result, bail};
+use podtrace_tests::scenario::Scenario;
+use podtrace_tests::trace::Told;
+use podtrace_tests::{recorded, scenario, suite};
+use tempfile::TempDir;
+
+/// A scenario that is run once, by whichever of its trials comes first.
+struct Run {
+    name: String,
+    scenario: Scenario,
+    outcome: OnceLock<Result<Kept, String>>,
+}
+
+/// What a run told, and the directory of the file that it left.
+struct Kept {
+    told: Told,
+    directory: TempDir,
+}
+
+impl Run {
+    fn outcome(&self) -> Result<&Kept> {
+        let run = || {
+            let directory = tempfile::tempdir().context("making a directory for what is written")?;
+            let file = directory.path().join("trace.pcapng");
+            let told = self.scenario.run(&self.name, env!("CARGO_BIN_EXE_traffic"), &file)?;
+            Ok(Kept { told, directory })
+        };
+        match self.outcome.get_or_init(|| run().map_err(|error: anyhow::Error| format!("{error:#}"))) {
+            Ok(kept) => Ok(kept),
+            Err(error) => bail!("{error}"),
+        }
+    }
+
+    fn is_told_again(&self) -> Result<()> {
+        let Kept { told, directory } = self.outcome()?;
+        recorded::tells_the_same(told, &[&directory.path().join("trace.pcapng")])
+    }
+
+    fn is_shown_by_tshark(&self) -> Result<()> {
+        let Kept { told, directory } = self.outcome()?;
+        recorded::agrees(told, &recorded::packets(&directory.path().join("trace.pcapng"))?)
+    }
+}
 
 /// Environment variable by which only what differs from kernel to kernel is run.
 const GUESTS: &str = "PODTRACE_TEST_GUESTS";
@@ -16,11 +60,15 @@ fn main() -> ExitCode {
         }
     };
     let guests_only = std::env::var_os(GUESTS).is_some();
-    let chosen = scenarios.into_iter().filter(|(_, scenario)| scenario.guests || !guests_only);
-    let trials = chosen.map(|(name, scenario)| {
-        suite::trial(name.clone(), &scenario.needs.clone(), move || {
-            scenario.run(&name, env!("CARGO_BIN_EXE_traffic"), &[]).map(|_| ())
-        })
-    });
-    suite::run(trials.collect())
+    let mut trials = Vec::new();
+    for (name, scenario) in scenarios.into_iter().filter(|(_, scenario)| scenario.guests || !guests_only) {
+        let mut needs = scenario.needs.clone();
+        let run = Arc::new(Run { name, scenario, outcome: OnceLock::new() });
+        let own = Arc::clone(&run);
+        trials.push(suite::trial(run.name.clone(), &needs, move || own.is_told_again()));
+        needs.extend(recorded::TOOLS.map(str::to_owned));
+        trials
+            .push(suite::trial(format!("{}-in-tshark", run.name), &needs, move || run.is_shown_by_tshark()));
+    }
+    suite::run(trials)
 }

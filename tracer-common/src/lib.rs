@@ -12,7 +12,7 @@
 mod pod;
 
 /// Version of everything in this crate.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Bytes of a packet that a [`Record`] has room for: enough for an IPv6 underlay, VXLAN, an inner Ethernet and
 /// IPv6 header, a TCP header with options and the beginning of the payload.
@@ -26,6 +26,55 @@ pub mod hook {
     pub const TC_EGRESS: u16 = 2;
     /// `kfree_skb` tracepoint: the kernel dropped the packet.
     pub const KFREE_SKB: u16 = 16;
+    /// `net_dev_start_xmit` tracepoint: the packet has waited in a queue and is handed to the driver.
+    pub const START_XMIT: u16 = 17;
+
+    // Kernel functions, on entry. What each one means stands in podtrace's table of hooks.
+    /// `br_handle_frame_finish`.
+    pub const BRIDGE_INPUT: u16 = 32;
+    /// `br_forward`.
+    pub const BRIDGE_FORWARD: u16 = 33;
+    /// `br_flood`.
+    pub const BRIDGE_FLOOD: u16 = 34;
+    /// `br_pass_frame_up`.
+    pub const BRIDGE_UP: u16 = 35;
+    /// `br_dev_queue_push_xmit`.
+    pub const BRIDGE_OUTPUT: u16 = 36;
+    /// `ip_rcv_core`.
+    pub const IP_RECEIVE: u16 = 40;
+    /// `ip_forward`.
+    pub const IP_FORWARD: u16 = 41;
+    /// `ip_output`.
+    pub const IP_OUTPUT: u16 = 42;
+    /// `ip_local_deliver`.
+    pub const IP_LOCAL_IN: u16 = 43;
+    /// `__ip_local_out`.
+    pub const IP_LOCAL_OUT: u16 = 44;
+    /// `ip6_rcv_core`.
+    pub const IP6_RECEIVE: u16 = 48;
+    /// `ip6_forward`.
+    pub const IP6_FORWARD: u16 = 49;
+    /// `ip6_output`.
+    pub const IP6_OUTPUT: u16 = 50;
+    /// `ip6_input`.
+    pub const IP6_LOCAL_IN: u16 = 51;
+    /// `__ip6_local_out`.
+    pub const IP6_LOCAL_OUT: u16 = 52;
+    /// `nf_hook_slow`; [`super::Event::aux`] holds hook and protocol family.
+    pub const NETFILTER: u16 = 56;
+    /// `nf_conntrack_in`.
+    pub const CONNTRACK: u16 = 57;
+    /// `nf_nat_manip_pkt`.
+    pub const NAT: u16 = 58;
+    /// `vxlan_xmit_one`.
+    pub const VXLAN_TRANSMIT: u16 = 64;
+    /// `vxlan_rcv`.
+    pub const VXLAN_RECEIVE: u16 = 65;
+    /// `neigh_resolve_output`; [`super::Event::aux`] holds the neighbour's state.
+    pub const NEIGHBOUR: u16 = 72;
+
+    /// Numbers of functions' hooks are below this.
+    pub const END: usize = 80;
 }
 
 /// Bits of [`Event::flags`].
@@ -38,8 +87,10 @@ pub mod flag {
     pub const FOLLOWED: u16 = 1 << 2;
     /// No identity could be stored, so this event's `packet` number stands alone.
     pub const NO_IDENTITY: u16 = 1 << 3;
-    /// The packet's bytes could not be read.
+    /// The packet's bytes could not be read, or were not asked for.
     pub const NO_BYTES: u16 = 1 << 4;
+    /// The packet is inside a tunnel here: what the hook sees is the outer one.
+    pub const IN_TUNNEL: u16 = 1 << 5;
 }
 
 /// One observation of one packet at one point of one node.
@@ -56,6 +107,10 @@ pub struct Event {
     pub location: u64,
     /// Number of this event among all that its CPU produced, counted from 1, lost ones included.
     pub sequence: u64,
+    /// Identity of the packet that this one was cloned or copied from; 0 if none was seen.
+    pub parent: u64,
+    /// Next hop of the route that the kernel has looked up for it, where that is a gateway; else unspecified.
+    pub gateway: Address,
     /// CPU the event was produced on.
     pub cpu: u32,
     /// Inode number of the network namespace the packet was in; 0 where the hook could not tell.
@@ -79,11 +134,24 @@ pub struct Event {
     pub gso_segs: u16,
     /// Payload bytes in each of these segments.
     pub gso_size: u32,
+    /// Index of the device that the kernel's route look-up chose; 0 if the packet has no route (yet).
+    pub route_ifindex: u32,
+    /// What the hook read besides, see [`hook`]; else 0.
+    pub aux: u32,
     /// Always 0.
     pub reserved: u32,
 }
 
-/// What the ring buffer holds: an event and the packet's first bytes.
+impl Event {
+    /// [`Self::aux`] of [`hook::NETFILTER`].
+    #[must_use]
+    pub const fn netfilter_aux(hook: u8, family: u8) -> u32 {
+        (family as u32) << 8 | hook as u32
+    }
+}
+
+/// What the ring buffer holds: an event and the packet's first bytes. Where no bytes are needed to tell which packet
+/// it is, the event stands alone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
@@ -171,7 +239,53 @@ pub struct Offsets {
     pub dev_net: u32,
     /// `net.ns.inum`, a u32.
     pub net_inum: u32,
+    /// `sk_buff._skb_refdst`, a pointer with flags in its lowest bit.
+    pub skb_dst: u32,
+    /// `dst_entry.dev`, a pointer.
+    pub dst_dev: u32,
+    /// `dst_entry.ops`, a pointer.
+    pub dst_ops: u32,
+    /// `dst_ops.family`, a u16.
+    pub dst_family: u32,
+    /// `rtable.rt_gw_family`, a u8 (5.2).
+    pub rtable_gateway_family: u32,
+    /// `rtable.rt_gw4`, four bytes in network order (5.2); IPv6 gateways of IPv4 routes stand in the same place.
+    pub rtable_gateway: u32,
+    /// `rt6_info.rt6i_flags`, a u32.
+    pub rt6_flags: u32,
+    /// `rt6_info.rt6i_gateway`, sixteen bytes.
+    pub rt6_gateway: u32,
+    /// `nf_hook_state.hook`, a u8; an unsigned int before 6.0 whose first byte is the same on little endian.
+    pub nf_state_hook: u32,
+    /// `nf_hook_state.pf`, a u8.
+    pub nf_state_family: u32,
+    /// `neighbour.nud_state`, a u8.
+    pub neighbour_state: u32,
+    /// `net_device._tx`, a pointer.
+    pub dev_tx: u32,
+    /// `netdev_queue.qdisc`, a pointer.
+    pub queue_qdisc: u32,
+    /// `Qdisc.enqueue`, a pointer that devices without a queue leave empty.
+    pub qdisc_enqueue: u32,
 }
+
+/// Which argument of a hooked function is what, read from its prototype by the loader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arguments {
+    /// By hook number: the argument that is the `struct sk_buff *`.
+    pub skb: [u8; hook::END],
+    /// By hook number: the argument that holds what else the hook reads.
+    pub other: [u8; hook::END],
+}
+
+impl Arguments {
+    /// Nothing known.
+    pub const NONE: Self = Self { skb: [NO_ARGUMENT; hook::END], other: [NO_ARGUMENT; hook::END] };
+}
+
+/// There is no such argument.
+pub const NO_ARGUMENT: u8 = u8::MAX;
 
 /// Value of an [`Offsets`] member that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
@@ -188,13 +302,28 @@ impl Offsets {
         dev_ifindex: ABSENT,
         dev_net: ABSENT,
         net_inum: ABSENT,
+        skb_dst: ABSENT,
+        dst_dev: ABSENT,
+        dst_ops: ABSENT,
+        dst_family: ABSENT,
+        rtable_gateway_family: ABSENT,
+        rtable_gateway: ABSENT,
+        rt6_flags: ABSENT,
+        rt6_gateway: ABSENT,
+        nf_state_hook: ABSENT,
+        nf_state_family: ABSENT,
+        neighbour_state: ABSENT,
+        dev_tx: ABSENT,
+        queue_qdisc: ABSENT,
+        qdisc_enqueue: ABSENT,
     };
 }
 
-const _: () = assert!(size_of::<Event>() == 80 && align_of::<Event>() == 8);
-const _: () = assert!(core::mem::offset_of!(Event, hook) == 64 && core::mem::offset_of!(Event, flags) == 66);
-const _: () = assert!(size_of::<Record>() == 80 + CAPTURE && core::mem::offset_of!(Record, bytes) == 80);
+const _: () = assert!(size_of::<Event>() == 112 && align_of::<Event>() == 8);
+const _: () = assert!(core::mem::offset_of!(Event, hook) == 88 && core::mem::offset_of!(Event, flags) == 90);
+const _: () = assert!(size_of::<Record>() == 112 + CAPTURE && core::mem::offset_of!(Record, bytes) == 112);
 const _: () = assert!(size_of::<Record>().is_multiple_of(8));
 const _: () = assert!(size_of::<Counters>() == 24 && align_of::<Counters>() == 8);
 const _: () = assert!(size_of::<Filter>() == 16 && align_of::<Filter>() == 4);
-const _: () = assert!(size_of::<Offsets>() == 36 && align_of::<Offsets>() == 4);
+const _: () = assert!(size_of::<Offsets>() == 92 && align_of::<Offsets>() == 4);
+const _: () = assert!(size_of::<Arguments>() == 2 * hook::END && align_of::<Arguments>() == 1);

@@ -1,6 +1,6 @@
 //! Leave for aya to copy the ABI's types into and out of maps as bytes.
 
-use crate::{Counters, Filter, Offsets};
+use crate::{Arguments, Counters, Filter, Offsets};
 
 // SAFETY: `repr(C)`, integers only, no padding (sizes asserted in the crate root): every bit pattern is valid.
 unsafe impl aya::Pod for Counters {}
@@ -8,3 +8,5 @@ unsafe impl aya::Pod for Counters {}
 unsafe impl aya::Pod for Filter {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Offsets {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Arguments {}

@@ -4,8 +4,8 @@ use network_types::ip::IpProto;
 use tracer_common::{Filter, filter_flag, side};
 
 use crate::{
-    globals::{ADDRESSES, FILTER, FRAGMENTS},
-    header::{Fragment, Header},
+    globals::{ADDRESSES, FILTER, FRAGMENTS, member},
+    header::{self, Fragment, Header},
     identity::FragmentKey,
     reader::Reader,
 };
@@ -26,13 +26,7 @@ pub(crate) struct Class {
 #[inline(always)]
 pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
     let filter = FILTER.load();
-    let mut header = Header::read(reader, 0)?;
-    if filter.vxlan_port != 0
-        && header.protocol == IpProto::Udp as u8
-        && header.ports(reader).1 == filter.vxlan_port
-    {
-        header = Header::read(reader, header.transport + VXLAN_AND_BELOW)?;
-    }
+    let header = innermost(reader)?;
     let mut matches = wanted(&filter, &header, reader);
     if !matches && header.is_icmp_error(reader) {
         // The error is about a packet of interest: it tells how that one's path ended.
@@ -40,6 +34,30 @@ pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
         matches = Header::read(reader, quoted).is_some_and(|quoted| wanted(&filter, &quoted, reader));
     }
     Some(Class { matches, header })
+}
+
+/// A packet's headers, the inner ones of VXLAN where there are.
+#[inline(always)]
+pub(crate) fn innermost<R: Reader>(reader: &R) -> Option<Header> {
+    let vxlan_port = member!(FILTER: Filter, vxlan_port);
+    let header = Header::read(reader, 0)?;
+    if vxlan_port != 0 && header.protocol == IpProto::Udp as u8 && header.ports(reader).1 == vxlan_port {
+        return Header::read(reader, header.transport + VXLAN_AND_BELOW);
+    }
+    Some(header)
+}
+
+/// The fingerprint of the packet, the inner one of VXLAN where there is one, and whether there is. The quick way,
+/// for hooks that know their packet: headers that take a search are left to the taps.
+#[inline(always)]
+pub(crate) fn fingerprint<R: Reader>(reader: &R) -> Option<(u64, bool)> {
+    let outer = header::Plain::read(reader, 0)?;
+    let vxlan_port = member!(FILTER: Filter, vxlan_port);
+    if vxlan_port != 0 && outer.is_udp_to(vxlan_port, reader) {
+        let inner = header::Plain::read(reader, outer.transport + VXLAN_AND_BELOW)?;
+        return Some((inner.fingerprint(reader), true));
+    }
+    Some((outer.fingerprint(reader), false))
 }
 
 #[inline(always)]
@@ -75,7 +93,7 @@ fn ports_wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R, forth: 
         ip_id: header.ip_id,
         protocol: u32::from(header.protocol),
     };
-    if header.fragment == Fragment::Later {
+    if header.fragment == Fragment::LATER {
         return FRAGMENTS.get_ptr(&key).is_some();
     }
     let fits = |from: u16, to: u16| {
@@ -83,7 +101,7 @@ fn ports_wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R, forth: 
     };
     let (sport, dport) = header.ports(reader);
     let wanted = (forth && fits(sport, dport)) || (back && fits(dport, sport));
-    if wanted && header.fragment == Fragment::First {
+    if wanted && header.fragment == Fragment::FIRST {
         // Should this fail, later fragments are missed; LRU maps make room instead of failing.
         let _ = FRAGMENTS.insert(&key, 1, 0);
     }

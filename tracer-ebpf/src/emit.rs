@@ -3,12 +3,15 @@
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::bpf_get_smp_processor_id,
+    maps::ring_buf::RingBufEntry,
 };
 use tracer_common::{Event, Record, flag};
 
 use crate::{
     globals::{COUNTERS, EVENTS, count},
-    reader::Reader,
+    identity::Identity,
+    reader::{Device, Reader, SkbReader},
+    route,
 };
 
 /// Unread bytes in the ring at which the reader is woken. Below that it comes by itself: a wake-up costs eight
@@ -20,6 +23,7 @@ pub(crate) struct Sighting {
     pub(crate) hook: u16,
     pub(crate) flags: u16,
     pub(crate) packet: u64,
+    pub(crate) parent: u64,
     pub(crate) at_ns: u64,
     pub(crate) skb: u64,
     pub(crate) location: u64,
@@ -30,33 +34,93 @@ pub(crate) struct Sighting {
     pub(crate) mark: u32,
     pub(crate) gso_segs: u16,
     pub(crate) gso_size: u32,
+    pub(crate) aux: u32,
 }
 
-/// Emits one event.
+impl Sighting {
+    /// What every hook can say of a packet that has been seen before.
+    #[inline(always)]
+    pub(crate) fn of(hook: u16, skb: u64, identity: &Identity, reader: &SkbReader, device: Device) -> Self {
+        Self {
+            hook,
+            flags: identity.flags | reader.capture_flags(),
+            packet: identity.packet,
+            parent: identity.parent,
+            at_ns: identity.at_ns,
+            skb,
+            location: 0,
+            reason: 0,
+            netns: device.netns,
+            ifindex: device.ifindex,
+            len: reader.len(),
+            mark: reader.mark(),
+            gso_segs: 0,
+            gso_size: 0,
+            aux: 0,
+        }
+    }
+}
+
+/// Emits one event with the packet's first bytes.
 #[inline(always)]
 pub(crate) fn emit<R: Reader>(sighting: &Sighting, reader: &R) -> Option<()> {
-    count(|counters| {
-        // SAFETY: a member's address within a live map value.
-        unsafe { &raw mut (*counters).produced }
-    });
-    let Some(mut entry) = EVENTS.reserve::<Record>(0) else {
-        count(|counters| {
-            // SAFETY: as above.
-            unsafe { &raw mut (*counters).lost_ring }
-        });
-        return None;
-    };
+    let mut entry = reserve::<Record>()?;
     let record = entry.as_mut_ptr();
     // SAFETY: `record` points to a reserved Record; bytes past `captured` stay undefined, as the ABI says.
     unsafe {
         let captured = reader.capture((&raw mut (*record).bytes).cast());
-        let flags = sighting.flags | if captured == 0 { flag::NO_BYTES } else { 0 };
-        (&raw mut (*record).event).write(Event {
+        let flags = if captured == 0 { flag::NO_BYTES } else { 0 };
+        write(&raw mut (*record).event, sighting, flags, captured);
+    }
+    submit(entry);
+    Some(())
+}
+
+/// Emits one event alone: who follows this packet knows what it is.
+#[inline(always)]
+pub(crate) fn emit_alone(sighting: &Sighting) -> Option<()> {
+    let mut entry = reserve::<Event>()?;
+    let event = entry.as_mut_ptr();
+    // SAFETY: `event` points to a reserved Event.
+    unsafe { write(event, sighting, flag::NO_BYTES, 0) };
+    submit(entry);
+    Some(())
+}
+
+/// Counts an event, and makes room for it or counts its loss.
+#[inline(always)]
+fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
+    count(|counters| {
+        // SAFETY: a member's address within a live map value.
+        unsafe { &raw mut (*counters).produced }
+    });
+    let entry = EVENTS.reserve::<T>(0);
+    if entry.is_none() {
+        count(|counters| {
+            // SAFETY: as above.
+            unsafe { &raw mut (*counters).lost_ring }
+        });
+    }
+    entry
+}
+
+/// Writes an event in place.
+///
+/// # Safety
+///
+/// `to` is valid for writing an [`Event`].
+#[inline(always)]
+unsafe fn write(to: *mut Event, sighting: &Sighting, flags: u16, captured: u16) {
+    // SAFETY: the caller's; a helper without preconditions.
+    unsafe {
+        to.write(Event {
             at_ns: sighting.at_ns,
             packet: sighting.packet,
             skb: sighting.skb,
             location: sighting.location,
             sequence: COUNTERS.get(0).map_or(0, |counters| counters.produced),
+            parent: sighting.parent,
+            gateway: [0; 16],
             cpu: bpf_get_smp_processor_id(),
             netns: sighting.netns,
             ifindex: sighting.ifindex,
@@ -64,18 +128,25 @@ pub(crate) fn emit<R: Reader>(sighting: &Sighting, reader: &R) -> Option<()> {
             reason: sighting.reason,
             mark: sighting.mark,
             hook: sighting.hook,
-            flags,
+            flags: sighting.flags | flags,
             captured,
             gso_segs: sighting.gso_segs,
             gso_size: sighting.gso_size,
+            route_ifindex: 0,
+            aux: sighting.aux,
             reserved: 0,
         });
+        // None where no route has been looked up yet.
+        let _ = route::write(sighting.skb, to);
     }
+}
+
+#[inline(always)]
+fn submit<T>(entry: RingBufEntry<T>) {
     let wake = if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP
     };
     entry.submit(u64::from(wake));
-    Some(())
 }

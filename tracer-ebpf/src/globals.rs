@@ -5,9 +5,28 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{Address, Counters, Filter, Offsets};
+use tracer_common::{Address, Arguments, Counters, Filter, Offsets};
 
 use crate::identity::{FragmentKey, Tracked};
+
+/// One member of a loader's constant. Read as a whole, the larger ones would not fit on the stack.
+macro_rules! member {
+    ($global:ident: $of:ty, $($member:tt)+) => {{
+        let global: *const $of = (&raw const $crate::globals::$global).cast();
+        // SAFETY: `Global` is nothing but its value, which is initialised and never written. Volatile because the
+        // loader overrides what the compiler sees.
+        unsafe { core::ptr::read_volatile(&raw const (*global).$($member)+) }
+    }};
+}
+pub(crate) use member;
+
+/// The offset of a struct's member.
+macro_rules! offset {
+    ($member:ident) => {
+        $crate::globals::member!(OFFSETS: tracer_common::Offsets, $member)
+    };
+}
+pub(crate) use offset;
 
 /// Which packets are of interest.
 #[unsafe(no_mangle)]
@@ -17,6 +36,10 @@ pub(crate) static FILTER: Global<Filter> =
 /// Where this kernel keeps what tracepoints have to read.
 #[unsafe(no_mangle)]
 pub(crate) static OFFSETS: Global<Offsets> = Global::new(Offsets::UNKNOWN);
+
+/// Where this kernel's functions take what hooks read.
+#[unsafe(no_mangle)]
+pub(crate) static ARGUMENTS: Global<Arguments> = Global::new(Arguments::NONE);
 
 /// Inode of the namespace whose devices carry the taps.
 #[unsafe(no_mangle)]

@@ -27,14 +27,7 @@ pub(crate) struct Header {
 
 /// Which part of a fragmented packet this is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fragment {
-    /// Not fragmented.
-    Whole,
-    /// The first one, with the transport header.
-    First,
-    /// A later one, without.
-    Later,
-}
+pub(crate) struct Fragment(u8);
 
 impl Header {
     /// Reads the headers of the packet that begins at `base`.
@@ -43,17 +36,29 @@ impl Header {
         // Most packets are IPv4, so its header is read at once and the version looked up in it. No IPv6 packet is
         // shorter.
         let ip: Ipv4Hdr = reader.load(base)?;
-        match ip.vihl >> 4 {
-            4 => Some(Self::of_v4(&ip, base)),
-            6 => Self::read_v6(reader, base),
-            _ => None,
-        }
+        let mut header = match ip.vihl >> 4 {
+            4 => Self::of_v4(&ip, base),
+            6 => Self::read_v6(reader, base)?,
+            _ => return None,
+        };
+        header.veil(u32::from_ne_bytes(ip.src_addr));
+        Some(header)
+    }
+
+    /// VERIFIER: lets it forget by which of the ways above the header was read. It would go through the rest of the
+    /// program once for each: with tunnels and quoted packets, once for each of their products.
+    #[inline(always)]
+    fn veil(&mut self, unknown: u32) {
+        self.transport = veiled(self.transport, unknown);
+        self.ip_id = veiled(self.ip_id, unknown);
+        self.protocol = veiled(u32::from(self.protocol), unknown) as u8;
+        self.fragment = Fragment(veiled(u32::from(self.fragment.0), unknown) as u8);
     }
 
     /// Source and destination port in host order; 0 where the packet has none.
     #[inline(always)]
     pub(crate) fn ports<R: Reader>(&self, reader: &R) -> (u16, u16) {
-        if self.fragment == Fragment::Later || !has_ports(self.protocol) {
+        if self.fragment == Fragment::LATER || !has_ports(self.protocol) {
             return (0, 0);
         }
         // Cut off before its ports, it has none; its addresses may still be of interest.
@@ -83,7 +88,7 @@ impl Header {
             transport: base + size_of::<Ipv6Hdr>() as u32,
             ip_id: 0,
             protocol: ip.next_hdr,
-            fragment: Fragment::Whole,
+            fragment: Fragment::WHOLE,
         };
         for _ in 0..EXTENSIONS {
             if header.protocol == IpProto::Ipv6Frag as u8 {
@@ -93,7 +98,7 @@ impl Header {
                 header.ip_id = u32::from_be_bytes([extension[4], extension[5], extension[6], extension[7]]);
                 header.protocol = extension[0];
                 header.transport += 8;
-                if header.fragment == Fragment::Later {
+                if header.fragment == Fragment::LATER {
                     break;
                 }
             } else if is_extension(header.protocol) {
@@ -111,7 +116,7 @@ impl Header {
     #[inline(always)]
     pub(crate) fn is_icmp_error<R: Reader>(&self, reader: &R) -> bool {
         let v4 = self.protocol == IpProto::Icmp as u8;
-        if self.fragment == Fragment::Later || !(v4 || self.protocol == IpProto::Ipv6Icmp as u8) {
+        if self.fragment == Fragment::LATER || !(v4 || self.protocol == IpProto::Ipv6Icmp as u8) {
             return false;
         }
         let kind: Option<u8> = reader.load(self.transport);
@@ -131,7 +136,57 @@ impl Header {
     /// that the sk_buff's memory was not reused for another packet.
     #[inline(always)]
     pub(crate) fn fingerprint<R: Reader>(&self, reader: &R) -> u64 {
-        let word: u32 = if self.fragment == Fragment::Later {
+        let later = self.fragment == Fragment::LATER;
+        Plain { transport: self.transport, ip_id: self.ip_id, protocol: self.protocol, later }
+            .fingerprint(reader)
+    }
+}
+
+/// As much of a packet as tells one from another, of headers that are where they are expected.
+pub(crate) struct Plain {
+    /// Offset of the transport header.
+    pub(crate) transport: u32,
+    ip_id: u32,
+    protocol: u8,
+    /// Whether it is a later fragment, which has no transport header.
+    later: bool,
+}
+
+impl Plain {
+    /// Reads the headers of the packet that begins at `base`; `None` for IPv6 with extension headers.
+    #[inline(always)]
+    pub(crate) fn read<R: Reader>(reader: &R, base: u32) -> Option<Self> {
+        let ip: Ipv4Hdr = reader.load(base)?;
+        if ip.vihl >> 4 == 4 {
+            return Some(Self {
+                transport: base + u32::from(ip.vihl & 0xf) * 4,
+                ip_id: u32::from(u16::from_be_bytes(ip.id)),
+                protocol: ip.proto,
+                later: u16::from_be_bytes(ip.frags) & 0x1fff != 0,
+            });
+        }
+        // The next header stands in an IPv6 header where the fragment does in one of IPv4.
+        let [protocol, _] = ip.frags;
+        if ip.vihl >> 4 != 6 || is_extension(protocol) || protocol == IpProto::Ipv6Frag as u8 {
+            return None;
+        }
+        Some(Self { transport: base + size_of::<Ipv6Hdr>() as u32, ip_id: 0, protocol, later: false })
+    }
+
+    /// Whether it is a UDP datagram to this port.
+    #[inline(always)]
+    pub(crate) fn is_udp_to<R: Reader>(&self, port: u16, reader: &R) -> bool {
+        if self.protocol != IpProto::Udp as u8 || self.later {
+            return false;
+        }
+        let found: Option<[u8; 2]> = reader.load(self.transport + 2);
+        found.is_some_and(|found| u16::from_be_bytes(found) == port)
+    }
+
+    /// See [`Header::fingerprint`].
+    #[inline(always)]
+    pub(crate) fn fingerprint<R: Reader>(&self, reader: &R) -> u64 {
+        let word: u32 = if self.later {
             0
         } else if self.protocol == IpProto::Tcp as u8 {
             // Sequence number. Lengths are left out: GRO makes an sk_buff grow.
@@ -148,27 +203,45 @@ impl Header {
 }
 
 impl Fragment {
+    /// Not fragmented.
+    pub(crate) const WHOLE: Self = Self(0);
+    /// The first one, with the transport header.
+    pub(crate) const FIRST: Self = Self(1);
+    /// A later one, without.
+    pub(crate) const LATER: Self = Self(2);
+
     #[inline(always)]
     fn of(offset: bool, more: bool) -> Self {
         match (offset, more) {
-            (true, _) => Self::Later,
-            (false, true) => Self::First,
-            (false, false) => Self::Whole,
+            (true, _) => Self::LATER,
+            (false, true) => Self::FIRST,
+            (false, false) => Self::WHOLE,
         }
     }
+}
+
+/// The same value, of which the verifier knows no more than of `unknown`.
+#[inline(always)]
+fn veiled(value: u32, unknown: u32) -> u32 {
+    let mut value = u64::from(value);
+    // SAFETY: arithmetic on one register. Written out, for the compiler would see that it comes to nothing.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("{0} ^= {1}", "{0} ^= {1}", inout(reg) value, in(reg) u64::from(unknown));
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = (&mut value, unknown);
+    value as u32
 }
 
 /// An IPv4 address mapped into IPv6.
 #[inline(always)]
 fn mapped(v4: [u8; 4]) -> Address {
-    let mut address = [0; 16];
-    address[10] = 0xff;
-    address[11] = 0xff;
-    address[12] = v4[0];
-    address[13] = v4[1];
-    address[14] = v4[2];
-    address[15] = v4[3];
-    address
+    // VERIFIER: veiled, as an address that was read from a packet would be.
+    let unknown = u32::from_ne_bytes(v4);
+    let words = [veiled(0, unknown), veiled(0, unknown), veiled(0xffff_u32.to_be(), unknown), unknown];
+    // SAFETY: both are sixteen bytes, of which any are an address.
+    unsafe { core::mem::transmute(words) }
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_ns};
 use tracer_common::{Address, flag};
 
 use crate::{
-    classify::Class,
+    classify::{self, Class},
     globals::{PACKETS, count},
     reader::Reader,
 };
@@ -15,6 +15,10 @@ use crate::{
 pub(crate) struct Tracked {
     pub(crate) packet: u64,
     pub(crate) fingerprint: u64,
+    /// The packet that it was cloned or copied from, 0 if none.
+    pub(crate) parent: u64,
+    /// When a tap last saw it on its way out of a device.
+    pub(crate) sent_ns: u64,
     /// 1 once it has left the node.
     pub(crate) left: u64,
 }
@@ -43,8 +47,11 @@ pub(crate) enum Passage {
 /// A packet's identity.
 pub(crate) struct Identity {
     pub(crate) packet: u64,
+    pub(crate) parent: u64,
     pub(crate) at_ns: u64,
     pub(crate) flags: u16,
+    /// When a tap last saw it on its way out of a device.
+    pub(crate) sent_ns: u64,
     /// Whether it had left the node before.
     pub(crate) left: bool,
 }
@@ -63,46 +70,99 @@ pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, passage: Passag
     if !class.matches {
         return None;
     }
-    // SAFETY: helpers without preconditions.
+    let (packet, at_ns) = new_number();
+    let mut flags = flag::FIRST_SEEN;
+    let tracked = Tracked {
+        packet,
+        fingerprint: class.header.fingerprint(reader),
+        parent: 0,
+        sent_ns: at_ns,
+        left: u64::from(passage == Passage::Leaves),
+    };
+    if !store(skb, &tracked) {
+        flags |= flag::NO_IDENTITY;
+    }
+    Some(Identity { packet, parent: 0, at_ns, flags, sent_ns: at_ns, left: false })
+}
+
+/// A number that no other packet has, and the moment.
+#[inline(always)]
+fn new_number() -> (u64, u64) {
+    // SAFETY: a helper without preconditions.
     let at_ns = unsafe { bpf_ktime_get_ns() };
     // Time and CPU together are unique: no CPU is twice here within a nanosecond.
     // SAFETY: as above.
-    let packet = (at_ns << 10) | (u64::from(unsafe { bpf_get_smp_processor_id() }) & 0x3ff);
-    let mut flags = flag::FIRST_SEEN;
-    if PACKETS
-        .insert(
-            skb,
-            Tracked {
-                packet,
-                fingerprint: class.header.fingerprint(reader),
-                left: u64::from(passage == Passage::Leaves),
-            },
-            0,
-        )
-        .is_err()
-    {
+    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() }) & 0x3ff;
+    ((at_ns << 10) | cpu, at_ns)
+}
+
+/// Remembers a packet; a failure is counted.
+#[inline(always)]
+fn store(skb: u64, tracked: &Tracked) -> bool {
+    let stored = PACKETS.insert(skb, tracked, 0).is_ok();
+    if !stored {
         count(|counters| {
             // SAFETY: a member's address within a live map value.
             unsafe { &raw mut (*counters).lost_map }
         });
-        flags |= flag::NO_IDENTITY;
     }
-    Some(Identity { packet, at_ns, flags, left: false })
+    stored
+}
+
+/// Whether this sk_buff's memory has been a packet of interest: the quick answer for hooks that see all packets.
+#[inline(always)]
+pub(crate) fn is_known(skb: u64) -> bool {
+    PACKETS.get_ptr(skb).is_some()
+}
+
+/// The identity of a packet that was seen before. Where the filter is not asked, nothing is said of whether its
+/// headers match it.
+#[inline(always)]
+pub(crate) fn known<R: Reader>(skb: u64, reader: &R) -> Option<Identity> {
+    let (fingerprint, in_tunnel) = classify::fingerprint(reader)?;
+    let identity = recognised(skb, fingerprint)?;
+    Some(Identity { flags: if in_tunnel { flag::IN_TUNNEL } else { 0 }, ..identity })
+}
+
+/// `copy` is a clone or copy of `skb`: a packet of its own that comes from another.
+#[inline(always)]
+pub(crate) fn copied(skb: u64, copy: u64) {
+    // SAFETY: as in `recognised`; a copy of what is not this packet any more has another fingerprint too.
+    let Some(original) = (unsafe { PACKETS.get(skb) }) else { return };
+    let (packet, _) = new_number();
+    let Tracked { packet: parent, fingerprint, parent: _, sent_ns, left } = *original;
+    store(copy, &Tracked { packet, fingerprint, parent, sent_ns, left });
 }
 
 /// The identity of a packet that was seen before, whether its headers of the moment match or not.
 #[inline(always)]
 pub(crate) fn followed<R: Reader>(skb: u64, class: &Class, reader: &R) -> Option<Identity> {
+    let identity = recognised(skb, class.header.fingerprint(reader))?;
+    let flags = if class.matches { 0 } else { flag::FOLLOWED };
+    Some(Identity { flags, ..identity })
+}
+
+#[inline(always)]
+fn recognised(skb: u64, fingerprint: u64) -> Option<Identity> {
     // SAFETY: an entry that changes while it is read belongs to an sk_buff that was freed meanwhile; its
     // fingerprint then differs.
     let tracked = unsafe { PACKETS.get(skb) }?;
-    if tracked.fingerprint != class.header.fingerprint(reader) {
+    if tracked.fingerprint != fingerprint {
         return None;
     }
-    let flags = if class.matches { 0 } else { flag::FOLLOWED };
+    let Tracked { packet, fingerprint: _, parent, sent_ns, left } = *tracked;
     // SAFETY: a helper without preconditions.
     let at_ns = unsafe { bpf_ktime_get_ns() };
-    Some(Identity { packet: tracked.packet, at_ns, flags, left: tracked.left != 0 })
+    Some(Identity { packet, parent, at_ns, flags: 0, sent_ns, left: left != 0 })
+}
+
+/// A tap saw it on its way out of a device.
+#[inline(always)]
+pub(crate) fn sent(skb: u64, at_ns: u64) {
+    if let Some(tracked) = PACKETS.get_ptr_mut(skb) {
+        // SAFETY: a live map value; at worst the LRU has given it to another packet, whose wait is then not told.
+        unsafe { (*tracked).sent_ns = at_ns };
+    }
 }
 
 #[inline(always)]

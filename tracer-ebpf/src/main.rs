@@ -9,6 +9,9 @@
 //! | `podtrace_exit` | tc egress of uplinks | where packets leave the node |
 //! | `podtrace_drop` | raw tracepoint, 5.17 and later | drops, with the kernel's reason |
 //! | `podtrace_drop_unreasoned` | raw tracepoint before 5.17 | drops; reading a third argument fails to attach there |
+//! | `podtrace_queued` | raw tracepoint | packets that waited before a device sent them |
+//! | `fentry_…`, `kprobe_…` | functions of the kernel's network stack | what the node does with a packet, see [`stack`] |
+//! | `fexit_…` | functions that copy packets | copies stay known |
 #![no_std]
 #![no_main]
 #![expect(clippy::needless_pass_by_value, reason = "aya's macros hand contexts over by value")]
@@ -20,6 +23,8 @@ mod globals;
 mod header;
 mod identity;
 mod reader;
+mod route;
+mod stack;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -30,10 +35,13 @@ use aya_ebpf::{
 use tracer_common::hook;
 
 use crate::{
-    emit::{Sighting, emit},
+    emit::{Sighting, emit, emit_alone},
     identity::Passage,
-    reader::{Reader as _, SkbReader, TcReader},
+    reader::{Device, SkbReader, TcReader},
 };
+
+/// Waits shorter than this, in nanoseconds, are none: it takes about as long to get to the driver at all.
+const QUEUED_NS: u64 = 100_000;
 
 /// Where packets enter the node.
 #[classifier]
@@ -76,6 +84,9 @@ fn try_tap(ctx: &TcContext, hook: u16, passage: Passage) -> Option<()> {
     let skb = ctx.as_ptr() as u64;
     let class = classify::classify(&reader)?;
     let identity = identity::of(skb, &class, &reader, passage)?;
+    if hook == hook::TC_EGRESS {
+        identity::sent(skb, identity.at_ns);
+    }
     let sk_buff = ctx.skb.skb;
     // SAFETY: `sk_buff` is the program's context; the verifier checks these accesses.
     let (ifindex, len, mark, gso_segs, gso_size) = unsafe {
@@ -85,6 +96,7 @@ fn try_tap(ctx: &TcContext, hook: u16, passage: Passage) -> Option<()> {
         hook,
         flags: identity.flags,
         packet: identity.packet,
+        parent: identity.parent,
         at_ns: identity.at_ns,
         skb,
         location: 0,
@@ -95,6 +107,7 @@ fn try_tap(ctx: &TcContext, hook: u16, passage: Passage) -> Option<()> {
         mark,
         gso_segs: gso_segs as u16,
         gso_size,
+        aux: 0,
     };
     emit(&sighting, &reader)
 }
@@ -138,22 +151,36 @@ fn try_drop_seen(skb: u64, location: u64, reason: u32) -> Option<()> {
         identity::followed(skb, &class, &reader).filter(|identity| !identity.left)?
     };
     identity::forget(skb);
-    let sighting = Sighting {
-        hook: hook::KFREE_SKB,
-        flags: identity.flags | reader.capture_flags(),
-        packet: identity.packet,
-        at_ns: identity.at_ns,
-        skb,
-        location,
-        reason,
-        netns: device.map_or(0, |device| device.netns),
-        ifindex: device.map_or(0, |device| device.ifindex),
-        len: reader.len(),
-        mark: reader.mark(),
-        gso_segs: 0,
-        gso_size: 0,
-    };
+    let device = device.unwrap_or(Device { ifindex: 0, netns: 0 });
+    let sighting =
+        Sighting { location, reason, ..Sighting::of(hook::KFREE_SKB, skb, &identity, &reader, device) };
     emit(&sighting, &reader)
+}
+
+/// A device's driver gets a packet, which may have waited in a queue since the tap saw it.
+#[raw_tracepoint(tracepoint = "net_dev_start_xmit")]
+fn podtrace_queued(ctx: RawTracePointContext) -> i32 {
+    if globals::enabled() {
+        let _ = try_queued(ctx.arg(0));
+    }
+    0
+}
+
+#[inline(always)]
+fn try_queued(skb: u64) -> Option<()> {
+    if !identity::is_known(skb) {
+        return None;
+    }
+    let reader = SkbReader::new(skb)?;
+    let device = reader.device().filter(|device| device.netns == globals::NODE_NETNS.load())?;
+    if !reader.is_at_queue() {
+        return None;
+    }
+    let identity = identity::known(skb, &reader)?;
+    if identity.at_ns.wrapping_sub(identity.sent_ns) < QUEUED_NS {
+        return None;
+    }
+    emit_alone(&Sighting::of(hook::START_XMIT, skb, &identity, &reader, device))
 }
 
 #[cfg(target_arch = "bpf")]

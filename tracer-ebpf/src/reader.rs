@@ -16,7 +16,7 @@ use aya_ebpf::{
 };
 use tracer_common::{CAPTURE, flag};
 
-use crate::globals::OFFSETS;
+use crate::globals::offset;
 
 /// A packet's bytes.
 pub(crate) trait Reader {
@@ -92,13 +92,27 @@ pub(crate) struct Device {
     pub(crate) netns: u32,
 }
 
+impl Device {
+    /// Reads the `struct net_device` at `dev`.
+    #[inline(always)]
+    pub(crate) fn read(dev: u64) -> Option<Self> {
+        // UDP keeps other things in `sk_buff.dev` while a packet is queued: no kernel address, no device.
+        if dev >> 48 != 0xffff {
+            return None;
+        }
+        let ifindex: u32 = kernel(dev, offset!(dev_ifindex))?;
+        let net: u64 = kernel(dev, offset!(dev_net))?;
+        let netns: u32 = kernel(net, offset!(net_inum))?;
+        Some(Self { ifindex, netns })
+    }
+}
+
 impl SkbReader {
     #[inline(always)]
     pub(crate) fn new(skb: u64) -> Option<Self> {
-        let offsets = OFFSETS.load();
-        let head: u64 = kernel(skb, offsets.skb_head)?;
-        let network: u16 = kernel(skb, offsets.skb_network_header)?;
-        let tail: u32 = kernel(skb, offsets.skb_tail)?;
+        let head: u64 = kernel(skb, offset!(skb_head))?;
+        let network: u16 = kernel(skb, offset!(skb_network_header))?;
+        let tail: u32 = kernel(skb, offset!(skb_tail))?;
         // A network header of 0 was never set: dropped before the stack looked at the packet.
         if network == 0 || tail <= u32::from(network) {
             return None;
@@ -108,26 +122,30 @@ impl SkbReader {
 
     #[inline(always)]
     pub(crate) fn device(&self) -> Option<Device> {
-        let offsets = OFFSETS.load();
-        let dev: u64 = kernel(self.skb, offsets.skb_dev)?;
-        // UDP keeps other things in `dev` while a packet is queued: no kernel address, no device.
-        if dev >> 48 != 0xffff {
-            return None;
-        }
-        let ifindex: u32 = kernel(dev, offsets.dev_ifindex)?;
-        let net: u64 = kernel(dev, offsets.dev_net)?;
-        let netns: u32 = kernel(net, offsets.net_inum)?;
-        Some(Device { ifindex, netns })
+        Device::read(kernel(self.skb, offset!(skb_dev))?)
+    }
+
+    /// Whether the device it is at has a queue: bridges, tunnels and veths have none by default.
+    #[inline(always)]
+    pub(crate) fn is_at_queue(&self) -> bool {
+        // All of a device's queues are of one kind, so the first one tells.
+        let enqueue = || {
+            let dev: u64 = kernel(self.skb, offset!(skb_dev))?;
+            let queue: u64 = kernel(dev, offset!(dev_tx))?;
+            let qdisc: u64 = kernel(queue, offset!(queue_qdisc))?;
+            kernel::<u64>(qdisc, offset!(qdisc_enqueue))
+        };
+        enqueue().is_some_and(|enqueue| enqueue != 0)
     }
 
     #[inline(always)]
     pub(crate) fn len(&self) -> u32 {
-        kernel(self.skb, OFFSETS.load().skb_len).unwrap_or(0)
+        kernel(self.skb, offset!(skb_len)).unwrap_or(0)
     }
 
     #[inline(always)]
     pub(crate) fn mark(&self) -> u32 {
-        kernel(self.skb, OFFSETS.load().skb_mark).unwrap_or(0)
+        kernel(self.skb, offset!(skb_mark)).unwrap_or(0)
     }
 }
 
@@ -184,7 +202,7 @@ fn short(len: u32) -> Option<u32> {
 
 /// Reads a struct's member; an offset that this kernel lacks leads to no address and fails.
 #[inline(always)]
-fn kernel<T: Copy>(base: u64, offset: u32) -> Option<T> {
+pub(crate) fn kernel<T: Copy>(base: u64, offset: u32) -> Option<T> {
     if offset == tracer_common::ABSENT {
         return None;
     }

@@ -12,6 +12,8 @@ pub mod cluster;
 pub mod diagnose;
 pub mod escape;
 pub mod expect;
+pub mod filter;
+pub mod hook;
 #[cfg(target_os = "linux")]
 pub mod lab;
 #[cfg(target_os = "linux")]
@@ -19,6 +21,7 @@ pub mod netns;
 pub mod path;
 #[cfg(target_os = "linux")]
 pub mod probe;
+pub mod recording;
 pub mod report;
 #[cfg(target_os = "linux")]
 pub mod session;

@@ -4,6 +4,7 @@
 //! (compiling them), `run` (a command with progress), `apt`, `root` and `workspace`.
 
 mod apt;
+mod bench;
 mod build;
 mod clean_caches;
 mod demo;
@@ -46,6 +47,13 @@ enum Command {
         #[command(flatten)]
         options: vm::Options,
     },
+    /// Read a recording of a million events to every output, and print time and memory
+    Bench {
+        #[command(flatten)]
+        toolchain: Toolchain,
+        #[command(flatten)]
+        options: bench::Options,
+    },
     /// Remove the tools that these commands put into podtrace's cache
     CleanCaches,
 }
@@ -83,6 +91,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Demo(toolchain) => demo::run(toolchain.route()?),
         Command::Test(toolchain) => test::run(toolchain.route()?),
         Command::Vm { toolchain, options } => vm::run(&options, toolchain.route()?),
+        Command::Bench { toolchain, options } => bench::run(&options, toolchain.route()?),
         Command::CleanCaches => clean_caches::run(),
     }
 }

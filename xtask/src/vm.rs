@@ -2,8 +2,8 @@
 //!
 //! A guest has no distribution: busybox, the kernel's modules, and static programs in a first file system that lives
 //! in memory. `packages` finds a kernel, `kernel` prepares it, `payload` compiles what it is given, `tools` are
-//! programs of this machine, `guest` boots it, `fleet` several at a time, `pair` two that are wired, `script` says what they run, `row` judges, `tables` and `docs`
-//! show.
+//! programs of this machine, `guest` boots it, `fleet` several at a time, `pair` two that are wired to each other;
+//! `script` says what they run, `row` judges, `tables` and `docs` show.
 
 mod bzimage;
 mod cpio;

@@ -1,12 +1,16 @@
-//! What does not fit into a scenario file: load, isolation, kills, refusals, recordings, and how a trace ends.
+//! What does not fit into a scenario file: load, isolation, kills, refusals, recordings, how a trace ends, its page,
+//! what a terminal shows meanwhile, and the drawing of a cluster.
 
 mod ends;
 mod isolation;
 mod kill;
 mod load;
+mod page;
 mod record;
 mod refusals;
 mod stream;
+mod terminal;
+mod topology;
 
 use std::process::ExitCode;
 
@@ -28,5 +32,8 @@ fn main() -> ExitCode {
     trials.extend(refusals::trials());
     trials.extend(record::trials());
     trials.extend(ends::trials());
+    trials.extend(page::trials());
+    trials.extend(terminal::trials());
+    trials.extend(topology::trials());
     suite::run(trials)
 }

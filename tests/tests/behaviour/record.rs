@@ -1,15 +1,22 @@
 //! What was recorded is told again to the byte, by anybody and anywhere.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace_tests::binary;
+use nix::sys::signal::Signal;
 use podtrace_tests::command::{SHORT, run};
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::Trace;
+use podtrace_tests::{binary, recorded, wait};
+
+use crate::{POD3, TRAFFIC};
+
+/// How the last comment of a path begins that arrived.
+const DELIVERED: &[u8] = "✓ delivered".as_bytes();
 
 pub(crate) fn trials() -> Vec<Trial> {
     let cases: [(&str, &[&str]); 3] = [
@@ -17,16 +24,106 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("replay-of-a-rejection", &["--from", "pod1", "--to", "pod3", "--probe", "udp:9"]),
         ("replay-of-a-counted-trace", &["--from", "pod1", "--to", "pod3", "--probe", "tcp", "--count", "3"]),
     ];
-    cases.map(|(name, arguments)| trial(name, &["setpriv"], move || as_it_was_told(name, arguments))).into()
+    let mut trials: Vec<_> = cases
+        .map(|(name, arguments)| trial(name, &["setpriv"], move || as_it_was_told(name, arguments)))
+        .into();
+    trials.push(trial("a-killed-tracer-leaves-a-file", &recorded::TOOLS, killed));
+    trials.push(trial("a-file-a-part", &recorded::TOOLS, in_parts));
+    trials.push(trial("to-tshark-by-a-pipe", &["tshark", "sh"], by_a_pipe));
+    trials.push(trial("fewer-bytes-tell-the-same", &recorded::TOOLS, fewer_bytes));
+    trials
+}
+
+/// However a tracer ends, what it had told is in the file, for podtrace and for others.
+fn killed() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("trace.pcapng");
+    let lab = Lab::up("record-killed")?;
+    let arguments = ["--from", "pod1", "--to", "pod3", "--write"].map(AsRef::as_ref);
+    let trace = Trace::ready(&lab, arguments.into_iter().chain([file.as_os_str()]))?;
+    lab.exec("pod1", [TRAFFIC, "echo", POD3, "20", "56"])?;
+    let delivered = || {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        bytes.windows(DELIVERED.len()).filter(|window| *window == DELIVERED).count()
+    };
+    wait::until("every path is in the file", SHORT, || Ok((delivered() == 40).then_some(())))?;
+    trace.process().signal(Signal::SIGKILL)?;
+    let told = recorded::read(&[&file])?;
+    ensure!(told.code() == 1 && told.stderr.contains("ends before the trace did"), "{}", told.stderr);
+    ensure!(told.stdout.matches("\"verdict\":\"delivered\"").count() == 40, "{}", told.stdout);
+    ensure!(told.stdout.contains("\"complete\":false"), "{}", told.stdout);
+    ensure!(recorded::packets(&file)?.len() >= 40 * 8, "tshark shows fewer packets");
+    Ok(())
+}
+
+/// All parts together tell what was told live, and each can be read alone.
+fn in_parts() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("trace.pcapng");
+    let lab = Lab::up("record-parts")?;
+    let arguments = ["--from", "pod1", "--to", "pod3", "--rotate", "60k", "--write"].map(AsRef::as_ref);
+    let trace = Trace::ready(&lab, arguments.into_iter().chain([file.as_os_str()]))?;
+    for _ in 0..5 {
+        lab.exec("pod1", [TRAFFIC, "echo", POD3, "10", "56"])?;
+    }
+    let told = trace.interrupt()?;
+    told.complete()?;
+    let mut parts: Vec<_> =
+        directory.path().read_dir()?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    parts.sort();
+    ensure!(parts.len() >= 3 && parts[0].ends_with("trace_00001.pcapng"), "{parts:?}");
+    let parts: Vec<&Path> = parts.iter().map(PathBuf::as_path).collect();
+    recorded::tells_the_same(&told, &parts)?;
+    let mut delivered = 0;
+    for part in &parts {
+        recorded::packets(part)?;
+        let alone = recorded::read(&[part])?;
+        ensure!(alone.code() == 1 && alone.stderr.contains("not whole"), "{part:?}: {}", alone.stderr);
+        delivered += alone.stdout.matches("\"verdict\":\"delivered\"").count();
+    }
+    ensure!(delivered == told.paths.len(), "{delivered} of {} paths in parts", told.paths.len());
+    let gap = recorded::read(&[parts[0], parts[2]])?;
+    ensure!(gap.code() == 1 && gap.stderr.contains("part 3 follows on part 1"), "{}", gap.stderr);
+    Ok(())
+}
+
+fn by_a_pipe() -> Result<()> {
+    let lab = Lab::up("record-pipe")?;
+    let podtrace = binary::podtrace()?.to_string_lossy().into_owned();
+    let inventory = lab.inventory().to_string_lossy().into_owned();
+    let script = format!(
+        "'{podtrace}' --cluster '{inventory}' --from pod1 --to pod3 --probe icmp -w - \
+         | tshark -n -r - -d udp.port==8472,vxlan"
+    );
+    let shown = run(Command::new("sh").arg("-c").arg(script), SHORT)?;
+    let pings = shown.stdout.lines().filter(|line| line.contains("Echo (ping) request")).count();
+    ensure!(shown.code() == 0 && pings == 8, "{}{}", shown.stdout, shown.stderr);
+    Ok(())
+}
+
+/// What a trace tells goes by the bytes that it keeps.
+fn fewer_bytes() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("trace.pcapng");
+    let lab = Lab::up("record-snaplen")?;
+    let arguments = ["--from", "pod1", "--to", "pod3", "--snaplen", "128", "--write"].map(AsRef::as_ref);
+    let trace = Trace::ready(&lab, arguments.into_iter().chain([file.as_os_str()]))?;
+    lab.exec("pod1", [TRAFFIC, "echo", POD3, "3", "500"])?;
+    let told = trace.interrupt()?;
+    told.complete()?;
+    recorded::tells_the_same(&told, &[&file])?;
+    recorded::agrees(&told, &recorded::packets(&file)?)?;
+    ensure!(told.paths.iter().all(|path| path.hops.len() == 8), "{}", told.stdout);
+    Ok(())
 }
 
 fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let recording = directory.path().join("trace.podtrace");
+    let recording = directory.path().join("trace.pcapng");
     let told = {
         let lab = Lab::up(name)?;
         let arguments = arguments.iter().map(AsRef::as_ref);
-        let recorded = ["--record".as_ref(), recording.as_os_str()];
+        let recorded = ["--write".as_ref(), recording.as_os_str()];
         Trace::start(&lab, arguments.chain(recorded))?.finish()?
     };
     told.complete()?;
@@ -49,13 +146,13 @@ fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
     let bytes = std::fs::read(&recording).context("reading the recording")?;
     std::fs::write(&recording, &bytes[..bytes.len() / 2])?;
     let half = run(nobody(&own).arg("read").arg(&recording).args(["-o", "json"]), SHORT)?;
-    ensure!(half.code() == 1 && half.stderr.contains("damaged"), "{} {}", half.code(), half.stderr);
+    ensure!(half.code() == 1 && half.stderr.contains("not whole"), "{} {}", half.code(), half.stderr);
     ensure!(half.stdout.contains("\"complete\":false"), "half a recording, and yet: {}", half.stdout);
     Ok(())
 }
 
 /// podtrace as a user without any rights.
-fn nobody(podtrace: &std::path::Path) -> Command {
+fn nobody(podtrace: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--no-new-privs"]);
     command.arg(podtrace);

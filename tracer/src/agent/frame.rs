@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::topology::Topology;
 
 /// Version of the frames; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Largest frame that is read, in bytes: anything longer is a broken stream.
 pub const MAX_FRAME: u32 = 16 << 20;
@@ -29,6 +29,12 @@ pub const KIND_EVENTS: u8 = 1;
 pub enum ToAgent {
     /// First: what to trace. Answered by `Topology` and `Attached`, or `Failed`.
     Configure(Configuration),
+    /// Instead of `Configure`: tell the node's networking, and attach nothing. Answered by `Topology`, after a
+    /// `Warning` for whatever is missing from it.
+    Look {
+        /// Pods on the agent's node.
+        pods: Vec<PodAddresses>,
+    },
     /// Begin to emit events; sent once every agent is attached, so that no path lacks its beginning. Answered by
     /// `Started`.
     Start,
@@ -202,14 +208,25 @@ pub struct Attached {
 /// The state of one hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookState {
-    /// `tc:ingress`, `tp:kfree_skb`, …
+    /// `tc:ingress`, `tp:kfree_skb`, `fentry:ip_forward`, `kprobe:ip_forward`, …
     pub point: String,
     /// Name of the device, for tc hooks.
     pub device: Option<String>,
-    /// `tcx`, `clsact`, `raw_tracepoint`, …; `None` if it is absent.
+    /// `tcx`, `clsact`, `raw_tracepoint`, `fentry`, `kprobe`, …; `None` if it is absent.
     pub how: Option<String>,
     /// Why it is absent or not attached the best way, and what that means.
     pub note: Option<String>,
+    /// Instructions that the kernel's verifier went through for its program; `None` before 5.16.
+    #[serde(default)]
+    pub instructions: Option<u32>,
+}
+
+impl HookState {
+    /// A hook that is not in place.
+    #[must_use]
+    pub fn absent(point: &str) -> Self {
+        Self { point: point.to_owned(), device: None, how: None, note: None, instructions: None }
+    }
 }
 
 /// Where hop events went, for one node: `produced == sent + lost_ring` once all is drained.

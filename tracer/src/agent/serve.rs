@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::clock;
 use super::codec::{read_raw, write_raw};
-use super::frame::{Accounting, Configuration, FromAgent, Hello, PROTOCOL_VERSION, ToAgent};
+use super::frame::{Accounting, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent};
 use super::traffic;
 use crate::capture::{self, Drained};
 use crate::probe::{Settings, Symbols, TcMode, Tracer, must_end_in_order};
@@ -116,17 +116,16 @@ async fn run(out: &mut Output) -> Result<()> {
     let configuration = loop {
         match input.recv().await.transpose().context("reading from the tracer")? {
             Some(ToAgent::Configure(configuration)) => break configuration,
+            Some(ToAgent::Look { pods }) => {
+                tell_topology(out, pods).await?;
+            }
             Some(ToAgent::Clock { sent_ns }) => out.send(&clock_answer(sent_ns))?,
             Some(ToAgent::Stop) | None => return Ok(()),
             Some(other) => bail!("the tracer sent {other:?} before it said what to trace"),
         }
     };
     let symbols = LazySymbols::begin();
-    let Reading { topology, warnings } = read_topology(&configuration).await?;
-    for text in warnings {
-        out.send(&FromAgent::Warning { text })?;
-    }
-    out.send(&FromAgent::Topology(topology.clone()))?;
+    let topology = tell_topology(out, configuration.pods.clone()).await?;
     let settings = Settings {
         filter: &configuration.filter,
         topology: &topology,
@@ -144,11 +143,14 @@ async fn run(out: &mut Output) -> Result<()> {
     serving.run(&mut input, &topology).await
 }
 
-async fn read_topology(configuration: &Configuration) -> Result<Reading> {
-    let pods = configuration.pods.clone();
-    tokio::task::spawn_blocking(move || topology::read(&pods))
-        .await
-        .context("reading the node's networking")?
+async fn tell_topology(out: &mut Output, pods: Vec<PodAddresses>) -> Result<Topology> {
+    let reading = tokio::task::spawn_blocking(move || topology::read(&pods)).await;
+    let Reading { topology, warnings } = reading.context("reading the node's networking")??;
+    for text in warnings {
+        out.send(&FromAgent::Warning { text })?;
+    }
+    out.send(&FromAgent::Topology(topology.clone()))?;
+    Ok(topology)
 }
 
 /// The kernel's symbols, read while the programs are attached: the first drop should not have to wait for them.
@@ -210,7 +212,9 @@ impl Serving<'_> {
                     }
                     Some(ToAgent::Clock { sent_ns }) => self.out.send(&clock_answer(sent_ns))?,
                     Some(ToAgent::Probe(probe)) => traffic::send(&probe, topology, probed.clone()),
-                    Some(ToAgent::Configure(_)) => bail!("the tracer said twice what to trace"),
+                    Some(ToAgent::Configure(_) | ToAgent::Look { .. }) => {
+                        bail!("the tracer said twice what to do");
+                    }
                     Some(ToAgent::Stop) | None => break,
                 },
                 Some(frame) = probes.recv() => self.out.send(&frame)?,

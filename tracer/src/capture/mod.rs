@@ -4,6 +4,6 @@ mod record;
 #[cfg(target_os = "linux")]
 mod ring;
 
-pub use record::{Malformed, RawEvent, Records, encode};
+pub use record::{Malformed, RawEvent, Records, encode, shorten};
 #[cfg(target_os = "linux")]
 pub use ring::{Drained, drain};

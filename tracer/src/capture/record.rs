@@ -1,6 +1,7 @@
 //! The encoding of kernel records in frames and recordings: the event's fields in ABI order, little-endian,
 //! followed by the captured bytes. Nothing is padded.
 
+use bytes::Bytes;
 use tracer_common::{CAPTURE, Event};
 
 /// Bytes of an encoded event without its captured bytes.
@@ -61,6 +62,8 @@ fn decode(bytes: &[u8]) -> Option<(RawEvent<'_>, &[u8])> {
         skb: fields.u64()?,
         location: fields.u64()?,
         sequence: fields.u64()?,
+        parent: fields.u64()?,
+        gateway: fields.take()?,
         cpu: fields.u32()?,
         netns: fields.u32()?,
         ifindex: fields.u32()?,
@@ -72,6 +75,8 @@ fn decode(bytes: &[u8]) -> Option<(RawEvent<'_>, &[u8])> {
         captured: fields.u16()?,
         gso_segs: fields.u16()?,
         gso_size: fields.u32()?,
+        route_ifindex: fields.u32()?,
+        aux: fields.u32()?,
         reserved: fields.u32()?,
     };
     let captured = usize::from(event.captured);
@@ -91,6 +96,8 @@ pub fn encode(event: &Event, bytes: &[u8], out: &mut Vec<u8>) {
         skb,
         location,
         sequence,
+        parent,
+        gateway,
         cpu,
         netns,
         ifindex,
@@ -102,22 +109,41 @@ pub fn encode(event: &Event, bytes: &[u8], out: &mut Vec<u8>) {
         captured,
         gso_segs,
         gso_size,
+        route_ifindex,
+        aux,
         reserved,
     } = *event;
     let captured = captured.min(u16::try_from(bytes.len().min(CAPTURE)).unwrap_or(u16::MAX));
-    for value in [at_ns, packet, skb, location, sequence] {
+    for value in [at_ns, packet, skb, location, sequence, parent] {
         out.extend_from_slice(&value.to_le_bytes());
     }
+    out.extend_from_slice(&gateway);
     for value in [cpu, netns, ifindex, len, reason, mark] {
         out.extend_from_slice(&value.to_le_bytes());
     }
     for value in [hook, flags, captured, gso_segs] {
         out.extend_from_slice(&value.to_le_bytes());
     }
-    for value in [gso_size, reserved] {
+    for value in [gso_size, route_ifindex, aux, reserved] {
         out.extend_from_slice(&value.to_le_bytes());
     }
     out.extend_from_slice(&bytes[..usize::from(captured)]);
+}
+
+/// The same records with at most so many bytes of each packet.
+#[must_use]
+pub fn shorten(body: &Bytes, snaplen: u16) -> Bytes {
+    let mut out = Vec::with_capacity(body.len());
+    for record in Records::new(body) {
+        match record {
+            Ok(RawEvent { mut event, bytes }) => {
+                event.captured = event.captured.min(snaplen);
+                encode(&event, bytes, &mut out);
+            }
+            Err(Malformed { rest }) => out.extend_from_slice(&body[body.len() - rest..]),
+        }
+    }
+    out.into()
 }
 
 struct Fields<'a>(&'a [u8]);
@@ -153,6 +179,8 @@ mod tests {
             skb: 3,
             location: 4,
             sequence: 5,
+            parent: 16,
+            gateway: [17; 16],
             cpu: 6,
             netns: 7,
             ifindex: 8,
@@ -164,6 +192,8 @@ mod tests {
             captured,
             gso_segs: 14,
             gso_size: 15,
+            route_ifindex: 18,
+            aux: 19,
             reserved: 0,
         }
     }
@@ -193,10 +223,23 @@ mod tests {
     }
 
     #[test]
+    fn shortened_records_keep_all_but_bytes() {
+        let mut frame = Vec::new();
+        encode(&event(1, 4), &[1, 2, 3, 4], &mut frame);
+        encode(&event(2, 1), &[9], &mut frame);
+        frame.extend([7; 5]);
+        let shorter = shorten(&frame.into(), 2);
+        let read: Vec<_> = Records::new(&shorter).collect();
+        assert_eq!(read[0], Ok(RawEvent { event: event(1, 2), bytes: &[1, 2] }));
+        assert_eq!(read[1], Ok(RawEvent { event: event(2, 1), bytes: &[9] }));
+        assert_eq!(read[2..], [Err(Malformed { rest: 5 })]);
+    }
+
+    #[test]
     fn more_bytes_than_a_record_holds_are_refused() {
         let mut frame = Vec::new();
         encode(&event(1, 0), &[], &mut frame);
-        frame[68..70].copy_from_slice(&u16::MAX.to_le_bytes());
+        frame[92..94].copy_from_slice(&u16::MAX.to_le_bytes());
         frame.resize(frame.len() + 70_000, 0);
         assert_eq!(Records::new(&frame).filter(Result::is_ok).count(), 0);
     }

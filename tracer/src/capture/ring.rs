@@ -28,17 +28,18 @@ pub fn drain(ring: &mut RingBuf<MapData>, limit: usize) -> Drained {
             drained.empty = true;
             break;
         };
-        if item.len() < size_of::<Record>() {
+        if item.len() < size_of::<Event>() {
             // Of another program's making: the object and this binary are built together, so this is a bug.
             debug_assert!(false, "a record of {} bytes", item.len());
             continue;
         }
-        // SAFETY: the item holds a whole Record, and an Event is integers only: any bytes are one. Ring items
-        // are aligned to 8, but nothing is lost by not relying on it.
+        // SAFETY: the item holds a whole Event, which is integers only: any bytes are one. Ring items are aligned
+        // to 8, but nothing is lost by not relying on it.
         let event: Event = unsafe { item.as_ptr().cast::<Event>().read_unaligned() };
-        let captured = usize::from(event.captured).min(CAPTURE);
-        let start = std::mem::offset_of!(Record, bytes);
-        encode(&event, &item[start..start + captured], &mut drained.events);
+        // An event may stand alone.
+        let bytes = item.get(std::mem::offset_of!(Record, bytes)..).unwrap_or_default();
+        let captured = usize::from(event.captured).min(CAPTURE).min(bytes.len());
+        encode(&event, &bytes[..captured], &mut drained.events);
         drained.count += 1;
         drained.last_ns = Some(event.at_ns);
         if event.location != 0 {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::expect::Expectation;
+use crate::filter::Filter;
+use crate::recording::Rotation;
 
 /// Shows, packet by packet and hop by hop, the way from one Kubernetes pod to another.
 #[derive(Clone, Debug, Parser)]
@@ -28,7 +30,9 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum Command {
     /// Show a recorded trace again; needs no root and no cluster
-    Read(Read),
+    Read(Box<Read>),
+    /// Draw which pod hangs on which veth, bridge, tunnel and uplink
+    Topology(Topology),
     /// A small two-node pod network in network namespaces, to try things in
     Lab(Lab),
     /// Build a lab, trace a same-node and a cross-node ping in it, and remove it
@@ -65,6 +69,9 @@ pub(super) struct Trace {
     /// Only packets from --from to --to, not the way back
     #[arg(long)]
     pub(super) one_way: bool,
+    /// Only paths that hold a pcap expression, inside or outside of tunnels: `icmp or tcp port 80` (docs/filter.md)
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) filter: Option<Filter>,
     /// Stop after this many finished paths
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
@@ -75,9 +82,9 @@ pub(super) struct Trace {
     /// --count as many as it takes
     #[arg(long, value_name = "KIND")]
     pub(super) probe: Option<String>,
-    /// Save what the nodes reported, for `podtrace read`
-    #[arg(long, value_name = "FILE")]
-    pub(super) record: Option<PathBuf>,
+    /// Bytes kept of each packet
+    #[arg(long, value_name = "BYTES", default_value_t = SNAPLEN.1, value_parser = clap::value_parser!(u16).range(i64::from(SNAPLEN.0)..=i64::from(SNAPLEN.1)))]
+    pub(super) snaplen: u16,
     /// Static inventory of the cluster instead of the Kubernetes API
     #[arg(long, value_name = "FILE")]
     pub(super) cluster: Option<PathBuf>,
@@ -88,9 +95,26 @@ pub(super) struct Trace {
     #[arg(long)]
     pub(super) context: Option<String>,
     #[command(flatten)]
+    pub(super) write: Write,
+    #[command(flatten)]
     pub(super) expect: Expect,
     #[command(flatten)]
     pub(super) output: Output,
+}
+
+/// Fewest and most bytes that can be kept of a packet: both headers of a tunnel have to be among them, and kernel
+/// programs copy no more.
+const SNAPLEN: (u16, u16) = (128, tracer_common::CAPTURE as u16);
+
+/// Options of the file that a trace leaves behind.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Write {
+    /// Write the trace to a pcapng file, for `podtrace read`, Wireshark and tshark; `-` is stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) write: Option<PathBuf>,
+    /// Go on in a new file when one has this size: 100M, or 100M,5 to keep the last five
+    #[arg(long, value_name = "SIZE[,FILES]", requires = "write", value_parser = super::write::rotation)]
+    pub(super) rotate: Option<Rotation>,
 }
 
 /// Options that judge the paths told.
@@ -111,6 +135,9 @@ pub(super) struct Output {
     /// How paths are told
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
+    /// Write the paths as a page to look at in a browser, too
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
     /// Tell more on stderr: where the cluster was found, what was attached
     #[arg(short, long, action = ArgAction::Count)]
     pub(super) verbose: u8,
@@ -124,15 +151,65 @@ pub(super) struct Output {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct Read {
-    /// File written by --record
-    pub(super) file: PathBuf,
+    /// File written by --write; of one that was rotated, all in their order
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+    /// Only paths of traffic of this end
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(super) from: Option<String>,
+    /// Only paths of traffic of this other end
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(super) to: Option<String>,
+    /// Kubernetes namespace of endpoints given without one
+    #[arg(short, long, default_value = "default")]
+    pub(super) namespace: String,
+    /// Port on the --to side (TCP, UDP or SCTP)
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    /// Only this protocol
+    #[arg(long, value_enum)]
+    pub(super) proto: Option<Proto>,
+    /// Only packets from --from to --to, not the way back
+    #[arg(long)]
+    pub(super) one_way: bool,
+    /// Only paths that hold a pcap expression, inside or outside of tunnels (docs/filter.md); without one the
+    /// trace's own
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) filter: Option<Filter>,
     /// Show only the first paths
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
     #[command(flatten)]
+    pub(super) write: Write,
+    #[command(flatten)]
     pub(super) expect: Expect,
     #[command(flatten)]
     pub(super) output: Output,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct Topology {
+    /// How it is told
+    #[arg(short, long, value_enum, default_value_t = TopologyFormat::Text)]
+    pub(super) output: TopologyFormat,
+    /// Static inventory of the cluster instead of the Kubernetes API
+    #[arg(long, value_name = "FILE")]
+    pub(super) cluster: Option<PathBuf>,
+    /// Kubeconfig to find the cluster by
+    #[arg(long, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long)]
+    pub(super) context: Option<String>,
+    /// Tell more on stderr: where the cluster was found
+    #[arg(short, long, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Tell only warnings and errors on stderr
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Whether output is coloured; NO_COLOR is honoured
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -177,6 +254,14 @@ pub(super) enum Format {
     /// For people with wide terminals: also tuples, points and both kinds of times
     Wide,
     /// For programs: one object a line, described by schema/podtrace.schema.json
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TopologyFormat {
+    /// For people
+    Text,
+    /// For programs: one object a node and line, described by schema/topology.schema.json
     Json,
 }
 

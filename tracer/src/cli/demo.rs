@@ -34,9 +34,12 @@ fn show(lab: &Lab) -> Result<bool> {
         let plan = ping(&inventory, "pod1", to)?;
         let mut report = report(Format::Text);
         let notes = Notes::quiet();
-        let Outcome { summary, .. } =
-            runtime
-                .block_on(trace(&plan, &mut *report, &mut |importance, line| notes.say(importance, line)))?;
+        let Outcome { summary, .. } = runtime.block_on(trace(
+            &plan,
+            &mut *report,
+            &mut |importance, line| notes.say(importance, line),
+            &mut |_| {},
+        ))?;
         healthy &= summary.complete && summary.paths.delivered == 2;
         anstream::println!();
     }
@@ -76,7 +79,9 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
         }),
         count: None,
         timeout: Some(std::time::Duration::from_secs(20)),
-        record: None,
+        choice: None,
+        write: None,
+        snaplen: None,
         inventory: inventory.clone(),
     })
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::UsageError;
-use super::args::{Proto, Trace};
+use super::args::{Proto, Read, Trace};
 use crate::agent::frame::{FilterSpec, ProbeKind, Side};
 use crate::cluster::{self, Endpoint, Host, Inventory, Resolved, Run, Wanted};
 use crate::session::{Importance, Plan, ProbePlan};
@@ -31,21 +31,31 @@ pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Resul
     let probe = args.probe.as_deref().map(parse_probe).transpose()?;
     check_ports(args, probe)?;
 
-    let inventory = inventory(args, say)?;
+    let wanted = Wanted {
+        cluster: args.cluster.clone(),
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone(),
+    };
+    let inventory = inventory(&wanted, say)?;
     let from = cluster::resolve(&from, &inventory, &args.namespace)?;
     let to = cluster::resolve(&to, &inventory, &args.namespace)?;
     let nodes = nodes(&inventory, &from, &to);
     check_root(&inventory, &nodes)?;
     let probe = probe.map(|kind| probe_plan(kind, args, &inventory, &from, &to)).transpose()?;
+    if let Some(filter) = &args.filter {
+        say(
+            Importance::Detail,
+            &format!(
+                "--filter '{filter}' chooses among paths here, by the bytes that were captured of their packets, inside \
+                 tunnels and outside; events are counted as the kernel's filter (--from, --to, --proto, --port) lets \
+                 them through"
+            ),
+        );
+    }
     let tapped: BTreeSet<_> = from.pods.iter().chain(&to.pods).cloned().collect();
     // An end that may be anything may be any pod.
     let open = from.addresses.is_empty() || to.addresses.is_empty();
-    let filter = FilterSpec {
-        from: Side { addresses: from.addresses.clone(), port: from.port },
-        to: Side { addresses: to.addresses.clone(), port: args.port.or(to.port) },
-        protocol: args.proto.map(number),
-        one_way: args.one_way,
-    };
+    let filter = filter(&from, &to, args.port, args.proto, args.one_way);
     Ok(Plan {
         title: format!("{} → {}", from.what, to.what),
         nodes,
@@ -54,9 +64,34 @@ pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Resul
         probe,
         count: args.count,
         timeout: args.timeout,
-        record: args.record.clone(),
+        choice: args.filter.clone(),
+        write: args.write.target(),
+        snaplen: (usize::from(args.snaplen) < tracer_common::CAPTURE).then_some(args.snaplen),
         inventory,
     })
+}
+
+/// The traffic that is chosen of a recording's, whose pods and nodes are these.
+pub(super) fn ends(args: &Read, inventory: &Inventory) -> Result<FilterSpec> {
+    check_port(args.port, args.proto)?;
+    let from = cluster::resolve(&endpoint(args.from.as_deref())?, inventory, &args.namespace)?;
+    let to = cluster::resolve(&endpoint(args.to.as_deref())?, inventory, &args.namespace)?;
+    Ok(filter(&from, &to, args.port, args.proto, args.one_way))
+}
+
+fn filter(
+    from: &Resolved,
+    to: &Resolved,
+    port: Option<u16>,
+    proto: Option<Proto>,
+    one_way: bool,
+) -> FilterSpec {
+    FilterSpec {
+        from: Side { addresses: from.addresses.clone(), port: from.port },
+        to: Side { addresses: to.addresses.clone(), port: port.or(to.port) },
+        protocol: proto.map(number),
+        one_way,
+    }
 }
 
 fn endpoint(text: Option<&str>) -> Result<Endpoint> {
@@ -64,13 +99,9 @@ fn endpoint(text: Option<&str>) -> Result<Endpoint> {
     text.parse::<Endpoint>().map_err(|error| UsageError(error.to_string()).into())
 }
 
-fn inventory(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Result<Inventory> {
-    let wanted = Wanted {
-        cluster: args.cluster.clone(),
-        kubeconfig: args.kubeconfig.clone(),
-        context: args.context.clone(),
-    };
-    let found = cluster::discover(&wanted, &Host::here(crate::lab::running()))?;
+/// The cluster, where it was found.
+pub(super) fn inventory(wanted: &Wanted, say: &mut dyn FnMut(Importance, &str)) -> Result<Inventory> {
+    let found = cluster::discover(wanted, &Host::here(crate::lab::running()))?;
     for note in &found.notes {
         say(Importance::Note, note);
     }
@@ -102,9 +133,7 @@ fn check_root(inventory: &Inventory, nodes: &[String]) -> Result<()> {
 
 fn check_ports(args: &Trace, probe: Option<Probe>) -> Result<()> {
     let refuse = |text: String| Err(UsageError(text).into());
-    if args.port.is_some() && args.proto == Some(Proto::Icmp) {
-        return refuse("--port goes with tcp, udp or sctp: ICMP has no ports".to_owned());
-    }
+    check_port(args.port, args.proto)?;
     let fits = match (probe, args.proto) {
         (_, None) | (None, _) => true,
         (Some(Probe::Icmp), Some(proto)) => proto == Proto::Icmp,
@@ -119,6 +148,13 @@ fn check_ports(args: &Trace, probe: Option<Probe>) -> Result<()> {
     }
     if probe.is_some() && args.from.as_deref().is_none_or(|from| from == "any") {
         return refuse("--probe needs a pod to send from: name it by --from".to_owned());
+    }
+    Ok(())
+}
+
+fn check_port(port: Option<u16>, proto: Option<Proto>) -> Result<()> {
+    if port.is_some() && proto == Some(Proto::Icmp) {
+        return Err(UsageError("--port goes with tcp, udp or sctp: ICMP has no ports".to_owned()).into());
     }
     Ok(())
 }

@@ -7,7 +7,10 @@ mod lab;
 mod meaning;
 mod output;
 mod read;
+mod status;
+mod topology;
 mod trace;
+mod write;
 
 use std::io;
 use std::process::ExitCode;
@@ -41,6 +44,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         None => trace::run(&cli.trace),
         Some(Command::Read(args)) => read::run(&args),
+        Some(Command::Topology(args)) => topology::run(&args),
         Some(Command::Lab(args)) => lab::run(&args),
         Some(Command::Demo) => demo::run(),
         Some(Command::Agent) => agent(),

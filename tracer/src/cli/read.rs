@@ -1,32 +1,66 @@
 //! `podtrace read`.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
-use super::FAILED;
 use super::args::Read;
 use super::expect::Judging;
-use super::output::{Notes, choose_color, report};
+use super::output::{Notes, choose_color, reports};
+use super::{FAILED, meaning};
+use crate::filter::Choice;
+use crate::recording::{Files, Header, Recorder};
 use crate::report::losses;
-use crate::session::{Importance, Reader, replay};
+use crate::session::{Importance, Replayed, Telling, replay};
 
 pub(super) fn run(args: &Read) -> Result<u8> {
     choose_color(args.output.color);
     let notes = Notes::of(&args.output);
-    let recording = Reader::open(&args.file)?;
-    let inventory = &recording.header().context.inventory;
-    let mut judging = Judging::begin(&args.expect, inventory, &args.file.display().to_string())?;
-    let mut report = judging.watch(report(args.output.output));
-    let (outcome, damage) =
-        replay(recording, args.count, &mut report).context("telling the recording's paths")?;
-    let mut summary = outcome.summary;
-    if let Some(losses) = losses(&summary) {
+    let recording = Files(args.files.clone()).open()?;
+    let header = recording.header();
+    let title = match args.files.as_slice() {
+        [first, ..] => first.display().to_string(),
+        [] => header.title.clone(),
+    };
+    let choice = choice(args, header, notes)?;
+    let mut judging = Judging::begin(&args.expect, &header.context.inventory, &title)?;
+    let target = args.write.target();
+    if let Some(target) = &target {
+        ensure!(
+            !args.files.iter().any(|file| target.overwrites(file)),
+            "--write {} would overwrite what is to be read",
+            target.path.display()
+        );
+    }
+    let header = Header { part: 1, first: Vec::new(), ..header.clone() };
+    let recorder = target.map(|target| Recorder::create(target, header)).transpose()?;
+    let mut report = judging.watch(reports(&args.output, &title, args.write.takes_stdout())?);
+    let Replayed { outcome, damage } =
+        replay(recording, Telling { count: args.count, choice, recorder }, &mut report)?;
+    if let Some(losses) = losses(&outcome.summary) {
         notes.say(Importance::Warning, &losses);
     }
     if let Some(damage) = &damage {
-        notes.say(Importance::Warning, damage);
-        // What is missing may be paths; nothing may be concluded from their absence.
-        summary.complete = false;
+        notes.say(Importance::Warning, &format!("the recording is not whole: {damage}"));
     }
-    let status = judging.end(&summary, notes, false)?;
+    let status = judging.end(&outcome.summary, notes, false)?;
     Ok(if damage.is_some() { FAILED } else { status })
+}
+
+/// Which of the recording's paths are told: those that were told live, unless something else is asked for.
+fn choice(args: &Read, header: &Header, notes: Notes) -> Result<Choice> {
+    let filter = match (&args.filter, &header.filter) {
+        (Some(filter), _) => Some(filter.clone()),
+        (None, Some(text)) => {
+            notes.say(
+                Importance::Note,
+                &format!(
+                    "told as it was traced, with --filter '{text}'; --filter '' tells all that was seen"
+                ),
+            );
+            Some(text.parse().context("the recording's own --filter")?)
+        }
+        (None, None) => None,
+    };
+    let asked = args.from.is_some() || args.to.is_some() || args.port.is_some() || args.proto.is_some();
+    let ends = if asked { Some(meaning::ends(args, &header.context.inventory)?) } else { None };
+    Ok(Choice::new(filter, ends))
 }

@@ -4,19 +4,32 @@ use anyhow::Result;
 
 use super::args::Trace;
 use super::expect::Judging;
-use super::output::{Notes, choose_color, report};
+use super::output::{Notes, choose_color, reports};
+use super::status::Status;
 use super::{FAILED, meaning, runtime};
 use crate::report::losses;
-use crate::session::{Importance, trace};
+use crate::session::{Importance, Progress, trace};
 
 pub(super) fn run(args: &Trace) -> Result<u8> {
     choose_color(args.output.color);
     let notes = Notes::of(&args.output);
     let plan = meaning::plan(args, &mut |importance, line| notes.say(importance, line))?;
     let mut judging = Judging::begin(&args.expect, &plan.inventory, &plan.title)?;
-    let mut report = judging.watch(report(args.output.output));
-    let outcome = runtime()?
-        .block_on(trace(&plan, &mut report, &mut |importance, line| notes.say(importance, line)))?;
+    let status = Status::of(&args.output);
+    let mut report =
+        judging.watch(status.beside(reports(&args.output, &plan.title, args.write.takes_stdout())?));
+    let mut before = Progress::default();
+    let outcome = runtime()?.block_on(trace(
+        &plan,
+        &mut report,
+        &mut |importance, line| status.aside(|| notes.say(importance, line)),
+        &mut |now| {
+            status.show(&before, now);
+            before = *now;
+        },
+    ));
+    status.end();
+    let outcome = outcome?;
     if let Some(losses) = losses(&outcome.summary) {
         notes.say(Importance::Warning, &losses);
     }

@@ -114,7 +114,12 @@ mod tests {
     use crate::report::samples;
 
     fn drop(reason: Option<&str>, location: Option<&str>) -> Drop {
-        Drop { reason: reason.map(str::to_owned), location: location.map(str::to_owned), advice: None }
+        Drop {
+            reason: reason.map(str::to_owned),
+            location: location.map(str::to_owned),
+            netfilter: None,
+            advice: None,
+        }
     }
 
     fn told(reason: Option<&str>, location: Option<&str>) -> Option<String> {

@@ -17,7 +17,7 @@ pub struct SyntaxError {
 
 impl SyntaxError {
     /// Of a part of an expression, given in bytes.
-    pub(super) fn new(expression: &str, at: Range<usize>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(expression: &str, at: Range<usize>, message: impl Into<String>) -> Self {
         Self { expression: expression.to_owned(), at, message: message.into() }
     }
 

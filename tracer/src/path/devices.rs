@@ -15,6 +15,8 @@ use super::model::{Action, Point};
 pub(super) fn action(role: Role, point: Point) -> Action {
     match (role, point) {
         (_, Point::KfreeSkb) => Action::Drop,
+        // The one hook of the stack that is a sighting of its own: the others belong to hops that taps see.
+        (_, Point::Stack(..)) => Action::LocalOut,
         (Role::PodVeth, Point::TcIngress) => Action::PodEgress,
         (Role::PodVeth, Point::TcEgress) => Action::PodIngress,
         (Role::Bridge, _) => Action::Route,

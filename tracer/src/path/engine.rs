@@ -60,6 +60,8 @@ struct Node {
     ready: VecDeque<Observation>,
     /// All before this moment has been told; the node's clock.
     told_until: Option<u64>,
+    /// Records it has sent, unusable ones included.
+    received: u64,
     counters: Accounting,
     goodbye: bool,
     ended: bool,
@@ -117,9 +119,7 @@ impl Engine {
                 devices.learn(node, topology, directory, &names[node]);
             }
             FromAgent::Attached(attached) => {
-                let reasons = attached.drop_reasons.iter();
-                self.world.kernels[node].reasons =
-                    reasons.map(|(number, name)| (*number, name.clone())).collect();
+                self.world.kernels[node].learn(attached);
             }
             FromAgent::Symbols(symbols) => {
                 let symbols = symbols.iter().map(|(address, name)| (*address, name.clone()));
@@ -132,7 +132,9 @@ impl Engine {
                         continue;
                     };
                     self.received += 1;
-                    match Observation::new(node, raw, &self.world.devices) {
+                    let number = state.received;
+                    state.received += 1;
+                    match Observation::new(node, number, raw, &self.world) {
                         Ok(observation) => state.incoming.push(observation),
                         Err(_) => self.unusable += 1,
                     }

@@ -5,9 +5,11 @@ use std::sync::{Arc, LazyLock};
 
 use crate::topology::Role;
 
+use super::clock::signed;
 use super::devices::{DeviceId, action};
-use super::model::{Action, Evidence, Hop, Outer, Point, RouteTaken, Tuple};
+use super::model::{Action, Evidence, Hop, HopEvent, Outer, Point, RouteTaken, Source, Tuple};
 use super::packet::Encapsulation;
+use super::steps::{self, Draft};
 use super::track::{Arrival, Sighting, Track};
 use super::verdict::counting_drop;
 use super::world::World;
@@ -24,41 +26,50 @@ pub(super) struct Hops {
 /// Makes the hops of a path whose sightings are in order.
 pub(super) fn hops(track: &Track, world: &World) -> Hops {
     let tuple = track.packet.tuple();
-    // Times a clock apart are asked for once a node, not once a hop.
-    let (mut clock, mut difference) = (usize::MAX, (0, 0));
     let base = track.sightings.first().map_or((0, 0), |first| (first.node, first.at));
-    let mut made = Hops { hops: Vec::with_capacity(track.sightings.len() + 1), duration_ns: 0, error_ns: 0 };
+    // Times a clock apart are asked for once a node, not once a hop.
+    let differences: Vec<_> =
+        (0..world.names.len()).map(|node| world.clocks.difference(base.0, node)).collect();
+    let since = |node: usize, at: u64| {
+        let (difference, error) = differences[node];
+        (signed(at) - signed(base.1) - difference, error)
+    };
+    let mut drafts: Vec<Draft> = Vec::with_capacity(track.sightings.len() + 1);
     let kept = |seen: &&Sighting| seen.point != Point::KfreeSkb || counting_drop(track, seen).is_some();
     let mut sightings = track.sightings.iter().filter(kept).peekable();
     let mut before: Option<&Sighting> = None;
     while let Some(seen) = sightings.next() {
-        if seen.node != clock {
-            clock = seen.node;
-            difference = world.clocks.difference(base.0, clock);
-        }
-        let at = super::clock::signed(seen.at) - super::clock::signed(base.1) - difference.0;
-        let mut hop = observed(track, seen, at, difference.1, tuple, world);
+        let (at, error) = since(seen.node, seen.at);
+        let mut hop = observed(track, seen, at, error, tuple, world);
         complete(&mut hop, track, seen, world);
         if hop.action == Action::Route && seen.role == Role::Bridge && ends_locally(track, seen) {
             // Handed up to the node itself: no route was looked up for going on.
             hop.action = Action::Bridge;
             hop.route = None;
         }
-        match before {
-            None => made.hops.extend(local_out(track, &hop, seen, world)),
-            Some(before) => made.hops.extend(bridged(before, &hop, seen, world)),
-        }
-        made.duration_ns = at;
-        made.error_ns = difference.1;
+        let between = match before {
+            None => local_out(track, &hop, seen, world),
+            Some(before) => bridged(before, &hop, seen, world),
+        };
         let local =
             sightings.peek().is_none_or(|next| next.point == Point::KfreeSkb) && ends_locally(track, seen);
         let inner = local.then(|| inferred(&hop, Action::LocalIn, hop.device.clone()));
-        made.hops.push(hop);
-        made.hops.extend(inner);
+        let draft = |hop, at| Draft { hop, node: seen.node, leg: seen.leg, device: seen.device, at };
+        drafts.extend(between.map(|hop| draft(hop, None)));
+        drafts.push(draft(hop, Some(seen.at)));
+        drafts.extend(inner.map(|hop| draft(hop, None)));
         before = Some(seen);
     }
-    for (index, hop) in made.hops.iter_mut().enumerate() {
+    steps::place(&track.steps, &mut drafts, since, world);
+    let mut made = Hops { hops: Vec::with_capacity(drafts.len()), duration_ns: 0, error_ns: 0 };
+    for (index, draft) in drafts.into_iter().enumerate() {
+        let mut hop = draft.hop;
         hop.index = u32::try_from(index).unwrap_or(u32::MAX);
+        if let Some(at) = hop.at_ns {
+            made.duration_ns = at;
+            made.error_ns = hop.clock_error_ns;
+        }
+        made.hops.push(hop);
     }
     made
 }
@@ -94,6 +105,16 @@ fn observed(track: &Track, seen: &Sighting, at: i64, error: u64, tuple: Tuple, w
         // The pod behind a veth, or the one inside which a drop happened.
         pod: device.and_then(|device| device.pod.clone()),
         drop: counting_drop(track, seen).map(|drop| drop.drop.clone()),
+        neighbour: None,
+        queued_ns: None,
+        flooded: false,
+        events: vec![HopEvent {
+            point: seen.point,
+            device: device.map(|device| device.name.clone()),
+            at_ns: at,
+            detail: None,
+        }],
+        sources: seen.numbers.iter().map(|number| Source { node: seen.node, number: *number }).collect(),
     }
 }
 
@@ -114,13 +135,26 @@ fn complete(hop: &mut Hop, track: &Track, seen: &Sighting, world: &World) {
             hop.outer = before.and_then(|other| other.outer).map(outer);
         }
         Action::Route => {
-            let device = match seen.point {
-                Point::TcEgress => seen.device,
-                _ => leg()
-                    .find(|other| other.at >= seen.at && other.point == Point::TcEgress)
-                    .and_then(|other| other.device),
+            let onward = match seen.point {
+                Point::TcEgress => Some(seen),
+                _ => leg().find(|other| other.at >= seen.at && other.point == Point::TcEgress),
             };
-            hop.route = device.map(|device| route(seen.node, hop.tuple.dst, device, world));
+            // What the kernel says of the route that the packet had when it went on, or when it was dropped.
+            let told = onward.and_then(|onward| onward.next_hop).or_else(|| {
+                let steps = track.steps.iter().rfind(|step| step.leg == seen.leg && step.at >= seen.at);
+                let dropped =
+                    leg().find(|other| other.point == Point::KfreeSkb).and_then(|drop| drop.next_hop);
+                steps.and_then(|step| step.next_hop).or(dropped)
+            });
+            let device = onward.and_then(|onward| onward.device).or_else(|| told.map(|told| told.device));
+            hop.route = device.map(|device| {
+                let mut route = route(seen.node, hop.tuple.dst, device, world);
+                if let Some(told) = told.filter(|told| told.device == device) {
+                    route.gateway = told.gateway;
+                    route.evidence = Evidence::Observed;
+                }
+                route
+            });
         }
         _ => {}
     }
@@ -156,6 +190,8 @@ fn inferred(beside: &Hop, action: Action, device: Option<Arc<str>>) -> Hop {
         route: None,
         pod: None,
         drop: None,
+        events: Vec::new(),
+        sources: Vec::new(),
         ..beside.clone()
     }
 }
@@ -173,8 +209,10 @@ fn bridged(before: &Sighting, hop: &Hop, seen: &Sighting, world: &World) -> Opti
 
 /// A packet of the node's own comes from its stack, where no tap is.
 fn local_out(track: &Track, hop: &Hop, seen: &Sighting, world: &World) -> Option<Hop> {
-    (track.whole && seen.point == Point::TcEgress && world.devices.is_own(seen.node, track.packet.src))
-        .then(|| inferred(hop, Action::LocalOut, hop.device.clone()))
+    (track.whole
+        && matches!(seen.point, Point::TcEgress | Point::KfreeSkb)
+        && world.devices.is_own(seen.node, track.packet.src))
+    .then(|| inferred(hop, Action::LocalOut, hop.device.clone()))
 }
 
 fn ends_locally(track: &Track, seen: &Sighting) -> bool {

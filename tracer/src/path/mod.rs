@@ -18,6 +18,7 @@ mod packet;
 mod refusal;
 #[cfg(test)]
 mod scenarios;
+mod steps;
 #[cfg(test)]
 mod testkit;
 mod track;
@@ -27,6 +28,7 @@ mod world;
 pub use engine::{Context, Engine};
 
 pub use model::{
-    Action, Direction, Drop, End, EventCounts, Evidence, FlowRef, Hop, Nat, NatKind, Outer, Path, Point,
-    Protocol, RouteTaken, Summary, Tuple, Verdict, VerdictCounts,
+    Action, Direction, Drop, End, EventCounts, Evidence, FlowRef, Hop, HopEvent, Nat, NatKind, Neighbour,
+    Outer, Path, Point, Protocol, Resolution, RouteTaken, Source, Summary, Tuple, Verdict, VerdictCounts,
+    Via,
 };

@@ -1,9 +1,15 @@
 //! A finished path: what reports are made from. Serialised, this is the JSON that users rely on.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use tracer_common::hook;
+
+use crate::hook::{Hook, Meaning};
 
 /// All hops of one packet from its source to its end, across nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,20 +135,174 @@ pub struct Hop {
     pub pod: Option<Arc<str>>,
     /// The drop that happened here.
     pub drop: Option<Drop>,
+    /// What came of looking up the next hop's link address, where that was seen.
+    pub neighbour: Option<Neighbour>,
+    /// How long the packet waited in the device's queue before it was sent, in nanoseconds; `None` if no wait was
+    /// seen that is worth the name.
+    pub queued_ns: Option<i64>,
+    /// Whether a bridge sent copies to all its ports here, because it did not know the right one.
+    pub flooded: bool,
+    /// The observations that it was made of, in order of time; none if it is inferred.
+    pub events: Vec<HopEvent>,
+    /// The kernel records that it was made of, for who keeps packets; no part of the JSON.
+    #[serde(skip)]
+    pub sources: Vec<Source>,
+}
+
+/// One record of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The node's number in the [`Context`](super::Context).
+    pub node: usize,
+    /// Number of the record among all that the node sent, from 0.
+    pub number: u64,
 }
 
 /// Where an observation was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Point {
-    /// tc classifier, ingress.
-    #[serde(rename = "tc:ingress")]
+    /// `tc:ingress`: tc classifier, ingress.
     TcIngress,
-    /// tc classifier, egress.
-    #[serde(rename = "tc:egress")]
+    /// `tc:egress`: tc classifier, egress.
     TcEgress,
-    /// `kfree_skb` tracepoint.
-    #[serde(rename = "tp:kfree_skb")]
+    /// `tp:kfree_skb`: the tracepoint of drops.
     KfreeSkb,
+    /// `kprobe:ip_forward` and the like: a hook of the network stack.
+    Stack(Via, &'static Hook),
+}
+
+/// How a hook of the network stack is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// At the entry of a function, called directly.
+    Fentry,
+    /// At the entry of a function, by breakpoint or ftrace.
+    Kprobe,
+    /// At a tracepoint.
+    Tracepoint,
+}
+
+impl Via {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Fentry, "fentry"), (Self::Kprobe, "kprobe"), (Self::Tracepoint, "tp")];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Tracepoint => "tp",
+        }
+    }
+}
+
+impl Point {
+    /// The point of a tap or of drops by the number of its hook; `None` if that is another one.
+    #[must_use]
+    pub fn of_hook(number: u16) -> Option<Self> {
+        match number {
+            hook::TC_INGRESS => Some(Self::TcIngress),
+            hook::TC_EGRESS => Some(Self::TcEgress),
+            hook::KFREE_SKB => Some(Self::KfreeSkb),
+            _ => None,
+        }
+    }
+
+    /// Whether what is seen here belongs to a hop that taps see: all of the stack but where a node's own packets
+    /// set out.
+    #[must_use]
+    pub fn is_step(self) -> bool {
+        self.meaning().is_some_and(|meaning| meaning != Meaning::LocalOut)
+    }
+
+    /// What it means to pass this point of the network stack; `None` if it is a tap or of drops.
+    #[must_use]
+    pub fn meaning(self) -> Option<Meaning> {
+        match self {
+            Self::Stack(_, hook) => Some(hook.meaning),
+            Self::TcIngress | Self::TcEgress | Self::KfreeSkb => None,
+        }
+    }
+}
+
+impl fmt::Display for Point {
+    /// What it is called, in JSON and elsewhere.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TcIngress => f.write_str("tc:ingress"),
+            Self::TcEgress => f.write_str("tc:egress"),
+            Self::KfreeSkb => f.write_str("tp:kfree_skb"),
+            Self::Stack(via, hook) => write!(f, "{}:{}", via.name(), hook.function),
+        }
+    }
+}
+
+impl FromStr for Point {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let stack = || {
+            let (via, function) = text.split_once(':')?;
+            let (via, _) = Via::ALL.iter().find(|(_, name)| *name == via)?;
+            Some(Self::Stack(*via, Hook::named(function)?))
+        };
+        match text {
+            "tc:ingress" => Ok(Self::TcIngress),
+            "tc:egress" => Ok(Self::TcEgress),
+            "tp:kfree_skb" => Ok(Self::KfreeSkb),
+            _ => stack().ok_or_else(|| format!("{text} is no point that packets are seen at")),
+        }
+    }
+}
+
+impl Serialize for Point {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Point {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One hop event: an observation that a hop was made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HopEvent {
+    /// Where it was made.
+    pub point: Point,
+    /// Name of the device that the packet was at.
+    pub device: Option<Arc<str>>,
+    /// Nanoseconds since the first hop, by the same clock as the hop's.
+    pub at_ns: i64,
+    /// What more it tells: the netfilter hook, the neighbour's state.
+    pub detail: Option<String>,
+}
+
+/// What came of looking up the link address of the next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// The next hop.
+    pub address: IpAddr,
+    /// What came of it.
+    pub outcome: Resolution,
+    /// How long the packet waited for an answer, in nanoseconds; 0 if it did not have to.
+    pub waited_ns: i64,
+}
+
+/// What came of looking up a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolution {
+    /// Its link address was known; whether it is still right may have been asked on the side.
+    Known,
+    /// It was asked, and answered.
+    Answered,
+    /// It was asked, and the packet was not seen since.
+    Asked,
+    /// It was asked in vain: the packet was dropped for it.
+    Failed,
 }
 
 /// What happened at a hop.
@@ -281,6 +441,9 @@ pub struct Drop {
     pub reason: Option<String>,
     /// Kernel function that dropped the packet, or its address if it has no symbol.
     pub location: Option<String>,
+    /// The netfilter hook whose rules dropped it, where that was seen: `FORWARD`, …
+    #[serde(default)]
+    pub netfilter: Option<String>,
     /// What to do about it.
     pub advice: Option<String>,
 }

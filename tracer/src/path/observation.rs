@@ -1,12 +1,15 @@
 //! One kernel record with its topology: where a packet was, when, and what it was there.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use crate::capture::RawEvent;
 use crate::topology::Role;
-use tracer_common::{flag, hook};
+use tracer_common::{Event, flag};
 
 use super::devices::{DeviceId, Devices};
 use super::model::Point;
 use super::packet::{Encapsulation, Packet, Reading, parse};
+use super::world::World;
 
 /// One packet at one point of one node.
 #[derive(Clone, Debug)]
@@ -16,11 +19,15 @@ pub(super) struct Observation {
     /// Identity on the node.
     pub(super) identity: u64,
     pub(super) node: usize,
+    /// Number of its record among all that its node sent, from 0.
+    pub(super) number: u64,
     /// `None` for drops outside any known device.
     pub(super) device: Option<DeviceId>,
     pub(super) role: Role,
     pub(super) point: Point,
     pub(super) first_seen: bool,
+    /// Identity of the packet that it is a copy of.
+    pub(super) parent: Option<u64>,
     pub(super) netns: u32,
     pub(super) reason: u32,
     pub(super) location: u64,
@@ -29,6 +36,19 @@ pub(super) struct Observation {
     /// `None` if its bytes could not be read; then its identity alone tells what it is.
     pub(super) packet: Option<Packet>,
     pub(super) outer: Option<Encapsulation>,
+    /// The route that the kernel has looked up for it.
+    pub(super) next_hop: Option<NextHop>,
+    /// Whether what was seen is the packet around it.
+    pub(super) in_tunnel: bool,
+    /// What the hook read besides.
+    pub(super) aux: u32,
+}
+
+/// Where a packet's route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NextHop {
+    pub(super) device: DeviceId,
+    pub(super) gateway: Option<IpAddr>,
 }
 
 /// Why a record says nothing.
@@ -41,17 +61,13 @@ pub(super) enum Unusable {
 }
 
 impl Observation {
-    pub(super) fn new(node: usize, raw: RawEvent<'_>, devices: &Devices) -> Result<Self, Unusable> {
+    pub(super) fn new(node: usize, number: u64, raw: RawEvent<'_>, world: &World) -> Result<Self, Unusable> {
         let event = raw.event;
-        let point = match event.hook {
-            hook::TC_INGRESS => Point::TcIngress,
-            hook::TC_EGRESS => Point::TcEgress,
-            hook::KFREE_SKB => Point::KfreeSkb,
-            _ => return Err(Unusable::Hook),
-        };
-        let dropped = point == Point::KfreeSkb;
+        let devices = &world.devices;
+        let point = world.kernels[node].point(event.hook).ok_or(Unusable::Hook)?;
+        let is_tap = matches!(point, Point::TcIngress | Point::TcEgress);
         let device = devices.find(node, event.netns, event.ifindex);
-        if device.is_none() && !dropped {
+        if device.is_none() && is_tap {
             return Err(Unusable::Device);
         }
         let (role, ethernet) = device.map_or((Role::Other, true), |id| {
@@ -60,8 +76,8 @@ impl Observation {
         });
         let reading = Reading {
             ethernet: ethernet && event.flags & flag::FROM_NETWORK == 0,
-            // A dropped skb's length counts from wherever its data pointed.
-            length: (!dropped).then_some(event.len),
+            // Elsewhere a length counts from wherever the packet's data pointed.
+            length: is_tap.then_some(event.len),
             segmented: event.gso_segs > 1,
             vxlan_ports: devices.vxlan_ports(node),
         };
@@ -77,16 +93,32 @@ impl Observation {
             at: event.at_ns,
             identity: event.packet,
             node,
+            number,
             device,
             role,
             point,
             first_seen: event.flags & flag::FIRST_SEEN != 0,
+            parent: (event.parent != 0).then_some(event.parent),
             netns: event.netns,
             reason: event.reason,
             location: event.location,
             segments: u32::from(event.gso_segs).max(by_size).max(1),
             packet,
             outer,
+            next_hop: next_hop(node, &event, devices),
+            in_tunnel: event.flags & flag::IN_TUNNEL != 0,
+            aux: event.aux,
         })
     }
+}
+
+/// Routes lead to devices of the node's own namespace: a packet that is seen in a pod's has none here.
+fn next_hop(node: usize, event: &Event, devices: &Devices) -> Option<NextHop> {
+    if event.route_ifindex == 0 {
+        return None;
+    }
+    let device = devices.find(node, event.netns, event.route_ifindex)?;
+    let gateway = Ipv6Addr::from(event.gateway);
+    let gateway = (!gateway.is_unspecified()).then(|| gateway.to_canonical());
+    Some(NextHop { device, gateway })
 }

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use etherparse::PacketBuilder;
 use tracer_common::{CAPTURE, Event, flag, hook};
 
-use crate::agent::frame::{Accounting, Attached, FilterSpec, FromAgent, Hello};
+use crate::agent::frame::{Accounting, Attached, FilterSpec, FromAgent, Hello, HookState};
 use crate::capture::encode;
 use crate::cluster::{Inventory, Node, Pod};
+use crate::hook::{HOOKS, Hook};
 use crate::topology::{Device, DeviceKind, Namespace, Peer, Route, Topology, Vxlan};
 
 use super::{Context, Engine, Path, Summary};
@@ -26,10 +27,11 @@ pub(super) const NEIGH_FAILED: u32 = 40;
 pub(super) const OTHERHOST: u32 = 9;
 pub(super) const TCP_OLD_DATA: u32 = 10;
 pub(super) const TCP_PAWS: u32 = 11;
+pub(super) const NETFILTER_DROP: u32 = 12;
 
-const ETH0: u32 = 2;
-const FLANNEL: u32 = 3;
-const CNI0: u32 = 4;
+pub(super) const ETH0: u32 = 2;
+pub(super) const FLANNEL: u32 = 3;
+pub(super) const CNI0: u32 = 4;
 
 /// Where an event is made.
 #[derive(Clone, Copy, Debug)]
@@ -252,6 +254,50 @@ impl Scene {
         self.push(node, at, event, &bytes);
     }
 
+    /// An event of a tc program that knows the packet for a copy of another.
+    pub(super) fn see_copy(
+        &mut self,
+        node: usize,
+        at: u64,
+        place: At,
+        identity: u64,
+        original: u64,
+        packet: &Wire,
+    ) {
+        self.see(node, at, place, identity, packet);
+        if let Some((.., event, _)) = self.events.last_mut() {
+            event.parent = original;
+        }
+    }
+
+    /// A packet of the node's own sets out by the device of this index.
+    pub(super) fn set_out(&mut self, node: usize, at: u64, ifindex: u32, identity: u64, packet: &Wire) {
+        let event = Event {
+            packet: identity,
+            netns: root(node),
+            ifindex,
+            route_ifindex: ifindex,
+            hook: hook::IP_LOCAL_OUT,
+            flags: flag::FROM_NETWORK,
+            ..blank()
+        };
+        self.push(node, at, event, &packet.bytes);
+    }
+
+    /// An event of a hook of the network stack, at the device of this index.
+    pub(super) fn pass(
+        &mut self,
+        node: usize,
+        at: u64,
+        number: u16,
+        ifindex: u32,
+        identity: u64,
+        more: Event,
+    ) {
+        let event = Event { packet: identity, netns: root(node), ifindex, hook: number, ..more };
+        self.push(node, at, event, &[]);
+    }
+
     /// The kernel drops the packet, in the namespace of a pod or of the node.
     pub(super) fn drop(
         &mut self,
@@ -354,6 +400,7 @@ impl Scene {
             (OTHERHOST, "OTHERHOST"),
             (TCP_OLD_DATA, "TCP_OLD_DATA"),
             (TCP_PAWS, "TCP_RFC7323_PAWS"),
+            (NETFILTER_DROP, "NETFILTER_DROP"),
         ];
         vec![
             FromAgent::Hello(Hello {
@@ -364,7 +411,7 @@ impl Scene {
             FromAgent::Topology(topology(node)),
             FromAgent::Attached(Attached {
                 notes: Vec::new(),
-                hooks: Vec::new(),
+                hooks: HOOKS.iter().map(|hook| attached("fentry", hook)).chain([queue()]).collect(),
                 drop_reasons: reasons.into_iter().map(|(number, name)| (number, name.to_owned())).collect(),
             }),
             FromAgent::Symbols(BTreeMap::from([(0xffff_ffff_8100_0000, "some_function".to_owned())])),
@@ -458,13 +505,15 @@ pub(super) const CROSSING: [&str; 8] = [
     "veth10 pod-ingress",
 ];
 
-fn blank() -> Event {
+pub(super) fn blank() -> Event {
     Event {
         at_ns: 0,
         packet: 0,
         skb: 0,
         location: 0,
         sequence: 0,
+        parent: 0,
+        gateway: [0; 16],
         cpu: 0,
         netns: 0,
         ifindex: 0,
@@ -476,8 +525,18 @@ fn blank() -> Event {
         captured: 0,
         gso_segs: 0,
         gso_size: 0,
+        route_ifindex: 0,
+        aux: 0,
         reserved: 0,
     }
+}
+
+fn attached(how: &str, hook: &Hook) -> HookState {
+    HookState { how: Some(how.to_owned()), ..HookState::absent(&format!("{how}:{}", hook.function)) }
+}
+
+fn queue() -> HookState {
+    Hook::of(hook::START_XMIT).map(|hook| attached("tp", hook)).unwrap()
 }
 
 fn node_of(pod: [u8; 4]) -> usize {

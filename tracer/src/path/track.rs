@@ -7,8 +7,9 @@ use crate::topology::Role;
 use super::devices::DeviceId;
 use super::journey::JourneyKey;
 use super::model::{Drop, Point, Tuple};
-use super::observation::Observation;
+use super::observation::{NextHop, Observation};
 use super::packet::{Encapsulation, Packet};
+use super::steps::{MOST_STEPS, Step};
 
 /// Sightings kept of one packet: more means that it goes in circles.
 const MOST_SIGHTINGS: usize = 64;
@@ -33,6 +34,10 @@ pub(super) struct Sighting {
     pub(super) tuple: Option<Tuple>,
     pub(super) outer: Option<Encapsulation>,
     pub(super) drop: Option<Box<DropSeen>>,
+    /// The route that the packet had here.
+    pub(super) next_hop: Option<NextHop>,
+    /// Numbers of the records that say so.
+    pub(super) numbers: Vec<u64>,
 }
 
 /// A drop that the kernel reported.
@@ -68,6 +73,8 @@ pub(super) struct Track {
     pub(super) span: Option<(u64, u64)>,
     pub(super) segments: u32,
     pub(super) sightings: Vec<Sighting>,
+    /// What hooks of the stack saw between them.
+    pub(super) steps: Vec<Step>,
     pub(super) journeys: Vec<JourneyKey>,
     /// On the common timeline.
     pub(super) first: i64,
@@ -127,6 +134,7 @@ impl Track {
             seen.packets += 1;
             seen.merged |= merged;
             seen.covered = seen.covered.saturating_add(share);
+            seen.numbers.push(observation.number);
             return seen.covered >= size;
         }
         if self.sightings.len() < MOST_SIGHTINGS {
@@ -145,9 +153,32 @@ impl Track {
                 tuple: tuple.map(Packet::tuple),
                 outer: observation.outer,
                 drop: None,
+                next_hop: observation.next_hop,
+                numbers: vec![observation.number],
             });
         }
         share >= size
+    }
+
+    /// Adds what a hook of the stack saw. Tells whether there was room for it.
+    pub(super) fn step(&mut self, observation: &Observation, now: i64) -> bool {
+        let leg = self.latest_leg(observation.node).unwrap_or(0);
+        let Some(step) = Step::of(observation, leg) else { return false };
+        self.events += 1;
+        self.last = self.last.max(now);
+        // Of a packet in pieces the first one tells when, as at the taps.
+        if self.steps.iter().any(|other| step.is_piece_of(other)) {
+            return true;
+        }
+        let room = self.steps.len() < MOST_STEPS;
+        if room {
+            self.steps.push(step);
+        }
+        room
+    }
+
+    fn latest_leg(&self, node: usize) -> Option<u16> {
+        self.sightings.iter().filter(|seen| seen.node == node).map(|seen| seen.leg).max()
     }
 
     fn has_ends_of(&self, packet: &Packet) -> bool {
@@ -160,11 +191,9 @@ impl Track {
     fn leg(&self, observation: &Observation) -> u16 {
         let enters = observation.point == Point::TcIngress
             && matches!(observation.role, Role::Uplink | Role::Other | Role::PodVeth);
-        let latest =
-            self.sightings.iter().filter(|seen| seen.node == observation.node).max_by_key(|seen| seen.leg);
         let next = || self.sightings.iter().map(|seen| seen.leg + 1).max().unwrap_or(0);
-        match latest {
-            Some(seen) if !enters || !self.has_left(seen.leg) => seen.leg,
+        match self.latest_leg(observation.node) {
+            Some(leg) if !enters || !self.has_left(leg) => leg,
             _ => next(),
         }
     }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use crate::agent::frame::Attached;
+
 use super::clock::Clocks;
 use super::devices::Devices;
 use super::directory::Directory;
-use super::model::Drop;
+use super::model::{Drop, Point};
 use super::observation::Observation;
 
 /// Everything an observation is understood by.
@@ -27,6 +29,29 @@ pub(super) struct World {
 pub(super) struct Kernel {
     pub(super) symbols: FxHashMap<u64, String>,
     pub(super) reasons: FxHashMap<u32, String>,
+    /// The hooks of its network stack that are attached, by number.
+    pub(super) stack: FxHashMap<u16, Point>,
+}
+
+impl Kernel {
+    /// Takes what an agent said of its hooks.
+    pub(super) fn learn(&mut self, attached: &Attached) {
+        let reasons = attached.drop_reasons.iter();
+        self.reasons = reasons.map(|(number, name)| (*number, name.clone())).collect();
+        // A point that this version does not know is no row of its table either.
+        let points = attached.hooks.iter().filter(|hook| hook.how.is_some());
+        self.stack = points
+            .filter_map(|hook| match hook.point.parse() {
+                Ok(point @ Point::Stack(_, hook)) => Some((hook.number, point)),
+                _ => None,
+            })
+            .collect();
+    }
+
+    /// Where a record was made, by its hook.
+    pub(super) fn point(&self, number: u16) -> Option<Point> {
+        Point::of_hook(number).or_else(|| self.stack.get(&number).copied())
+    }
 }
 
 impl World {
@@ -47,7 +72,7 @@ impl World {
             Some(name) => name.clone(),
             None => format!("{:#x}", observation.location),
         });
-        Drop { reason, location, advice: None }
+        Drop { reason, location, netfilter: None, advice: None }
     }
 
     /// A node's number by its name.

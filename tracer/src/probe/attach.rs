@@ -80,7 +80,7 @@ pub(super) fn attach(
 
 /// Detaches all at once: the kernel lets each one wait until no CPU is in the program any more (some 20 ms), and
 /// waiting together costs hardly more than waiting once.
-pub(super) fn detach(mut links: Vec<SchedClassifierLink>) {
+pub(super) fn detach<Link: Send>(mut links: Vec<Link>) {
     let share = links.len().div_ceil(DETACHERS);
     std::thread::scope(|scope| {
         while !links.is_empty() {

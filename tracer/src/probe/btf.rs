@@ -42,6 +42,7 @@ const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -52,12 +53,14 @@ const KIND_ENUM64: u32 = 19;
 /// Nested anonymous structs that are searched; the kernel has a handful at most.
 const DEPTH: u32 = 16;
 
-/// Type information, borrowed from the bytes of `/sys/kernel/btf/vmlinux`.
+/// Type information, borrowed from the bytes of `/sys/kernel/btf/vmlinux`, or of a module's file beside it.
 #[derive(Debug)]
 pub struct Btf<'a> {
+    /// What a module's types and strings count on from.
+    base: Option<&'a Btf<'a>>,
     strings: &'a [u8],
     types: &'a [u8],
-    /// Offset of each type in `types`; type number 0 is `void` and has none.
+    /// Offset of each type in `types`; the first is `void` or the last of the base, and has none.
     index: Vec<u32>,
 }
 
@@ -92,7 +95,7 @@ impl<'a> Btf<'a> {
         };
         let types = section(header(8), header(12)).ok_or(BtfError::Malformed("types out of bounds"))?;
         let strings = section(header(16), header(20)).ok_or(BtfError::Malformed("strings out of bounds"))?;
-        let mut btf = Self { strings, types, index: vec![0] };
+        let mut btf = Self { base: None, strings, types, index: vec![0] };
         let mut at = 0;
         while at < types.len() {
             btf.index.push(u32::try_from(at).map_err(|_| BtfError::Malformed("too large"))?);
@@ -101,6 +104,45 @@ impl<'a> Btf<'a> {
             at = ty.tail + tail;
         }
         Ok(btf)
+    }
+
+    /// Indexes the types of a module, which go on where the kernel's own end.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::parse`].
+    pub fn parse_module(bytes: &'a [u8], base: &'a Self) -> Result<Self, BtfError> {
+        Ok(Self { base: Some(base), ..Self::parse(bytes)? })
+    }
+
+    /// The arguments of these functions, as far as they are known: for each argument the name of the struct that
+    /// it points to, empty for any other.
+    #[must_use]
+    pub fn arguments<'f>(&self, functions: &[&'f str]) -> BTreeMap<&'f str, Vec<String>> {
+        let mut found = BTreeMap::new();
+        for ty in self.types().filter(|ty| ty.kind == KIND_FUNC) {
+            let name = self.name(ty.name);
+            let Some(function) = functions.iter().find(|function| function.as_bytes() == name) else {
+                continue;
+            };
+            let Some((of, prototype)) = self.get(ty.value).filter(|(_, ty)| ty.kind == KIND_FUNC_PROTO)
+            else {
+                continue;
+            };
+            let arguments = (0..prototype.count as usize).map(|argument| {
+                let number = u32_at(of.types, prototype.tail + argument * 8 + 4);
+                number.and_then(|number| of.pointee(number)).unwrap_or_default()
+            });
+            found.entry(*function).or_insert_with(|| arguments.collect());
+        }
+        found
+    }
+
+    /// Name of the struct that a pointer points to.
+    fn pointee(&self, number: u32) -> Option<String> {
+        let (of, pointer) = self.resolve(number).filter(|(_, ty)| ty.kind == KIND_PTR)?;
+        let (of, pointee) = of.resolve(pointer.value).filter(|(_, ty)| ty.kind == KIND_STRUCT)?;
+        Some(String::from_utf8_lossy(of.name(pointee.name)).into_owned())
     }
 
     /// Offset in bytes of a member, given as `"struct.member"` or, through embedded structs,
@@ -127,7 +169,7 @@ impl<'a> Btf<'a> {
                 _ => return Err(BtfError::Ambiguous { of: of.to_owned(), member: member.to_owned() }),
             };
             bits += offset;
-            if let Some(next) = self.resolve(next) {
+            if let Some((_, next)) = self.resolve(next) {
                 ty = next;
             }
         }
@@ -163,8 +205,8 @@ impl<'a> Btf<'a> {
         let name = format!("btf_trace_{name}");
         let typedef =
             self.types().find(|ty| ty.kind == KIND_TYPEDEF && self.name(ty.name) == name.as_bytes())?;
-        let pointer = self.get(typedef.value)?;
-        let prototype = (pointer.kind == KIND_PTR).then(|| self.get(pointer.value))??;
+        let (_, pointer) = self.get(typedef.value)?;
+        let (_, prototype) = (pointer.kind == KIND_PTR).then(|| self.get(pointer.value))??;
         (prototype.kind == KIND_FUNC_PROTO).then(|| prototype.count.checked_sub(1))?
     }
 
@@ -183,7 +225,7 @@ impl<'a> Btf<'a> {
                 found.push((offset, of));
             } else if own.is_empty()
                 && depth > 0
-                && let Some(inner) = self.resolve(of)
+                && let Some((_, inner)) = self.resolve(of)
                 && matches!(inner.kind, KIND_STRUCT | KIND_UNION)
             {
                 self.members_named(&inner, name, offset, depth - 1, found);
@@ -191,13 +233,13 @@ impl<'a> Btf<'a> {
         }
     }
 
-    /// The type behind typedefs and qualifiers.
-    fn resolve(&self, number: u32) -> Option<Type> {
-        let mut ty = self.get(number)?;
+    /// The type behind typedefs and qualifiers, and whose it is.
+    fn resolve(&self, number: u32) -> Option<(&Self, Type)> {
+        let (mut of, mut ty) = self.get(number)?;
         for _ in 0..DEPTH {
             match ty.kind {
-                KIND_TYPEDEF..=KIND_RESTRICT | KIND_TYPE_TAG => ty = self.get(ty.value)?,
-                _ => return Some(ty),
+                KIND_TYPEDEF..=KIND_RESTRICT | KIND_TYPE_TAG => (of, ty) = of.get(ty.value)?,
+                _ => return Some((of, ty)),
             }
         }
         None
@@ -207,9 +249,14 @@ impl<'a> Btf<'a> {
         self.index.iter().skip(1).filter_map(|at| self.read(*at as usize))
     }
 
-    fn get(&self, number: u32) -> Option<Type> {
-        let at = (number != 0).then(|| self.index.get(number as usize))??;
-        self.read(*at as usize)
+    /// A type by its number, and whose it is.
+    fn get(&self, number: u32) -> Option<(&Self, Type)> {
+        let before = self.base.map_or(0, |base| base.index.len() - 1);
+        match (number as usize).checked_sub(before) {
+            Some(own) if own != 0 => Some((self, self.read(*self.index.get(own)? as usize)?)),
+            Some(_) if before == 0 => None,
+            _ => self.base?.get(number),
+        }
     }
 
     fn read(&self, at: usize) -> Option<Type> {
@@ -225,7 +272,11 @@ impl<'a> Btf<'a> {
     }
 
     fn name(&self, offset: u32) -> &'a [u8] {
-        let rest = self.strings.get(offset as usize..).unwrap_or_default();
+        let before = self.base.map_or(0, |base| base.strings.len());
+        let Some(own) = (offset as usize).checked_sub(before) else {
+            return self.base.map_or(&[], |base| base.name(offset));
+        };
+        let rest = self.strings.get(own..).unwrap_or_default();
         rest.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 }
@@ -328,7 +379,39 @@ mod tests {
         let prototype = btf.add(KIND_FUNC_PROTO, "", 4, 0, &[0, int, 0, int, 0, int, 0, int]);
         let pointer = btf.add(KIND_PTR, "", 0, prototype, &[]);
         btf.add(KIND_TYPEDEF, "btf_trace_kfree_skb", 0, pointer, &[]);
+        let skb = btf.count - 4;
+        let skb = btf.add(KIND_PTR, "", 0, skb, &[]);
+        let qualified = btf.add(KIND_RESTRICT - 1, "", 0, skb, &[]);
+        let prototype = btf.add(KIND_FUNC_PROTO, "", 2, 0, &[0, int, 0, qualified]);
+        btf.add(KIND_FUNC, "br_forward", 0, prototype, &[]);
         btf.bytes()
+    }
+
+    #[test]
+    fn arguments_are_found_by_what_they_point_to() {
+        let bytes = sample();
+        let btf = Btf::parse(&bytes).unwrap();
+        let found = btf.arguments(&["br_forward", "br_flood"]);
+        assert_eq!(found["br_forward"], ["", "sk_buff"]);
+        assert_eq!(found.len(), 1);
+    }
+
+    #[test]
+    fn a_modules_types_go_on_where_the_kernels_end() {
+        let bytes = sample();
+        let base = Btf::parse(&bytes).unwrap();
+        let skb = base.types().position(|ty| base.name(ty.name) == b"sk_buff").unwrap() + 1;
+        let (types, strings) = (u32::try_from(base.index.len()).unwrap(), base.strings.len());
+        // Types and strings of a module are numbered from here on.
+        let mut module = Builder { strings: Vec::new(), ..Builder::default() };
+        module.words(&[0, KIND_PTR << 24, u32::try_from(skb).unwrap()]);
+        module.words(&[0, KIND_FUNC_PROTO << 24 | 1, 0, 0, types]);
+        let name = u32::try_from(strings).unwrap();
+        module.strings.extend_from_slice(b"vxlan_rcv\0");
+        module.words(&[name, KIND_FUNC << 24, types + 1]);
+        let bytes = module.bytes();
+        let module = Btf::parse_module(&bytes, &base).unwrap();
+        assert_eq!(module.arguments(&["vxlan_rcv"])["vxlan_rcv"], ["sk_buff"]);
     }
 
     #[test]
@@ -374,6 +457,7 @@ mod tests {
                     let _ = btf.offset("sk_buff.nd_net.net");
                     let _ = btf.enum_values("skb_drop_reason");
                     let _ = btf.tracepoint_arguments("kfree_skb");
+                    let _ = btf.arguments(&["br_forward"]);
                 }
             }
         }

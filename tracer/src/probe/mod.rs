@@ -7,6 +7,8 @@ mod ledger;
 mod object;
 mod offsets;
 mod programs;
+mod refusal;
+mod stack;
 mod symbols;
 mod taps;
 

@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::{ProgramError, RawTracePoint, SchedClassifier, tc::SchedClassifierLink},
+    programs::{Program, ProgramError, RawTracePoint, SchedClassifier, tc::SchedClassifierLink},
 };
-use tracer_common::{Address, Counters, Filter, filter_flag, side};
+use tracer_common::{Address, Arguments, Counters, Filter, filter_flag, side};
 
 use super::{
     attach::{self, Attachment, TcMode},
@@ -16,6 +16,8 @@ use super::{
     ledger::Ledger,
     object,
     offsets::{drop_reasons, offsets},
+    refusal::refused,
+    stack::{self, Prototypes, StackLink},
     taps::taps,
 };
 use crate::agent::frame::{Attached, FilterSpec, HookState};
@@ -44,7 +46,8 @@ pub struct Settings<'a> {
 
 /// Kernel programs in place. Dropping it detaches them.
 pub struct Tracer {
-    links: Vec<SchedClassifierLink>,
+    taps: Vec<SchedClassifierLink>,
+    stack: Vec<StackLink>,
     /// `None` once detached.
     ebpf: Option<Ebpf>,
     ledger: Option<Ledger>,
@@ -69,6 +72,8 @@ impl Tracer {
         })?;
         let btf = Btf::parse(&bytes).with_context(|| format!("reading {path}"))?;
         let (offsets, missing) = offsets(&btf);
+        let prototypes = Prototypes::read(&btf);
+        let arguments = prototypes.arguments.unwrap_or(Arguments::NONE);
         let mut hooks = Vec::new();
 
         raise_memlock();
@@ -77,6 +82,7 @@ impl Tracer {
         let mut ebpf = EbpfLoader::new()
             .override_global("FILTER", &filter, true)
             .override_global("OFFSETS", &offsets, true)
+            .override_global("ARGUMENTS", &arguments, true)
             .override_global("NODE_NETNS", &node.inode, true)
             .load(object::object()?)
             .context("creating the kernel programs' maps")?;
@@ -88,22 +94,28 @@ impl Tracer {
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
         // From here on, whatever goes wrong, dropping this takes away what was attached.
-        let mut tracer =
-            Self { links: Vec::new(), ebpf: Some(ebpf), ledger: Some(Ledger::default()), enabled, counters };
+        let mut tracer = Self {
+            taps: Vec::new(),
+            stack: Vec::new(),
+            ebpf: Some(ebpf),
+            ledger: Some(Ledger::default()),
+            enabled,
+            counters,
+        };
         let (Some(ebpf), Some(ledger)) = (&mut tracer.ebpf, &mut tracer.ledger) else {
             bail!("nothing is loaded")
         };
         for program in attach::TC_PROGRAMS {
             let program: &mut SchedClassifier = program_mut(ebpf, program)?;
             wanted()?;
-            program.load().map_err(verifier)?;
+            program.load().map_err(refused)?;
         }
         for tap in &taps {
             wanted()?;
             let program: &mut SchedClassifier = program_mut(ebpf, tap.program)?;
             let state = match attach::attach(program, tap, settings.mode, ledger) {
                 Ok(Attachment { how, note, link }) => {
-                    tracer.links.push(link);
+                    tracer.taps.push(link);
                     (Some(how.to_owned()), note)
                 }
                 Err(error) => (None, Some(format!("{error:#}"))),
@@ -113,11 +125,17 @@ impl Tracer {
                 device: Some(tap.device.clone()),
                 how: state.0,
                 note: state.1,
+                instructions: ebpf.program(tap.program).and_then(instructions),
             });
         }
         ledger.share();
         wanted()?;
         hooks.push(attach_drops(ebpf, &btf, &missing));
+        hooks.push(attach_queues(ebpf));
+        wanted()?;
+        let (links, states) = stack::attach(ebpf.programs_mut(), &prototypes);
+        tracer.stack = links;
+        hooks.extend(states);
 
         let reasons = drop_reasons(&btf);
         Ok((
@@ -167,7 +185,8 @@ impl Tracer {
     /// Detaches everything. Maps stay readable for [`Self::counters`].
     pub fn detach(&mut self) {
         // Filters go before the qdiscs they sit on.
-        attach::detach(std::mem::take(&mut self.links));
+        attach::detach(std::mem::take(&mut self.taps));
+        attach::detach(std::mem::take(&mut self.stack));
         self.ebpf = None;
         if let Some(ledger) = self.ledger.take() {
             ledger.close();
@@ -241,31 +260,48 @@ fn mapped(address: IpAddr) -> Address {
 
 /// Attaches the drop tracepoint, in the variant that this kernel has.
 fn attach_drops(ebpf: &mut Ebpf, btf: &Btf<'_>, missing: &[String]) -> HookState {
-    let mut state = HookState { point: "tp:kfree_skb".to_owned(), device: None, how: None, note: None };
     if !missing.is_empty() {
-        state.note = Some(format!("drops cannot be seen: this kernel's BTF lacks {}", missing.join(", ")));
-        return state;
+        let note = format!("drops cannot be seen: this kernel's BTF lacks {}", missing.join(", "));
+        return HookState { note: Some(note), ..HookState::absent("tp:kfree_skb") };
     }
     let has_reason = btf.tracepoint_arguments("kfree_skb").is_some_and(|arguments| arguments >= 3);
     let name = if has_reason { "podtrace_drop" } else { "podtrace_drop_unreasoned" };
-    let attached = program_mut::<RawTracePoint>(ebpf, name).and_then(|program| {
-        program.load().map_err(verifier)?;
-        program.attach("kfree_skb").context("attaching to the tracepoint kfree_skb")
-    });
-    match attached {
-        Ok(_) if has_reason => state.how = Some("raw_tracepoint".to_owned()),
-        Ok(_) => {
-            state.how = Some("raw_tracepoint".to_owned());
-            state.note = Some("this kernel tells no drop reasons (5.17 and later do)".to_owned());
-        }
-        Err(error) => state.note = Some(format!("drops cannot be seen: {error:#}")),
+    let mut state = attach_tracepoint(ebpf, name, "kfree_skb", "drops cannot be seen");
+    if state.how.is_some() && !has_reason {
+        state.note = Some("this kernel tells no drop reasons (5.17 and later do)".to_owned());
     }
     state
 }
 
+/// Attaches the tracepoint by which packets leave a device's queue.
+fn attach_queues(ebpf: &mut Ebpf) -> HookState {
+    attach_tracepoint(ebpf, "podtrace_queued", "net_dev_start_xmit", "time in queues is not told")
+}
+
+fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, tracepoint: &str, without: &str) -> HookState {
+    let mut state = HookState::absent(&format!("tp:{tracepoint}"));
+    let attached = program_mut::<RawTracePoint>(ebpf, name).and_then(|program| {
+        program.load().map_err(refused)?;
+        program.attach(tracepoint).with_context(|| format!("attaching to the tracepoint {tracepoint}"))
+    });
+    match attached {
+        Ok(_) => {
+            state.how = Some("raw_tracepoint".to_owned());
+            state.instructions = ebpf.program(name).and_then(instructions);
+        }
+        Err(error) => state.note = Some(format!("{without}: {error:#}")),
+    }
+    state
+}
+
+/// Instructions that the verifier went through, where the kernel counts them (5.16).
+pub(super) fn instructions(program: &Program) -> Option<u32> {
+    program.info().ok()?.verified_instruction_count()
+}
+
 fn program_mut<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T>
 where
-    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
 {
     let program =
         ebpf.program_mut(name).with_context(|| format!("the kernel object has no program {name}"))?;
@@ -278,21 +314,6 @@ fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map> {
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}"))
-}
-
-/// The kernel's refusal with the last lines of the verifier's log, which say why.
-fn verifier(error: ProgramError) -> anyhow::Error {
-    if let ProgramError::LoadError { io_error, verifier_log } = &error {
-        let log = verifier_log.to_string();
-        let lines: Vec<_> = log.lines().collect();
-        let end = lines[lines.len().saturating_sub(12)..].join("\n");
-        let hint = match io_error.raw_os_error() {
-            Some(nix::libc::EPERM) => "; podtrace needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, or root",
-            _ => "",
-        };
-        return anyhow!("the kernel refused a program: {io_error}{hint}\n{end}");
-    }
-    anyhow!(error).context("loading a kernel program")
 }
 
 /// Kernels before 5.11 charge maps to this limit. Where it cannot be raised, newer ones do not need it.

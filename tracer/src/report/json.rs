@@ -49,7 +49,7 @@ enum Line<'a> {
 
 /// Compact JSON that is safe to look at: whatever [`crate::escape::escape`] would change is written as `\u….`, which
 /// reads back as what it was.
-struct Visible;
+pub(super) struct Visible;
 
 impl Formatter for Visible {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
@@ -126,6 +126,15 @@ mod tests {
     fn a_path_is_what_is_promised() {
         let mut path = samples::cross_node_request();
         path.hops.truncate(1);
+        // Of its own: the macro goes only so deep.
+        let hop = json!({
+            "index": 0, "node": "node1", "device": "veth1a2b", "point": "tc:ingress",
+            "action": "pod-egress", "at_ns": 0, "clock_error_ns": 0, "evidence": "observed",
+            "tuple": {"src": "10.42.0.10", "dst": "10.42.1.10", "proto": "icmp", "sport": null, "dport": null},
+            "bytes": 84, "packets": 1, "merged": false, "outer": null, "nat": null, "route": null,
+            "pod": "default/pod1", "drop": null, "neighbour": null, "queued_ns": null, "flooded": false,
+            "events": [{"point": "tc:ingress", "device": "veth1a2b", "at_ns": 0, "detail": null}],
+        });
         let expected = json!({
             "type": "path", "id": 1, "verdict": "delivered", "reason": null, "advice": null, "confidence": 1.0,
             "flow": {"id": 1, "direction": "request"},
@@ -133,13 +142,7 @@ mod tests {
             "to": {"pod": "default/pod3", "ip": "10.42.1.10", "port": null, "node": "node2"},
             "proto": "icmp", "label": "echo request id 7 seq 1", "bytes": 84, "payload": 56,
             "started_at": "2026-11-22T05:00:00.000000000Z", "duration_ns": 88_800, "duration_error_ns": 3_000,
-            "hops": [{
-                "index": 0, "node": "node1", "device": "veth1a2b", "point": "tc:ingress",
-                "action": "pod-egress", "at_ns": 0, "clock_error_ns": 0, "evidence": "observed",
-                "tuple": {"src": "10.42.0.10", "dst": "10.42.1.10", "proto": "icmp", "sport": null, "dport": null},
-                "bytes": 84, "packets": 1, "merged": false, "outer": null, "nat": null, "route": null,
-                "pod": "default/pod1", "drop": null,
-            }],
+            "hops": [hop],
         });
         let value: Value = serde_json::from_str(&rendered(&path)).unwrap();
         assert_eq!(value, expected);

@@ -4,7 +4,9 @@
 //! where they are not wanted (`anstream::AutoStream` or `StripStream`). What came from outside (names, reasons,
 //! packets) reaches a terminal through [`escape()`] only, see `phrase`.
 
+mod html;
 mod json;
+pub mod map;
 mod phrase;
 pub(crate) mod plain;
 mod summary;
@@ -23,9 +25,11 @@ use std::io;
 
 use crate::path::{Path, Summary};
 
+pub use html::Html;
 pub use json::Json;
 pub use summary::losses;
 pub use text::Text;
+pub(crate) use words::thousands;
 
 /// One output of a trace. Paths come in the order in which they are to be told, the summary once and last.
 ///

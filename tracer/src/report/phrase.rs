@@ -74,6 +74,11 @@ impl Phrase {
         self.0.iter().all(|(_, text)| text.is_empty())
     }
 
+    /// Its pieces, for outputs that have styles of their own.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (Style, &str)> {
+        self.0.iter().map(|(style, text)| (*style, &**text))
+    }
+
     /// Columns it takes on a terminal.
     pub(super) fn width(&self) -> usize {
         self.0.iter().map(|(_, text)| text.width()).sum()
@@ -88,6 +93,19 @@ impl Phrase {
                 out.push_str(&format!("{style}{text}{style:#}"));
             }
         }
+    }
+
+    /// Writes it as a line of its own, without spaces at its end.
+    pub(super) fn write_trimmed(&self, out: &mut String) {
+        let Some(last) = self.0.iter().rposition(|(_, text)| !text.trim_end_matches(' ').is_empty()) else {
+            out.push('\n');
+            return;
+        };
+        let mut line = Self(self.0[..=last].to_vec());
+        if let Some((_, text)) = line.0.last_mut() {
+            text.truncate(text.trim_end_matches(' ').len());
+        }
+        line.write_line(0, out);
     }
 
     /// Writes it as a line of its own, behind `indent` spaces.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::path::{
-    Action, Direction, Drop, End, Evidence, FlowRef, Hop, Nat, NatKind, Outer, Path, Point, Protocol,
-    RouteTaken, Tuple, Verdict,
+    Action, Direction, Drop, End, Evidence, FlowRef, Hop, HopEvent, Nat, NatKind, Outer, Path, Point,
+    Protocol, RouteTaken, Tuple, Verdict,
 };
 
 /// Every sample with its name, in the order of their numbers.
@@ -99,6 +99,16 @@ impl Path {
             route: None,
             pod,
             drop: None,
+            neighbour: None,
+            queued_ns: None,
+            flooded: false,
+            events: vec![HopEvent {
+                point,
+                device: (!device.is_empty()).then(|| device.into()),
+                at_ns,
+                detail: None,
+            }],
+            sources: Vec::new(),
         });
         self
     }
@@ -207,6 +217,7 @@ pub(crate) fn dropped() -> Path {
             .hop("node1", 29.9, "cni0", Point::KfreeSkb, Action::Drop)
             .but(|hop| {
                 hop.drop = Some(Drop {
+                    netfilter: None,
                     reason: Some("NETFILTER_DROP".to_owned()),
                     location: Some("nf_hook_slow".to_owned()),
                     advice: None,
@@ -305,6 +316,7 @@ pub(crate) fn hostile() -> Path {
         .hop("node1\r", 1.0, "", Point::KfreeSkb, Action::Drop)
         .but(|hop| {
             hop.drop = Some(Drop {
+                netfilter: None,
                 reason: Some("\x1b[32mOK".to_owned()),
                 location: None,
                 advice: Some("run\nthis".to_owned()),

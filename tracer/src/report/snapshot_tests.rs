@@ -1,12 +1,12 @@
-//! The text outputs of every sample, compared with the files in `snapshots/`. After a wanted change
+//! The outputs for people of every sample, compared with the files in `snapshots/`. After a wanted change
 //! `PODTRACE_BLESS=1 cargo test -p podtrace report` writes them anew; read the difference before committing it.
 
 use std::path::PathBuf;
 
-use super::{Report, Text, samples};
+use super::{Html, Report, Text, samples};
 use crate::path::{Summary, Verdict};
 
-fn compare(name: &str, text: &str) {
+pub(super) fn compare(name: &str, text: &str) {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/report/snapshots").join(name);
     if std::env::var_os("PODTRACE_BLESS").is_some() {
         std::fs::write(&file, text).unwrap();
@@ -15,7 +15,7 @@ fn compare(name: &str, text: &str) {
     assert!(expected == text, "{} differs; this is what came:\n{text}", file.display());
 }
 
-fn plain(coloured: &str) -> String {
+pub(super) fn plain(coloured: &str) -> String {
     anstream::adapter::strip_str(coloured).to_string()
 }
 
@@ -54,6 +54,16 @@ fn wide() {
     let coloured = told(|out| Box::new(Text::wide(out)));
     compare("wide.txt", &plain(&coloured));
     compare("wide.colour.txt", &coloured.replace('\x1b', "␛"));
+}
+
+/// What the page knows of the paths, with a line of its own for every hop.
+#[test]
+fn page() {
+    let page = told(|out| Box::new(Html::begin(out, "samples").unwrap()));
+    let data =
+        page.lines().filter_map(|line| line.strip_prefix("<script type=\"application/json\" class=\""));
+    let data: Vec<_> = data.map(|element| element.replace("{\"node\":", "\n  {\"node\":")).collect();
+    compare("page.txt", &format!("{}\n", data[1..].join("\n")));
 }
 
 #[test]

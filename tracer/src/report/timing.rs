@@ -11,13 +11,22 @@ pub(super) enum Unit {
     Seconds,
 }
 
+/// A span of time by itself, in the unit in which it reads well: `1.234 ms`.
+pub(super) fn span(nanoseconds: i64) -> String {
+    Unit::for_up_to(nanoseconds.unsigned_abs()).duration(nanoseconds, 0)
+}
+
 impl Unit {
     /// The unit in which the path's longest time reads well.
     pub(super) fn of(path: &Path) -> Self {
         let steps = path.hops.iter().filter_map(|hop| hop.at_ns).map(i64::unsigned_abs);
         let longest =
             steps.chain([path.duration_ns.unsigned_abs(), path.duration_error_ns]).max().unwrap_or(0);
-        match longest {
+        Self::for_up_to(longest)
+    }
+
+    fn for_up_to(nanoseconds: u64) -> Self {
+        match nanoseconds {
             0..2_000_000 => Self::Microseconds,
             2_000_000..2_000_000_000 => Self::Milliseconds,
             _ => Self::Seconds,

@@ -18,23 +18,30 @@ pub(super) fn mark(verdict: Verdict) -> Phrase {
 
 /// The last lines of a path.
 pub(super) fn lines(path: &Path, unit: Unit) -> Vec<Phrase> {
-    let mut lines = vec![verdict(path, unit)];
-    match path.verdict {
-        Verdict::Dropped => {
-            lines.extend(final_drop(path).and_then(|(_, drop)| drop.advice.as_deref()).map(advice));
-        }
-        Verdict::Delivered | Verdict::Vanished | Verdict::Rejected | Verdict::Open => {}
-    }
-    lines.extend(path.advice.as_deref().map(advice));
-    if path.confidence < 1.0 {
-        let text = format!(
+    let mut lines = vec![ending(path, unit)];
+    lines.extend(all_advice(path).map(advice));
+    lines.extend(doubt(path).map(|text| Phrase::new().with(DOUBT, text)));
+    lines
+}
+
+/// What to do about a path that ended badly.
+pub(super) fn all_advice(path: &Path) -> impl Iterator<Item = &str> {
+    let at_the_drop = match path.verdict {
+        Verdict::Dropped => final_drop(path).and_then(|(_, drop)| drop.advice.as_deref()),
+        Verdict::Delivered | Verdict::Vanished | Verdict::Rejected | Verdict::Open => None,
+    };
+    at_the_drop.into_iter().chain(path.advice.as_deref())
+}
+
+/// Why not all of the path can be trusted.
+pub(super) fn doubt(path: &Path) -> Option<String> {
+    (path.confidence < 1.0).then(|| {
+        format!(
             "{INFERRED} joined with confidence {:.2}: other packets fitted as well, so parts of this path may be \
              theirs",
             path.confidence
-        );
-        lines.push(Phrase::new().with(DOUBT, text));
-    }
-    lines
+        )
+    })
 }
 
 /// A line that says what to do.
@@ -42,7 +49,8 @@ pub(super) fn advice(text: &str) -> Phrase {
     Phrase::new().with(ADVICE, "  ↳ ").with(ADVICE, text)
 }
 
-fn verdict(path: &Path, unit: Unit) -> Phrase {
+/// How it ended and where, on one line.
+pub(super) fn ending(path: &Path, unit: Unit) -> Phrase {
     let duration = unit.duration(path.duration_ns, path.duration_error_ns);
     match path.verdict {
         Verdict::Delivered => {

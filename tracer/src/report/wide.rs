@@ -5,8 +5,8 @@ use super::phrase::{Align, CHANGED, DIM, NAME, PLAIN, Phrase, WIRE, write_table}
 use super::text::{Where, delta, passing_advice, wire_error};
 use super::timing::{Step, Unit, steps};
 use super::verdict;
-use super::words::{bytes, device, tuple, what};
-use crate::path::{Direction, Evidence, Hop, Path, Point};
+use super::words::{bytes, device, started, tuple, what};
+use crate::path::{Direction, Evidence, Hop, HopEvent, Path};
 
 const COLUMNS: [Align; 8] = [
     Align::Left,  // node
@@ -27,9 +27,7 @@ pub(super) fn layout(path: &Path, text: &mut String) {
 
 /// When it set out, what it carried, how sure its joins are.
 fn details(path: &Path) -> Phrase {
-    let started = i128::from(path.started_at);
-    let started =
-        jiff::Timestamp::from_nanosecond(started).map_or_else(|_| "?".to_owned(), |t| format!("{t:.9}"));
+    let started = started(path);
     let direction = match path.flow.direction {
         Direction::Request => "request",
         Direction::Reply => "reply",
@@ -59,16 +57,22 @@ fn body(path: &Path, text: &mut String) {
             Where::Start | Where::Same => step,
         };
         let node = if here == Where::Same { Phrase::new() } else { Phrase::new().with(NAME, &hop.node) };
+        // The tap that makes a hop need not be the first to see it.
+        let stack =
+            || hop.events.iter().filter(|event| event.point.is_step() && Some(event.point) != hop.point);
+        let earlier = |event: &&HopEvent| hop.at_ns.is_some_and(|at| event.at_ns < at);
+        rows.extend(stack().filter(earlier).map(|event| inside(event, unit)));
         rows.push(vec![
             node,
             at(hop, unit),
             delta(step, unit),
             device(hop),
-            point(hop),
+            point_of(hop),
             addresses(hop, before),
             Phrase::new().with(PLAIN, bytes(hop.bytes)),
             what(hop, before),
         ]);
+        rows.extend(stack().filter(|event| !earlier(event)).map(|event| inside(event, unit)));
         if let Some(advice) = passing_advice(path, hop) {
             let mut row = vec![Phrase::new(); COLUMNS.len() - 1];
             row.push(verdict::advice(advice));
@@ -82,6 +86,20 @@ fn body(path: &Path, text: &mut String) {
     }
 }
 
+/// What a hook of the network stack saw within a hop.
+fn inside(event: &HopEvent, unit: Unit) -> Vec<Phrase> {
+    let HopEvent { point, device, at_ns, detail } = event;
+    let dim = |text: &str| Phrase::new().with(DIM, text);
+    vec![
+        Phrase::new(),
+        dim(&format!("{} {}", unit.number(*at_ns), unit.symbol())),
+        Phrase::new(),
+        dim(device.as_deref().unwrap_or("–")),
+        dim(&format!("· {point}")),
+        dim(detail.as_deref().unwrap_or_default()),
+    ]
+}
+
 /// Time since the first hop, with its error on any other clock.
 fn at(hop: &Hop, unit: Unit) -> Phrase {
     hop.at_ns.map_or_else(Phrase::new, |at| {
@@ -93,14 +111,9 @@ fn at(hop: &Hop, unit: Unit) -> Phrase {
     })
 }
 
-fn point(hop: &Hop) -> Phrase {
-    let point = hop.point.map(|point| match point {
-        Point::TcIngress => "tc:ingress",
-        Point::TcEgress => "tc:egress",
-        Point::KfreeSkb => "tp:kfree_skb",
-    });
-    match (point, hop.evidence) {
-        (Some(point), Evidence::Observed) => Phrase::new().with(DIM, point),
+fn point_of(hop: &Hop) -> Phrase {
+    match (hop.point, hop.evidence) {
+        (Some(point), Evidence::Observed) => Phrase::new().with(DIM, point.to_string()),
         (_, Evidence::Inferred) => Phrase::new().with(DIM, "inferred"),
         (None, Evidence::Observed) => Phrase::new(),
     }

@@ -5,7 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use anstyle::Style;
 
 use super::phrase::{BAD, CHANGED, DIM, PLAIN, Phrase};
-use crate::path::{Action, Drop, End, Evidence, Hop, Nat, NatKind, Outer, Path, Protocol, RouteTaken, Tuple};
+use super::timing::span;
+use crate::path::{
+    Action, Drop, End, Evidence, Hop, Nat, NatKind, Neighbour, Outer, Path, Protocol, Resolution, RouteTaken,
+    Tuple,
+};
 
 /// The mark of everything that was concluded and not seen.
 pub(super) const INFERRED: &str = "≈";
@@ -27,7 +31,28 @@ pub(super) fn what(hop: &Hop, before: Option<&Hop>) -> Phrase {
         differences(&before.tuple, &hop.tuple, &mut phrase);
     }
     shape(hop, before, &mut phrase);
+    match &hop.neighbour {
+        None | Some(Neighbour { outcome: Resolution::Known, .. }) => {}
+        Some(failed @ Neighbour { outcome: Resolution::Failed, .. }) => {
+            phrase.append(BAD, resolution(failed));
+        }
+        Some(asked) => phrase.append(CHANGED, resolution(asked)),
+    }
+    if let Some(queued) = hop.queued_ns {
+        phrase.append(CHANGED, format!("waited {} in its queue", span(queued)));
+    }
     phrase
+}
+
+/// What came of looking up the next hop's link address.
+pub(super) fn resolution(neighbour: &Neighbour) -> String {
+    let Neighbour { address, outcome, waited_ns } = neighbour;
+    match outcome {
+        Resolution::Known => format!("{address}, whose link address was known"),
+        Resolution::Answered => format!("asked who has {address}, answered after {}", span(*waited_ns)),
+        Resolution::Asked => format!("asked who has {address}"),
+        Resolution::Failed => format!("asked who has {address}: no answer in {}", span(*waited_ns)),
+    }
 }
 
 /// Address and port the way they are written: `10.0.0.1:80`, `[fd00::1]:80`, or the address alone.
@@ -61,6 +86,12 @@ pub(super) fn tuple(tuple: &Tuple) -> String {
     format!("{} → {}", address(tuple.src, tuple.sport), address(tuple.dst, tuple.dport))
 }
 
+/// When a path began, by its first node's clock.
+pub(super) fn started(path: &Path) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(path.started_at))
+        .map_or_else(|_| "?".to_owned(), |time| format!("{time:.9}"))
+}
+
 /// The device, or what stands for none.
 pub(super) fn device(hop: &Hop) -> Phrase {
     let style = match hop.evidence {
@@ -76,7 +107,7 @@ pub(super) fn bytes(number: u32) -> String {
 }
 
 /// Number with thousands apart.
-pub(super) fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -90,11 +121,15 @@ pub(super) fn thousands(number: u64) -> String {
 
 /// Why and where a packet was dropped: `NETFILTER_DROP in nf_hook_slow`.
 pub(super) fn drop_reason(drop: &Drop) -> String {
-    match (&drop.reason, &drop.location) {
+    let what = match (&drop.reason, &drop.location) {
         (Some(reason), Some(location)) => format!("{reason} in {location}"),
         (Some(reason), None) => reason.clone(),
         (None, Some(location)) => format!("in {location}"),
         (None, None) => "the kernel tells no reason".to_owned(),
+    };
+    match &drop.netfilter {
+        Some(hook) => format!("{what}, by the rules of netfilter's {hook}"),
+        None => what,
     }
 }
 
@@ -113,6 +148,7 @@ fn action(hop: &Hop) -> Phrase {
     match hop.action {
         Action::PodEgress => pod(phrase.with(PLAIN, "from "), hop),
         Action::PodIngress => pod(phrase.with(PLAIN, "to "), hop),
+        Action::Bridge if hop.flooded => phrase.with(CHANGED, "flooded to every port"),
         Action::Bridge => phrase.with(PLAIN, "bridged"),
         Action::Route => routed(hop.route.as_ref()),
         Action::LocalIn => phrase.with(PLAIN, "to ").with(PLAIN, &hop.node).with(PLAIN, " itself"),
@@ -136,30 +172,28 @@ fn pod(phrase: Phrase, hop: &Hop) -> Phrase {
     }
 }
 
-fn routed(route: Option<&RouteTaken>) -> Phrase {
+fn routed(taken: Option<&RouteTaken>) -> Phrase {
     let mut phrase = Phrase::new().with(PLAIN, "routed");
-    let Some(route) = route else { return phrase };
-    let RouteTaken { destination, device, gateway, evidence } = route;
-    let mut taken = Phrase::new();
-    match destination {
-        Some(destination) => taken.push(PLAIN, destination),
-        None => taken.push(PLAIN, "by no route in the table"),
-    }
-    if let Some(gateway) = gateway {
-        taken.push(PLAIN, format!(" via {gateway}"));
-    }
-    taken.push(PLAIN, " dev ");
-    taken.push(PLAIN, device);
+    let Some(taken) = taken else { return phrase };
     phrase.push(PLAIN, "  ");
-    match evidence {
-        Evidence::Observed => phrase.join(taken),
-        Evidence::Inferred => {
-            let mut concluded = Phrase::new().with(PLAIN, format!("{INFERRED} "));
-            concluded.join(taken);
-            phrase.join(concluded.all(DIM));
-        }
+    match taken.evidence {
+        Evidence::Observed => phrase.push(PLAIN, route(taken)),
+        Evidence::Inferred => phrase.push(DIM, format!("{INFERRED} {}", route(taken))),
     }
     phrase
+}
+
+/// A route as `ip route` has it.
+pub(super) fn route(taken: &RouteTaken) -> String {
+    let RouteTaken { destination, device, gateway, evidence } = taken;
+    let destination = match (destination, evidence) {
+        (Some(destination), _) => format!("{destination} "),
+        // The kernel has told where to, which is in another table then or newer than what was read.
+        (None, Evidence::Observed) => String::new(),
+        (None, Evidence::Inferred) => "by no route in the table ".to_owned(),
+    };
+    let gateway = gateway.map_or_else(String::new, |gateway| format!("via {gateway} "));
+    format!("{destination}{gateway}dev {device}")
 }
 
 fn tunnel(verb: &str, sign: char, style: Style, outer: Option<&Outer>) -> Phrase {

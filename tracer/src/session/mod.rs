@@ -1,18 +1,24 @@
 //! A trace from beginning to end: agents are started, their frames feed the path engine, finished paths go to a
 //! report. Reading a recording is the same without agents.
 
+mod hooks;
 mod nodes;
 mod plan;
-mod recording;
 mod replay;
+mod survey;
 mod trace;
 
 pub use plan::{Plan, ProbePlan};
-pub use recording::{Header, Reader, Writer};
-pub use replay::replay;
-pub use trace::{Importance, trace};
+pub use replay::{Replayed, Telling, replay};
+pub use survey::survey;
+pub use trace::{Importance, Progress, trace};
 
+use anyhow::{Context as _, Result};
+
+use crate::agent::frame::FromAgent;
+use crate::filter::Choice;
 use crate::path::{Path, Summary, Verdict, VerdictCounts};
+use crate::recording::Recorder;
 use crate::report::Report;
 
 /// How a trace went.
@@ -32,27 +38,52 @@ impl Outcome {
     }
 }
 
-/// Tells finished paths up to a limit, and counts what was told.
+/// Tells the finished paths that are wanted up to a limit, counts what was told, and records all if that is asked for.
 struct Teller<'a> {
     report: &'a mut dyn Report,
+    recorder: Option<Recorder>,
+    choice: Choice,
     limit: Option<u64>,
     told: u64,
     verdicts: VerdictCounts,
 }
 
 impl<'a> Teller<'a> {
-    fn new(report: &'a mut dyn Report, limit: Option<u64>) -> Self {
-        Self { report, limit, told: 0, verdicts: VerdictCounts::default() }
+    fn new(
+        report: &'a mut dyn Report,
+        recorder: Option<Recorder>,
+        choice: Choice,
+        limit: Option<u64>,
+    ) -> Self {
+        Self { report, recorder, choice, limit, told: 0, verdicts: VerdictCounts::default() }
     }
 
     fn full(&self) -> bool {
         self.limit.is_some_and(|limit| self.told >= limit)
     }
 
-    /// Tells these paths, less those over the limit.
-    fn tell(&mut self, paths: &mut Vec<Path>) -> std::io::Result<()> {
+    /// Takes what a node said, before paths are made of it.
+    fn hear(&mut self, node: usize, frame: Option<&FromAgent>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.frame(node, frame);
+        }
+        if let Some(frame) = frame {
+            self.choice.hear(node, frame);
+        }
+    }
+
+    /// Tells these paths, less those that are not wanted and those over the limit. All of them are recorded: the file
+    /// may be read with another choice.
+    fn tell(&mut self, paths: &mut Vec<Path>) -> Result<()> {
         for mut path in paths.drain(..) {
             if self.full() {
+                continue;
+            }
+            crate::diagnose::annotate(&mut path);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.path(&path)?;
+            }
+            if !self.choice.wants(&path) {
                 continue;
             }
             self.told += 1;
@@ -63,16 +94,18 @@ impl<'a> Teller<'a> {
                 Verdict::Rejected => &mut self.verdicts.rejected,
                 Verdict::Open => &mut self.verdicts.open,
             } += 1;
-            crate::diagnose::annotate(&mut path);
-            self.report.path(&path)?;
+            self.report.path(&path).context("writing the report")?;
         }
-        Ok(())
+        self.recorder.as_mut().map_or(Ok(()), Recorder::flush)
     }
 
     /// Tells the summary of what was told.
-    fn close(self, mut summary: Summary) -> std::io::Result<Outcome> {
+    fn close(self, mut summary: Summary) -> Result<Outcome> {
         summary.paths = self.verdicts;
-        self.report.summary(&summary)?;
+        if let Some(recorder) = self.recorder {
+            recorder.finish(&summary)?;
+        }
+        self.report.summary(&summary).context("writing the report")?;
         Ok(Outcome { summary, all_lost: false })
     }
 }

@@ -15,6 +15,7 @@ use crate::agent::clock;
 use crate::agent::codec::{RawFrame, write_raw};
 use crate::agent::frame::{Attached, FromAgent, MAX_FRAME, PROTOCOL_VERSION, ToAgent};
 use crate::agent::transport::{Connection, connect};
+use crate::cluster::Node;
 use crate::topology::Topology;
 
 /// How long a node may take to say its first word.
@@ -51,9 +52,14 @@ pub(super) struct Nodes {
 impl Nodes {
     /// Starts the agents of a plan's nodes.
     pub(super) fn connect(plan: &Plan) -> Result<Self> {
+        Self::of(plan.asked())
+    }
+
+    /// Starts the agents of these nodes.
+    pub(super) fn of<'a>(nodes: impl Iterator<Item = &'a Node>) -> Result<Self> {
         let (sender, heard) = mpsc::channel(QUEUE);
         let mut agents = Vec::new();
-        for (number, node) in plan.asked().enumerate() {
+        for (number, node) in nodes.enumerate() {
             let Connection { process, input, output } = connect(node)?;
             agents.push(Agent { name: node.name.clone(), process, input: Some(input), reached: false });
             tokio::spawn(listen(number, output, sender.clone()));
@@ -121,7 +127,7 @@ impl Nodes {
     }
 
     /// Listens until `answers` was true for a frame of every agent.
-    async fn wait_for_all(
+    pub(super) async fn wait_for_all(
         &mut self,
         mut answers: impl FnMut(usize, &FromAgent) -> Result<bool>,
     ) -> Result<()> {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::frame::{Configuration, FilterSpec, PodAddresses, ProbeKind};
 use crate::cluster::{Inventory, Node};
+use crate::filter::Filter;
+use crate::recording::Target;
 
 /// What a trace is to do.
 #[derive(Clone, Debug)]
@@ -19,14 +20,18 @@ pub struct Plan {
     pub tapped: Option<BTreeSet<String>>,
     /// The packets of interest.
     pub filter: FilterSpec,
+    /// The paths that are told of these packets.
+    pub choice: Option<Filter>,
     /// Packets to send.
     pub probe: Option<ProbePlan>,
     /// Stop after so many finished paths.
     pub count: Option<u64>,
     /// Stop after so long.
     pub timeout: Option<Duration>,
-    /// Where the frames are saved.
-    pub record: Option<PathBuf>,
+    /// Where it is recorded.
+    pub write: Option<Target>,
+    /// Bytes kept of each packet, where that is fewer than the kernel programs copy.
+    pub snaplen: Option<u16>,
     /// What is traced, for the line that says so.
     pub title: String,
 }
@@ -54,9 +59,7 @@ impl Plan {
 
     /// What one node's agent is told.
     pub(super) fn configuration(&self, node: &Node) -> Configuration {
-        let pods = self.inventory.pods.iter().filter(|pod| pod.node == node.name && !pod.host_network);
-        let pods: Vec<_> =
-            pods.map(|pod| PodAddresses { pod: pod.full_name(), ips: pod.ips.clone() }).collect();
+        let pods = pods_of(&self.inventory, node);
         let tapped = pods
             .iter()
             .map(|pod| pod.pod.clone())
@@ -64,4 +67,10 @@ impl Plan {
             .collect();
         Configuration { filter: self.filter.clone(), pods, tapped, node_addresses: node.addresses.clone() }
     }
+}
+
+/// The pods of a node that have a network namespace of their own.
+pub(super) fn pods_of(inventory: &Inventory, node: &Node) -> Vec<PodAddresses> {
+    let pods = inventory.pods.iter().filter(|pod| pod.node == node.name && !pod.host_network);
+    pods.map(|pod| PodAddresses { pod: pod.full_name(), ips: pod.ips.clone() }).collect()
 }

@@ -1,39 +1,57 @@
 //! A recording told again: the same engine, the same frames, in the same order.
 
-use std::io::Read;
+use anyhow::Result;
 
-use anyhow::{Context as _, Result};
-
-use super::{Outcome, Reader, Teller};
+use super::{Outcome, Teller};
+use crate::filter::Choice;
 use crate::path::Engine;
+use crate::recording::{Reader, Recorder};
 use crate::report::Report;
 
-/// Tells a recording's paths. Where the recording is cut off or damaged, what comes before is told, and the
-/// second value says what is missing.
+/// What reading a recording came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// What was told; never complete if there is damage.
+    pub outcome: Outcome,
+    /// What the recording lacks.
+    pub damage: Option<String>,
+}
+
+/// How a recording is told.
+#[derive(Debug, Default)]
+pub struct Telling {
+    /// Only the first paths; as many as the trace was to tell if `None`.
+    pub count: Option<u64>,
+    /// Which paths.
+    pub choice: Choice,
+    /// Where it is recorded anew.
+    pub recorder: Option<Recorder>,
+}
+
+/// Tells a recording's paths, and records them anew if that is asked for. What cannot be read of it is passed over
+/// and named in the end.
 ///
 /// # Errors
 ///
-/// If the report cannot be written.
-pub fn replay<R: Read>(
-    mut recording: Reader<R>,
-    count: Option<u64>,
-    report: &mut dyn Report,
-) -> Result<(Outcome, Option<String>)> {
+/// If the report or the new recording cannot be written.
+pub fn replay(mut recording: Reader<'_>, telling: Telling, report: &mut dyn Report) -> Result<Replayed> {
+    let Telling { count, choice, recorder } = telling;
     let header = recording.header().clone();
     let mut engine = Engine::new(header.context);
-    let mut teller = Teller::new(report, count.or(header.count));
+    let mut teller = Teller::new(report, recorder, choice, count.or(header.count));
     let mut paths = Vec::new();
-    let damage = loop {
-        match recording.next_frame() {
-            Ok(Some((node, Some(frame)))) => engine.ingest(node, &frame, &mut paths),
-            Ok(Some((node, None))) => engine.node_ended(node),
-            Ok(None) => break None,
-            Err(error) => break Some(format!("the recording is damaged, what follows is missing: {error}")),
+    while let Some((node, frame)) = recording.next_frame() {
+        teller.hear(node, frame.as_ref());
+        match &frame {
+            Some(frame) => engine.ingest(node, frame, &mut paths),
+            None => engine.node_ended(node),
         }
-        teller.tell(&mut paths).context("writing the report")?;
-    };
-    let summary = engine.finish(&mut paths);
-    teller.tell(&mut paths).context("writing the report")?;
-    let outcome = teller.close(summary).context("writing the report")?;
-    Ok((outcome, damage))
+        teller.tell(&mut paths)?;
+    }
+    let mut summary = engine.finish(&mut paths);
+    teller.tell(&mut paths)?;
+    let damage = recording.damage();
+    // What is missing may be paths; nothing may be concluded from their absence.
+    summary.complete &= damage.is_none();
+    Ok(Replayed { outcome: teller.close(summary)?, damage })
 }

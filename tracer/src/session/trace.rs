@@ -1,16 +1,21 @@
 //! A live trace.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracer_common::CAPTURE;
 
+use super::hooks;
 use super::nodes::Nodes;
-use super::{Header, Outcome, Plan, Teller, Writer};
-use crate::agent::frame::{Attached, FromAgent, Probe, ToAgent};
+use super::{Outcome, Plan, Teller};
+use crate::agent::clock;
+use crate::agent::frame::{Accounting, FromAgent, Probe, ToAgent};
+use crate::capture;
+use crate::filter::Choice;
 use crate::path::{Context, Engine};
+use crate::recording::{Header, Recorder};
 use crate::report::Report;
 
 /// How often clocks are compared while tracing.
@@ -39,7 +44,7 @@ enum Stop {
 }
 
 /// Traces until the plan's count, its timeout, the end of its probes or Ctrl-C. `say` gets lines for stderr; the
-/// flag tells those that matter from those for the curious.
+/// flag tells those that matter from those for the curious. `watch` hears some times a second how far it is.
 ///
 /// # Errors
 ///
@@ -48,10 +53,11 @@ pub async fn trace(
     plan: &Plan,
     report: &mut dyn Report,
     say: &mut dyn FnMut(Importance, &str),
+    watch: &mut dyn FnMut(&Progress),
 ) -> Result<Outcome> {
     let started = Instant::now();
     let mut nodes = Nodes::connect(plan)?;
-    let result = run(plan, &mut nodes, report, say, started).await;
+    let result = run(plan, &mut nodes, report, say, watch, started).await;
     nodes.end().await;
     result
 }
@@ -67,23 +73,50 @@ pub enum Importance {
     Warning,
 }
 
+/// How far a trace is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Paths told.
+    pub paths: u64,
+    /// Packets under way.
+    pub under_way: u64,
+    /// Hop events that the kernel programs set out to emit, as of the nodes' last heartbeats.
+    pub events: u64,
+    /// Events and identities lost, and runs of programs skipped, as of the same.
+    pub lost: u64,
+    /// Time since the nodes began to emit events.
+    pub elapsed: Duration,
+}
+
 async fn run(
     plan: &Plan,
     nodes: &mut Nodes,
     report: &mut dyn Report,
     say: &mut dyn FnMut(Importance, &str),
+    watch: &mut dyn FnMut(&Progress),
     started: Instant,
 ) -> Result<Outcome> {
     let context =
         Context { inventory: plan.inventory.clone(), nodes: nodes.names(), filter: plan.filter.clone() };
-    let recording = match &plan.record {
-        Some(path) => Some(Writer::create(path, &Header::new(context.clone(), plan.count))?),
+    let recorder = match &plan.write {
+        Some(target) => Some(Recorder::create(
+            target.clone(),
+            Header {
+                id: clock::realtime_ns(),
+                title: plan.title.clone(),
+                count: plan.count,
+                filter: plan.choice.as_ref().map(ToString::to_string),
+                snaplen: plan.snaplen.map_or(CAPTURE as u32, u32::from),
+                ..Header::new(context.clone())
+            },
+        )?),
         None => None,
     };
     let mut live = Live {
         engine: Engine::new(context),
-        teller: Teller::new(report, plan.count),
-        recording,
+        teller: Teller::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count),
+        snaplen: plan.snaplen,
+        counted: vec![Accounting::default(); nodes.names().len()],
         paths: Vec::new(),
     };
     let names = nodes.names();
@@ -96,7 +129,7 @@ async fn run(
         })
         .await?;
     for (name, attached) in names.iter().zip(&attached) {
-        tell_hooks(name, attached, say);
+        hooks::tell(name, attached, say);
     }
     let mut stop = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     // Listening from here on: one made anew for every wait would miss what comes between two of them.
@@ -115,7 +148,8 @@ async fn run(
         ),
     );
 
-    let deadline = plan.timeout.map(|timeout| Instant::now() + timeout);
+    let ready = Instant::now();
+    let deadline = plan.timeout.map(|timeout| ready + timeout);
     let mut clock = interval(CLOCK_EVERY);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut probing = Probing::begin(plan, nodes, &names).await;
@@ -153,6 +187,7 @@ async fn run(
             }
             _ = clock.tick() => {
                 nodes.ask_clocks().await;
+                watch(&live.progress(ready));
                 // A quiet wire brings no frames but heartbeats, so these conditions are looked at above in time.
             }
             () = until(deadline) => break Stop::TimedOut,
@@ -204,30 +239,51 @@ async fn until(deadline: Option<Instant>) {
 struct Live<'a> {
     engine: Engine,
     teller: Teller<'a>,
-    recording: Option<Writer>,
+    snaplen: Option<u16>,
+    /// What each node counted last.
+    counted: Vec<Accounting>,
     paths: Vec<crate::path::Path>,
 }
 
 impl Live<'_> {
     /// Takes a frame, or the end of a node's stream.
     fn take(&mut self, node: usize, frame: Option<&FromAgent>) -> Result<()> {
-        if let Some(recording) = &mut self.recording {
-            recording.write(node, frame)?;
+        let shortened = match (frame, self.snaplen) {
+            (Some(FromAgent::Events(body)), Some(snaplen)) => {
+                Some(FromAgent::Events(capture::shorten(body, snaplen)))
+            }
+            _ => None,
+        };
+        // Everything goes by what is kept, so that reading it again comes to the same.
+        let frame = shortened.as_ref().or(frame);
+        self.teller.hear(node, frame);
+        if let (Some(FromAgent::Heartbeat { counters, .. }), Some(counted)) =
+            (frame, self.counted.get_mut(node))
+        {
+            *counted = *counters;
         }
         match frame {
             Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
             None => self.engine.node_ended(node),
         }
-        self.teller.tell(&mut self.paths).context("writing the report")
+        self.teller.tell(&mut self.paths)
+    }
+
+    fn progress(&self, ready: Instant) -> Progress {
+        let sum = |count: fn(&Accounting) -> u64| self.counted.iter().map(count).sum();
+        Progress {
+            paths: self.teller.told,
+            under_way: u64::try_from(self.engine.under_way()).unwrap_or(u64::MAX),
+            events: sum(|counted| counted.produced),
+            lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),
+            elapsed: ready.elapsed(),
+        }
     }
 
     fn finish(mut self) -> Result<Outcome> {
         let summary = self.engine.finish(&mut self.paths);
-        self.teller.tell(&mut self.paths).context("writing the report")?;
-        if let Some(recording) = self.recording {
-            recording.finish()?;
-        }
-        self.teller.close(summary).context("writing the report")
+        self.teller.tell(&mut self.paths)?;
+        self.teller.close(summary)
     }
 }
 
@@ -262,33 +318,5 @@ impl Probing {
 
     fn is_over(&self) -> bool {
         self.over_at.is_some_and(|at| Instant::now() >= at)
-    }
-}
-
-/// Tells what was attached: each hook to the curious, and once for all alike what is not as it could be.
-fn tell_hooks(node: &str, attached: &Attached, say: &mut dyn FnMut(Importance, &str)) {
-    for note in &attached.notes {
-        say(Importance::Note, &format!("{node}: {note}"));
-    }
-    let mut alike = BTreeMap::<_, Vec<String>>::new();
-    for hook in &attached.hooks {
-        let place =
-            hook.device.as_deref().map_or(hook.point.clone(), |device| format!("{device} {}", hook.point));
-        if let (Some(how), None) = (&hook.how, &hook.note) {
-            say(Importance::Detail, &format!("{node}: {place}: {how}"));
-        } else {
-            alike.entry((hook.how.as_deref(), hook.note.as_deref())).or_default().push(place);
-        }
-    }
-    for ((how, note), places) in alike {
-        let places = places.join(", ");
-        let note = note.unwrap_or("for an unknown reason");
-        match how {
-            Some(how) => say(Importance::Note, &format!("{node}: watched by {how} ({note}): {places}")),
-            None => say(
-                Importance::Warning,
-                &format!("{node}: not watched, hops there are missing ({note}): {places}"),
-            ),
-        }
     }
 }

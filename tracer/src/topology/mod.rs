@@ -15,8 +15,10 @@ mod query;
 #[cfg(target_os = "linux")]
 mod read;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
+mod survey;
 
 pub use model::{Device, DeviceKind, Namespace, Peer, Role, Route, Topology, Vxlan};
 #[cfg(target_os = "linux")]
 pub use read::{Reading, read};
+pub use survey::Survey;

@@ -3,11 +3,11 @@
 use super::{Device, DeviceKind, Namespace, Peer, Route, Topology, Vxlan};
 
 /// Inode of the lab node's namespace.
-pub(super) const LAB: u32 = 100;
+pub(crate) const LAB: u32 = 100;
 /// Inode of the host-gw node's namespace.
-pub(super) const HOST_GW: u32 = 100;
+pub(crate) const HOST_GW: u32 = 100;
 /// Inode of the namespace of the one pod that each of these nodes has.
-pub(super) const POD1: u32 = 101;
+pub(crate) const POD1: u32 = 101;
 
 fn device(index: u32, name: &str, kind: DeviceKind, addresses: &[&str]) -> Device {
     Device {
@@ -76,7 +76,7 @@ fn topology(devices: Vec<Device>, routes: Vec<Route>, pod_address: &str) -> Topo
 }
 
 /// node1 of the lab: its uplink is a veth into a namespace it knows nothing of, and it has no default route.
-pub(super) fn lab() -> Topology {
+pub(crate) fn lab() -> Topology {
     let uplink = Device {
         peer: Some(Peer { netns: None, index: 3 }),
         ..device(2, "eth0", DeviceKind::Veth, &["192.168.56.11/24"])
@@ -97,7 +97,7 @@ pub(super) fn lab() -> Topology {
 }
 
 /// A K3s node on hardware, with two default routes by way of eth0.
-pub(super) fn k3s() -> Topology {
+pub(crate) fn k3s() -> Topology {
     let mut topology = lab();
     let node = &mut topology.namespaces[0];
     node.devices[1] = device(2, "eth0", DeviceKind::Physical, &["192.168.56.11/24"]);
@@ -107,7 +107,7 @@ pub(super) fn k3s() -> Topology {
 }
 
 /// Flannel's host-gw: no tunnel, the other nodes are the gateways.
-pub(super) fn host_gw() -> Topology {
+pub(crate) fn host_gw() -> Topology {
     let devices = vec![
         loopback(),
         device(2, "eth0", DeviceKind::Physical, &["192.168.56.11/24"]),
@@ -123,7 +123,7 @@ pub(super) fn host_gw() -> Topology {
 }
 
 /// A node of an IPv6 cluster.
-pub(super) fn ipv6() -> Topology {
+pub(crate) fn ipv6() -> Topology {
     let devices = vec![
         loopback(),
         device(2, "eth0", DeviceKind::Physical, &["fd00::11/64", "fe80::11/64"]),
@@ -140,7 +140,7 @@ pub(super) fn ipv6() -> Topology {
 }
 
 /// A virtualisation host whose address is on a bridge that holds the network card and other guests.
-pub(super) fn bridged_uplink() -> Topology {
+pub(crate) fn bridged_uplink() -> Topology {
     let port = |device: Device| Device { master: Some(3), ..device };
     let devices = vec![
         loopback(),

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::recording::Files;
 use crate::report::Report;
-use crate::session::{Reader, replay};
+use crate::session::{Telling, replay};
 
 const DOCS: &str = include_str!("../../../../docs/expect.md");
 
@@ -26,11 +27,12 @@ fn judge_recording(name: &str, expression: &str) -> Judgement {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/recordings")
         .join(name)
-        .with_extension("podtrace");
+        .with_extension("pcapng");
     let mut judge = Judge::new(vec![expression.parse().unwrap_or_else(|error| panic!("{error}"))]);
-    let (outcome, damage) = replay(Reader::open(&path).unwrap(), None, &mut Silent(&mut judge)).unwrap();
-    assert_eq!(damage, None);
-    judge.summary(&outcome.summary).remove(0)
+    let recording = Files(vec![path]).open().unwrap();
+    let replayed = replay(recording, Telling::default(), &mut Silent(&mut judge)).unwrap();
+    assert_eq!(replayed.damage, None);
+    judge.summary(&replayed.outcome.summary).remove(0)
 }
 
 #[test]
@@ -69,7 +71,7 @@ fn the_tables_speak_the_language() {
 #[test]
 fn the_failure_is_shown_as_it_is() {
     let (_, rest) = DOCS.split_once("\n$ podtrace read tests/recordings/").unwrap();
-    let (name, rest) = rest.split_once(".podtrace -q --expect '").unwrap();
+    let (name, rest) = rest.split_once(".pcapng -q --expect '").unwrap();
     let (expression, rest) = rest.split_once("' > /dev/null\n").unwrap();
     let (shown, _) = rest.split_once("\n$ echo $?").unwrap();
     assert_eq!(shown, judge_recording(name, expression).lines().join("\n"));

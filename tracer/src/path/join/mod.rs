@@ -19,7 +19,7 @@ use super::arrival::{arrival, is_stray};
 use super::devices::action;
 use super::fit::{Fit, resolve};
 use super::flow::{Flows, Span};
-use super::journey::{Holder, Journeys, Share, Stamp, Whereabouts};
+use super::journey::{Holder, JourneyKey, Journeys, Share, Stamp, Whereabouts};
 use super::model::{Action, Point};
 use super::observation::Observation;
 use super::packet::Packet;
@@ -121,6 +121,9 @@ impl Joiner {
         if observation.point == Point::KfreeSkb {
             return self.observe_drop(observation, world);
         }
+        if observation.point.is_step() {
+            return self.observe_step(observation, world);
+        }
         if let Some(packet) = &observation.packet
             && is_stray(observation, packet, world)
         {
@@ -139,6 +142,34 @@ impl Joiner {
         } else {
             self.regrow(observation, world);
         }
+    }
+
+    /// A hook of the network stack saw a packet that taps have seen.
+    fn observe_step(&mut self, observation: &Observation, world: &World) {
+        let key = (observation.node, observation.identity);
+        let original = || self.journeys.get(Self::origin(observation)?);
+        let Some(journey) = self.journeys.get(key).or_else(original) else {
+            // Its path was told already.
+            self.apart.aside += 1;
+            return;
+        };
+        let now = world.moment(observation);
+        let (tracks, apart) = (&mut self.tracks, &mut self.apart);
+        let mut take = |share: &Share| {
+            if !tracks[share.track].step(observation, now) {
+                apart.aside += 1;
+            }
+        };
+        match &journey.holder {
+            Holder::One(share) => take(share),
+            Holder::Many(shares) => shares.iter().for_each(take),
+            Holder::Waiting(at) => self.waiting[*at].observations.push(observation.clone()),
+        }
+    }
+
+    /// The journey of the packet that this one was copied from.
+    fn origin(observation: &Observation) -> Option<JourneyKey> {
+        Some((observation.node, observation.parent?))
     }
 
     /// Whether the observation still has the stream that its journey's first path has: GRO changes the range,
@@ -215,6 +246,19 @@ impl Joiner {
             return self.begin(observation, true, world);
         }
         let mut shares = std::mem::take(&mut self.shares);
+        // A copy is whatever its original is, also where its headers tell nobody any more.
+        let original = Self::origin(observation).and_then(|key| self.journeys.get(key));
+        if let Some(journey) = original.filter(|journey| !matches!(journey.holder, Holder::Waiting(_))) {
+            shares.clear();
+            match &journey.holder {
+                Holder::One(share) => shares.push(*share),
+                Holder::Many(many) => shares.extend_from_slice(many),
+                Holder::Waiting(_) => {}
+            }
+            self.attach(observation, &shares, 1, world);
+            self.shares = shares;
+            return;
+        }
         match self.resolve(observation, &mut shares, world) {
             Fit::Whole(ambiguity) => self.attach(observation, &shares, ambiguity, world),
             Fit::None if begins_here(observation, packet, world) => self.begin(observation, true, world),
@@ -226,8 +270,13 @@ impl Joiner {
     /// A flooded copy: it says nothing of the packet's way, but may explain why it never arrived.
     fn observe_stray(&mut self, observation: &Observation, world: &World) {
         self.apart.aside += 1;
-        let Some(journey) = self.journeys.get_mut((observation.node, observation.identity)) else { return };
-        journey.whereabouts = Whereabouts::Astray;
+        let key = (observation.node, observation.identity);
+        let known = self.journeys.get(key).is_some();
+        let key = if known { Some(key) } else { Self::origin(observation) };
+        let Some(journey) = key.and_then(|key| self.journeys.get_mut(key)) else { return };
+        if known {
+            journey.whereabouts = Whereabouts::Astray;
+        }
         let pod = observation.device.and_then(|id| world.devices.info(id).pod.clone());
         if let (Holder::One(share), Some(pod)) = (&journey.holder, pod) {
             self.tracks[share.track].stray.get_or_insert(pod);
@@ -369,9 +418,10 @@ impl Joiner {
                 None
             }
         };
-        let (mut sightings, mut journeys) =
-            self.spare.pop().map(|track| (track.sightings, track.journeys)).unwrap_or_default();
+        let (mut sightings, mut steps, mut journeys) =
+            self.spare.pop().map(|track| (track.sightings, track.steps, track.journeys)).unwrap_or_default();
         sightings.clear();
+        steps.clear();
         journeys.clear();
         let key = (observation.node, observation.identity);
         journeys.push(key);
@@ -384,6 +434,7 @@ impl Joiner {
             span,
             segments: observation.segments,
             sightings,
+            steps,
             journeys,
             first: now,
             last: now,

@@ -3,5 +3,7 @@
 mod endings;
 mod headers;
 mod order;
+mod recorded;
+mod stack;
 mod streams;
 mod ways;

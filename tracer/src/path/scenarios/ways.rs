@@ -55,6 +55,28 @@ fn a_ping_across_nodes_goes_through_the_tunnel() {
 }
 
 #[test]
+fn hops_name_the_records_that_they_were_made_of() {
+    let mut scene = Scene::new();
+    scene.cross(0, &echo(POD1, POD3, 1, 100));
+    scene.bridge(100_000, &echo(POD1, POD2, 2, 200));
+    let (paths, summary) = scene.play();
+    let hops = || paths.iter().flat_map(|path| &path.hops);
+    for hop in hops() {
+        assert_eq!(hop.sources.len(), usize::from(hop.evidence == Evidence::Observed), "{hop:?}");
+        assert!(hop.sources.iter().all(|source| *hop.node == *format!("node{}", source.node + 1)));
+    }
+    let mut numbers = [Vec::new(), Vec::new()];
+    for source in hops().flat_map(|hop| &hop.sources) {
+        numbers[source.node].push(source.number);
+    }
+    for numbers in &mut numbers {
+        numbers.sort_unstable();
+        assert!(numbers.iter().copied().eq(0..numbers.len() as u64), "{numbers:?}");
+    }
+    assert_eq!(numbers.concat().len() as u64, summary.events.delivered);
+}
+
+#[test]
 fn without_a_tunnel_it_goes_from_uplink_to_uplink() {
     let mut scene = Scene::new();
     scene.tunnel = false;

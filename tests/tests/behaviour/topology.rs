@@ -1,0 +1,144 @@
+//! `podtrace topology`: what it draws is what others see, and what it cannot look at it says.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use podtrace_tests::command::{SHORT, run, succeed};
+use podtrace_tests::lab::Lab;
+use podtrace_tests::suite::trial;
+use podtrace_tests::{attached, binary, expect};
+use serde_json::Value;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let none: &[&str] = &[];
+    vec![
+        trial("topology-is-as-ip-sees-it", &["ip"], as_ip_sees_it),
+        trial("topology-is-drawn", none, drawn),
+        trial("topology-names-a-node-that-cannot-be-reached", none, unreachable),
+        trial("topology-needs-root", &["setpriv"], without_root),
+    ]
+}
+
+fn topology(lab: &Lab) -> Command {
+    let mut command = lab.podtrace();
+    command.arg("topology").arg("--cluster").arg(lab.inventory());
+    command
+}
+
+fn told(command: &mut Command) -> Result<Vec<Value>> {
+    let output = succeed(command.args(["-o", "json"]), SHORT)?;
+    output.stdout.lines().map(|line| serde_json::from_str(line).context("no JSON")).collect()
+}
+
+fn device(node: &Value, is: impl Fn(&Value) -> bool) -> Result<&Value> {
+    let devices = node["devices"].as_array().context("a node without devices")?;
+    devices.iter().find(|device| is(device)).with_context(|| format!("no such device: {node}"))
+}
+
+fn as_ip_sees_it() -> Result<()> {
+    let lab = Lab::up("map-ip")?;
+    let nodes = told(&mut topology(&lab))?;
+    for (node, name, other, pods) in [
+        (0, "node1", ("node2", "192.168.56.12", "10.42.1.0/24"), ["pod1", "pod2"]),
+        (1, "node2", ("node1", "192.168.56.11", "10.42.0.0/24"), ["pod3", "pod4"]),
+    ] {
+        let node = nodes.get(node).with_context(|| format!("{name} is missing"))?;
+        ensure!(node["node"] == name, "{name} was to come here: {node}");
+        for pod in pods {
+            let hangs = device(node, |device| device["pod"]["name"] == format!("default/{pod}"))?;
+            ensure!(hangs["bridge"] == "cni0" && hangs["role"] == "pod-veth", "{pod} hangs on {hangs}");
+            // `eth0@if5` in the pod, and at the node the device of that index.
+            let inside = lab.exec(pod, ["ip", "-o", "link", "show", "eth0"])?.stdout;
+            let index =
+                inside.split("@if").nth(1).and_then(|rest| rest.split(':').next()).context("no pair")?;
+            let outside = lab.exec(name, ["ip", "-o", "link"])?.stdout;
+            let at_node = outside.lines().find(|line| line.starts_with(&format!("{index}: ")));
+            let veth = hangs["name"].as_str().context("a device without a name")?;
+            ensure!(
+                at_node.is_some_and(|line| line.contains(&format!(" {veth}@"))),
+                "{pod} at {veth}: {outside}"
+            );
+        }
+        let (other, address, network) = other;
+        for (device_name, role, networks) in
+            [("flannel.1", "tunnel", vec![network]), ("eth0", "uplink", vec![])]
+        {
+            let found = device(node, |device| device["name"] == device_name)?;
+            let peer = &found["peers"][0];
+            ensure!(found["role"] == role, "{found}");
+            ensure!(peer["node"] == other && peer["address"] == address, "beyond {device_name}: {found}");
+            ensure!(peer["networks"] == serde_json::to_value(networks)?, "beyond {device_name}: {found}");
+        }
+    }
+    Ok(())
+}
+
+fn drawn() -> Result<()> {
+    let lab = Lab::up("map-text")?;
+    let output = succeed(&mut topology(&lab), SHORT)?;
+    let expected = "node1  192.168.56.11\n\
+                    ├─ cni0 * bridge * 10.42.0.1/24 *\n\
+                    │  ├─ veth* eth0 * 10.42.0.10/24 * default/pod1\n\
+                    │  └─ veth* eth0 * 10.42.0.11/24 * default/pod2\n\
+                    ├─ flannel.1 * vxlan vni 1 udp 8472 * sent from 192.168.56.11 through eth0\n\
+                    │  ╘═ node2 * 192.168.56.12 * for 10.42.1.0/24\n\
+                    └─ eth0 * uplink (veth) * 192.168.56.11/24 *\n\
+                    *node2  192.168.56.12\n\
+                    *default/pod3\n\
+                    *default/pod4\n*";
+    ensure!(expect::fits(expected, &output.stdout), "{}\nand not\n{expected}", output.stdout);
+    ensure!(output.stderr.is_empty() && !output.stdout.contains('\u{1b}'), "{output:?}");
+    ensure!(attached::tcx(&lab)?.is_empty(), "looking attached something");
+    Ok(())
+}
+
+/// A node that cannot be reached is named, as are pods that are not there, and the rest is drawn.
+fn unreachable() -> Result<()> {
+    let lab = Lab::up("map-gone")?;
+    let directory = tempfile::tempdir()?;
+    let inventory = directory.path().join("cluster.yaml");
+    let text = fs::read_to_string(lab.inventory())?
+        .replace(
+            "pods:\n",
+            "- name: node3\n  addresses: [192.168.56.13]\n  run: {command: [\"false\"]}\npods:\n",
+        )
+        .replace("services: []", "- {name: gone, ips: [10.42.0.99], node: node1}\nservices: []");
+    ensure!(text.contains("node3") && text.contains("gone"), "the inventory is not as expected:\n{text}");
+    fs::write(&inventory, text)?;
+    let mut command = lab.podtrace();
+    let output = run(command.arg("topology").arg("--cluster").arg(&inventory), SHORT)?;
+    ensure!(output.code() == 1, "it ended with {}", output.code());
+    for part in [
+        "default/pod1\n",
+        "default/pod4\n",
+        "node3  192.168.56.13   NOT LOOKED AT ",
+        "the tunnel has no forwarding entry for this node\n",
+        "not found: no network namespace with its address is behind a veth\n",
+    ] {
+        ensure!(output.stdout.contains(part), "`{part}` is not in\n{}", output.stdout);
+    }
+    ensure!(output.stderr.contains("warning: node3 was not looked at: "), "{}", output.stderr);
+    Ok(())
+}
+
+fn without_root() -> Result<()> {
+    let lab = Lab::up("map-user")?;
+    // Not where only root gets to, as the binary and the inventory may be.
+    let directory = tempfile::Builder::new().permissions(permissions()).tempdir()?;
+    let podtrace = directory.path().join("podtrace");
+    fs::copy(binary::podtrace()?, &podtrace)?;
+    let inventory = directory.path().join("cluster.yaml");
+    fs::write(&inventory, fs::read_to_string(lab.inventory())?)?;
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(podtrace);
+    let output = run(command.arg("topology").arg("--cluster").arg(&inventory), SHORT)?;
+    ensure!(output.code() == 1 && output.stdout.is_empty(), "{output:?}");
+    ensure!(output.stderr.contains("needs root") && output.stderr.lines().count() == 1, "{}", output.stderr);
+    Ok(())
+}
+
+fn permissions() -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o755)
+}

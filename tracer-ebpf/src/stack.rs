@@ -1,0 +1,219 @@
+//! What a node does with a packet between its devices: functions of the kernel's network stack, on entry.
+//!
+//! These hooks see every packet of the machine, so each one first asks whether the packet is followed at all. Only
+//! [`local_out`] takes up new ones: it is where a node's own packets begin. fentry is the better way to a function
+//! (a direct call); a kprobe gets where there is no BTF, into modules above all. Both are stamped from one body.
+
+use aya_ebpf::{
+    macros::{fentry, fexit, kprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext},
+};
+use tracer_common::{Arguments, Event, NO_ARGUMENT, flag, hook};
+
+use crate::{
+    classify,
+    emit::{Sighting, emit, emit_alone},
+    globals::{NODE_NETNS, enabled, member, offset},
+    identity::{self, Passage},
+    reader::{SkbReader, kernel},
+    route,
+};
+
+/// A call of a kernel function.
+trait Call {
+    /// One of the first five arguments.
+    fn argument(&self, number: u8) -> Option<u64>;
+}
+
+/// VERIFIER: on older kernels (5.10 for one) an argument may only be read at an offset that is written in the
+/// instruction itself. Without something of its own in each branch, the compiler would have the branches choose an
+/// offset and load once. It has to be an instruction: two places in the source cannot share one.
+macro_rules! apart {
+    ($value:expr, $comment:literal) => {{
+        let mut value: u64 = $value;
+        // SAFETY: an instruction that changes nothing.
+        #[cfg(target_arch = "bpf")]
+        unsafe {
+            core::arch::asm!($comment, inout(reg) value);
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        let _ = &mut value;
+        value
+    }};
+}
+
+macro_rules! call {
+    ($context:ty, $argument:expr) => {
+        impl Call for $context {
+            #[inline(always)]
+            fn argument(&self, number: u8) -> Option<u64> {
+                let argument = $argument;
+                // VERIFIER: a function's arguments may only be read at constant offsets. The number is a constant
+                // of the load, so that of these branches one is left, which no function has too few arguments for.
+                match number {
+                    0 => argument(self, 0).map(|value| apart!(value, "{0} += 0 // 0")),
+                    1 => argument(self, 1).map(|value| apart!(value, "{0} += 0 // 1")),
+                    2 => argument(self, 2).map(|value| apart!(value, "{0} += 0 // 2")),
+                    3 => argument(self, 3).map(|value| apart!(value, "{0} += 0 // 3")),
+                    4 => argument(self, 4).map(|value| apart!(value, "{0} += 0 // 4")),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+call!(ProbeContext, |call: &Self, number| call.arg::<u64>(number));
+call!(FEntryContext, |call: &Self, number| Some(call.arg::<u64>(number)));
+
+macro_rules! hooks {
+    ($($fentry:ident $kprobe:ident $hook:ident $body:ident;)*) => {$(
+        #[fentry]
+        fn $fentry(ctx: FEntryContext) -> i32 {
+            if enabled() {
+                let _ = $body(&ctx, hook::$hook);
+            }
+            0
+        }
+
+        #[kprobe]
+        fn $kprobe(ctx: ProbeContext) -> u32 {
+            if enabled() {
+                let _ = $body(&ctx, hook::$hook);
+            }
+            0
+        }
+    )*};
+}
+
+hooks! {
+    fentry_br_handle_frame_finish kprobe_br_handle_frame_finish BRIDGE_INPUT passes;
+    fentry_br_forward kprobe_br_forward BRIDGE_FORWARD passes;
+    fentry_br_flood kprobe_br_flood BRIDGE_FLOOD passes;
+    fentry_br_pass_frame_up kprobe_br_pass_frame_up BRIDGE_UP passes;
+    fentry_br_dev_queue_push_xmit kprobe_br_dev_queue_push_xmit BRIDGE_OUTPUT passes;
+    fentry_ip_rcv_core kprobe_ip_rcv_core IP_RECEIVE passes;
+    fentry_ip_forward kprobe_ip_forward IP_FORWARD passes;
+    fentry_ip_output kprobe_ip_output IP_OUTPUT passes;
+    fentry_ip_local_deliver kprobe_ip_local_deliver IP_LOCAL_IN passes;
+    fentry___ip_local_out kprobe___ip_local_out IP_LOCAL_OUT local_out;
+    fentry_ip6_rcv_core kprobe_ip6_rcv_core IP6_RECEIVE passes;
+    fentry_ip6_forward kprobe_ip6_forward IP6_FORWARD passes;
+    fentry_ip6_output kprobe_ip6_output IP6_OUTPUT passes;
+    fentry_ip6_input kprobe_ip6_input IP6_LOCAL_IN passes;
+    fentry___ip6_local_out kprobe___ip6_local_out IP6_LOCAL_OUT local_out;
+    fentry_nf_hook_slow kprobe_nf_hook_slow NETFILTER netfilter;
+    fentry_nf_conntrack_in kprobe_nf_conntrack_in CONNTRACK passes;
+    fentry_nf_nat_manip_pkt kprobe_nf_nat_manip_pkt NAT passes;
+    fentry_vxlan_xmit_one kprobe_vxlan_xmit_one VXLAN_TRANSMIT passes;
+    fentry_vxlan_rcv kprobe_vxlan_rcv VXLAN_RECEIVE passes;
+    fentry_neigh_resolve_output kprobe_neigh_resolve_output NEIGHBOUR neighbour;
+}
+
+/// A packet that is followed passes here.
+#[inline(always)]
+fn passes(call: &impl Call, hook: u16) -> Option<()> {
+    seen(followed(call, hook)?, hook, 0)
+}
+
+/// A packet that is followed comes to a netfilter hook: `struct nf_hook_state` tells which.
+#[inline(always)]
+fn netfilter(call: &impl Call, hook: u16) -> Option<()> {
+    let skb = followed(call, hook)?;
+    let state = plain(other(call, hook)?)?;
+    let (number, family) = (kernel(state, offset!(nf_state_hook))?, kernel(state, offset!(nf_state_family))?);
+    seen(skb, hook, Event::netfilter_aux(number, family))
+}
+
+/// A packet that is followed needs its neighbour's link address, which is known or has to be asked for.
+#[inline(always)]
+fn neighbour(call: &impl Call, hook: u16) -> Option<()> {
+    let skb = followed(call, hook)?;
+    let state: u8 = kernel(plain(other(call, hook)?)?, offset!(neighbour_state))?;
+    seen(skb, hook, u32::from(state))
+}
+
+/// A packet of the node's own sets out. One that is known already is on its way inside a tunnel.
+#[inline(always)]
+fn local_out(call: &impl Call, hook: u16) -> Option<()> {
+    let skb = plain(skb(call, hook)?)?;
+    // It has no device yet, but the route to one; in a pod's namespace it begins at the pod's veth.
+    let device = route::device(skb).filter(|device| device.netns == NODE_NETNS.load())?;
+    let reader = SkbReader::new(skb)?;
+    let class = classify::classify(&reader)?;
+    let identity = identity::of(skb, &class, &reader, Passage::Within)?;
+    if identity.flags & flag::FIRST_SEEN == 0 {
+        return None;
+    }
+    emit(&Sighting::of(hook, skb, &identity, &reader, device), &reader)
+}
+
+#[inline(always)]
+fn skb(call: &impl Call, hook: u16) -> Option<u64> {
+    number(member!(ARGUMENTS: Arguments, skb[usize::from(hook)])).and_then(|number| call.argument(number))
+}
+
+#[inline(always)]
+fn other(call: &impl Call, hook: u16) -> Option<u64> {
+    number(member!(ARGUMENTS: Arguments, other[usize::from(hook)])).and_then(|number| call.argument(number))
+}
+
+#[inline(always)]
+fn number(argument: u8) -> Option<u8> {
+    if argument == NO_ARGUMENT { None } else { Some(argument) }
+}
+
+/// The address of the packet, if it is followed.
+#[inline(always)]
+fn followed(call: &impl Call, hook: u16) -> Option<u64> {
+    let skb = skb(call, hook)?;
+    if identity::is_known(skb) { plain(skb) } else { None }
+}
+
+/// VERIFIER: fentry knows an argument for a pointer to its type and allows hardly any arithmetic with it; a number
+/// it becomes by being read as one.
+#[inline(always)]
+fn plain(pointer: u64) -> Option<u64> {
+    kernel((&raw const pointer) as u64, 0)
+}
+
+/// Tells that a packet was seen in this node's stack.
+#[inline(always)]
+fn seen(skb: u64, hook: u16, aux: u32) -> Option<()> {
+    let reader = SkbReader::new(skb)?;
+    // Functions see the whole machine, on which there are pods and may be more nodes than this one. What sets out
+    // has no device yet, but the route to one.
+    let device = reader.device().or_else(|| route::device(skb))?;
+    if device.netns != NODE_NETNS.load() {
+        return None;
+    }
+    let identity = identity::known(skb, &reader)?;
+    emit_alone(&Sighting { aux, ..Sighting::of(hook, skb, &identity, &reader, device) })
+}
+
+/// `skb_clone` has made a copy.
+#[fexit]
+fn fexit_skb_clone(ctx: FExitContext) -> i32 {
+    copied(ctx.arg(0), ctx.arg(2))
+}
+
+/// `skb_copy` has made a copy.
+#[fexit]
+fn fexit_skb_copy(ctx: FExitContext) -> i32 {
+    copied(ctx.arg(0), ctx.arg(2))
+}
+
+/// `__pskb_copy_fclone` has made a copy.
+#[fexit]
+fn fexit___pskb_copy_fclone(ctx: FExitContext) -> i32 {
+    copied(ctx.arg(0), ctx.arg(4))
+}
+
+/// `returned` stands where the arguments end; the helper that asks for it needs 5.17.
+#[inline(always)]
+fn copied(skb: u64, returned: u64) -> i32 {
+    if enabled() && returned != 0 && identity::is_known(skb) {
+        identity::copied(skb, returned);
+    }
+    0
+}

@@ -1,0 +1,56 @@
+//! `podtrace topology`.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anstream::AutoStream;
+use anyhow::{Context as _, Result, ensure};
+use terminal_size::{Width, terminal_size_of};
+
+use super::args::{Topology, TopologyFormat};
+use super::output::{Notes, choose_color};
+use super::{DONE, FAILED, meaning, runtime};
+use crate::cluster::{Run, Wanted};
+use crate::report::map;
+use crate::session::{Importance, survey};
+
+pub(super) fn run(args: &Topology) -> Result<u8> {
+    choose_color(args.color);
+    let notes = Notes::at(args.quiet, args.verbose);
+    let wanted = Wanted {
+        cluster: args.cluster.clone(),
+        kubeconfig: args.kubeconfig.clone(),
+        context: args.context.clone(),
+    };
+    let inventory = meaning::inventory(&wanted, &mut |importance, line| notes.say(importance, line))?;
+    let local = inventory.nodes.iter().any(|node| !matches!(node.run, Run::Command(_)));
+    ensure!(
+        !local || nix::unistd::geteuid().is_root(),
+        "looking into the network namespaces of pods needs root: run it as root (sudo podtrace topology)"
+    );
+    let surveys = runtime()?.block_on(survey(&inventory));
+    let told = match args.output {
+        TopologyFormat::Text => map::draw(&surveys, &inventory, width()),
+        TopologyFormat::Json => map::tell(&surveys, &inventory).context("telling the topology")?,
+    };
+    let mut out = AutoStream::auto(io::stdout());
+    out.write_all(told.as_bytes()).and_then(|()| out.flush()).context("writing to stdout")?;
+    let mut status = DONE;
+    for survey in &surveys {
+        if let Err(error) = &survey.found {
+            notes.say(Importance::Warning, &format!("{} was not looked at: {error}", survey.node));
+            status = FAILED;
+        }
+        for warning in &survey.warnings {
+            notes.say(Importance::Note, &format!("{}: {warning}", survey.node));
+        }
+    }
+    Ok(status)
+}
+
+/// Columns of the terminal; what goes elsewhere has room for all.
+fn width() -> usize {
+    match terminal_size_of(io::stdout()) {
+        Some((Width(columns), _)) if io::stdout().is_terminal() => usize::from(columns),
+        _ => usize::MAX,
+    }
+}

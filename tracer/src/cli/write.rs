@@ -1,0 +1,65 @@
+//! `--write` and `--rotate`: where a recording goes.
+
+use super::args::Write;
+use crate::recording::{Rotation, Target};
+
+impl Write {
+    /// Where the recording goes, if there is to be one.
+    pub(super) fn target(&self) -> Option<Target> {
+        self.write.clone().map(|path| Target { path, rotate: self.rotate })
+    }
+
+    /// Whether the recording goes to stdout, where nothing else may go then.
+    pub(super) fn takes_stdout(&self) -> bool {
+        self.target().is_some_and(|target| target.is_stdout())
+    }
+}
+
+/// Reads `100M` or `100M,5`.
+pub(super) fn rotation(text: &str) -> Result<Rotation, String> {
+    let (size, keep) = match text.split_once(',') {
+        Some((size, keep)) => (size, Some(keep)),
+        None => (text, None),
+    };
+    let (digits, unit) = match size.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 1_000),
+        None => match (size.strip_suffix('M'), size.strip_suffix('G')) {
+            (Some(digits), _) => (digits, 1_000_000),
+            (None, Some(digits)) => (digits, 1_000_000_000),
+            (None, None) => (size, 1),
+        },
+    };
+    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let size =
+        size.filter(|size| *size > 0).ok_or_else(|| "give a size such as 500k, 100M or 2G".to_owned())?;
+    let keep = match keep {
+        None => None,
+        Some(keep) => {
+            let keep = keep.parse().ok().filter(|keep| *keep > 0);
+            Some(keep.ok_or_else(|| "give the number of files to keep after the comma: 100M,5".to_owned())?)
+        }
+    };
+    Ok(Rotation { size, keep })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, size, keep) in [
+            ("7", 7, None),
+            ("500k", 500_000, None),
+            ("100M", 100_000_000, None),
+            ("2G,5", 2_000_000_000, Some(5)),
+        ] {
+            assert_eq!(rotation(text), Ok(Rotation { size, keep }), "{text}");
+        }
+        for text in
+            ["", "0", "M", "-1M", "1T", "1.5M", "99999999999999999999", "99999999999G", "1M,", "1M,0", "1M,x"]
+        {
+            assert!(rotation(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Whether a packet is between two ends, as the kernel programs ask it: by the innermost packet, or by the one that
+//! an ICMP error is about.
+
+use std::net::IpAddr;
+
+use rustc_hash::FxHashSet;
+
+use super::layers::{Layer, Layers};
+use crate::agent::frame::{FilterSpec, Side};
+
+/// Fragmented packets that are remembered at once, whose later pieces have no ports.
+const MOST_FRAGMENTED: usize = 4096;
+
+/// The ends of traffic.
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
+    spec: FilterSpec,
+    fragmented: FxHashSet<(IpAddr, IpAddr, u8, u32)>,
+}
+
+impl Ends {
+    pub(super) fn new(spec: FilterSpec) -> Self {
+        Self { spec, fragmented: FxHashSet::default() }
+    }
+
+    pub(super) fn hold(&mut self, layers: &Layers) -> bool {
+        let Some(layer) = layers.inner.or(layers.outer) else { return false };
+        self.wants(&layer) || layers.quoted.is_some_and(|quoted| self.wants(&quoted))
+    }
+
+    fn wants(&mut self, layer: &Layer) -> bool {
+        let Layer { src, dst, protocol, ports, fragment } = *layer;
+        if self.spec.protocol.is_some_and(|wanted| wanted != protocol) {
+            return false;
+        }
+        let with_ports = self.spec.from.port.is_some() || self.spec.to.port.is_some();
+        if let (true, Some((id, first))) = (with_ports, fragment) {
+            let key = (src, dst, protocol, id);
+            if !first {
+                return self.fragmented.contains(&key);
+            }
+            let wanted = self.both_ways(src, dst, ports);
+            if wanted {
+                if self.fragmented.len() >= MOST_FRAGMENTED {
+                    self.fragmented.clear();
+                }
+                self.fragmented.insert(key);
+            }
+            return wanted;
+        }
+        self.both_ways(src, dst, ports)
+    }
+
+    fn both_ways(&self, src: IpAddr, dst: IpAddr, ports: Option<(u16, u16)>) -> bool {
+        let FilterSpec { from, to, one_way, .. } = &self.spec;
+        let (sport, dport) = ports.unzip();
+        let forth = is_at(from, src, sport) && is_at(to, dst, dport);
+        forth || (!one_way && is_at(to, src, sport) && is_at(from, dst, dport))
+    }
+}
+
+fn is_at(side: &Side, address: IpAddr, port: Option<u16>) -> bool {
+    (side.addresses.is_empty() || side.addresses.contains(&address))
+        && side.port.is_none_or(|wanted| port == Some(wanted))
+}

@@ -1,0 +1,61 @@
+// The data of the page: an element each for the trace, every path, and the summary.
+
+const VERDICTS = {
+  delivered: { mark: "✓", word: "delivered", rank: 4 },
+  dropped: { mark: "✗", word: "DROPPED", rank: 0 },
+  vanished: { mark: "?", word: "VANISHED", rank: 1 },
+  rejected: { mark: "✗", word: "REJECTED", rank: 2 },
+  open: { mark: "…", word: "open", rank: 3 },
+};
+
+/** Reads all of it, and takes it out of the document: it is needed only once. */
+function readData() {
+  const data = { trace: { title: "", version: "" }, paths: [], summary: null, damaged: 0 };
+  for (const element of document.querySelectorAll('script[type="application/json"]')) {
+    let value;
+    try {
+      value = JSON.parse(element.textContent);
+    } catch {
+      // The tracer was killed while it wrote this one.
+      data.damaged += 1;
+      continue;
+    }
+    if (element.className === "path") data.paths.push(filledIn(value));
+    else data[element.className] = value;
+    element.remove();
+  }
+  return data;
+}
+
+/** What is left out of the data because it goes without saying. */
+function filledIn(path) {
+  path.packet = `${path.proto} ${path.label}`;
+  let addresses = ["", ""];
+  for (const hop of path.hops) {
+    addresses = hop.addresses ?? addresses;
+    [hop.src, hop.dst] = addresses;
+    hop.tunnel ??= [false, false];
+    hop.facts ??= [];
+  }
+  return path;
+}
+
+/** What the filter looks into, made when it is first asked for. */
+function haystack(path) {
+  if (path.haystack === undefined) {
+    const hops = path.hops.flatMap((hop) => [hop.node, hop.device, hop.action, hop.src, hop.dst]);
+    const words = [`#${path.id}`, `flow ${path.flow}`, path.direction, path.verdict, path.packet, end(path.from),
+      end(path.to), ...plain(path.ending), ...hops.filter((word) => word)];
+    path.haystack = [...new Set(words)].join("\n").toLowerCase();
+  }
+  return path.haystack;
+}
+
+function plain(pieces) {
+  return [pieces.map((piece) => (typeof piece === "string" ? piece : piece[1])).join("")];
+}
+
+/** An end of a path in words. */
+function end(end) {
+  return end.name === undefined ? end.address : `${end.name} ${end.address}`;
+}

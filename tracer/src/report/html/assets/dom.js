@@ -1,0 +1,33 @@
+// Making elements. All text becomes text nodes: nothing in it is ever markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element with classes, attributes and children; a child that is no element is text. */
+function make(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** The same for drawings. */
+function draw(name, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+}
+
+/** Styled text: pieces that are text, or a class and text. */
+function spans(pieces) {
+  return pieces.map((piece) =>
+    typeof piece === "string" ? piece : make("span", { class: piece[0] }, piece[1]));
+}
+
+/** Number with thousands apart. */
+function thousands(number) {
+  return number.toLocaleString("en");
+}

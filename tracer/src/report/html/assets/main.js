@@ -1,0 +1,102 @@
+// Putting it together: what is known is shown, and the address tells which path and hop, so that a place in the page
+// can be passed on (page.html#path=7&hop=3).
+
+let place = new URLSearchParams();
+
+function notePlace() {
+  // Some browsers give a page from a file no history to write.
+  try {
+    history.replaceState(null, "", `#${place}`);
+  } catch {
+    return;
+  }
+}
+
+function noteHop(hop) {
+  if (hop === null) place.delete("hop");
+  else place.set("hop", hop);
+  notePlace();
+}
+
+function showAccounting(data) {
+  const element = document.getElementById("accounting");
+  const { summary, damaged, paths } = data;
+  if (summary === null) {
+    element.className = "incomplete";
+    const cut = damaged > 0 ? " The path that was being written is lost." : "";
+    element.replaceChildren(make("strong", {}, "✗ INCOMPLETE"), make("div", {},
+      `The tracer did not end this page: it was killed, or is still at work. ${thousands(paths.length)} paths had been told; what came after them, and what was lost, is not known.${cut}`));
+    return;
+  }
+  element.className = summary.complete ? "complete" : "incomplete";
+  element.replaceChildren(
+    make("strong", {}, summary.complete ? "✓ complete" : "✗ INCOMPLETE"),
+    ...summary.lines.map((line) => make("div", {}, ...spans(line))));
+}
+
+function showVerdicts(data, table) {
+  const counts = {};
+  for (const path of data.paths) counts[path.verdict] = (counts[path.verdict] ?? 0) + 1;
+  const buttons = Object.entries(VERDICTS)
+    .filter(([verdict]) => counts[verdict])
+    .sort((left, right) => left[1].rank - right[1].rank)
+    .map(([verdict, { mark, word }]) => make("button", { type: "button", class: `badge ${verdict}`, "aria-pressed": "true",
+      onclick: ({ currentTarget: button }) => {
+        const shown = button.getAttribute("aria-pressed") !== "true";
+        button.setAttribute("aria-pressed", shown);
+        table.toggle(verdict, shown);
+      } }, `${mark} ${thousands(counts[verdict])} ${word}`));
+  document.getElementById("verdicts").replaceChildren(...buttons);
+}
+
+function start() {
+  const data = readData();
+  document.getElementById("title").textContent = data.trace.title;
+  document.getElementById("version").textContent = data.trace.version;
+  document.title = `podtrace ${data.trace.title}`;
+  showAccounting(data);
+
+  const picture = document.getElementById("path");
+  let hop = null;
+  const table = new Table(data.paths, (path) => {
+    place.set("path", path.id);
+    if (hop === null) place.delete("hop");
+    notePlace();
+    showPath(picture, path, hop);
+  });
+  showVerdicts(data, table);
+
+  const filter = document.getElementById("filter");
+  filter.addEventListener("input", () => {
+    table.filter(filter.value);
+    if (filter.value) place.set("filter", filter.value);
+    else place.delete("filter");
+    notePlace();
+  });
+  addEventListener("keydown", (event) => {
+    if (event.key === "/" && document.activeElement !== filter) {
+      event.preventDefault();
+      filter.focus();
+    } else if ((event.key === "Enter" || event.key === "Escape") && document.activeElement === filter) {
+      document.getElementById("table").focus();
+    }
+  });
+
+  const go = () => {
+    place = new URLSearchParams(location.hash.slice(1));
+    filter.value = place.get("filter") ?? "";
+    table.filter(filter.value);
+    const asked = data.paths.find((path) => `${path.id}` === place.get("path"));
+    // What went wrong is what people come for.
+    const worst = table.shown.reduce((worst, path) =>
+      worst === null || VERDICTS[path.verdict].rank < VERDICTS[worst.verdict].rank ? path : worst, null);
+    hop = place.has("hop") ? Number(place.get("hop")) : null;
+    if (asked ?? worst) table.pick(asked ?? worst);
+    else picture.replaceChildren(make("p", { class: "nothing" }, "no path was told"));
+    hop = null;
+  };
+  addEventListener("hashchange", go);
+  go();
+}
+
+document.addEventListener("DOMContentLoaded", start);

@@ -1,0 +1,47 @@
+//! Looking at the networking of all nodes, without tracing anything.
+
+use anyhow::{Context as _, Result};
+use futures_util::future::join_all;
+
+use super::nodes::Nodes;
+use super::plan::pods_of;
+use crate::agent::frame::{FromAgent, ToAgent};
+use crate::cluster::{Inventory, Node};
+use crate::topology::{Reading, Survey};
+
+/// Looks at all nodes at once. One that cannot be reached says why, and keeps nobody waiting.
+pub async fn survey(inventory: &Inventory) -> Vec<Survey> {
+    join_all(inventory.nodes.iter().map(async |node| {
+        let (found, warnings) = match look(inventory, node).await {
+            Ok(Reading { topology, warnings }) => (Ok(topology), warnings),
+            Err(error) => (Err(format!("{error:#}")), Vec::new()),
+        };
+        Survey { node: node.name.clone(), addresses: node.addresses.clone(), found, warnings }
+    }))
+    .await
+}
+
+async fn look(inventory: &Inventory, node: &Node) -> Result<Reading> {
+    let mut agent = Nodes::of(std::iter::once(node))?;
+    let reading = ask(&mut agent, inventory, node).await;
+    agent.end().await;
+    reading
+}
+
+async fn ask(agent: &mut Nodes, inventory: &Inventory, node: &Node) -> Result<Reading> {
+    agent.send_all(&ToAgent::Look { pods: pods_of(inventory, node) }).await;
+    let mut warnings = Vec::new();
+    let mut topology = None;
+    agent
+        .wait_for_all(|_, frame| {
+            match frame {
+                FromAgent::Warning { text } => warnings.push(text.clone()),
+                FromAgent::Topology(found) => topology = Some(found.clone()),
+                _ => {}
+            }
+            Ok(topology.is_some())
+        })
+        .await?;
+    let topology = topology.with_context(|| format!("the agent on {} told nothing", node.name))?;
+    Ok(Reading { topology, warnings })
+}
