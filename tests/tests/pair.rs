@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, ensure};
 use podtrace::agent::frame::{FromAgent, Hello};
 use podtrace::path::{Direction, Path as PacketPath, Verdict};
-use podtrace::session::Reader;
+use podtrace::recording::Files;
 use podtrace_tests::check::brief;
 use podtrace_tests::command::{self, Running};
 use podtrace_tests::trace::Told;
@@ -56,7 +56,7 @@ fn trace(inventory: &Path, probe: &str, recording: Option<&Path>) -> Result<Told
     podtrace.arg("--cluster").arg(inventory).args(["-o", "json"]);
     podtrace.args(["--from", "pod1", "--to", "pod3", "--probe", probe]);
     if let Some(recording) = recording {
-        podtrace.arg("--record").arg(recording);
+        podtrace.arg("--write").arg(recording);
     }
     let told = Told::from(Running::start(&mut podtrace)?.finish(command::SHORT * 3)?)?;
     let summary = told.complete()?;
@@ -96,7 +96,7 @@ fn crosses(path: &PacketPath, line: &serde_json::Value) -> Result<()> {
 
 fn ping(inventory: &Path) -> Result<()> {
     let directory = tempfile::tempdir().context("making a directory for the recording")?;
-    let recording = directory.path().join("ping.podtrace");
+    let recording = directory.path().join("ping.pcapng");
     let told = trace(inventory, "icmp", Some(&recording))?;
     ensure!(told.paths.len() == 2, "{}", told.stdout);
     crossed(&told, "echo request *", Direction::Request)?;
@@ -111,9 +111,9 @@ fn ping(inventory: &Path) -> Result<()> {
 }
 
 fn hellos(recording: &Path) -> Result<Vec<Hello>> {
-    let mut reader = Reader::open(recording)?;
+    let mut reader = Files(vec![recording.to_owned()]).open()?;
     let mut hellos = Vec::new();
-    while let Some((_, frame)) = reader.next_frame().context("reading the recording")? {
+    while let Some((_, frame)) = reader.next_frame() {
         hellos.extend(match frame {
             Some(FromAgent::Hello(hello)) => Some(hello),
             _ => None,

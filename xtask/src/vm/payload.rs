@@ -29,8 +29,8 @@ pub(super) const SUITES: [&str; 2] = ["scenarios", "behaviour"];
 /// Those of them that have something to show on every kernel.
 pub(super) const COMPACT: [&str; 1] = ["scenarios"];
 
-/// Files that the tests read at run time, below `tests/`.
-const DATA: [&str; 1] = ["scenarios"];
+/// What the tests read at run time, below `tests/`.
+const DATA: [&str; 2] = ["scenarios", "instructions.yaml"];
 
 /// A test program that was compiled.
 pub(super) struct Suite {
@@ -72,7 +72,7 @@ impl Payload {
             }
         }
         for data in DATA {
-            add_tree(&mut archive, &workspace::root().join("tests").join(data))?;
+            add(&mut archive, &workspace::root().join("tests").join(data))?;
         }
         let in_guests = wanted.iter().filter(|name| *name != pair::SUITE).count();
         ensure!(suites.len() == in_guests, "cargo has not compiled all tests for the guests");
@@ -150,23 +150,14 @@ fn stripped(program: &Path) -> Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Adds all files below `directory`, at the same paths as here.
-fn add_tree(archive: &mut Cpio, directory: &Path) -> Result<()> {
-    let about = || format!("cannot read {}", directory.display());
-    let mut entries: Vec<_> =
-        fs::read_dir(directory).and_then(Iterator::collect::<Result<_, _>>).with_context(about)?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        if path.is_dir() {
-            add_tree(archive, &path)?;
-        } else {
-            archive.file(
-                &path,
-                0o644,
-                &fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
-            )?;
-        }
+/// Adds a file, or all below a directory, at the same paths as here.
+fn add(archive: &mut Cpio, path: &Path) -> Result<()> {
+    let about = || format!("cannot read {}", path.display());
+    if !path.is_dir() {
+        return archive.file(path, 0o644, &fs::read(path).with_context(about)?);
     }
-    Ok(())
+    let mut entries: Vec<_> =
+        fs::read_dir(path).and_then(Iterator::collect::<Result<_, _>>).with_context(about)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    entries.iter().try_for_each(|entry| add(archive, &entry.path()))
 }

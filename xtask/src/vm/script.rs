@@ -14,7 +14,7 @@ pub(super) const PROBE: &str = "probe";
 pub(super) const HOOKS: &str = "hooks";
 
 /// Where that trace is recorded.
-const RECORDING: &str = "/tmp/probe.podtrace";
+const RECORDING: &str = "/tmp/probe.pcapng";
 
 /// How much longer than on a real CPU tests may wait for something.
 const PATIENCE: u32 = 10;
