@@ -112,7 +112,10 @@ fn belongs_to_outer_cargo(name: &str) -> bool {
 }
 
 /// Runs `command` to its end with both outputs in one pipe.
-fn gather(command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<(ExitStatus, Vec<String>)> {
+pub(crate) fn gather(
+    command: &mut Command,
+    mut on_line: impl FnMut(&str),
+) -> Result<(ExitStatus, Vec<String>)> {
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let spawned = command.spawn().with_context(|| format!("cannot run `{}`", shown(command)));

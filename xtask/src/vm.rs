@@ -2,8 +2,8 @@
 //!
 //! A guest has no distribution: busybox, the kernel's modules, and static programs in a first file system that lives
 //! in memory. `packages` finds a kernel, `kernel` prepares it, `payload` compiles what it is given, `tools` are
-//! programs of this machine, `guest` boots it, `fleet` several at a time, `script` says what they run, `row` judges, `tables` and `docs`
-//! show.
+//! programs of this machine, `guest` boots it, `fleet` several at a time, `pair` two that are wired to each other;
+//! `script` says what they run, `row` judges, `tables` and `docs` show.
 
 mod bzimage;
 mod cpio;
@@ -15,6 +15,7 @@ mod host;
 mod kernel;
 mod modules;
 mod packages;
+mod pair;
 mod payload;
 mod private_apt;
 mod qemu;
@@ -35,6 +36,7 @@ use self::fleet::Fleet;
 use self::guest::Guest;
 use self::host::Host;
 use self::kernel::Kernel;
+use self::pair::Pair;
 use self::payload::Payload;
 use self::private_apt::PrivateApt;
 use self::row::Row;
@@ -56,6 +58,9 @@ pub(crate) struct Options {
     /// Test suites to run
     #[arg(long = "suite", value_delimiter = ',', value_parser = payload::SUITES, default_values = payload::SUITES)]
     suites: Vec<String>,
+    /// Boot only two kernels, wired to each other, and trace between them
+    #[arg(long, value_name = "SERIES,SERIES", value_delimiter = ',', conflicts_with_all = ["kernels", "suites", "arguments"])]
+    pair: Vec<Series>,
     /// Run only the scenarios that `cargo xtask test` runs in guests
     #[arg(long)]
     compact: bool,
@@ -63,7 +68,7 @@ pub(crate) struct Options {
     #[arg(long)]
     docs: bool,
     /// Run this in the guest's shell instead of the tests, and show what it says
-    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["arguments", "suites", "compact", "docs"])]
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["arguments", "suites", "compact", "docs", "pair"])]
     run: Option<String>,
     /// Look for newer kernels than those in the cache
     #[arg(long)]
@@ -77,45 +82,51 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, route: Option<Route>) -> Result<ExitCode> {
-    let Ready { busybox, kernels, absent } = prepare(&options.kernels, options.update)?;
-    let suites = match &options.run {
-        Some(_) => &[],
-        None if options.compact => &payload::COMPACT.map(str::to_owned)[..],
-        None => &options.suites[..],
-    };
-    let payload = Payload::build(&Toolchain::provide(route)?, suites)?;
-    let fleet = Fleet { busybox: &busybox, payload: &payload, within: Duration::from_secs(options.within) };
-
+    let Options { kernels: wanted, suites, pair, compact, docs, run, update, within, arguments } = options;
+    ensure!(matches!(pair.len(), 0 | 2), "a pair is two kernels, such as 6.1,7.3");
+    let ready = prepare(if pair.is_empty() { wanted } else { pair }, *update)?;
+    let toolchain = Toolchain::provide(route)?;
     let mut rows: Vec<Row> = Vec::new();
-    for (series, problem) in absent {
-        let row = Row::failed(series.to_string(), problem);
+    for (series, problem) in &ready.absent {
+        let row = Row::failed(series.to_string(), problem.clone());
         println!("{}", row.line());
         rows.push(row);
     }
-    match &options.run {
-        Some(command) => {
-            for (series, kernel) in &kernels {
-                let row = show(&fleet.guest(*series, kernel), command);
-                println!("{}", row.line());
-                rows.push(row);
-            }
+    if let Some(command) = run {
+        rows.extend(ready.show(&toolchain, command, *within)?);
+    } else if let &[one, other] = &pair[..] {
+        let run =
+            Run { suites: &[], choice: Choice::All, arguments, pair: Some([one, other]), within: *within };
+        rows.extend(ready.test(&toolchain, &run)?.1);
+    } else {
+        let (suites, choice) = match compact {
+            true => (&payload::COMPACT.map(str::to_owned)[..], Choice::Guests),
+            false => (&suites[..], Choice::All),
+        };
+        // Whoever asks for some tests or kernels asks for no pair.
+        let pair = Some(series::PAIR).filter(|_| arguments.is_empty());
+        let run = Run { suites, choice, arguments, pair, within: *within };
+        let (tables, tested) = ready.test(&toolchain, &run)?;
+        print!("\n{tables}");
+        if *docs {
+            docs::write(&tables)?;
+            eprintln!("the tables are in {}", docs::path().display());
         }
-        None => {
-            let choice = if options.compact { Choice::Guests } else { Choice::All };
-            let script = script::tests(&payload, choice, &options.arguments);
-            let tested = fleet.test(&kernels, &script)?;
-            tell(&tested);
-            let tables = tables::tables(&tested);
-            print!("\n{tables}");
-            if options.docs {
-                docs::write(&tables)?;
-                eprintln!("the tables are in {}", docs::path().display());
-            }
-            rows.extend(tested);
-        }
+        rows.extend(tested);
     }
     let passed = rows.iter().all(Row::passed);
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What guests run.
+struct Run<'a> {
+    suites: &'a [String],
+    choice: Choice,
+    arguments: &'a [String],
+    /// Two kernels to be wired to each other, if both are there.
+    pair: Option<[Series; 2]>,
+    /// Seconds that a guest may take.
+    within: u64,
 }
 
 /// What guests need of the machine.
@@ -150,15 +161,15 @@ pub(crate) struct Tested {
 
 /// Runs what may differ from kernel to kernel on the kernels between which something changed for us.
 pub(crate) fn compact(toolchain: &Toolchain, ready: &Ready) -> Result<Tested> {
+    let suites = &payload::COMPACT.map(str::to_owned);
+    let pair = Some(series::PAIR);
+    let run = Run { suites, choice: Choice::Guests, arguments: &[], pair, within: WITHIN };
     let mut tested = Tested::default();
     if ready.kernels.is_empty() {
         return Ok(tested);
     }
-    let payload = Payload::build(toolchain, &payload::COMPACT.map(str::to_owned))?;
-    let fleet = Fleet { busybox: &ready.busybox, payload: &payload, within: Duration::from_secs(WITHIN) };
-    let rows = fleet.test(&ready.kernels, &script::tests(&payload, Choice::Guests, &[]))?;
-    tell(&rows);
-    print!("\n{}\n", tables::tables(&rows));
+    let (tables, rows) = ready.test(toolchain, &run)?;
+    println!("\n{tables}");
     for row in rows {
         tested.tally += row.tally;
         tested.problems.extend(row.problem.map(|problem| format!("kernel {}: {problem}", row.kernel)));
@@ -166,10 +177,46 @@ pub(crate) fn compact(toolchain: &Toolchain, ready: &Ready) -> Result<Tested> {
     Ok(tested)
 }
 
-/// Shows what is to be seen of failures.
-fn tell(rows: &[Row]) {
-    for line in rows.iter().flat_map(|row| &row.details) {
-        eprintln!("{line}");
+impl Ready {
+    /// Tests on every kernel, then between two; the tables, and what came of each.
+    fn test(&self, toolchain: &Toolchain, run: &Run<'_>) -> Result<(String, Vec<Row>)> {
+        let pair =
+            run.pair.map(|pair| pair.map(|wanted| self.kernels.iter().find(|(series, _)| *series == wanted)));
+        let pair = match pair {
+            Some([Some(one), Some(other)]) => Some([one, other]),
+            _ => None,
+        };
+        let mut programs = run.suites.to_vec();
+        programs.extend(pair.map(|_| pair::SUITE.to_owned()));
+        let payload = Payload::build(toolchain, &programs)?;
+        let fleet =
+            Fleet { busybox: &self.busybox, payload: &payload, within: Duration::from_secs(run.within) };
+        let mut rows = Vec::new();
+        if !run.suites.is_empty() {
+            rows = fleet.test(&self.kernels, &script::tests(&payload, run.choice, run.arguments))?;
+        }
+        let tables = tables::tables(&rows);
+        if let Some(kernels) = pair {
+            let row = Pair { fleet: &fleet, kernels }.test();
+            println!("{}", row.line());
+            rows.push(row);
+        }
+        for line in rows.iter().flat_map(|row| &row.details) {
+            eprintln!("{line}");
+        }
+        Ok((tables, rows))
+    }
+
+    /// Runs a command in every guest and shows what it says.
+    fn show(&self, toolchain: &Toolchain, command: &str, within: u64) -> Result<Vec<Row>> {
+        let payload = Payload::build(toolchain, &[])?;
+        let fleet = Fleet { busybox: &self.busybox, payload: &payload, within: Duration::from_secs(within) };
+        let show = |(series, kernel): &(Series, Kernel)| {
+            let row = show(&fleet.guest(*series, kernel), command);
+            println!("{}", row.line());
+            row
+        };
+        Ok(self.kernels.iter().map(show).collect())
     }
 }
 

@@ -1,4 +1,5 @@
-//! `hooks RECORDING`: tells the hooks of a recorded trace, one JSON object a line.
+//! `hooks RECORDING`: tells the hooks of a recorded trace, one JSON object a line, and whether they keep to their budget
+//! of instructions.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,13 +11,14 @@ fn main() -> ExitCode {
         eprintln!("usage: hooks RECORDING");
         return ExitCode::from(2);
     };
-    match hooks::of_recording(Path::new(&recording)) {
-        Ok(hooks) => {
-            for hook in hooks {
-                println!("{}{hook}", hooks::LINE);
-            }
-            ExitCode::SUCCESS
+    let told = hooks::of_recording(Path::new(&recording)).and_then(|hooks| {
+        for hook in &hooks {
+            println!("{}{hook}", hooks::LINE);
         }
+        hooks::within_budget(&hooks)
+    });
+    match told {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hooks: {error:#}");
             ExitCode::FAILURE

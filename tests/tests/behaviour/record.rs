@@ -11,7 +11,7 @@ use podtrace_tests::command::{SHORT, run};
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::{self, Trace};
-use podtrace_tests::{binary, recorded, wait};
+use podtrace_tests::{binary, hooks, recorded, wait};
 
 use crate::{POD3, TRAFFIC};
 
@@ -27,12 +27,25 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<_> = cases
         .map(|(name, arguments)| trial(name, &["setpriv"], move || as_it_was_told(name, arguments)))
         .into();
+    trials.push(trial("instructions-keep-to-their-budget", &[] as &[&str], keep_to_their_budget));
     trials.push(trial("a-killed-tracer-leaves-a-file", &recorded::TOOLS, killed));
     trials.push(trial("a-file-a-part", &recorded::TOOLS, in_parts));
     trials.push(trial("to-tshark-by-a-pipe", &["tshark", "sh"], by_a_pipe));
     trials.push(trial("a-reader-that-is-gone-does-not-end-the-file", &["sh"], reader_is_gone));
     trials.push(trial("fewer-bytes-tell-the-same", &recorded::TOOLS, fewer_bytes));
     trials
+}
+
+/// What the kernel's verifier went through for the programs is in a recording of them.
+fn keep_to_their_budget() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("trace.pcapng");
+    let lab = Lab::up("budget")?;
+    let arguments = ["--from", "pod1", "--to", "pod3", "--probe", "icmp", "--write"].map(AsRef::as_ref);
+    Trace::start(&lab, arguments.into_iter().chain([file.as_os_str()]))?.finish()?.complete()?;
+    let hooks = hooks::of_recording(&file)?;
+    ensure!(hooks.iter().any(|hook| !hook["how"].is_null()), "nothing is attached: {hooks:?}");
+    hooks::within_budget(&hooks)
 }
 
 /// However a tracer ends, what it had told is in the file, for podtrace and for others.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::capture::RawEvent;
+use crate::hook::Meaning;
 use crate::topology::Role;
 use tracer_common::{Event, flag};
 
@@ -76,8 +77,9 @@ impl Observation {
         });
         let reading = Reading {
             ethernet: ethernet && event.flags & flag::FROM_NETWORK == 0,
-            // Elsewhere a length counts from wherever the packet's data pointed.
-            length: is_tap.then_some(event.len),
+            // Elsewhere a length counts from wherever the packet's data pointed. What sets out has no length in its
+            // header yet.
+            length: (is_tap || point.meaning() == Some(Meaning::LocalOut)).then_some(event.len),
             segmented: event.gso_segs > 1,
             vxlan_ports: devices.vxlan_ports(node),
         };

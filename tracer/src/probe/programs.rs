@@ -80,6 +80,8 @@ impl Tracer {
         let node = settings.topology.namespaces.first().context("the node's own namespace was not read")?;
         let (filter, note) = kernel_filter(settings);
         let mut ebpf = EbpfLoader::new()
+            // The programs have nothing to relocate, and reading all of the kernel's types for it takes its time.
+            .btf(None)
             .override_global("FILTER", &filter, true)
             .override_global("OFFSETS", &offsets, true)
             .override_global("ARGUMENTS", &arguments, true)

@@ -33,6 +33,7 @@ impl Fleet<'_> {
             payload: &self.payload.archive,
             within: self.within,
             logs: workspace::target_dir().join("vm").join(series.to_string()),
+            devices: Vec::new(),
         }
     }
 
@@ -78,7 +79,7 @@ impl Fleet<'_> {
                 if !row.passed() {
                     // The runner tells at its end what the failed tests said.
                     let failures = ended.lines.iter().position(|line| line == "failures:").unwrap_or(0);
-                    row.details = ended.lines[failures..].iter().map(|line| format!("    {line}")).collect();
+                    row.details.extend(ended.lines[failures..].iter().map(|line| format!("    {line}")));
                     row.details.push(format!("error: kernel {}: {}", row.kernel, guest.where_to_look()));
                 }
                 row

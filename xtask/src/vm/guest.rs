@@ -30,6 +30,8 @@ pub(super) struct Guest<'a> {
     pub(super) within: Duration,
     /// Where its logs go.
     pub(super) logs: PathBuf,
+    /// Further devices, in QEMU's words.
+    pub(super) devices: Vec<String>,
 }
 
 /// How a guest's script ended.
@@ -62,7 +64,8 @@ impl Guest<'_> {
         let output = self.output();
         let mut log = File::create(&output).with_context(|| format!("cannot create {}", output.display()))?;
 
-        let mut machine = Machine::launch(qemu::command(&self.kernel.vmlinux, &initrd, &self.console()))?;
+        let mut machine =
+            Machine::launch(qemu::command(&self.kernel.vmlinux, &initrd, &self.console(), &self.devices))?;
         let mut lines = Vec::new();
         let mut status = None;
         let problem = loop {

@@ -18,6 +18,11 @@ pub(super) struct Hook {
     pub(super) instructions: Option<u64>,
 }
 
+/// Whether a line tells of a hook.
+pub(super) fn is_one(line: &str) -> bool {
+    line.starts_with(LINE)
+}
+
 /// The hooks in what a guest said.
 pub(super) fn read(lines: &[String]) -> Vec<Hook> {
     let hook = |line: &String| {

@@ -1,5 +1,6 @@
 //! What a guest is given: podtrace and its test programs, linked statically, and the files they read.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::cpio::Cpio;
-use super::tools;
+use super::{pair, tools};
 use crate::build::host_cargo;
 use crate::toolchain::Toolchain;
 use crate::{ebpf, run, workspace};
@@ -28,11 +29,8 @@ pub(super) const SUITES: [&str; 2] = ["scenarios", "behaviour"];
 /// Those of them that have something to show on every kernel.
 pub(super) const COMPACT: [&str; 1] = ["scenarios"];
 
-/// The tests' program that tells the hooks of a recorded trace.
-const HOOKS: &str = "hooks";
-
-/// Files that the tests read at run time, below `tests/`.
-const DATA: [&str; 1] = ["scenarios"];
+/// What the tests read at run time, below `tests/`.
+const DATA: [&str; 2] = ["scenarios", "instructions.yaml"];
 
 /// A test program that was compiled.
 pub(super) struct Suite {
@@ -45,8 +43,8 @@ pub(super) struct Suite {
 pub(super) struct Payload {
     pub(super) archive: Vec<u8>,
     pub(super) suites: Vec<Suite>,
-    /// What tells the hooks of a recorded trace; there if there are suites.
-    pub(super) hooks: Option<PathBuf>,
+    /// All programs that were compiled, by name, where they are on this machine.
+    pub(super) programs: BTreeMap<String, PathBuf>,
 }
 
 impl Payload {
@@ -58,28 +56,35 @@ impl Payload {
         let mut archive = Cpio::default();
         tools::add(&mut archive)?;
         let mut suites = Vec::new();
-        let mut hooks = None;
-        for (name, path) in programs {
-            let content = stripped(&path)?;
+        for (name, path) in &programs {
+            if name == pair::SUITE {
+                continue;
+            }
+            let content = stripped(path)?;
             if name == "podtrace" {
                 archive.file(Path::new(PODTRACE), 0o755, &content)?;
                 continue;
             }
             // Tests know their other programs and their data by the paths they were compiled with.
-            archive.file(&path, 0o755, &content)?;
-            if wanted.contains(&name) {
-                suites.push(Suite { name, path });
-            } else if name == HOOKS {
-                hooks = Some(path);
+            archive.file(path, 0o755, &content)?;
+            if wanted.contains(name) {
+                suites.push(Suite { name: name.clone(), path: path.clone() });
             }
         }
         for data in DATA {
-            add_tree(&mut archive, &workspace::root().join("tests").join(data))?;
+            add(&mut archive, &workspace::root().join("tests").join(data))?;
         }
-        ensure!(suites.len() == wanted.len(), "cargo has not compiled all tests for the guests");
+        let in_guests = wanted.iter().filter(|name| *name != pair::SUITE).count();
+        ensure!(suites.len() == in_guests, "cargo has not compiled all tests for the guests");
         // In the order they were asked for.
         suites.sort_by_key(|suite: &Suite| wanted.iter().position(|name| *name == suite.name));
-        Ok(Self { archive: archive.finish()?, suites, hooks })
+        Ok(Self { archive: archive.finish()?, suites, programs })
+    }
+
+    /// Where a program is on this machine, and but for podtrace in the guest.
+    pub(super) fn program(&self, name: &str) -> Result<&Path> {
+        let path = self.programs.get(name).map(PathBuf::as_path);
+        path.with_context(|| format!("cargo has not compiled {name} for the guests"))
     }
 }
 
@@ -98,7 +103,7 @@ fn target() -> Result<()> {
 }
 
 /// Compiles what the guests run; the programs by name.
-fn programs(wanted: &[String]) -> Result<Vec<(String, PathBuf)>> {
+fn programs(wanted: &[String]) -> Result<BTreeMap<String, PathBuf>> {
     let cargo = || {
         let mut cargo = host_cargo("build");
         // Always both packages: with one alone their common dependencies may have other features, and all would be
@@ -121,18 +126,15 @@ fn programs(wanted: &[String]) -> Result<Vec<(String, PathBuf)>> {
     run::step("compiling for the guests", &mut cargo())?;
     let messages = run::ask(cargo().args(["--quiet", "--message-format", "json"]));
     let messages = messages.context("cargo does not say where its programs are")?;
-    let mut found = Vec::new();
+    let mut found = BTreeMap::new();
     for line in messages.lines() {
         let message: Value = serde_json::from_str(line).context("reading cargo's messages")?;
         let (path, name) = (message["executable"].as_str(), message["target"]["name"].as_str());
         if let (Some(path), Some(name)) = (path, name) {
-            found.push((name.to_owned(), PathBuf::from(path)));
+            found.insert(name.to_owned(), PathBuf::from(path));
         }
     }
-    ensure!(
-        found.iter().any(|(name, _)| name == "podtrace"),
-        "cargo has not compiled podtrace for the guests"
-    );
+    ensure!(found.contains_key("podtrace"), "cargo has not compiled podtrace for the guests");
     Ok(found)
 }
 
@@ -148,23 +150,14 @@ fn stripped(program: &Path) -> Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Adds all files below `directory`, at the same paths as here.
-fn add_tree(archive: &mut Cpio, directory: &Path) -> Result<()> {
-    let about = || format!("cannot read {}", directory.display());
-    let mut entries: Vec<_> =
-        fs::read_dir(directory).and_then(Iterator::collect::<Result<_, _>>).with_context(about)?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        if path.is_dir() {
-            add_tree(archive, &path)?;
-        } else {
-            archive.file(
-                &path,
-                0o644,
-                &fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
-            )?;
-        }
+/// Adds a file, or all below a directory, at the same paths as here.
+fn add(archive: &mut Cpio, path: &Path) -> Result<()> {
+    let about = || format!("cannot read {}", path.display());
+    if !path.is_dir() {
+        return archive.file(path, 0o644, &fs::read(path).with_context(about)?);
     }
-    Ok(())
+    let mut entries: Vec<_> =
+        fs::read_dir(path).and_then(Iterator::collect::<Result<_, _>>).with_context(about)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    entries.iter().try_for_each(|entry| add(archive, &entry.path()))
 }

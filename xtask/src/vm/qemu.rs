@@ -52,7 +52,7 @@ fn removes_none(plan: &str) -> bool {
 ///
 /// TCG: the CPU is emulated, since these kernels must also boot where there is no usable KVM. The timer goes unchecked,
 /// for an emulated one that is late by the host's doing would be taken for broken.
-pub(super) fn command(kernel: &Path, initrd: &Path, console: &Path) -> Command {
+pub(super) fn command(kernel: &Path, initrd: &Path, console: &Path, devices: &[String]) -> Command {
     // Dies with us even if we are killed.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", PROGRAM]);
@@ -75,6 +75,7 @@ pub(super) fn command(kernel: &Path, initrd: &Path, console: &Path) -> Command {
         "-append",
         "console=ttyS0 quiet panic=-1 nokaslr mitigations=off random.trust_cpu=on tsc=reliable no_timer_check",
     ]);
+    command.args(devices);
     command
 }
 

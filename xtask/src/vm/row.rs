@@ -56,7 +56,14 @@ impl Row {
         for section in sections {
             match section.name.as_str() {
                 PROBE => traced = section.status == Some(0),
-                HOOKS => row.hooks = hooks::read(&section.lines),
+                HOOKS => {
+                    row.hooks = hooks::read(&section.lines);
+                    if section.status != Some(0) {
+                        let said = section.lines.iter().filter(|line| !hooks::is_one(line));
+                        row.details.extend(said.map(|line| format!("    {line}")));
+                        row.problem = Some("hooks do not keep to their budget of instructions".to_owned());
+                    }
+                }
                 _ => closed += usize::from(row.add_suite(section)),
             }
         }

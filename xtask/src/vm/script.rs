@@ -10,11 +10,11 @@ const END: &str = "@vm end ";
 /// Name of the part that traces a ping.
 pub(super) const PROBE: &str = "probe";
 
-/// Name of the part that tells the hooks of that trace.
+/// Name of the part that tells the hooks of that trace, and of the tests' program that does.
 pub(super) const HOOKS: &str = "hooks";
 
 /// Where that trace is recorded.
-const RECORDING: &str = "/tmp/probe.podtrace";
+const RECORDING: &str = "/tmp/probe.pcapng";
 
 /// How much longer than on a real CPU tests may wait for something.
 const PATIENCE: u32 = 10;
@@ -48,7 +48,7 @@ pub(super) fn tests(payload: &Payload, choice: Choice, arguments: &[String]) -> 
          podtrace lab up && section {PROBE} podtrace --from pod1 --to pod3 --probe icmp -v -w {RECORDING}\n\
          podtrace lab down\n"
     );
-    if let Some(hooks) = &payload.hooks {
+    if let Ok(hooks) = payload.program(HOOKS) {
         script += &format!("section {HOOKS} {} {RECORDING}\n", quoted_path(hooks));
     }
     // Two tracers that begin together on emulated CPUs keep each other from being ready in time.
@@ -62,7 +62,8 @@ pub(super) fn tests(payload: &Payload, choice: Choice, arguments: &[String]) -> 
     script
 }
 
-fn quoted_path(path: &Path) -> String {
+/// A path as a shell reads it back unchanged.
+pub(super) fn quoted_path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
@@ -99,6 +100,8 @@ pub(super) fn sections(lines: &[String]) -> Vec<Section> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -116,7 +119,7 @@ mod tests {
     #[test]
     fn arguments_reach_the_tests_unchanged() {
         let suites = vec![Suite { name: "scenarios".to_owned(), path: "/t/scenarios-1".into() }];
-        let payload = Payload { archive: Vec::new(), suites, hooks: None };
+        let payload = Payload { archive: Vec::new(), suites, programs: BTreeMap::new() };
         let script = tests(&payload, Choice::Guests, &["it's".to_owned(), "$x".to_owned()]);
         assert!(script.contains(" PODTRACE_TEST_GUESTS=1\n"), "{script}");
         assert!(

@@ -11,6 +11,9 @@ pub(super) const DEFAULT: &str = "5.10,6.1,6.12,6.18,7.3";
 pub(super) const COMPACT: [Series; 4] =
     [Series::of(5, 10), Series::of(6, 1), Series::of(6, 12), Series::of(7, 3)];
 
+/// Those that are wired to each other.
+pub(super) const PAIR: [Series; 2] = [Series::of(6, 1), Series::of(7, 3)];
+
 /// The two leading numbers of a kernel's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Series {

@@ -47,6 +47,14 @@ pub(super) struct Apart {
     pub(super) aside: u64,
 }
 
+/// When to look at a path that ends only after it was first looked at: the next look is at the end of its patience,
+/// long after others that began later.
+fn look_again(track: &Track, at: usize, now: i64) -> Option<Reverse<Timer>> {
+    let late = now > track.first.saturating_add(FIRST_LOOK_NS);
+    let due = now.saturating_add(GRACE_NS);
+    late.then_some(Reverse(Timer { due, serial: track.serial, what: Look::Track(at) }))
+}
+
 /// An observation that waits for the beginning of its path, and what its journey saw since.
 #[derive(Debug)]
 struct Waiting {
@@ -217,6 +225,7 @@ impl Joiner {
                 if all {
                     if track.arrival.is_none() {
                         self.arrived.push(share.track);
+                        self.timers.extend(look_again(track, share.track, now));
                     }
                     track.arrival = Some(arrival);
                 }
@@ -347,6 +356,9 @@ impl Joiner {
                 }
             };
             track.sight(observation, share.bytes, now);
+            if !track.dropped {
+                self.timers.extend(look_again(track, share.track, now));
+            }
             track.dropped = true;
             if let Some(seen) = track.sightings.last_mut()
                 && seen.point == Point::KfreeSkb

@@ -118,6 +118,26 @@ fn paths_are_told_while_the_trace_goes_on() {
 }
 
 #[test]
+fn a_path_that_took_long_is_told_when_it_has_ended() {
+    let mut scene = Scene::new();
+    let slow = echo(POD1, POD3, 1, 101);
+    scene.leave(0, &slow);
+    scene.arrive(60_000_000, &slow);
+    scene.cross(61_000_000, &echo_reply(POD3, POD1, 1, 501));
+    scene.cross(900_000_000, &echo(POD1, POD3, 2, 102));
+    // Looked at in between, when it is still under way.
+    let mut engine = super::super::Engine::new(scene.context());
+    let mut paths = Vec::new();
+    let frames = scene.frames(10_000_000);
+    for (node, frame) in frames.iter().filter(|(_, frame)| !matches!(frame, FromAgent::Goodbye { .. })) {
+        engine.ingest(*node, frame, &mut paths);
+    }
+    let labels: Vec<_> = paths.iter().map(|path| path.label.as_str()).collect();
+    assert!(labels.len() >= 2, "{labels:?}");
+    assert!(labels[0].contains("request") && labels[1].contains("reply"), "{labels:?}");
+}
+
+#[test]
 fn events_of_a_node_may_be_drained_out_of_order() {
     let scene = exchange();
     let mut frames = scene.frames(1_000_000_000);

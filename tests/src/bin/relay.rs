@@ -1,0 +1,142 @@
+//! `relay`: carries a command's stdin and stdout over a port between a virtual machine and its host, which knows of
+//! no beginnings and ends of streams.
+//!
+//! In the guest, `relay serve DEVICE COMMAND…` runs the command for one caller after the other; on the host,
+//! `relay connect SOCKET` is a caller, and `relay end SOCKET` ends the server.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+/// What a caller says first, each on a line of its own. Whatever else arrives was left unread by the last one's command.
+const BEGIN: &str = "@relay begin";
+const END: &str = "@relay end";
+
+/// Pause between two looks for a caller: without one, a port has no end of input to wait for.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["serve", device, program, arguments @ ..] => serve(Path::new(device), program, arguments),
+        // What follows is the command line that the caller would have run: the server has its own.
+        ["connect", socket, ..] => connect(Path::new(socket)),
+        ["end", socket] => end(Path::new(socket)),
+        _ => Err(anyhow::anyhow!("usage: relay serve DEVICE COMMAND… | connect SOCKET … | end SOCKET")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the command for each caller until one wants no more.
+fn serve(device: &Path, program: &str, arguments: &[&str]) -> Result<()> {
+    // Open for good: closing the port throws away what has arrived, which may be the next caller's first word.
+    let port = OpenOptions::new().read(true).write(true).open(device);
+    let mut port = port.with_context(|| format!("opening {}", device.display()))?;
+    loop {
+        match line(&mut port).context("listening for a caller")?.as_str() {
+            BEGIN => {
+                let input = port.try_clone().context("handing the port on")?;
+                let mut command = Command::new(program);
+                command.args(arguments).stdin(input).stdout(Stdio::piped());
+                let mut child = command.spawn().with_context(|| format!("starting {program}"))?;
+                let output = child.stdout.take().context("it has no stdout")?;
+                // A caller that goes away is no error: the command sees the end of its input.
+                let carried = encode(output, &mut port);
+                let ended = child.wait().context("waiting for it")?;
+                eprintln!("relay: served a caller: {carried:?}, {ended}");
+            }
+            END => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// The next line, byte by byte, for what follows belongs to the command.
+fn line(from: &mut impl Read) -> io::Result<String> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    loop {
+        match from.read(&mut byte)? {
+            // Nobody is there.
+            0 => std::thread::sleep(LOOK_AGAIN),
+            _ if byte == *b"\n" => return Ok(String::from_utf8_lossy(&line).into_owned()),
+            _ => line.extend(byte),
+        }
+    }
+}
+
+fn call(socket: &Path, word: &str) -> Result<UnixStream> {
+    let mut stream =
+        UnixStream::connect(socket).with_context(|| format!("connecting to {}", socket.display()))?;
+    // A line of its own, whatever was there before.
+    write!(stream, "\n{word}\n").context("beginning")?;
+    Ok(stream)
+}
+
+/// Carries stdin there and what the command says to stdout, until either ends.
+fn connect(socket: &Path) -> Result<()> {
+    let stream = call(socket, BEGIN)?;
+    let mut there = stream.try_clone().context("handing the socket on")?;
+    std::thread::spawn(move || {
+        // What cannot be carried shows as the end of what is heard.
+        let _ = io::copy(&mut io::stdin(), &mut there);
+        let _ = there.shutdown(Shutdown::Write);
+    });
+    decode(stream, &mut io::stdout())
+}
+
+fn end(socket: &Path) -> Result<()> {
+    let mut stream = call(socket, END)?;
+    // Until the machine has gone down: hanging up earlier would take the word back.
+    let _ = stream.read_to_end(&mut Vec::new());
+    Ok(())
+}
+
+/// Carries a stream in pieces that begin with their length; the last has none.
+fn encode(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let length = from.read(&mut buffer)?;
+        let head = u32::try_from(length).map_err(io::Error::other)?.to_le_bytes();
+        to.write_all(&head)?;
+        to.write_all(&buffer[..length])?;
+        if length == 0 {
+            return to.flush();
+        }
+    }
+}
+
+/// Undoes [`encode`]; the end of the connection is an end too.
+fn decode(mut from: impl Read, to: &mut impl Write) -> Result<()> {
+    let mut buffer = Vec::new();
+    loop {
+        let mut head = [0; 4];
+        match from.read_exact(&mut head) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            read => read.context("hearing from the other side")?,
+        }
+        let length = u32::from_le_bytes(head) as usize;
+        if length > 1 << 16 {
+            bail!("what arrives is not what `relay serve` sends");
+        }
+        if length == 0 {
+            return Ok(());
+        }
+        buffer.resize(length, 0);
+        from.read_exact(&mut buffer).context("hearing from the other side")?;
+        to.write_all(&buffer).and_then(|()| to.flush()).context("passing on what was heard")?;
+    }
+}
