@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 /// Programs that tests run, and their Debian packages.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("tc", "iproute2"),
+    ("nft", "nftables"),
     ("tcpdump", "tcpdump"),
     ("iperf3", "iperf3"),
     ("nc", "netcat-openbsd"),

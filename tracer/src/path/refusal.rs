@@ -52,8 +52,11 @@ pub(super) fn meaning(
     if had_arrived && let Some(words) = reason.and_then(|reason| superfluous(reason, &track.packet)) {
         return Meaning::Superfluous(words);
     }
-    // The ping got its clone; the original is then nobody's.
     let function = drop.location.as_deref().unwrap_or_default();
+    if had_arrived && is_last_of_connection(function, reason, &track.packet) {
+        return Meaning::Superfluous("the receiver had closed already");
+    }
+    // The ping got its clone; the original is then nobody's.
     // A fragment goes with the whole that it was put into: what became of that tells.
     if function.starts_with("skb_release_data") {
         return Meaning::Nothing;
@@ -81,6 +84,15 @@ fn superfluous(reason: &str, packet: &Packet) -> Option<&'static str> {
         "QUEUE_PURGE" => Some("the receiver closed without reading it"),
         _ => None,
     }
+}
+
+/// A socket that waits out the end of its connection frees what still comes in TCP's entry, and gives no reason: the
+/// other side's FIN or its acknowledgement. A packet without a socket is given one, or answered by a reset.
+fn is_last_of_connection(function: &str, reason: Option<&str>, packet: &Packet) -> bool {
+    let in_entry = ["tcp_v4_rcv", "tcp_v6_rcv"].iter().any(|name| function.starts_with(name));
+    let without_data = packet.payload == 0
+        && matches!(packet.transport, Transport::Tcp { flags, .. } if flags & (tcp::SYN | tcp::RST) == 0);
+    in_entry && matches!(reason, None | Some("NOT_SPECIFIED")) && without_data
 }
 
 /// A path has begun: if it refuses another, or is refused by one that began before it was seen, that is noted.

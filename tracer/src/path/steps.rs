@@ -197,7 +197,9 @@ fn netfilter_drops(steps: &[&Step], drafts: &mut [Draft]) {
     for draft in drafts {
         let Some(drop) = &mut draft.hop.drop else { continue };
         let by_rule = drop.reason.as_deref() == Some("NETFILTER_DROP")
-            || drop.location.as_deref().is_some_and(|location| location.starts_with("nf_hook_slow"));
+            || drop.location.as_deref().is_some_and(|location| {
+                ["nf_hook_slow", "nft_do_chain", "ipt_do_table"].iter().any(|name| location.starts_with(name))
+            });
         let Some(at) = draft.at.filter(|_| by_rule) else { continue };
         drop.netfilter = steps
             .iter()

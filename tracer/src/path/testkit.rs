@@ -28,6 +28,7 @@ pub(super) const OTHERHOST: u32 = 9;
 pub(super) const TCP_OLD_DATA: u32 = 10;
 pub(super) const TCP_PAWS: u32 = 11;
 pub(super) const NETFILTER_DROP: u32 = 12;
+pub(super) const NOT_SPECIFIED: u32 = 2;
 
 pub(super) const ETH0: u32 = 2;
 pub(super) const FLANNEL: u32 = 3;
@@ -187,6 +188,8 @@ pub(super) struct Scene {
     /// Until when nodes go on after the last event, nanoseconds.
     pub(super) quiet: u64,
     pub(super) one_node: bool,
+    /// Name of the function that drops packets.
+    pub(super) dropped_in: &'static str,
     events: Vec<(usize, u64, Event, Vec<u8>)>,
     identities: u64,
 }
@@ -201,6 +204,7 @@ impl Scene {
             lost: Vec::new(),
             quiet: 1_000_000_000,
             one_node: false,
+            dropped_in: "some_function",
             events: Vec::new(),
             identities: 100,
         }
@@ -401,6 +405,7 @@ impl Scene {
             (TCP_OLD_DATA, "TCP_OLD_DATA"),
             (TCP_PAWS, "TCP_RFC7323_PAWS"),
             (NETFILTER_DROP, "NETFILTER_DROP"),
+            (NOT_SPECIFIED, "NOT_SPECIFIED"),
         ];
         vec![
             FromAgent::Hello(Hello {
@@ -414,7 +419,7 @@ impl Scene {
                 hooks: HOOKS.iter().map(|hook| attached("fentry", hook)).chain([queue()]).collect(),
                 drop_reasons: reasons.into_iter().map(|(number, name)| (number, name.to_owned())).collect(),
             }),
-            FromAgent::Symbols(BTreeMap::from([(0xffff_ffff_8100_0000, "some_function".to_owned())])),
+            FromAgent::Symbols(BTreeMap::from([(0xffff_ffff_8100_0000, self.dropped_in.to_owned())])),
             FromAgent::Clock {
                 sent_ns: 0,
                 node_ns: self.clocks[node] + self.round_trip / 2,

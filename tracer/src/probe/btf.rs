@@ -3,7 +3,8 @@
 //!
 //! Layout after <https://docs.kernel.org/bpf/btf.html>. Every read is bounds-checked; any bytes are input.
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
 
 /// What can be wrong with type information, or missing from it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +61,8 @@ pub struct Btf<'a> {
     base: Option<&'a Btf<'a>>,
     strings: &'a [u8],
     types: &'a [u8],
+    /// Structs by name, once one was asked for: there are many types, and one search for all is enough.
+    structs: OnceCell<HashMap<Box<[u8]>, u32>>,
     /// Offset of each type in `types`; the first is `void` or the last of the base, and has none.
     index: Vec<u32>,
 }
@@ -95,7 +98,7 @@ impl<'a> Btf<'a> {
         };
         let types = section(header(8), header(12)).ok_or(BtfError::Malformed("types out of bounds"))?;
         let strings = section(header(16), header(20)).ok_or(BtfError::Malformed("strings out of bounds"))?;
-        let mut btf = Self { base: None, strings, types, index: vec![0] };
+        let mut btf = Self { base: None, strings, types, structs: OnceCell::new(), index: vec![0] };
         let mut at = 0;
         while at < types.len() {
             btf.index.push(u32::try_from(at).map_err(|_| BtfError::Malformed("too large"))?);
@@ -154,10 +157,7 @@ impl<'a> Btf<'a> {
     pub fn offset(&self, path: &str) -> Result<u32, BtfError> {
         let mut names = path.split('.');
         let of = names.next().unwrap_or_default();
-        let mut ty = self
-            .types()
-            .find(|ty| ty.kind == KIND_STRUCT && self.name(ty.name) == of.as_bytes())
-            .ok_or_else(|| BtfError::NoType(format!("struct {of}")))?;
+        let mut ty = self.structure(of).ok_or_else(|| BtfError::NoType(format!("struct {of}")))?;
         let mut bits = 0;
         for member in names {
             let mut found = Vec::new();
@@ -180,6 +180,20 @@ impl<'a> Btf<'a> {
             });
         }
         Ok(bits / 8)
+    }
+
+    /// The first struct of this name.
+    fn structure(&self, name: &str) -> Option<Type> {
+        let structs = self.structs.get_or_init(|| {
+            let mut structs = HashMap::new();
+            for at in self.index.iter().skip(1) {
+                if let Some(ty) = self.read(*at as usize).filter(|ty| ty.kind == KIND_STRUCT) {
+                    structs.entry(self.name(ty.name).into()).or_insert(*at);
+                }
+            }
+            structs
+        });
+        self.read(*structs.get(name.as_bytes())? as usize)
     }
 
     /// Values and names of an enum; empty if the kernel has no such enum.

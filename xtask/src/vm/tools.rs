@@ -12,7 +12,7 @@ use super::cpio::Cpio;
 use crate::run;
 
 /// What is taken along. The guest's init removes busybox's applets of these names, which can less.
-pub(super) const TOOLS: [&str; 7] = ["ip", "bridge", "tc", "tcpdump", "iperf3", "nc", "setpriv"];
+pub(super) const TOOLS: [&str; 8] = ["ip", "bridge", "nft", "tc", "tcpdump", "iperf3", "nc", "setpriv"];
 
 /// Where they are in the guest.
 const DIRECTORY: &str = "/usr/bin";

@@ -1,5 +1,7 @@
 //! `traffic`: what tests send and receive within a lab, without asking for programs that may not be there.
 
+mod bad;
+mod deaf;
 mod echo;
 mod offload;
 mod stream;
@@ -9,8 +11,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
-const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE [LOST-OK] | udp ADDRESS PORT COUNT SIZE | udp-sink PORT COUNT | \
-                     tcp ADDRESS PORT BYTES | tcp-sink PORT | hold PORT | offload DEVICE on|off";
+const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE | udp ADDRESS PORT COUNT SIZE | udp-sink PORT COUNT | \
+                     udp-deaf PORT | udp-bad ADDRESS PORT | tcp ADDRESS PORT BYTES | tcp-sink PORT | \
+                     offload DEVICE on|off";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +34,8 @@ fn run(words: &[&str]) -> Result<()> {
             datagrams(SocketAddrV4::new(address(to)?, number(port)?), number(count)?, number(size)?)
         }
         ["udp-sink", port, count] => udp_sink(number(port)?, number(count)?),
+        ["udp-deaf", port] => deaf::listen(number(port)?),
+        ["udp-bad", to, port] => bad::datagram(SocketAddrV4::new(address(to)?, number(port)?)),
         ["tcp", to, port, bytes] => {
             stream::send(SocketAddrV4::new(address(to)?, number(port)?), number(bytes)?)
         }

@@ -33,6 +33,21 @@ fn what_the_receiver_had_already_was_delivered() {
 }
 
 #[test]
+fn the_last_segment_of_a_connection_is_no_drop() {
+    for (flags, verdict) in [("FA", Verdict::Delivered), ("A", Verdict::Delivered), ("S", Verdict::Dropped)] {
+        let mut scene = Scene::new();
+        scene.dropped_in = "tcp_v4_rcv";
+        let packet = Tcp { flags, ..Tcp::data(1000, 0, 7) }.wire();
+        scene.leave(0, &packet);
+        let identity = scene.arrive(40_000, &packet);
+        scene.drop(NODE2, 75_000, Some(POD3), NOT_SPECIFIED, identity, &packet);
+        let (paths, summary) = scene.play();
+        assert_eq!(paths[0].verdict, verdict, "{flags}");
+        assert!(summary.complete);
+    }
+}
+
+#[test]
 fn of_what_was_overtaken_only_data_is_a_loss() {
     for (payload, verdict) in [(0, Verdict::Delivered), (500, Verdict::Dropped)] {
         let mut scene = Scene::new();
