@@ -96,12 +96,12 @@ hooks! {
     fentry_ip_forward kprobe_ip_forward IP_FORWARD passes;
     fentry_ip_output kprobe_ip_output IP_OUTPUT passes;
     fentry_ip_local_deliver kprobe_ip_local_deliver IP_LOCAL_IN passes;
-    fentry___ip_local_out kprobe___ip_local_out IP_LOCAL_OUT local_out;
+    fentry_ip_local_out kprobe_ip_local_out IP_LOCAL_OUT local_out;
     fentry_ip6_rcv_core kprobe_ip6_rcv_core IP6_RECEIVE passes;
     fentry_ip6_forward kprobe_ip6_forward IP6_FORWARD passes;
     fentry_ip6_output kprobe_ip6_output IP6_OUTPUT passes;
     fentry_ip6_input kprobe_ip6_input IP6_LOCAL_IN passes;
-    fentry___ip6_local_out kprobe___ip6_local_out IP6_LOCAL_OUT local_out;
+    fentry_ip6_local_out kprobe_ip6_local_out IP6_LOCAL_OUT local_out;
     fentry_nf_hook_slow kprobe_nf_hook_slow NETFILTER netfilter;
     fentry_nf_conntrack_in kprobe_nf_conntrack_in CONNTRACK passes;
     fentry_nf_nat_manip_pkt kprobe_nf_nat_manip_pkt NAT passes;
@@ -205,7 +205,7 @@ fn fexit_skb_copy(ctx: FExitContext) -> i32 {
 
 /// `__pskb_copy_fclone` has made a copy.
 #[fexit]
-fn fexit___pskb_copy_fclone(ctx: FExitContext) -> i32 {
+fn fexit_pskb_copy_fclone(ctx: FExitContext) -> i32 {
     copied(ctx.arg(0), ctx.arg(4))
 }
 

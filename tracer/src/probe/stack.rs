@@ -96,7 +96,8 @@ pub(super) fn attach<'a>(
 ) -> (Vec<StackLink>, Vec<HookState>) {
     let mut programs: HashMap<_, _> = programs.collect();
     let mut take = |how: &'static str, function: &str| {
-        Some((how, programs.remove(format!("{how}_{function}").as_str())?))
+        let name = format!("{how}_{}", function.trim_start_matches('_'));
+        Some((how, programs.remove(name.as_str())?))
     };
     let (fentry, kprobes) = (Fentry::default(), Path::new(KPROBES).exists());
     let jobs: Vec<Job<'_>> = HOOKS
