@@ -104,7 +104,13 @@ pub(super) fn note(flows: &mut Flows, tracks: &mut Slab<Track>, at: usize, world
         // The newest that fits: what came before it was answered already.
         let refused = flows.get(flow).way(!forward).recent().find(|other| refuses(&packet, &tracks[*other]));
         match refused {
-            Some(refused) => tracks[refused].rejected = Some(reason),
+            Some(refused) => {
+                tracks[at].refuses = Some((refused, tracks[refused].serial));
+                let by = Some((at, tracks[at].serial));
+                let refused = &mut tracks[refused];
+                refused.rejected = Some(reason);
+                refused.refused_by = by;
+            }
             None => flows.get_mut(flow).keep(Refusal { packet, forward, reason }),
         }
         return;

@@ -89,6 +89,10 @@ pub(super) struct Track {
     /// The pod that got it by mistake or by flooding.
     pub(super) stray: Option<Arc<str>>,
     pub(super) rejected: Option<String>,
+    /// Place and serial number of the path that refuses it.
+    pub(super) refused_by: Option<(usize, u64)>,
+    /// And of the one that it refuses.
+    pub(super) refuses: Option<(usize, u64)>,
     /// Why its receiver had no use for it.
     pub(super) superfluous: Option<&'static str>,
     pub(super) hash: u64,
@@ -158,6 +162,11 @@ impl Track {
             });
         }
         share >= size
+    }
+
+    /// Whether nothing is missing for it to have ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.arrival.is_some() || self.dropped || self.rejected.is_some()
     }
 
     /// Adds what a hook of the stack saw. Tells whether there was room for it.

@@ -7,6 +7,11 @@ use super::super::track::Track;
 use super::super::world::World;
 use super::{GRACE_NS, Joiner, Look, PATIENCE_NS, Timer};
 
+/// How long after its last event a path is told.
+fn patience(track: &Track) -> i64 {
+    if track.is_over() { GRACE_NS } else { PATIENCE_NS }
+}
+
 impl Joiner {
     /// The next path that is over by `now`, in the order in which paths are told.
     pub(in super::super) fn next_due(&mut self, now: i64, world: &World) -> Option<usize> {
@@ -25,8 +30,14 @@ impl Joiner {
                     let Some(track) = self.tracks.get(at).filter(|track| track.serial == timer.serial) else {
                         continue;
                     };
-                    let over = track.arrival.is_some() || track.dropped || track.rejected.is_some();
-                    let due = track.last.saturating_add(if over { GRACE_NS } else { PATIENCE_NS });
+                    let due = track.last.saturating_add(patience(track));
+                    // The kernel sends a refusal all its way out of the node before it frees what it refuses.
+                    let refusal = track.refused_by.and_then(|(at, serial)| {
+                        self.tracks.get(at).filter(|refusal| refusal.serial == serial)
+                    });
+                    let due = refusal
+                        .filter(|_| !track.dropped)
+                        .map_or(due, |refusal| due.max(refusal.last.saturating_add(patience(refusal))));
                     if due <= now {
                         return Some(at);
                     }

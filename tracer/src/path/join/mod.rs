@@ -47,12 +47,14 @@ pub(super) struct Apart {
     pub(super) aside: u64,
 }
 
-/// When to look at a path that ends only after it was first looked at: the next look is at the end of its patience,
-/// long after others that began later.
-fn look_again(track: &Track, at: usize, now: i64) -> Option<Reverse<Timer>> {
+/// When to look at a path that ends only after it was first looked at, and at the one that it refuses: their next look
+/// is at the end of their patience, long after others that began later.
+fn look_again(track: &Track, at: usize, now: i64) -> impl Iterator<Item = Reverse<Timer>> {
     let late = now > track.first.saturating_add(FIRST_LOOK_NS);
     let due = now.saturating_add(GRACE_NS);
-    late.then_some(Reverse(Timer { due, serial: track.serial, what: Look::Track(at) }))
+    let own = late.then_some((at, track.serial));
+    let ended = own.into_iter().chain(track.refuses);
+    ended.map(move |(at, serial)| Reverse(Timer { due, serial, what: Look::Track(at) }))
 }
 
 /// An observation that waits for the beginning of its path, and what its journey saw since.
@@ -457,6 +459,8 @@ impl Joiner {
             events: 0,
             stray: None,
             rejected: None,
+            refused_by: None,
+            refuses: None,
             superfluous: None,
             hash,
             next_same: None,

@@ -48,6 +48,25 @@ fn the_last_segment_of_a_connection_is_no_drop() {
 }
 
 #[test]
+fn a_refused_packets_drop_may_come_long_after_its_refusal() {
+    let mut scene = Scene::new();
+    let packet = udp(POD1, POD3, 1, b"hello");
+    let identity = scene.identity();
+    scene.see(NODE1, 0, At::FromPod(POD1), identity, &packet);
+    scene.see(NODE1, 10_000, At::BridgeIn, identity, &packet);
+    let refusal = port_unreachable([10, 42, 0, 1], POD1, &packet);
+    let own = scene.identity();
+    scene.see(NODE1, 20_000, At::BridgeOut, own, &refusal);
+    scene.see(NODE1, 60_000_000, At::ToPod(POD1), own, &refusal);
+    scene.drop(NODE1, 70_000_000, None, NETFILTER_DROP, identity, &packet);
+    // Heartbeats that are close together let nothing wait longer than it has to.
+    let (paths, summary) = play(scene.context(), &scene.frames(5_000_000));
+    let refused = paths.iter().find(|path| path.verdict == Verdict::Rejected).unwrap();
+    assert_eq!(steps(refused), ["veth10 pod-egress", "cni0 route", "- drop"]);
+    assert!(summary.complete, "{summary:?}");
+}
+
+#[test]
 fn of_what_was_overtaken_only_data_is_a_loss() {
     for (payload, verdict) in [(0, Verdict::Delivered), (500, Verdict::Dropped)] {
         let mut scene = Scene::new();
