@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use super::phrase::{Align, DIM, NAME, PLAIN, Phrase, WIRE, write_table};
+use super::phrase::{Align, CHANGED, DIM, NAME, PLAIN, Phrase, WIRE, write_table};
 use super::summary::Told;
 use super::timing::{Step, Unit, steps};
 use super::verdict;
@@ -128,6 +128,14 @@ fn body(path: &Path, text: &mut String) {
             what.append(DIM, format!("{} by the clocks", unit.error(error)));
         }
         rows.push(vec![node, delta(step, unit), device(hop), what]);
+        if let Some(step) = waited(hop) {
+            rows.push(vec![
+                Phrase::new(),
+                delta(Some(step), unit),
+                device(hop),
+                Phrase::new().with(CHANGED, WAITED),
+            ]);
+        }
         if let Some(advice) = passing_advice(path, hop) {
             rows.push(vec![Phrase::new(), Phrase::new(), Phrase::new(), verdict::advice(advice)]);
         }
@@ -162,6 +170,14 @@ impl<'a> Where<'a> {
             Some(before) => Self::Crossed { from: &before.node },
         }
     }
+}
+
+/// What is said of a packet that was not sent at once.
+pub(super) const WAITED: &str = "waited in its queue";
+
+/// The time that the packet spent in the device's queue, as a step of its own.
+pub(super) fn waited(hop: &Hop) -> Option<Step> {
+    Some(Step { delta_ns: hop.queued_ns?, error_ns: None })
 }
 
 /// Time since the hop before.

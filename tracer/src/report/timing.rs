@@ -91,14 +91,15 @@ pub(super) struct Step {
     pub(super) error_ns: Option<u64>,
 }
 
-/// For every hop its step; `None` for the first one and for those without a time.
+/// For every hop its step, less what the packet waited in the queue of the hop before, which is told there; `None` for
+/// the first one and for those without a time.
 pub(super) fn steps(hops: &[Hop]) -> Vec<Option<Step>> {
     let mut before: Option<(&Hop, i64)> = None;
     hops.iter()
         .map(|hop| {
             let at = hop.at_ns?;
             let step = before.map(|(earlier, earlier_at)| Step {
-                delta_ns: at.saturating_sub(earlier_at),
+                delta_ns: at.saturating_sub(earlier_at).saturating_sub(earlier.queued_ns.unwrap_or(0)),
                 // Both errors are against the first hop's clock: between two others they add up.
                 error_ns: (earlier.node != hop.node)
                     .then(|| earlier.clock_error_ns.saturating_add(hop.clock_error_ns)),
@@ -145,6 +146,13 @@ mod tests {
         assert_eq!(steps[1], Some(Step { delta_ns: 24_100, error_ns: None }));
         assert_eq!(steps[4], Some(Step { delta_ns: 10_600, error_ns: Some(4_000) }));
         assert_eq!(steps[5], Some(Step { delta_ns: 14_300, error_ns: None }));
+    }
+
+    #[test]
+    fn the_time_in_a_queue_is_not_the_wires() {
+        let mut path = samples::cross_node_request();
+        path.hops[3].queued_ns = Some(4_000);
+        assert_eq!(steps(&path.hops)[4].map(|step| step.delta_ns), Some(6_600));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! point of observation, addresses and ports.
 
 use super::phrase::{Align, CHANGED, DIM, NAME, PLAIN, Phrase, WIRE, write_table};
-use super::text::{Where, delta, passing_advice, wire_error};
+use super::text::{WAITED, Where, delta, passing_advice, waited, wire_error};
 use super::timing::{Step, Unit, steps};
 use super::verdict;
 use super::words::{bytes, device, started, tuple, what};
@@ -73,6 +73,13 @@ fn body(path: &Path, text: &mut String) {
             what(hop, before),
         ]);
         rows.extend(stack().filter(|event| !earlier(event)).map(|event| inside(event, unit)));
+        if let Some(step) = waited(hop) {
+            let mut row = vec![Phrase::new(); COLUMNS.len()];
+            row[2] = delta(Some(step), unit);
+            row[3] = device(hop);
+            row[7] = Phrase::new().with(CHANGED, WAITED);
+            rows.push(row);
+        }
         if let Some(advice) = passing_advice(path, hop) {
             let mut row = vec![Phrase::new(); COLUMNS.len() - 1];
             row.push(verdict::advice(advice));

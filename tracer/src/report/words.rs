@@ -38,9 +38,6 @@ pub(super) fn what(hop: &Hop, before: Option<&Hop>) -> Phrase {
         }
         Some(asked) => phrase.append(CHANGED, resolution(asked)),
     }
-    if let Some(queued) = hop.queued_ns {
-        phrase.append(CHANGED, format!("waited {} in its queue", span(queued)));
-    }
     phrase
 }
 

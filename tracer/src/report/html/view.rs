@@ -10,6 +10,7 @@ use crate::path::{
     Action, Direction, End, Evidence, Hop, HopEvent, Nat, Outer, Path, Summary, Tuple, Verdict, VerdictCounts,
 };
 use crate::report::phrase::{BAD, CHANGED, DIM, DOUBT, GOOD, LOUD, Phrase, WIRE};
+use crate::report::text::WAITED;
 use crate::report::timing::{Step, Unit, span, steps};
 use crate::report::verdict;
 use crate::report::words::{
@@ -244,7 +245,7 @@ impl HopView {
                     None => format!("{number} {}", unit.symbol()),
                 }
             }),
-            what: Spans::new(&what(hop, before)),
+            what: Spans::new(&said(hop, before)),
             addresses: (!as_before).then(|| {
                 let Tuple { src, dst, proto: _, sport, dport } = hop.tuple;
                 (address(src, sport), address(dst, dport))
@@ -262,6 +263,15 @@ impl HopView {
             events: stack.map(|event| EventView::new(event, hop)).collect(),
         }
     }
+}
+
+/// What happened at a hop, with its wait: the page has no line of its own for that.
+fn said(hop: &Hop, before: Option<&Hop>) -> Phrase {
+    let mut phrase = what(hop, before);
+    if let Some(queued) = hop.queued_ns {
+        phrase.append(CHANGED, format!("{WAITED} for {}", span(queued)));
+    }
+    phrase
 }
 
 /// Whether a packet comes to a hop within a tunnel, and whether it leaves it so.
