@@ -96,7 +96,8 @@ fn is_last_of_connection(function: &str, reason: Option<&str>, packet: &Packet) 
 }
 
 /// A path has begun: if it refuses another, or is refused by one that began before it was seen, that is noted.
-pub(super) fn note(flows: &mut Flows, tracks: &mut Slab<Track>, at: usize, world: &World) {
+/// Gives the one that is refused.
+pub(super) fn note(flows: &mut Flows, tracks: &mut Slab<Track>, at: usize, world: &World) -> Option<usize> {
     let track = &tracks[at];
     let (flow, forward) = (track.flow, track.forward);
     if let Some(reason) = refusal(&track.packet, world) {
@@ -105,27 +106,28 @@ pub(super) fn note(flows: &mut Flows, tracks: &mut Slab<Track>, at: usize, world
         let refused = flows.get(flow).way(!forward).recent().find(|other| refuses(&packet, &tracks[*other]));
         match refused {
             Some(refused) => {
+                let seen = tracks[at].first;
                 tracks[at].refuses = Some((refused, tracks[refused].serial));
-                let by = Some((at, tracks[at].serial));
-                let refused = &mut tracks[refused];
-                refused.rejected = Some(reason);
-                refused.refused_by = by;
+                tracks[refused].rejected = Some(reason);
+                tracks[refused].rejected_at = Some(seen);
             }
             None => flows.get_mut(flow).keep(Refusal { packet, forward, reason }),
         }
-        return;
+        return refused;
     }
     let known = flows.get_mut(flow);
     if known.refusals.is_empty() {
-        return;
+        return None;
     }
     let found = known
         .refusals
         .iter()
         .position(|refusal| refusal.forward != forward && refuses(&refusal.packet, track));
-    if let Some(refusal) = found.and_then(|found| known.refusals.remove(found)) {
-        tracks[at].rejected = Some(refusal.reason);
-    }
+    let refusal = found.and_then(|found| known.refusals.remove(found))?;
+    let track = &mut tracks[at];
+    track.rejected = Some(refusal.reason);
+    track.rejected_at = Some(track.first);
+    Some(at)
 }
 
 /// What a packet says, if it refuses another.

@@ -89,9 +89,9 @@ pub(super) struct Track {
     /// The pod that got it by mistake or by flooding.
     pub(super) stray: Option<Arc<str>>,
     pub(super) rejected: Option<String>,
-    /// Place and serial number of the path that refuses it.
-    pub(super) refused_by: Option<(usize, u64)>,
-    /// And of the one that it refuses.
+    /// When the refusal was first seen.
+    pub(super) rejected_at: Option<i64>,
+    /// Place and serial number of the path that this one refuses.
     pub(super) refuses: Option<(usize, u64)>,
     /// Why its receiver had no use for it.
     pub(super) superfluous: Option<&'static str>,

@@ -5,11 +5,16 @@ use std::cmp::Reverse;
 use super::super::flow::Span;
 use super::super::track::Track;
 use super::super::world::World;
-use super::{GRACE_NS, Joiner, Look, PATIENCE_NS, Timer};
+use super::{GRACE_NS, Joiner, Look, PATIENCE_NS, REFUSED_NS, Timer};
 
-/// How long after its last event a path is told.
-fn patience(track: &Track) -> i64 {
-    if track.is_over() { GRACE_NS } else { PATIENCE_NS }
+/// When a path is told, unless it is seen again before.
+fn told_at(track: &Track) -> i64 {
+    let patience = if track.is_over() { GRACE_NS } else { PATIENCE_NS };
+    let due = track.last.saturating_add(patience);
+    match track.rejected_at {
+        Some(at) if !track.dropped => due.max(at.saturating_add(REFUSED_NS)),
+        _ => due,
+    }
 }
 
 impl Joiner {
@@ -30,14 +35,11 @@ impl Joiner {
                     let Some(track) = self.tracks.get(at).filter(|track| track.serial == timer.serial) else {
                         continue;
                     };
-                    let due = track.last.saturating_add(patience(track));
-                    // The kernel sends a refusal all its way out of the node before it frees what it refuses.
-                    let refusal = track.refused_by.and_then(|(at, serial)| {
-                        self.tracks.get(at).filter(|refusal| refusal.serial == serial)
+                    let refused = track.refuses.and_then(|(at, serial)| {
+                        self.tracks.get(at).filter(|refused| refused.serial == serial)
                     });
-                    let due = refusal
-                        .filter(|_| !track.dropped)
-                        .map_or(due, |refusal| due.max(refusal.last.saturating_add(patience(refusal))));
+                    // What is refused is told before its refusal.
+                    let due = told_at(track).max(refused.map_or(i64::MIN, told_at));
                     if due <= now {
                         return Some(at);
                     }

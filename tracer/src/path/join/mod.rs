@@ -33,6 +33,9 @@ pub(super) const GRACE_NS: i64 = 20_000_000;
 /// How long a path may stay out of sight before it has vanished: the resolution of a neighbour gives up after
 /// 3 s, and the drop it ends in has to be able to arrive.
 pub(super) const PATIENCE_NS: i64 = 4_000_000_000;
+/// How long after a refusal the drop of what it refuses is waited for: the kernel sends the refusal all its way out of
+/// the node before it frees the packet, and a virtual CPU may be held up between the two.
+pub(super) const REFUSED_NS: i64 = 1_000_000_000;
 /// A path is first looked at this long after its beginning, when most are over.
 const FIRST_LOOK_NS: i64 = GRACE_NS + 2_000_000;
 /// Beyond the clocks' error, how much earlier a packet's arrival may be read than its departure.
@@ -47,14 +50,12 @@ pub(super) struct Apart {
     pub(super) aside: u64,
 }
 
-/// When to look at a path that ends only after it was first looked at, and at the one that it refuses: their next look
-/// is at the end of their patience, long after others that began later.
-fn look_again(track: &Track, at: usize, now: i64) -> impl Iterator<Item = Reverse<Timer>> {
+/// When to look at a path that ends only after it was first looked at: the next look is at the end of its patience,
+/// long after others that began later.
+fn look_again(track: &Track, at: usize, now: i64) -> Option<Reverse<Timer>> {
     let late = now > track.first.saturating_add(FIRST_LOOK_NS);
     let due = now.saturating_add(GRACE_NS);
-    let own = late.then_some((at, track.serial));
-    let ended = own.into_iter().chain(track.refuses);
-    ended.map(move |(at, serial)| Reverse(Timer { due, serial, what: Look::Track(at) }))
+    late.then_some(Reverse(Timer { due, serial: track.serial, what: Look::Track(at) }))
 }
 
 /// An observation that waits for the beginning of its path, and what its journey saw since.
@@ -459,7 +460,7 @@ impl Joiner {
             events: 0,
             stray: None,
             rejected: None,
-            refused_by: None,
+            rejected_at: None,
             refuses: None,
             superfluous: None,
             hash,
@@ -491,7 +492,13 @@ impl Joiner {
         } else {
             self.sight(observation, &[share], world);
         }
-        refusal::note(&mut self.flows, &mut self.tracks, track, world);
+        if let Some(refused) = refusal::note(&mut self.flows, &mut self.tracks, track, world) {
+            self.timers.push(Reverse(Timer {
+                due: now.saturating_add(REFUSED_NS),
+                serial: self.tracks[refused].serial,
+                what: Look::Track(refused),
+            }));
+        }
         self.retry(track, world);
     }
 }

@@ -57,8 +57,8 @@ fn a_refused_packets_drop_may_come_long_after_its_refusal() {
     let refusal = port_unreachable([10, 42, 0, 1], POD1, &packet);
     let own = scene.identity();
     scene.see(NODE1, 20_000, At::BridgeOut, own, &refusal);
-    scene.see(NODE1, 60_000_000, At::ToPod(POD1), own, &refusal);
-    scene.drop(NODE1, 70_000_000, None, NETFILTER_DROP, identity, &packet);
+    scene.see(NODE1, 30_000_000, At::ToPod(POD1), own, &refusal);
+    scene.drop(NODE1, 300_000_000, None, NETFILTER_DROP, identity, &packet);
     // Heartbeats that are close together let nothing wait longer than it has to.
     let (paths, summary) = play(scene.context(), &scene.frames(5_000_000));
     let refused = paths.iter().find(|path| path.verdict == Verdict::Rejected).unwrap();
