@@ -1,9 +1,10 @@
 //! Is this packet of interest? Decided before anything is written.
 
 use network_types::ip::IpProto;
-use tracer_common::{Filter, filter_flag, side};
+use tracer_common::{Filter, filter_flag, flag, side};
 
 use crate::{
+    conntrack,
     globals::{ADDRESSES, FILTER, FRAGMENTS, member},
     header::{self, Fragment, Header},
     identity::FragmentKey,
@@ -17,8 +18,19 @@ const VXLAN_AND_BELOW: u32 = 8 + 8 + 14;
 pub(crate) struct Class {
     /// Whether its headers match.
     pub(crate) matches: bool,
+    /// What there is to say of that, as event flags.
+    pub(crate) flags: u16,
     /// Its headers, inside any tunnel.
     pub(crate) header: Header,
+}
+
+/// How a packet matches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Match {
+    No,
+    /// Only if a node's address in it stands for another one.
+    Via,
+    Yes,
 }
 
 /// Reads a packet's headers, the inner ones of VXLAN where there are, and applies the filter. `None` for what is
@@ -28,12 +40,21 @@ pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
     let filter = FILTER.load();
     let header = innermost(reader)?;
     let mut matches = wanted(&filter, &header, reader);
-    if !matches && header.is_icmp_error(reader) {
+    if matches != Match::Yes && conntrack::is_translated(&header, reader) {
+        matches = Match::Yes;
+    }
+    if matches == Match::No && header.is_icmp_error(reader) {
         // The error is about a packet of interest: it tells how that one's path ended.
         let quoted = header.transport + 8;
-        matches = Header::read(reader, quoted).is_some_and(|quoted| wanted(&filter, &quoted, reader));
+        if let Some(quoted) = Header::read(reader, quoted) {
+            matches = wanted(&filter, &quoted, reader);
+            if matches != Match::Yes && conntrack::was_translated(&quoted, reader) {
+                matches = Match::Yes;
+            }
+        }
     }
-    Some(Class { matches, header })
+    let flags = if matches == Match::Via { flag::VIA } else { 0 };
+    Some(Class { matches: matches != Match::No, flags, header })
 }
 
 /// A packet's headers, the inner ones of VXLAN where there are.
@@ -61,28 +82,42 @@ pub(crate) fn fingerprint<R: Reader>(reader: &R) -> Option<(u64, bool)> {
 }
 
 #[inline(always)]
-fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> bool {
+fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> Match {
     if filter.protocol != 0 && filter.protocol != u32::from(header.protocol) {
-        return false;
+        return Match::No;
     }
     let any = side_if(filter.flags & filter_flag::FROM_ANY != 0, side::FROM)
         | side_if(filter.flags & filter_flag::TO_ANY != 0, side::TO);
     let both = side::FROM | side::TO;
     let mut src = any;
     let mut dst = any;
+    let mut via = false;
     if any != both {
-        src |= sides(&header.src);
-        if src == 0 {
-            return false;
+        let (known_src, known_dst) = (sides(&header.src), sides(&header.dst));
+        src |= known_src & both;
+        dst |= known_dst & both;
+        if src == 0 && known_src == 0 {
+            return Match::No;
         }
-        dst |= sides(&header.dst);
+        // A node's address may stand for one end's, if the other end's own is there.
+        let one_way = filter.flags & filter_flag::ONE_WAY != 0;
+        via = (known_src & side::VIA != 0 && known_dst & side::TO != 0)
+            || (known_dst & side::VIA != 0 && known_src & side::TO != 0 && !one_way);
     }
     let forth = src & side::FROM != 0 && dst & side::TO != 0;
     let back = filter.flags & filter_flag::ONE_WAY == 0 && src & side::TO != 0 && dst & side::FROM != 0;
-    if filter.from_port == 0 && filter.to_port == 0 {
-        return forth || back;
+    let wanted = if filter.from_port == 0 && filter.to_port == 0 {
+        forth || back
+    } else {
+        (forth || back) && ports_wanted(filter, header, reader, forth, back)
+    };
+    if wanted {
+        Match::Yes
+    } else if via {
+        Match::Via
+    } else {
+        Match::No
     }
-    (forth || back) && ports_wanted(filter, header, reader, forth, back)
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{Address, Arguments, Counters, Filter, Offsets};
+use tracer_common::{Address, Arguments, ConntrackTuple, Counters, Filter, Offsets};
 
 use crate::identity::{FragmentKey, Tracked};
 
@@ -64,6 +64,14 @@ pub(crate) static PACKETS: LruHashMap<u64, Tracked> = LruHashMap::with_max_entri
 /// Fragmented packets whose first fragment matched a filter with ports, which the others do not carry.
 #[map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, u32> = LruHashMap::with_max_entries(4096, 0);
+
+/// Connections of interest that this node translates, both ways, as their packets are before.
+#[map]
+pub(crate) static TRANSLATED: LruHashMap<ConntrackTuple, u32> = LruHashMap::with_max_entries(65536, 0);
+
+/// 1 once there is one: until then nobody has to look.
+#[map]
+pub(crate) static TRANSLATIONS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Counts of this CPU.
 #[map]

@@ -453,7 +453,7 @@ impl Scene {
                         counters.lost_ring += 1;
                     } else {
                         counters.sent += 1;
-                        encode(event, bytes, &mut body);
+                        encode(event, None, bytes, &mut body);
                     }
                 }
                 if !body.is_empty() {
