@@ -255,15 +255,18 @@ pub struct Filter {
     pub flags: u32,
     /// IP protocol number, 0 for all.
     pub protocol: u32,
-    /// Port on the `from` side in host order, 0 for all.
-    pub from_port: u16,
-    /// Port on the `to` side in host order, 0 for all.
-    pub to_port: u16,
+    /// Ports on the `from` side in host order, followed by zeros; none for all.
+    pub from_ports: [u16; PORTS],
+    /// Ports on the `to` side in host order, followed by zeros; none for all.
+    pub to_ports: [u16; PORTS],
     /// UDP destination port of VXLAN in host order, 0 where the node has no VXLAN device.
     pub vxlan_port: u16,
     /// Always 0.
     pub reserved: u16,
 }
+
+/// Ports of a side that a [`Filter`] has room for: of a Service those at its address, at its endpoints and at nodes.
+pub const PORTS: usize = 4;
 
 /// Bits of [`Filter::flags`].
 pub mod filter_flag {
@@ -273,9 +276,11 @@ pub mod filter_flag {
     pub const TO_ANY: u32 = 1 << 1;
     /// Only packets from `from` to `to`, not the way back.
     pub const ONE_WAY: u32 = 1 << 2;
+    /// Nodes' addresses are on a side at some ports: those in the map of node ports.
+    pub const NODE_PORTS: u32 = 1 << 3;
 }
 
-/// Bits of the values in the map of addresses.
+/// Bits of the values in the maps of addresses and of node ports.
 pub mod side {
     /// The address belongs to `from`.
     pub const FROM: u32 = 1 << 0;
@@ -419,6 +424,6 @@ const _: () = assert!(core::mem::offset_of!(Record, conntrack) == 112);
 const _: () = assert!(size_of::<Record>() == 208 + CAPTURE && core::mem::offset_of!(Record, bytes) == 208);
 const _: () = assert!(size_of::<Record>().is_multiple_of(8));
 const _: () = assert!(size_of::<Counters>() == 24 && align_of::<Counters>() == 8);
-const _: () = assert!(size_of::<Filter>() == 16 && align_of::<Filter>() == 4);
+const _: () = assert!(size_of::<Filter>() == 28 && align_of::<Filter>() == 4);
 const _: () = assert!(size_of::<Offsets>() == 116 && align_of::<Offsets>() == 4);
 const _: () = assert!(size_of::<Arguments>() == 2 * hook::END && align_of::<Arguments>() == 1);

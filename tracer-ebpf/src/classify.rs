@@ -1,11 +1,11 @@
 //! Is this packet of interest? Decided before anything is written.
 
 use network_types::ip::IpProto;
-use tracer_common::{Filter, filter_flag, flag, side};
+use tracer_common::{Filter, PORTS, filter_flag, flag, side};
 
 use crate::{
     conntrack,
-    globals::{ADDRESSES, FILTER, FRAGMENTS, member},
+    globals::{ADDRESSES, FILTER, FRAGMENTS, NODE_PORTS, member},
     header::{self, Fragment, Header},
     identity::FragmentKey,
     reader::Reader,
@@ -101,12 +101,21 @@ fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> Match {
         }
         // A node's address may stand for one end's, if the other end's own is there.
         let one_way = filter.flags & filter_flag::ONE_WAY != 0;
+        if filter.flags & filter_flag::NODE_PORTS != 0 && (known_src | known_dst) & side::VIA != 0 {
+            let (sport, dport) = header.ports(reader);
+            if known_src & side::VIA != 0 {
+                src |= node_port(header.protocol, sport);
+            }
+            if known_dst & side::VIA != 0 {
+                dst |= node_port(header.protocol, dport);
+            }
+        }
         via = (known_src & side::VIA != 0 && known_dst & side::TO != 0)
             || (known_dst & side::VIA != 0 && known_src & side::TO != 0 && !one_way);
     }
     let forth = src & side::FROM != 0 && dst & side::TO != 0;
     let back = filter.flags & filter_flag::ONE_WAY == 0 && src & side::TO != 0 && dst & side::FROM != 0;
-    let wanted = if filter.from_port == 0 && filter.to_port == 0 {
+    let wanted = if filter.from_ports[0] == 0 && filter.to_ports[0] == 0 {
         forth || back
     } else {
         (forth || back) && ports_wanted(filter, header, reader, forth, back)
@@ -131,9 +140,7 @@ fn ports_wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R, forth: 
     if header.fragment == Fragment::LATER {
         return FRAGMENTS.get_ptr(&key).is_some();
     }
-    let fits = |from: u16, to: u16| {
-        (filter.from_port == 0 || filter.from_port == from) && (filter.to_port == 0 || filter.to_port == to)
-    };
+    let fits = |from: u16, to: u16| is_among(&filter.from_ports, from) && is_among(&filter.to_ports, to);
     let (sport, dport) = header.ports(reader);
     let wanted = (forth && fits(sport, dport)) || (back && fits(dport, sport));
     if wanted && header.fragment == Fragment::FIRST {
@@ -149,7 +156,20 @@ fn side_if(condition: bool, side: u32) -> u32 {
 }
 
 #[inline(always)]
+fn is_among(ports: &[u16; PORTS], port: u16) -> bool {
+    let [a, b, c, d] = *ports;
+    a == 0 || a == port || (port != 0 && (b == port || c == port || d == port))
+}
+
+#[inline(always)]
+fn node_port(protocol: u8, port: u16) -> u32 {
+    let key = (u32::from(protocol) << 16) | u32::from(port);
+    // SAFETY: as below.
+    unsafe { NODE_PORTS.get(key) }.map_or(0, |sides| *sides)
+}
+
+#[inline(always)]
 fn sides(address: &tracer_common::Address) -> u32 {
-    // SAFETY: entries are written before the programs are attached and never removed.
+    // SAFETY: entries are written before events are wanted and never removed.
     unsafe { ADDRESSES.get(address) }.map_or(0, |sides| *sides)
 }

@@ -30,8 +30,14 @@ pub(crate) use offset;
 
 /// Which packets are of interest.
 #[unsafe(no_mangle)]
-pub(crate) static FILTER: Global<Filter> =
-    Global::new(Filter { flags: 0, protocol: 0, from_port: 0, to_port: 0, vxlan_port: 0, reserved: 0 });
+pub(crate) static FILTER: Global<Filter> = Global::new(Filter {
+    flags: 0,
+    protocol: 0,
+    from_ports: [0; 4],
+    to_ports: [0; 4],
+    vxlan_port: 0,
+    reserved: 0,
+});
 
 /// Where this kernel keeps what tracepoints have to read.
 #[unsafe(no_mangle)]
@@ -52,6 +58,10 @@ static ENABLED: Array<u32> = Array::with_max_entries(1, 0);
 /// Which side an address is on.
 #[map]
 pub(crate) static ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(4096, 0);
+
+/// Which side a port of a node is on: protocol and port, in the upper and the lower half.
+#[map]
+pub(crate) static NODE_PORTS: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0);
 
 /// Inodes of the namespaces that belong to this node.
 #[map]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::topology::Topology;
 
 /// Version of the frames; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Largest frame that is read, in bytes: anything longer is a broken stream.
 pub const MAX_FRAME: u32 = 16 << 20;
@@ -37,7 +37,10 @@ pub enum ToAgent {
     },
     /// Begin to emit events; sent once every agent is attached, so that no path lacks its beginning. Answered by
     /// `Started`.
-    Start,
+    Start {
+        /// Addresses that nodes have themselves, which they may give to the packets of others.
+        via: Vec<IpAddr>,
+    },
     /// Answered at once by [`FromAgent::Clock`].
     Clock {
         /// The tracer's monotonic clock when it sent this, in nanoseconds; echoed.
@@ -89,8 +92,20 @@ pub struct FilterSpec {
 pub struct Side {
     /// Its addresses; none means any.
     pub addresses: Vec<IpAddr>,
-    /// Its port; none means any.
-    pub port: Option<u16>,
+    /// Its ports; none means any.
+    pub ports: Vec<u16>,
+    /// Where nodes themselves are on this side: IP protocol numbers and ports.
+    #[serde(default)]
+    pub node_ports: Vec<(u8, u16)>,
+}
+
+impl Side {
+    /// Whether one end of a packet, by its address and port, is on this side.
+    #[must_use]
+    pub fn has(&self, address: IpAddr, port: Option<u16>) -> bool {
+        (self.addresses.is_empty() || self.addresses.contains(&address))
+            && (self.ports.is_empty() || port.is_some_and(|port| self.ports.contains(&port)))
+    }
 }
 
 /// Packets to send from inside a pod.

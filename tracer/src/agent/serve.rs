@@ -206,7 +206,8 @@ impl Serving<'_> {
             tokio::select! {
                 biased;
                 frame = input.recv() => match frame.transpose().context("reading from the tracer")? {
-                    Some(ToAgent::Start) => {
+                    Some(ToAgent::Start { via }) => {
+                        self.tracer.add_via(&via)?;
                         self.tracer.enable(true)?;
                         self.out.send(&FromAgent::Started)?;
                     }

@@ -65,8 +65,8 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
             .collect(),
         tapped: Some([from.full_name(), to.full_name()].into()),
         filter: FilterSpec {
-            from: Side { addresses: from.ips.clone(), port: None },
-            to: Side { addresses: to.ips.clone(), port: None },
+            from: Side { addresses: from.ips.clone(), ..Side::default() },
+            to: Side { addresses: to.ips.clone(), ..Side::default() },
             protocol: Some(1),
             one_way: false,
         },

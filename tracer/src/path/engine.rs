@@ -19,10 +19,11 @@ use super::directory::Directory;
 use super::hops::{crossings, hops};
 use super::join::{Joiner, PATIENCE_NS};
 use super::label::label;
-use super::model::{EventCounts, FlowRef, Path, Summary, Verdict, VerdictCounts};
+use super::model::{Direction, EventCounts, FlowRef, Path, Summary, Translated, Verdict, VerdictCounts};
 use super::observation::Observation;
 use super::packet::Transport;
 use super::track::Track;
+use super::translate;
 use super::verdict::verdict;
 use super::world::{Kernel, World};
 
@@ -328,8 +329,14 @@ impl Engine {
             _ => 0,
         };
         let (verdict, reason) = verdict(track, had_its_time, &self.world);
-        let made = hops(track, &self.world);
+        let forward_is_request = flow.direction(true) == Direction::Request;
+        let made = hops(track, forward_is_request, &self.world);
         let (from, to) = self.world.directory.ends(&track.packet.tuple());
+        let last = track.sightings.last().map(|last| translate::tuple(track, last));
+        let translated = last.filter(|last| *last != track.packet.tuple()).map(|last| {
+            let (from, to) = self.world.directory.ends(&last);
+            Box::new(Translated { from, to })
+        });
         let confidence = 1.0 / f64::from(track.ambiguity.max(1));
         Path {
             id: self.told,
@@ -341,6 +348,7 @@ impl Engine {
             flow: FlowRef { id: number, direction: flow.direction(track.forward) },
             from,
             to,
+            translated,
             proto: track.packet.proto(),
             label: label(&track.packet, relative),
             bytes: track.packet.length,

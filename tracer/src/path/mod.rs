@@ -3,6 +3,7 @@
 
 mod arrival;
 mod clock;
+mod connection;
 mod devices;
 mod directory;
 mod engine;
@@ -22,13 +23,14 @@ mod steps;
 #[cfg(test)]
 mod testkit;
 mod track;
+mod translate;
 mod verdict;
 mod world;
 
 pub use engine::{Context, Engine};
 
 pub use model::{
-    Action, Direction, Drop, End, EventCounts, Evidence, FlowRef, Hop, HopEvent, Nat, NatKind, Neighbour,
-    Outer, Path, Point, Protocol, Resolution, RouteTaken, Source, Summary, Tuple, Verdict, VerdictCounts,
-    Via,
+    Action, ConnState, ConnectionSeen, Direction, Drop, End, EventCounts, Evidence, FlowRef, Hop, HopEvent,
+    Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Resolution, RouteTaken, ServiceRef, Source,
+    Summary, Translated, Tuple, Verdict, VerdictCounts, Via,
 };

@@ -31,6 +31,9 @@ pub struct Path {
     pub from: End,
     /// Where it went to.
     pub to: End,
+    /// Both ends as they were when the packet was last seen, where a translation has changed them.
+    #[serde(default)]
+    pub translated: Option<Box<Translated>>,
     /// Protocol of the packet itself, not of a tunnel around it.
     pub proto: Protocol,
     /// What a reader calls this packet: `echo request id 7 seq 1`, `SYN`, `datagram`, …
@@ -48,6 +51,15 @@ pub struct Path {
     pub duration_error_ns: u64,
     /// In the order in which the packet passed them.
     pub hops: Vec<Hop>,
+}
+
+/// What translation has made of a path's ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Translated {
+    /// Where the packet seems to come from.
+    pub from: End,
+    /// Where it goes to in the end.
+    pub to: End,
 }
 
 /// A flow and a packet's place in it.
@@ -80,6 +92,9 @@ pub struct End {
     pub port: Option<u16>,
     /// Name of the node it is on, where known.
     pub node: Option<Arc<str>>,
+    /// `namespace/name` of the Service, where the address and port are one's.
+    #[serde(default)]
+    pub service: Option<Arc<str>>,
 }
 
 /// How a path ended.
@@ -129,6 +144,9 @@ pub struct Hop {
     pub outer: Option<Outer>,
     /// The translation that happened here.
     pub nat: Option<Nat>,
+    /// What connection tracking says of the packet here, where it has been looked at.
+    #[serde(default)]
+    pub conntrack: Option<Box<ConnectionSeen>>,
     /// The route taken here.
     pub route: Option<RouteTaken>,
     /// The pod on the other side of this veth, or the one inside which the packet was dropped.
@@ -366,6 +384,21 @@ pub enum Protocol {
     Other(u8),
 }
 
+impl Protocol {
+    /// By its number in IP headers.
+    #[must_use]
+    pub fn of_number(number: u8) -> Self {
+        match number {
+            1 => Self::Icmp,
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            58 => Self::Icmpv6,
+            132 => Self::Sctp,
+            other => Self::Other(other),
+        }
+    }
+}
+
 /// Addresses and ports of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tuple {
@@ -409,6 +442,53 @@ pub struct Nat {
     pub before: Tuple,
     /// And after.
     pub after: Tuple,
+    /// The Service that was addressed, where the translation is by one.
+    #[serde(default)]
+    pub service: Option<ServiceRef>,
+}
+
+/// The Service of a translation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRef {
+    /// `namespace/name`.
+    pub name: Arc<str>,
+    /// Its port that was addressed.
+    pub port: u16,
+    /// `namespace/name` of the pod that was chosen.
+    pub endpoint: Option<Arc<str>>,
+    /// How many endpoints it has.
+    pub endpoints: u32,
+}
+
+/// What connection tracking says of a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionSeen {
+    /// What the packet is to the connection.
+    pub state: ConnState,
+    /// Which way of the connection it goes.
+    pub direction: Direction,
+    /// `seen-reply`, `assured`, `confirmed`, `snat`, `dnat`.
+    pub status: Vec<String>,
+    /// Addresses and ports of the packet that opened the connection.
+    pub original: Tuple,
+    /// Those that an answer is expected to have before it is translated back.
+    pub reply: Tuple,
+    /// Zone.
+    pub zone: u16,
+    /// Mark.
+    pub mark: u32,
+}
+
+/// What a packet is to its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnState {
+    /// It opens it.
+    New,
+    /// There were packets both ways before it.
+    Established,
+    /// It is about it: an ICMP error.
+    Related,
 }
 
 /// Kinds of translation.
@@ -417,8 +497,31 @@ pub struct Nat {
 pub enum NatKind {
     /// Destination changed.
     Dnat,
+    /// Destination changed to the node itself.
+    Redirect,
     /// Source changed.
     Snat,
+    /// Source changed to the node's own address.
+    Masquerade,
+    /// Of an answer: the source is what the request was sent to again.
+    UnDnat,
+    /// As before, after a redirection.
+    UnRedirect,
+    /// Of an answer: the destination is what the request came from again.
+    UnSnat,
+    /// As before, after masquerading.
+    UnMasquerade,
+}
+
+impl NatKind {
+    /// Whether it is the destination that changes.
+    #[must_use]
+    pub fn is_of_destination(self) -> bool {
+        match self {
+            Self::Dnat | Self::Redirect | Self::UnSnat | Self::UnMasquerade => true,
+            Self::Snat | Self::Masquerade | Self::UnDnat | Self::UnRedirect => false,
+        }
+    }
 }
 
 /// The route a packet took at a hop.

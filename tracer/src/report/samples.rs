@@ -30,7 +30,7 @@ fn ip(text: &str) -> IpAddr {
 
 fn end(pod: &str, address: &str, port: Option<u16>, node: &str) -> End {
     let pod = (!pod.is_empty()).then(|| pod.into());
-    End { pod, ip: ip(address), port, node: (!node.is_empty()).then(|| node.into()) }
+    End { pod, ip: ip(address), port, node: (!node.is_empty()).then(|| node.into()), service: None }
 }
 
 /// A path without hops between two ends.
@@ -44,6 +44,7 @@ fn path(id: u64, verdict: Verdict, proto: Protocol, label: &str, bytes: u32, fro
         flow: FlowRef { id, direction: Direction::Request },
         from,
         to,
+        translated: None,
         proto,
         label: label.to_owned(),
         bytes,
@@ -96,6 +97,7 @@ impl Path {
             merged,
             outer: None,
             nat: None,
+            conntrack: None,
             route: None,
             pod,
             drop: None,
@@ -284,7 +286,7 @@ pub(crate) fn nat() -> Path {
         .but(|hop| {
             let before = hop.tuple;
             hop.tuple.dst = ip("10.42.0.5");
-            hop.nat = Some(Nat { kind: NatKind::Dnat, before, after: hop.tuple });
+            hop.nat = Some(Nat { kind: NatKind::Dnat, before, after: hop.tuple, service: None });
         })
         .hop("node1", 17.0, "vethc0de", Point::TcEgress, Action::PodIngress)
         .but(|hop| (hop.tuple.src, hop.tuple.sport) = (ip("10.42.0.1"), Some(1024)));

@@ -11,7 +11,7 @@ use super::timing::{Step, Unit, steps};
 use super::verdict;
 use super::words::{address, bytes, device, protocol, what, who};
 use super::{Report, wide};
-use crate::path::{Direction, End, FlowRef, Hop, Path, Summary, Verdict};
+use crate::path::{Direction, End, FlowRef, Hop, Path, Summary, Translated, Verdict};
 
 /// The outputs for people: the default one and the wide one, which differ in how a path is laid out.
 #[derive(Debug)]
@@ -93,11 +93,25 @@ pub(super) fn header(path: &Path) -> Phrase {
     phrase.push(PLAIN, " ");
     phrase.push(NAME, &path.label);
     phrase.push(PLAIN, "  ");
-    end(&path.from, &mut phrase);
+    let Path { from, to, translated, .. } = path;
+    end(from, &mut phrase);
+    if let Some(Translated { from: seen, .. }) = translated.as_deref().filter(|other| other.from != *from) {
+        became(seen, &mut phrase);
+    }
     phrase.push(PLAIN, " → ");
-    end(&path.to, &mut phrase);
+    end(to, &mut phrase);
+    if let Some(Translated { to: reached, .. }) = translated.as_deref().filter(|other| other.to != *to) {
+        became(reached, &mut phrase);
+    }
     phrase.append(PLAIN, bytes(path.bytes));
     phrase
+}
+
+/// What translation made of an end.
+fn became(other: &End, phrase: &mut Phrase) {
+    phrase.push(PLAIN, " (now ");
+    end(other, phrase);
+    phrase.push(PLAIN, ")");
 }
 
 fn end(end: &End, phrase: &mut Phrase) {
