@@ -200,6 +200,14 @@ impl Flow {
     }
 }
 
+/// A fragmented packet.
+#[derive(Clone, Copy, Debug)]
+struct Fragmented {
+    flow: usize,
+    forward: bool,
+    seen: i64,
+}
+
 /// All flows.
 #[derive(Debug)]
 pub(super) struct Flows {
@@ -207,7 +215,7 @@ pub(super) struct Flows {
     by_key: FxHashMap<Key, (usize, bool)>,
     /// Flow of a fragmented packet and which way it goes, by addresses, protocol and identification: only its first
     /// fragment has ports.
-    fragmented: FxHashMap<(IpAddr, IpAddr, u8, u32), (usize, bool, i64)>,
+    fragmented: FxHashMap<(IpAddr, IpAddr, u8, u32), Fragmented>,
     filter: FilterSpec,
     told: u64,
     purge_at: usize,
@@ -251,7 +259,7 @@ impl Flows {
     pub(super) fn known(&mut self, packet: &Packet, now: i64) -> Option<(usize, bool)> {
         let whole = (packet.src, packet.dst, packet.protocol, packet.id);
         if packet.fragment.is_some_and(|fragment| fragment.offset > 0)
-            && let Some((flow, forward, _)) = self.fragmented.get(&whole).copied()
+            && let Some(Fragmented { flow, forward, .. }) = self.fragmented.get(&whole).copied()
             && let Some(known) = self.all.get(flow)
             && known.keys.iter().any(|(key, _)| key.protocol == packet.protocol)
         {
@@ -261,7 +269,7 @@ impl Flows {
         let (flow, flipped) = self.by_key.get(&key).copied()?;
         let forward = forward != flipped;
         if packet.fragment.is_some_and(|fragment| fragment.offset == 0) {
-            self.fragmented.insert(whole, (flow, forward, now));
+            self.fragmented.insert(whole, Fragmented { flow, forward, seen: now });
         }
         self.all[flow].last = now;
         Some((flow, forward))
@@ -318,8 +326,7 @@ impl Flows {
             keep
         });
         let all = &self.all;
-        self.fragmented
-            .retain(|_, (flow, _, seen)| all.contains(*flow) && now.saturating_sub(*seen) < IDLE_NS);
+        self.fragmented.retain(|_, of| all.contains(of.flow) && now.saturating_sub(of.seen) < IDLE_NS);
         // Doubling keeps the cost of looking in proportion to what there is.
         self.purge_at = (2 * (self.all.len() + self.fragmented.len())).max(FLOWS_BEFORE_PURGE);
     }

@@ -71,6 +71,11 @@ pub(super) fn hops(track: &Track, forward_is_request: bool, world: &World) -> Ho
             None => local_out(track, &hop, seen, world),
             Some(before) => bridged(before, &hop, seen, world),
         };
+        // The source is translated after bridging and routing.
+        let between = between.map(|hop| match waiting.as_ref().and_then(|waiting| waiting.nat.as_ref()) {
+            Some(nat) => Hop { tuple: nat.before, ..hop },
+            None => hop,
+        });
         let local =
             sightings.peek().is_none_or(|next| next.point == Point::KfreeSkb) && ends_locally(track, seen);
         let inner = local.then(|| inferred(&hop, Action::LocalIn, hop.device.clone()));

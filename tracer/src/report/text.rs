@@ -93,25 +93,16 @@ pub(super) fn header(path: &Path) -> Phrase {
     phrase.push(PLAIN, " ");
     phrase.push(NAME, &path.label);
     phrase.push(PLAIN, "  ");
-    let Path { from, to, translated, .. } = path;
-    end(from, &mut phrase);
-    if let Some(Translated { from: seen, .. }) = translated.as_deref().filter(|other| other.from != *from) {
-        became(seen, &mut phrase);
-    }
+    end(&path.from, &mut phrase);
     phrase.push(PLAIN, " → ");
-    end(to, &mut phrase);
-    if let Some(Translated { to: reached, .. }) = translated.as_deref().filter(|other| other.to != *to) {
-        became(reached, &mut phrase);
+    end(&path.to, &mut phrase);
+    // What became of the source the hops tell; where it went is the question.
+    if let Some(Translated { to, .. }) = path.translated.as_deref().filter(|other| other.to != path.to) {
+        phrase.push(CHANGED, " ⇒ ");
+        end(to, &mut phrase);
     }
     phrase.append(PLAIN, bytes(path.bytes));
     phrase
-}
-
-/// What translation made of an end.
-fn became(other: &End, phrase: &mut Phrase) {
-    phrase.push(PLAIN, " (now ");
-    end(other, phrase);
-    phrase.push(PLAIN, ")");
 }
 
 fn end(end: &End, phrase: &mut Phrase) {

@@ -148,7 +148,7 @@ fn action(hop: &Hop) -> Phrase {
         Action::PodIngress => pod(phrase.with(PLAIN, "to "), hop),
         Action::Bridge if hop.flooded => phrase.with(CHANGED, "flooded to every port"),
         Action::Bridge => phrase.with(PLAIN, "bridged"),
-        Action::Route => routed(hop.route.as_ref()),
+        Action::Route => routed(hop),
         Action::LocalIn => phrase.with(PLAIN, "to ").with(PLAIN, &hop.node).with(PLAIN, " itself"),
         Action::LocalOut => phrase.with(PLAIN, "from ").with(PLAIN, &hop.node).with(PLAIN, " itself"),
         Action::Nat => {
@@ -171,12 +171,14 @@ fn pod(phrase: Phrase, hop: &Hop) -> Phrase {
     }
 }
 
-fn routed(taken: Option<&RouteTaken>) -> Phrase {
+fn routed(hop: &Hop) -> Phrase {
     let mut phrase = Phrase::new().with(PLAIN, "routed");
-    let Some(taken) = taken else { return phrase };
+    let Some(taken) = &hop.route else { return phrase };
     phrase.push(PLAIN, "  ");
     match taken.evidence {
         Evidence::Observed => phrase.push(PLAIN, route(taken)),
+        // All of the hop is marked then.
+        Evidence::Inferred if hop.evidence == Evidence::Inferred => phrase.push(PLAIN, route(taken)),
         Evidence::Inferred => phrase.push(DIM, format!("{INFERRED} {}", route(taken))),
     }
     phrase
