@@ -26,11 +26,19 @@ pub(crate) struct Class {
 
 /// How a packet matches.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Match {
-    No,
+struct Match(u32);
+
+impl Match {
+    const NO: Self = Self(0);
     /// Only if a node's address in it stands for another one.
-    Via,
-    Yes,
+    const VIA: Self = Self(1);
+    const YES: Self = Self(2);
+
+    /// VERIFIER: lets it forget by which of its many ways it was decided.
+    #[inline(always)]
+    fn veiled(self, header: &Header) -> Self {
+        Self(header::veiled(self.0, header.unknown()))
+    }
 }
 
 /// Reads a packet's headers, the inner ones of VXLAN where there are, and applies the filter. `None` for what is
@@ -39,22 +47,25 @@ enum Match {
 pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
     let filter = FILTER.load();
     let header = innermost(reader)?;
-    let mut matches = wanted(&filter, &header, reader);
-    if matches != Match::Yes && conntrack::is_translated(&header, reader) {
-        matches = Match::Yes;
+    let mut matches = wanted(&filter, &header, reader).veiled(&header);
+    if matches != Match::YES && conntrack::is_translated(&header, reader) {
+        matches = Match::YES;
     }
-    if matches == Match::No && header.is_icmp_error(reader) {
+    matches = matches.veiled(&header);
+    if matches == Match::NO && header.is_icmp_error(reader) {
         // The error is about a packet of interest: it tells how that one's path ended.
         let quoted = header.transport + 8;
         if let Some(quoted) = Header::read(reader, quoted) {
-            matches = wanted(&filter, &quoted, reader);
-            if matches != Match::Yes && conntrack::was_translated(&quoted, reader) {
-                matches = Match::Yes;
+            matches = wanted(&filter, &quoted, reader).veiled(&header);
+            if matches != Match::YES && conntrack::was_translated(&quoted, reader) {
+                matches = Match::YES;
             }
+            matches = matches.veiled(&header);
         }
     }
-    let flags = if matches == Match::Via { flag::VIA } else { 0 };
-    Some(Class { matches: matches != Match::No, flags, header })
+    let flags = if matches == Match::VIA { flag::VIA } else { 0 };
+    let flags = header::veiled(u32::from(flags), header.unknown()) as u16;
+    Some(Class { matches: matches != Match::NO, flags, header })
 }
 
 /// A packet's headers, the inner ones of VXLAN where there are.
@@ -84,7 +95,7 @@ pub(crate) fn fingerprint<R: Reader>(reader: &R) -> Option<(u64, bool)> {
 #[inline(always)]
 fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> Match {
     if filter.protocol != 0 && filter.protocol != u32::from(header.protocol) {
-        return Match::No;
+        return Match::NO;
     }
     let any = side_if(filter.flags & filter_flag::FROM_ANY != 0, side::FROM)
         | side_if(filter.flags & filter_flag::TO_ANY != 0, side::TO);
@@ -93,11 +104,13 @@ fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> Match {
     let mut dst = any;
     let mut via = false;
     if any != both {
-        let (known_src, known_dst) = (sides(&header.src), sides(&header.dst));
+        let unknown = header.unknown();
+        let known_src = header::veiled(sides(&header.src), unknown);
+        let known_dst = header::veiled(sides(&header.dst), unknown);
         src |= known_src & both;
         dst |= known_dst & both;
         if src == 0 && known_src == 0 {
-            return Match::No;
+            return Match::NO;
         }
         // A node's address may stand for one end's, if the other end's own is there.
         let one_way = filter.flags & filter_flag::ONE_WAY != 0;
@@ -121,11 +134,11 @@ fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> Match {
         (forth || back) && ports_wanted(filter, header, reader, forth, back)
     };
     if wanted {
-        Match::Yes
+        Match::YES
     } else if via {
-        Match::Via
+        Match::VIA
     } else {
-        Match::No
+        Match::NO
     }
 }
 

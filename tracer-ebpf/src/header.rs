@@ -66,6 +66,12 @@ impl Header {
         (u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]]))
     }
 
+    /// A word of which the verifier knows nothing.
+    #[inline(always)]
+    pub(crate) fn unknown(&self) -> u32 {
+        u32::from_ne_bytes([self.src[12], self.src[13], self.src[14], self.src[15]])
+    }
+
     /// Whether it is an IPv4 packet.
     #[inline(always)]
     pub(crate) fn is_v4(&self) -> bool {
@@ -245,7 +251,7 @@ impl Fragment {
 
 /// The same value, of which the verifier knows no more than of `unknown`.
 #[inline(always)]
-fn veiled(value: u32, unknown: u32) -> u32 {
+pub(crate) fn veiled(value: u32, unknown: u32) -> u32 {
     let mut value = u64::from(value);
     // SAFETY: arithmetic on one register. Written out, for the compiler would see that it comes to nothing.
     #[cfg(target_arch = "bpf")]
