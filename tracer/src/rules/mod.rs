@@ -4,16 +4,22 @@
 //! the agent to the tracer in one frame, and into recordings. [`Finder`] answers questions about it: what a packet was
 //! before and after is known from the trace, and so it is only asked which rule can have made that of it. [`walk`] goes
 //! the way of the packet through the chains, with [`evaluate`] telling whether a rule applies: yes, no, or unknown.
+//! [`read`] is the thin part that goes and looks; [`keep`] leaves out what does not matter.
 
 mod attribution;
 mod evaluate;
 mod find;
 mod index;
 pub mod iptables;
+mod keep;
 mod model;
 pub mod nft;
 mod protocol;
 mod question;
+#[cfg(target_os = "linux")]
+mod read;
+#[cfg(target_os = "linux")]
+mod run;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -26,3 +32,5 @@ pub use model::{
     Rule, Rules, Set, Table,
 };
 pub use question::{End, Loss, Packet, Translation};
+#[cfg(target_os = "linux")]
+pub use read::read;
