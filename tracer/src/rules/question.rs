@@ -1,6 +1,6 @@
 //! What the rules are asked.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::model::Hook;
 
@@ -62,4 +62,37 @@ pub struct Loss<'a> {
     pub mark: Option<u32>,
     /// `new`, `established`, `related`, `invalid` or `untracked`; `None` if that is not known.
     pub state: Option<&'a str>,
+}
+
+/// For a packet of which nothing is known yet.
+const NOBODY: Packet = Packet {
+    source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    destination: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    protocol: 0,
+    source_port: None,
+    destination_port: None,
+};
+
+impl Translation<'_> {
+    /// Of this end; all else is to be filled in, as far as it is known.
+    #[must_use]
+    pub fn of(end: End) -> Self {
+        Self { end, before: NOBODY, after: NOBODY, in_device: None, out_device: None, mark: None }
+    }
+}
+
+impl Loss<'_> {
+    /// At this hook; all else is to be filled in, as far as it is known.
+    #[must_use]
+    pub fn at(hook: Hook) -> Self {
+        Self {
+            hook,
+            bridge: None,
+            packet: NOBODY,
+            in_device: None,
+            out_device: None,
+            mark: None,
+            state: None,
+        }
+    }
 }

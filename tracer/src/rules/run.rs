@@ -66,14 +66,13 @@ pub(super) async fn output(program: &Path, arguments: &[&str]) -> Result<String,
                     told.map_err(Error::Run)
                 }
             },
-            all(stderr, COMPLAINTS),
+            complaints(stderr),
         );
         let told = told?;
         let status = child.wait().await.map_err(Error::Run)?;
         if status.success() {
             return Ok(String::from_utf8_lossy(&told).into_owned());
         }
-        let complaints = complaints.unwrap_or_default();
         let complaints = String::from_utf8_lossy(&complaints);
         let first = complaints.lines().find(|line| !line.trim().is_empty());
         Err(Error::Failed(first.map_or_else(|| status.to_string(), |line| line.trim().to_owned())))
@@ -88,4 +87,48 @@ async fn all(pipe: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec
         pipe.take(limit).read_to_end(&mut bytes).await?;
     }
     Ok(bytes)
+}
+
+/// The first of what comes. The rest is read, too: a program that cannot complain would be stopped.
+async fn complaints(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        // They explain a failure, and are none themselves.
+        let _ = (&mut pipe).take(COMPLAINTS).read_to_end(&mut bytes).await;
+        let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(script: &str) -> Result<String, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let told = runtime.block_on(output(Path::new("/bin/sh"), &["-c", script]));
+        told.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_printed_is_told_whatever_is_said_besides() {
+        for (script, expected) in [
+            ("echo a; echo b", Ok("a\nb\n".to_owned())),
+            ("head -c 1000000 /dev/zero >&2 && echo a", Ok("a\n".to_owned())),
+            ("echo a; echo; echo no >&2; echo really >&2; exit 1", Err("it failed: no".to_owned())),
+            ("exit 3", Err("it failed: exit status: 3".to_owned())),
+            ("cat /dev/zero", Err("it listed more than 96 MiB".to_owned())),
+        ] {
+            assert_eq!(told(script), expected, "{script}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let told = runtime.block_on(output(Path::new("/no-such-program"), &[]));
+        assert!(matches!(told, Err(Error::Run(_))), "{told:?}");
+        assert_eq!(find("no-such-program"), None);
+        assert!(find("sh").is_some_and(|path| path.is_absolute()));
+    }
 }
