@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::Rules;
 use crate::topology::Topology;
 
 /// Version of the frames; both sides must have the same.
@@ -143,6 +144,9 @@ pub enum FromAgent {
     Hello(Hello),
     /// The node's networking at the time of attaching.
     Topology(Topology),
+    /// The node's packet filter at that time; comes when it has been read, at the latest some seconds after
+    /// `Attached`.
+    Rules(Rules),
     /// All hooks are in place, or known to be absent.
     Attached(Attached),
     /// Events are emitted from now on.

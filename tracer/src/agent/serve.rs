@@ -12,9 +12,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapData, RingBuf};
 use bytes::Bytes;
+use ipnet::IpNet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use super::codec::{read_raw, write_raw};
@@ -22,6 +23,7 @@ use super::frame::{Accounting, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses,
 use super::traffic;
 use crate::capture::{self, Drained};
 use crate::probe::{Settings, Symbols, TcMode, Tracer, must_end_in_order};
+use crate::rules::{self, Rules};
 use crate::topology::{self, Reading, Topology};
 
 /// How often the ring is looked into when nothing wakes the agent.
@@ -126,6 +128,7 @@ async fn run(out: &mut Output) -> Result<()> {
     };
     let symbols = LazySymbols::begin();
     let topology = tell_topology(out, configuration.pods.clone()).await?;
+    let rules = read_rules(&topology);
     let settings = Settings {
         filter: &configuration.filter,
         topology: &topology,
@@ -140,7 +143,20 @@ async fn run(out: &mut Output) -> Result<()> {
     // SAFETY: the ring buffer owns its descriptor, keeps it for life, and is only ever reached through this.
     let ring = unsafe { AsyncFd::register(ring) }.context("waiting for the ring buffer")?;
     let mut serving = Serving { out, tracer, ring, sent: 0, symbols, named: BTreeSet::new() };
-    serving.run(&mut input, &topology).await
+    serving.run(&mut input, &topology, rules).await
+}
+
+/// The node's packet filter, read while the programs are attached, and beyond that if it takes longer.
+fn read_rules(topology: &Topology) -> oneshot::Receiver<Rules> {
+    let (done, rules) = oneshot::channel();
+    let own = topology.namespaces.first();
+    let addresses = own.into_iter().flat_map(|own| &own.devices).flat_map(|device| &device.addresses);
+    let local = addresses.map(IpNet::addr).collect();
+    std::thread::spawn(move || {
+        // Nobody waits for it if the trace is over.
+        let _ = done.send(rules::read(local));
+    });
+    rules
 }
 
 async fn tell_topology(out: &mut Output, pods: Vec<PodAddresses>) -> Result<Topology> {
@@ -192,7 +208,9 @@ impl Serving<'_> {
         &mut self,
         input: &mut mpsc::UnboundedReceiver<io::Result<ToAgent>>,
         topology: &Topology,
+        rules: oneshot::Receiver<Rules>,
     ) -> Result<()> {
+        let mut rules = Some(rules);
         let (probed, mut probes) = mpsc::unbounded_channel();
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -218,6 +236,13 @@ impl Serving<'_> {
                     }
                     Some(ToAgent::Stop) | None => break,
                 },
+                // The thread ends without an answer only if it panicked, which stderr has then.
+                read = async { rules.as_mut()?.await.ok() }, if rules.is_some() => {
+                    rules = None;
+                    if let Some(read) = read {
+                        self.out.send(&FromAgent::Rules(read))?;
+                    }
+                }
                 Some(frame) = probes.recv() => self.out.send(&frame)?,
                 _ = drain.tick() => {
                     ticks += 1;

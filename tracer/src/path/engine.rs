@@ -157,7 +157,8 @@ impl Engine {
                 state.release(u64::MAX);
                 self.advance(out);
             }
-            FromAgent::Started
+            FromAgent::Rules(_)
+            | FromAgent::Started
             | FromAgent::Probed { .. }
             | FromAgent::Warning { .. }
             | FromAgent::Failed { .. } => {}

@@ -9,6 +9,7 @@ use crate::agent::frame::FromAgent;
 pub(super) struct Said {
     hello: Option<FromAgent>,
     topology: Option<FromAgent>,
+    rules: Option<FromAgent>,
     attached: Option<FromAgent>,
     symbols: BTreeMap<u64, String>,
     /// The answered question about its clock that took the shortest time, and the last one.
@@ -21,6 +22,7 @@ impl Said {
         match frame {
             FromAgent::Hello(_) => self.hello = Some(frame.clone()),
             FromAgent::Topology(_) => self.topology = Some(frame.clone()),
+            FromAgent::Rules(_) => self.rules = Some(frame.clone()),
             FromAgent::Attached(_) => self.attached = Some(frame.clone()),
             FromAgent::Symbols(symbols) => {
                 self.symbols.extend(symbols.iter().map(|(address, name)| (*address, name.clone())));
@@ -45,7 +47,7 @@ impl Said {
     /// It all again.
     pub(super) fn again(&self) -> Vec<FromAgent> {
         let symbols = (!self.symbols.is_empty()).then(|| FromAgent::Symbols(self.symbols.clone()));
-        [&self.hello, &self.topology, &self.attached]
+        [&self.hello, &self.topology, &self.rules, &self.attached]
             .into_iter()
             .flatten()
             .chain(self.clock.as_ref().map(|(_, clock)| clock))
