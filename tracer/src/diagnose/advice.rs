@@ -118,6 +118,7 @@ mod tests {
             reason: reason.map(str::to_owned),
             location: location.map(str::to_owned),
             netfilter: None,
+            rule: None,
             advice: None,
         }
     }

@@ -22,6 +22,7 @@ use super::label::label;
 use super::model::{Direction, EventCounts, FlowRef, Path, Summary, Translated, Verdict, VerdictCounts};
 use super::observation::Observation;
 use super::packet::Transport;
+use super::rule::NodeRules;
 use super::track::Track;
 use super::translate;
 use super::verdict::verdict;
@@ -92,6 +93,7 @@ impl Engine {
                 directory: Directory::new(&context.inventory, &names),
                 devices: Devices::new(count),
                 clocks: Clocks::new(count),
+                rules: (0..count).map(|_| NodeRules::default()).collect(),
                 kernels: (0..count).map(|_| Kernel::default()).collect(),
                 lost: vec![false; count],
                 names,
@@ -157,8 +159,8 @@ impl Engine {
                 state.release(u64::MAX);
                 self.advance(out);
             }
-            FromAgent::Rules(_)
-            | FromAgent::Started
+            FromAgent::Rules(rules) => self.world.rules[node] = NodeRules::new(rules),
+            FromAgent::Started
             | FromAgent::Probed { .. }
             | FromAgent::Warning { .. }
             | FromAgent::Failed { .. } => {}

@@ -9,9 +9,10 @@ use super::clock::signed;
 use super::devices::{DeviceId, action};
 use super::model::{Action, Evidence, Hop, HopEvent, Outer, Point, RouteTaken, Source, Tuple};
 use super::packet::Encapsulation;
+use super::rule;
 use super::steps::{self, Draft};
 use super::track::{Arrival, Sighting, Track};
-use super::translate::{self, Change, Changes};
+use super::translate::{self, Change, Changes, Place};
 use super::verdict::counting_drop;
 use super::world::World;
 
@@ -52,7 +53,10 @@ pub(super) fn hops(track: &Track, forward_is_request: bool, world: &World) -> Ho
         let translated = |beside: &Hop, change: Change, device: Option<DeviceId>| {
             let answers = answers(track, seen, next, forward_is_request);
             let device = device.map(|id| world.devices.info(id).name.clone());
-            let nat = Some(translate::nat(change, answers, seen.node, world));
+            let came_in = seen.device.filter(|_| seen.point == Point::TcIngress);
+            let goes_out = next.filter(|next| next.point == Point::TcEgress).and_then(|next| next.device);
+            let place = Place { node: seen.node, came_in, goes_out };
+            let nat = Some(translate::nat(change, answers, place, world));
             Hop { nat, tuple: change.after, ..inferred(beside, Action::Nat, device) }
         };
         let to_elsewhere = changes.destination.map(|change| translated(&hop, change, seen.device));
@@ -96,6 +100,7 @@ pub(super) fn hops(track: &Track, forward_is_request: bool, world: &World) -> Ho
         before = Some(seen);
     }
     steps::place(&track.steps, &mut drafts, since, world);
+    rule::name_droppers(&mut drafts, world);
     let mut made = Hops { hops: Vec::with_capacity(drafts.len()), duration_ns: 0, error_ns: 0 };
     for (index, draft) in drafts.into_iter().enumerate() {
         let mut hop = draft.hop;

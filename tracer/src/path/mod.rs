@@ -17,6 +17,7 @@ mod model;
 mod observation;
 mod packet;
 mod refusal;
+mod rule;
 #[cfg(test)]
 mod scenarios;
 mod steps;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracer_common::hook;
 
 use crate::hook::{Hook, Meaning};
+use crate::rules::Attribution;
 
 /// All hops of one packet from its source to its end, across nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -385,6 +386,19 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Its number in IP headers.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Icmp => 1,
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Icmpv6 => 58,
+            Self::Sctp => 132,
+            Self::Other(other) => other,
+        }
+    }
+
     /// By its number in IP headers.
     #[must_use]
     pub fn of_number(number: u8) -> Self {
@@ -445,6 +459,9 @@ pub struct Nat {
     /// The Service that was addressed, where the translation is by one.
     #[serde(default)]
     pub service: Option<ServiceRef>,
+    /// The rule that did it, as far as the node's rules tell; none translates answers back.
+    #[serde(default)]
+    pub rule: Option<Arc<Attribution>>,
 }
 
 /// The Service of a translation.
@@ -489,6 +506,18 @@ pub enum ConnState {
     Established,
     /// It is about it: an ICMP error.
     Related,
+}
+
+impl ConnState {
+    /// As the kernel's rules call it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Established => "established",
+            Self::Related => "related",
+        }
+    }
 }
 
 /// Kinds of translation.
@@ -547,6 +576,9 @@ pub struct Drop {
     /// The netfilter hook whose rules dropped it, where that was seen: `FORWARD`, …
     #[serde(default)]
     pub netfilter: Option<String>,
+    /// The rule that dropped it, as far as the node's rules tell.
+    #[serde(default)]
+    pub rule: Option<Arc<Attribution>>,
     /// What to do about it.
     pub advice: Option<String>,
 }

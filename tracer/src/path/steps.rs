@@ -7,6 +7,7 @@ use super::clock::signed;
 use super::devices::DeviceId;
 use super::model::{Action, Evidence, Hop, HopEvent, Neighbour, Point, Resolution, Source};
 use super::observation::{NextHop, Observation};
+use super::rule::is_by_rule;
 use super::world::World;
 
 /// Steps kept of one path: more means that it goes in circles, or in very many pieces.
@@ -223,20 +224,13 @@ fn neighbour(visits: &[&Step], hop: &Hop) -> Option<Neighbour> {
 fn netfilter_drops(steps: &[&Step], drafts: &mut [Draft]) {
     for draft in drafts {
         let Some(drop) = &mut draft.hop.drop else { continue };
-        let by_rule = drop.reason.as_deref() == Some("NETFILTER_DROP")
-            || drop.location.as_deref().is_some_and(|location| {
-                ["nf_hook_slow", "nft_do_chain", "ipt_do_table"].iter().any(|name| location.starts_with(name))
-            });
-        let Some(at) = draft.at.filter(|_| by_rule) else { continue };
-        drop.netfilter = steps
-            .iter()
-            .rev()
-            .find(|step| {
-                step.meaning == Meaning::Netfilter
-                    && (step.node, step.leg) == (draft.node, draft.leg)
-                    && step.at <= at
-            })
-            .map(|step| netfilter_hook(step.aux));
+        let Some(at) = draft.at.filter(|_| is_by_rule(drop)) else { continue };
+        let last = steps.iter().rev().find(|step| {
+            step.meaning == Meaning::Netfilter
+                && (step.node, step.leg) == (draft.node, draft.leg)
+                && step.at <= at
+        });
+        drop.netfilter = last.map(|step| netfilter_hook(step.aux));
     }
 }
 

@@ -11,6 +11,7 @@ use super::devices::Devices;
 use super::directory::Directory;
 use super::model::{Drop, Point};
 use super::observation::Observation;
+use super::rule::NodeRules;
 
 /// Everything an observation is understood by.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct World {
     pub(super) devices: Devices,
     pub(super) clocks: Clocks,
     pub(super) kernels: Vec<Kernel>,
+    /// What the nodes' rules say.
+    pub(super) rules: Vec<NodeRules>,
     /// Nodes whose agent ended without a goodbye.
     pub(super) lost: Vec<bool>,
 }
@@ -72,7 +75,7 @@ impl World {
             Some(name) => name.clone(),
             None => format!("{:#x}", observation.location),
         });
-        Drop { reason, location, netfilter: None, advice: None }
+        Drop { reason, location, netfilter: None, rule: None, advice: None }
     }
 
     /// A node's number by its name.

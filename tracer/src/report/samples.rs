@@ -219,6 +219,7 @@ pub(crate) fn dropped() -> Path {
             .hop("node1", 29.9, "cni0", Point::KfreeSkb, Action::Drop)
             .but(|hop| {
                 hop.drop = Some(Drop {
+                    rule: None,
                     netfilter: None,
                     reason: Some("NETFILTER_DROP".to_owned()),
                     location: Some("nf_hook_slow".to_owned()),
@@ -286,7 +287,7 @@ pub(crate) fn nat() -> Path {
         .but(|hop| {
             let before = hop.tuple;
             hop.tuple.dst = ip("10.42.0.5");
-            hop.nat = Some(Nat { kind: NatKind::Dnat, before, after: hop.tuple, service: None });
+            hop.nat = Some(Nat { kind: NatKind::Dnat, before, after: hop.tuple, service: None, rule: None });
         })
         .hop("node1", 17.0, "vethc0de", Point::TcEgress, Action::PodIngress)
         .but(|hop| (hop.tuple.src, hop.tuple.sport) = (ip("10.42.0.1"), Some(1024)));
@@ -318,6 +319,7 @@ pub(crate) fn hostile() -> Path {
         .hop("node1\r", 1.0, "", Point::KfreeSkb, Action::Drop)
         .but(|hop| {
             hop.drop = Some(Drop {
+                rule: None,
                 netfilter: None,
                 reason: Some("\x1b[32mOK".to_owned()),
                 location: None,

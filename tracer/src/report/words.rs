@@ -125,9 +125,10 @@ pub(super) fn drop_reason(drop: &Drop) -> String {
         (None, Some(location)) => format!("in {location}"),
         (None, None) => "the kernel tells no reason".to_owned(),
     };
-    match &drop.netfilter {
-        Some(hook) => format!("{what}, by the rules of netfilter's {hook}"),
-        None => what,
+    match (&drop.rule, &drop.netfilter) {
+        (Some(rule), _) => format!("{what}, by {rule}"),
+        (None, Some(hook)) => format!("{what}, by the rules of netfilter's {hook}"),
+        (None, None) => what,
     }
 }
 
@@ -211,7 +212,7 @@ fn tunnel(verb: &str, sign: char, style: Style, outer: Option<&Outer>) -> Phrase
 }
 
 fn translation(nat: &Nat, phrase: &mut Phrase) {
-    let Nat { kind: _, before, after, service } = nat;
+    let Nat { kind: _, before, after, service, rule } = nat;
     changed_ends(before, after, phrase);
     if let Some(service) = service {
         let ServiceRef { name, port, endpoint, endpoints } = service;
@@ -227,6 +228,9 @@ fn translation(nat: &Nat, phrase: &mut Phrase) {
             format!("{service} → {endpoint}")
         };
         phrase.append(CHANGED, text);
+    }
+    if let Some(rule) = rule {
+        phrase.append(DIM, format!("by {rule}"));
     }
 }
 

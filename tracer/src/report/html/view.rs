@@ -355,9 +355,15 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
     if let Some(queued) = queued_ns {
         add("queued", span(*queued));
     }
-    if let Some(Nat { kind: _, before, after, service: _ }) = nat {
+    if let Some(Nat { kind: _, before, after, service: _, rule }) = nat {
         add("before translation", tuple(before));
         add("after translation", tuple(after));
+        if let Some(rule) = rule {
+            add("rule", rule.to_string());
+            if let Some(text) = &rule.rule {
+                add("as written", text.clone());
+            }
+        }
     }
     if let Some(connection) = conntrack {
         let ConnectionSeen { state: _, direction: _, status: _, original, reply, zone, mark } = &**connection;
