@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use podtrace::agent::frame::FromAgent;
 use podtrace::recording::Files;
-use podtrace::rules::{End, Finder, Framework, Hook, Loss, Packet, Rules, Translation, read};
+use podtrace::rules::{End, Finder, Hook, Loss, Packet, Rules, Table, Translation, read};
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::Trace;
@@ -64,10 +64,13 @@ fn both_frameworks() -> Result<()> {
     let read = rules(&lab, "node1")?;
     ensure!(listed()? == before, "looking has changed the rules");
     ensure!(read.gaps.is_empty(), "{:?}", read.gaps);
-    let tables: Vec<_> = read.tables.iter().map(|table| (table.framework, table.name.as_str())).collect();
-    for table in [(Framework::Iptables, "nat"), (Framework::Iptables, "filter"), (Framework::Nft, "guard")] {
-        ensure!(tables.iter().filter(|known| known.1 == table.1).eq([&table]), "{table:?} in {tables:?}");
-    }
+    let name = |table: &Table| format!("{} {} {}", table.framework, table.family, table.name);
+    let mut tables: Vec<_> = read.tables.iter().map(name).collect();
+    tables.sort();
+    ensure!(
+        tables == ["iptables ip filter", "iptables ip nat", "nft bridge filter", "nft inet guard"],
+        "tables: {tables:?}"
+    );
     let finder = Finder::new(read);
     let told = translated(&finder, ("10.43.0.10", 80), ("10.42.1.10", 8080))?;
     ensure!(
