@@ -154,6 +154,9 @@ pub enum FromAgent {
     /// Hop events, encoded; see [`crate::capture::Records`].
     #[serde(skip)]
     Events(Bytes),
+    /// What connection tracking counts on the node: once before the first events, and again when packets were dropped
+    /// and it counts something new.
+    Conntracked(Conntracked),
     /// Names of kernel addresses that occur in `Event::location`; sent before the first events that carry them.
     Symbols(BTreeMap<u64, String>),
     /// Everything that was produced before `now_ns` has been sent.
@@ -195,6 +198,21 @@ pub enum FromAgent {
         /// Final counts.
         counters: Accounting,
     },
+}
+
+/// What connection tracking counts in a node's own namespace since that was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conntracked {
+    /// Packets dropped because the table was full or there was no memory.
+    pub drop: u64,
+    /// Connections thrown out of the table to make room.
+    pub early_drop: u64,
+    /// Packets dropped because another one had opened the same connection meanwhile.
+    pub insert_failed: u64,
+    /// Connections in the table now.
+    pub count: Option<u64>,
+    /// Connections that the table may hold.
+    pub max: Option<u64>,
 }
 
 /// Who the agent is.

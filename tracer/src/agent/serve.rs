@@ -19,7 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use super::codec::{read_raw, write_raw};
-use super::frame::{Accounting, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent};
+use super::conntrack;
+use super::frame::{Accounting, Conntracked, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent};
 use super::traffic;
 use crate::capture::{self, Drained};
 use crate::probe::{Settings, Symbols, TcMode, Tracer, must_end_in_order};
@@ -142,7 +143,12 @@ async fn run(out: &mut Output) -> Result<()> {
     out.send(&FromAgent::Attached(attached))?;
     // SAFETY: the ring buffer owns its descriptor, keeps it for life, and is only ever reached through this.
     let ring = unsafe { AsyncFd::register(ring) }.context("waiting for the ring buffer")?;
-    let mut serving = Serving { out, tracer, ring, sent: 0, symbols, named: BTreeSet::new() };
+    let conntracked = conntrack::read();
+    if let Some(counters) = conntracked {
+        out.send(&FromAgent::Conntracked(counters))?;
+    }
+    let named = BTreeSet::new();
+    let mut serving = Serving { out, tracer, ring, sent: 0, symbols, named, conntracked };
     serving.run(&mut input, &topology, rules).await
 }
 
@@ -201,6 +207,8 @@ struct Serving<'a> {
     sent: u64,
     symbols: LazySymbols,
     named: BTreeSet<u64>,
+    /// What was told last.
+    conntracked: Option<Conntracked>,
 }
 
 impl Serving<'_> {
@@ -271,6 +279,9 @@ impl Serving<'_> {
             let drained = capture::drain(self.ring.get_mut(), BATCH);
             let Drained { events, count, locations, last_ns, empty } = drained;
             self.name(&locations)?;
+            if !locations.is_empty() {
+                self.tell_conntracked()?;
+            }
             if count > 0 {
                 self.out.send(&FromAgent::Events(Bytes::from(events)))?;
                 self.sent += count;
@@ -286,6 +297,19 @@ impl Serving<'_> {
         }
         // Still not empty: nothing is promised about times near now.
         Ok(0)
+    }
+
+    /// Packets were dropped: tells what connection tracking has to do with it.
+    fn tell_conntracked(&mut self) -> Result<()> {
+        let now = conntrack::read();
+        let dropped = |counters: Option<Conntracked>| {
+            counters.map(|counters| (counters.drop, counters.early_drop, counters.insert_failed))
+        };
+        if let Some(counters) = now.filter(|_| dropped(now) != dropped(self.conntracked)) {
+            self.out.send(&FromAgent::Conntracked(counters))?;
+            self.conntracked = now;
+        }
+        Ok(())
     }
 
     /// Tells the names of kernel addresses that have not been told yet.

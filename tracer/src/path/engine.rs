@@ -94,6 +94,7 @@ impl Engine {
                 devices: Devices::new(count),
                 clocks: Clocks::new(count),
                 rules: (0..count).map(|_| NodeRules::default()).collect(),
+                conntracked: vec![None; count],
                 kernels: (0..count).map(|_| Kernel::default()).collect(),
                 lost: vec![false; count],
                 names,
@@ -158,6 +159,10 @@ impl Engine {
                 state.ended = true;
                 state.release(u64::MAX);
                 self.advance(out);
+            }
+            FromAgent::Conntracked(counted) => {
+                let first = self.world.conntracked[node].map_or(*counted, |(first, _)| first);
+                self.world.conntracked[node] = Some((first, *counted));
             }
             FromAgent::Rules(rules) => self.world.rules[node] = NodeRules::new(rules),
             FromAgent::Started

@@ -31,7 +31,7 @@ mod world;
 pub use engine::{Context, Engine};
 
 pub use model::{
-    Action, ConnState, ConnectionSeen, Direction, Drop, End, EventCounts, Evidence, FlowRef, Hop, HopEvent,
-    Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Resolution, RouteTaken, ServiceRef, Source,
-    Summary, Translated, Tuple, Verdict, VerdictCounts, Via,
+    Action, ConnState, ConnectionSeen, Direction, Drop, DropCause, End, EventCounts, Evidence, FlowRef, Hop,
+    HopEvent, Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Resolution, RouteTaken, ServiceRef,
+    Source, Summary, Translated, Tuple, Verdict, VerdictCounts, Via,
 };

@@ -579,8 +579,26 @@ pub struct Drop {
     /// The rule that dropped it, as far as the node's rules tell.
     #[serde(default)]
     pub rule: Option<Arc<Attribution>>,
+    /// What connection tracking has to do with it.
+    #[serde(default)]
+    pub cause: Option<DropCause>,
     /// What to do about it.
     pub advice: Option<String>,
+}
+
+/// Why connection tracking dropped a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropCause {
+    /// Its table has no room for another connection.
+    ConntrackTableFull {
+        /// Connections in the table.
+        count: Option<u64>,
+        /// Connections that it may hold.
+        max: Option<u64>,
+    },
+    /// Another packet had opened the same connection meanwhile, with another translation.
+    ConntrackClash,
 }
 
 /// What a trace amounts to.

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use crate::rules::{Attribution, End, Finder, Hook, Loss, Packet, Rules, Translation};
 
-use super::model::{Action, Drop, Tuple};
+use super::model::{Action, ConnState, ConnectionSeen, Drop, DropCause, Tuple};
 use super::steps::Draft;
 use super::world::World;
 
@@ -113,8 +113,40 @@ pub(super) fn name_droppers(drafts: &mut [Draft], world: &World) {
         let for_node = world.devices.is_own(draft.node, draft.hop.tuple.dst);
         let (hooks, bridge) = hooks(drop.netfilter.as_deref(), is_own, for_node);
         let state = draft.hop.conntrack.as_ref().map(|connection| connection.state.word());
+        drop.cause = cause(&hooks, draft.hop.conntrack.as_deref(), draft.node, world);
+        if drop.cause.is_some() {
+            continue;
+        }
         let lost = Lost { tuple: draft.hop.tuple, in_device, out_device, state };
         drop.rule = world.rules[draft.node].dropped(&hooks, bridge, lost).map(|(_, rule)| Arc::new(rule));
+    }
+}
+
+/// Whether connection tracking dropped it, which no rule tells of: it counts what it drops.
+fn cause(
+    hooks: &[Hook],
+    connection: Option<&ConnectionSeen>,
+    node: usize,
+    world: &World,
+) -> Option<DropCause> {
+    let (first, last) = world.conntracked[node]?;
+    match connection {
+        // Where packets come to it first, none has a connection yet.
+        None if last.drop > first.drop
+            && hooks.iter().any(|hook| matches!(hook, Hook::Prerouting | Hook::Output)) =>
+        {
+            Some(DropCause::ConntrackTableFull { count: last.count, max: last.max })
+        }
+        // It is entered where the packet leaves, or comes to a socket.
+        Some(connection)
+            if last.insert_failed > first.insert_failed
+                && connection.state == ConnState::New
+                && !connection.status.iter().any(|word| word == "confirmed")
+                && hooks.iter().any(|hook| matches!(hook, Hook::Postrouting | Hook::Input)) =>
+        {
+            Some(DropCause::ConntrackClash)
+        }
+        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::agent::frame::Attached;
+use crate::agent::frame::{Attached, Conntracked};
 
 use super::clock::Clocks;
 use super::devices::Devices;
@@ -21,6 +21,8 @@ pub(super) struct World {
     pub(super) devices: Devices,
     pub(super) clocks: Clocks,
     pub(super) kernels: Vec<Kernel>,
+    /// What connection tracking counted on the nodes: first, and last.
+    pub(super) conntracked: Vec<Option<(Conntracked, Conntracked)>>,
     /// What the nodes' rules say.
     pub(super) rules: Vec<NodeRules>,
     /// Nodes whose agent ended without a goodbye.
@@ -75,7 +77,7 @@ impl World {
             Some(name) => name.clone(),
             None => format!("{:#x}", observation.location),
         });
-        Drop { reason, location, netfilter: None, rule: None, advice: None }
+        Drop { reason, location, netfilter: None, rule: None, cause: None, advice: None }
     }
 
     /// A node's number by its name.

@@ -220,6 +220,7 @@ pub(crate) fn dropped() -> Path {
             .but(|hop| {
                 hop.drop = Some(Drop {
                     rule: None,
+                    cause: None,
                     netfilter: None,
                     reason: Some("NETFILTER_DROP".to_owned()),
                     location: Some("nf_hook_slow".to_owned()),
@@ -320,6 +321,7 @@ pub(crate) fn hostile() -> Path {
         .but(|hop| {
             hop.drop = Some(Drop {
                 rule: None,
+                cause: None,
                 netfilter: None,
                 reason: Some("\x1b[32mOK".to_owned()),
                 location: None,
