@@ -132,7 +132,7 @@ fn record(name: &str) -> Result<()> {
         .with_context(|| format!("there is no scenario {name}"))?;
     let path = recording(name);
     fs::create_dir_all(directory())?;
-    let told = scenario.run(name, env!("CARGO_BIN_EXE_traffic"), &path)?;
+    let told = scenario.run(name, None, env!("CARGO_BIN_EXE_traffic"), &path)?;
     fs::write(path.with_extension("json"), told.stdout)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::output::{Notes, report};
 use super::{DONE, FAILED, runtime};
 use crate::agent::frame::{FilterSpec, ProbeKind, Side};
 use crate::cluster::{Inventory, Pod, load};
-use crate::lab::Lab;
+use crate::lab::{Lab, RuleSet};
 use crate::session::{Outcome, Plan, ProbePlan, trace};
 
 /// A lab of its own, so that one the user has is left alone.
@@ -15,7 +15,7 @@ const LAB: &str = "demo";
 
 pub(super) fn run() -> Result<u8> {
     let lab = Lab::named(LAB)?;
-    anstream::println!("{}\n", lab.up()?);
+    anstream::println!("{}\n", lab.up(Some(RuleSet::None))?);
     let shown = show(&lab);
     // The lab goes whatever happened before.
     let removed = lab.down();
