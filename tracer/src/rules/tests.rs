@@ -439,3 +439,63 @@ fn chains_that_call_each_other_come_to_an_end() {
     let attribution = finder.dropped(&loss(Hook::Forward, "icmp 10.0.0.1 10.0.0.2")).expect("a rule");
     assert!(!attribution.certain, "{attribution}");
 }
+
+/// kube-proxy's rules for many Services of three endpoints each.
+fn many_services(services: usize) -> Rules {
+    use std::fmt::Write as _;
+
+    let mut chains = String::new();
+    let mut rules = String::new();
+    for s in 0..services {
+        let service = format!("10.43.{}.{}", s / 256, s % 256);
+        let asked = format!(
+            "-d {service}/32 -p tcp -m comment --comment \"default/web{s}:http cluster IP\" -m tcp --dport 80"
+        );
+        let _ = writeln!(chains, ":KUBE-SVC-{s:016} - [0:0]");
+        let _ = writeln!(rules, "-A KUBE-SERVICES {asked} -j KUBE-SVC-{s:016}");
+        let _ = writeln!(rules, "-A KUBE-SVC-{s:016} ! -s 10.42.0.0/16 {asked} -j KUBE-MARK-MASQ");
+        for e in 0..3 {
+            let endpoint = format!("10.42.{}.{}", s / 64, s % 64 * 4 + e);
+            let comment = format!("-m comment --comment \"default/web{s}:http\"");
+            let _ = writeln!(chains, ":KUBE-SEP-{s:015}{e} - [0:0]");
+            let _ = writeln!(
+                rules,
+                "-A KUBE-SVC-{s:016} -m statistic --mode random --probability 0.5 -j KUBE-SEP-{s:015}{e}"
+            );
+            let _ = writeln!(rules, "-A KUBE-SEP-{s:015}{e} -s {endpoint}/32 {comment} -j KUBE-MARK-MASQ");
+            let _ = writeln!(
+                rules,
+                "-A KUBE-SEP-{s:015}{e} -p tcp {comment} -m tcp -j DNAT --to-destination {endpoint}:8080"
+            );
+        }
+    }
+    let text = format!(
+        "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n:KUBE-MARK-MASQ - [0:0]\n{chains}\
+         -A PREROUTING -j KUBE-SERVICES\n-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000\n{rules}COMMIT\n"
+    );
+    Rules { tables: iptables::parse(&text, Family::Ip), ..Rules::default() }
+}
+
+#[test]
+fn one_of_many_services_is_found_and_what_does_not_fit_is_not_guessed() {
+    let whole = many_services(1000);
+    let first = destination("tcp 10.42.0.99:40000 10.43.0.0:80", "tcp 10.42.0.99:40000 10.42.0.2:8080");
+    let last = destination("tcp 10.42.0.99:40000 10.43.3.231:80", "tcp 10.42.0.99:40000 10.42.15.158:8080");
+    let finder = Finder::new(whole.clone());
+    assert_eq!(
+        told(finder.translated(&first)),
+        "iptables nat: KUBE-SERVICES → KUBE-SVC-0000000000000000 → KUBE-SEP-0000000000000002 (default/web0:http)"
+    );
+    assert_eq!(
+        told(finder.translated(&last)),
+        "iptables nat: KUBE-SERVICES → KUBE-SVC-0000000000000999 → KUBE-SEP-0000000000009992 (default/web999:http)"
+    );
+    let size = serde_json::to_string(&whole).expect("JSON").len();
+    let finder = Finder::new(keep::keep(whole, size / 2));
+    assert_eq!(
+        told(finder.translated(&first)),
+        "iptables nat: KUBE-SERVICES → KUBE-SVC-0000000000000000 → KUBE-SEP-0000000000000002 (default/web0:http, not all \
+         rules are known)"
+    );
+    assert_eq!(told(finder.translated(&last)), "nothing");
+}

@@ -1,6 +1,6 @@
 //! One rule of `iptables-save`: what it asks for, what it does.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use super::value::{condition, marking, nat, ports};
 use crate::rules::model::{Action, Match, Rule};
@@ -49,7 +49,7 @@ const MODULES: [&str; 14] = [
 /// Reads the words of one rule.
 pub(super) struct Reader<'a> {
     words: std::iter::Peekable<std::slice::Iter<'a, String>>,
-    chains: &'a BTreeSet<String>,
+    chains: &'a HashMap<String, usize>,
     matches: Vec<Match>,
     comments: Vec<&'a str>,
     /// The rule again, without comments.
@@ -57,7 +57,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(words: &'a [String], chains: &'a BTreeSet<String>) -> Self {
+    pub(super) fn new(words: &'a [String], chains: &'a HashMap<String, usize>) -> Self {
         Self {
             words: words.iter().peekable(),
             chains,
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
             // Given twice, an address could be either.
             values.next().filter(|_| values.next().is_none())
         };
-        if self.chains.contains(target) {
+        if self.chains.contains_key(target) {
             let chain = target.to_owned();
             return Some(if goes { Action::Goto(chain) } else { Action::Jump(chain) });
         }
