@@ -100,7 +100,7 @@ impl Known<'_> {
 
     /// What kind of address it is to the node. Broadcasts cannot be told from addresses of others here.
     fn kind(&self, address: IpAddr) -> Option<Value<'_>> {
-        let local = self.is_local(address)?;
+        let local = is_local(self.local, address)?;
         Some(Value::Word(if local {
             "local"
         } else if address.is_multicast() {
@@ -109,14 +109,14 @@ impl Known<'_> {
             "unicast"
         }))
     }
+}
 
-    /// Whether the address is the node's own.
-    pub(super) fn is_local(&self, address: IpAddr) -> Option<bool> {
-        if address.is_loopback() || self.local.contains(&address) {
-            return Some(true);
-        }
-        (!self.local.is_empty()).then_some(false)
+/// Whether an address is the node's own, by those that it has; none if these are not known.
+pub(super) fn is_local(local: &[IpAddr], address: IpAddr) -> Option<bool> {
+    if address.is_loopback() || local.contains(&address) {
+        return Some(true);
     }
+    (!local.is_empty()).then_some(false)
 }
 
 /// The elements themselves; `None` if they cannot be told.

@@ -12,6 +12,7 @@ mod find;
 mod index;
 pub mod iptables;
 mod keep;
+mod mark;
 mod model;
 pub mod nft;
 mod protocol;
@@ -31,6 +32,6 @@ pub use model::{
     Action, Base, Chain, Element, Elements, Family, Field, Framework, Gap, Hook, Marking, Match, Nat, Range,
     Rule, Rules, Set, Table,
 };
-pub use question::{End, Loss, Packet, Translation};
+pub use question::{End, Entered, Loss, Packet, Translation};
 #[cfg(target_os = "linux")]
 pub use read::read;

@@ -48,7 +48,7 @@ fn packet(text: &str) -> Packet {
 
 fn translation<'a>(end: End, before: &str, after: &str) -> Translation<'a> {
     let (before, after) = (packet(before), packet(after));
-    Translation { end, before, after, in_device: None, out_device: None, mark: None }
+    Translation { before, after, ..Translation::of(end) }
 }
 
 fn destination<'a>(before: &str, after: &str) -> Translation<'a> {
@@ -192,6 +192,68 @@ fn sources_in_iptables() {
     ] {
         assert_eq!(told(finder.translated(&question)), expected, "{question:?}");
     }
+}
+
+/// Without hooks of the stack, nobody sees the mark by which kube-proxy masquerades.
+#[test]
+fn a_mark_that_nobody_saw_follows_from_the_packet_that_came() {
+    let entered = |text: &str, mark| Some(Entered { packet: packet(text), mark });
+    let hairpin = Translation {
+        in_device: Some("cni0"),
+        entered: entered("tcp 10.42.0.11:40000 10.43.0.10:80", Some(0)),
+        ..source("tcp 10.42.0.11:40000 10.42.0.11:8080", "tcp 10.42.0.1:40000 10.42.0.11:8080")
+    };
+    let node_port = Translation {
+        in_device: Some("eth0"),
+        entered: entered("tcp 172.16.0.9:40000 192.168.56.11:30080", Some(0)),
+        ..source("tcp 172.16.0.9:40000 10.42.1.10:8080", "tcp 192.168.56.11:40000 10.42.1.10:8080")
+    };
+    let to_world = Translation {
+        in_device: Some("cni0"),
+        entered: entered("tcp 10.42.0.10:40000 172.16.0.9:80", Some(0)),
+        ..source("tcp 10.42.0.10:40000 172.16.0.9:80", "tcp 192.168.56.11:40000 172.16.0.9:80")
+    };
+    // Of portmap: from the pod's own network, and so marked.
+    let host_port = Translation {
+        in_device: Some("cni0"),
+        entered: entered("tcp 10.42.0.10:40000 192.168.56.11:8088", Some(0)),
+        ..source("tcp 10.42.0.10:40000 10.42.0.10:80", "tcp 10.42.0.1:40000 10.42.0.10:80")
+    };
+    let kube = "iptables nat: KUBE-POSTROUTING (“kubernetes service traffic requiring SNAT”)";
+    let finder = Finder::new(iptables_rules());
+    for (question, expected) in [
+        (hairpin, kube),
+        (node_port, kube),
+        (to_world, "iptables nat: FLANNEL-POSTRTG (“flanneld masq”)"),
+        (host_port, "iptables nat: CNI-HOSTPORT-MASQ"),
+        // From the node itself it may be, too; the same rules are asked.
+        (Translation { in_device: None, ..node_port }, kube),
+        // Nothing follows from a mark that is not known.
+        (
+            Translation { entered: entered("tcp 10.42.0.10:40000 172.16.0.9:80", None), ..to_world },
+            "iptables nat (one of 3 rules)",
+        ),
+        // A pod's packet to a Service is not marked: nothing translates its source.
+        (
+            Translation {
+                in_device: Some("cni0"),
+                entered: entered("tcp 10.42.0.10:40000 10.43.0.10:80", Some(0)),
+                ..source("tcp 10.42.0.10:40000 10.42.1.10:8080", "tcp 192.168.56.11:40000 10.42.1.10:8080")
+            },
+            "nothing",
+        ),
+    ] {
+        assert_eq!(told(finder.translated(&question)), expected, "{question:?}");
+    }
+    let finder = Finder::new(kube_proxy_nft());
+    for question in [hairpin, node_port] {
+        assert_eq!(
+            told(finder.translated(&question)),
+            "nft ip kube-proxy: masquerading (handle 48)",
+            "{question:?}"
+        );
+    }
+    assert_eq!(told(finder.translated(&to_world)), "nothing");
 }
 
 #[test]
