@@ -41,9 +41,21 @@ impl Known<'_> {
                 let elements = listed(elements, sets)?;
                 any(elements.iter().map(|element| self.element(fields, element)))
             }
+            // Asked for addresses of one version, a packet of the other is neither in nor out.
+            Match::Not(contrary) if self.is_of_other_version(contrary) => Some(false),
             Match::Not(contrary) => self.holds(contrary, sets).map(|holds| !holds),
             Match::Other(_) => None,
         }
+    }
+
+    fn is_of_other_version(&self, matched: &Match) -> bool {
+        let v4 = self.packet.source.is_ipv4();
+        let Match::Is(Field::Source | Field::Destination, ranges) = matched else { return false };
+        ranges.iter().all(|range| match range {
+            Range::Net(net) => net.addr().is_ipv4() != v4,
+            Range::Addresses(first, _) => first.is_ipv4() != v4,
+            _ => false,
+        })
     }
 
     /// Whether the fields are this element's.

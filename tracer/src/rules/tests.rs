@@ -432,6 +432,38 @@ fn drops_of_nftables() {
     }
 }
 
+/// One rule each, as nft lists it: what it is in words, and whether it can have dropped a packet from 10.0.0.1 to port 80.
+#[test]
+fn rules_of_nftables_in_words() {
+    let text = include_str!("samples/words.nft.json");
+    let table = nft::parse(text).expect("a listing").tables.remove(0);
+    let texts: Vec<_> =
+        table.chains.iter().flat_map(|chain| &chain.rules).map(|rule| rule.text.as_str()).collect();
+    assert_eq!(texts.join("\n"), include_str!("samples/words.txt").trim_end());
+    for (rule, expected) in [
+        ("ct state != new drop", "nothing"),
+        ("ct status dnat drop", "nft inet words: f (handle 3)"),
+        ("meta l4proto tcp th dport 1024-65535 drop", "nothing"),
+        ("meta l4proto tcp th dport != 1-1023 drop", "nothing"),
+        (
+            "meta l4proto tcp ip saddr . th dport { 10.0.0.1 . 80, 10.0.0.2 . 81-90 } drop",
+            "nft inet words: f (handle 3)",
+        ),
+        ("ip daddr vmap { 10.0.0.1 : drop, 10.1.0.0/16 : jump x }", "nothing"),
+        ("ip6 saddr != fd00::/64 drop", "nothing"),
+        ("limit rate over 5/second drop", "nft inet words: f (handle 3)"),
+    ] {
+        let found = table.chains.iter().flat_map(|chain| &chain.rules).find(|known| known.text == rule);
+        let only = Rule { handle: Some(3), ..found.unwrap_or_else(|| panic!("no rule {rule}")).clone() };
+        let base = Base { hook: Hook::Forward, nat: false, priority: 0, drops: false };
+        let chain = Chain { name: "f".to_owned(), base: Some(base), rules: vec![only] };
+        let tables = vec![Table { chains: vec![chain], ..table.clone() }];
+        let finder = Finder::new(Rules { tables, ..Rules::default() });
+        let question = loss(Hook::Forward, "tcp 10.0.0.1:80 10.2.0.2:80");
+        assert_eq!(told(finder.dropped(&question)), expected, "{rule}");
+    }
+}
+
 #[test]
 fn a_rule_set_with_a_gap_makes_nothing_certain() {
     let question = destination("tcp 10.42.0.10:40000 10.43.0.10:80", "tcp 10.42.0.10:40000 10.42.1.10:8080");

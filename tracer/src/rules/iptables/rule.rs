@@ -29,7 +29,7 @@ const PASSING: [&str; 19] = [
 ];
 
 /// Modules that ask nothing by themselves, only by options that are known here.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 15] = [
     "tcp",
     "udp",
     "udplite",
@@ -44,6 +44,7 @@ const MODULES: [&str; 14] = [
     "iprange",
     "icmp",
     "icmp6",
+    "nfacct",
 ];
 
 /// Reads the words of one rule.
@@ -81,6 +82,8 @@ impl<'a> Reader<'a> {
                     action = Some(self.target(target, option == "-g")?);
                     break;
                 }
+                // Counts, and asks nothing.
+                "--nfacct-name" => drop(self.values()),
                 "--comment" => self.comments.extend(self.words.next().map(String::as_str)),
                 _ => self.matched(option, negated)?,
             }
@@ -265,6 +268,12 @@ mod tests {
         assert_eq!(rule.comment.as_deref(), Some(r#"name: "cbr0" -j DROP"#));
         assert_eq!((rule.matches.len(), rule.action), (0, Action::Masquerade));
         assert_eq!(rule.text, "-j MASQUERADE --random-fully");
+    }
+
+    #[test]
+    fn what_counts_packets_asks_nothing() {
+        let counted = rule("-m conntrack --ctstate INVALID -m nfacct --nfacct-name  dropped_pkts -j DROP");
+        assert_eq!(counted.map(|rule| rule.matches.len()), Some(1));
     }
 
     #[test]

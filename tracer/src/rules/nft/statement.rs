@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::expression::{fields, implied_protocol, looked_up, number, of_fields, range, written};
+use super::expression::{
+    fields, implied_protocol, looked_up, number, of_fields, range, statement_written, written,
+};
 use crate::rules::model::{Action, Elements, Field, Marking, Match, Nat, Range};
 
 /// Statements that leave a packet's way as it is.
@@ -68,7 +70,7 @@ pub(super) fn statements(list: &[Value]) -> Read {
             kind => match verdict(statement) {
                 Some(action) => read.effects.push((matches.clone(), action)),
                 // limit, quota, ct count, and what newer versions of nft have.
-                None => matches.push(Match::Other(format!("{kind} {}", written(inside)))),
+                None => matches.push(Match::Other(statement_written(kind, inside))),
             },
         }
     }
@@ -132,11 +134,15 @@ fn compared(fields: &[Field], mask: Option<u32>, right: &Value) -> Option<Match>
 /// `<`, `>`, `<=`, `>=`
 fn ordered(fields: &[Field], mask: Option<u32>, operator: &str, right: &Value) -> Option<Match> {
     let ([field], None, limit) = (fields, mask, number(right)?) else { return None };
+    let most = match field {
+        Field::SourcePort | Field::DestinationPort => u16::MAX.into(),
+        _ => u32::MAX,
+    };
     let range = match operator {
         "<" => Range::Numbers(0, limit.checked_sub(1)?),
         "<=" => Range::Numbers(0, limit),
-        ">" => Range::Numbers(limit.checked_add(1)?, u32::MAX),
-        ">=" => Range::Numbers(limit, u32::MAX),
+        ">" => Range::Numbers(limit.checked_add(1)?, most),
+        ">=" => Range::Numbers(limit, most),
         _ => return None,
     };
     Some(Match::Is(field.clone(), vec![range]))
