@@ -11,6 +11,7 @@ mod evaluate;
 mod find;
 mod index;
 pub mod iptables;
+#[cfg(any(target_os = "linux", test))]
 mod keep;
 mod mark;
 mod model;

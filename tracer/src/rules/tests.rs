@@ -593,3 +593,52 @@ fn one_of_many_services_is_found_and_what_does_not_fit_is_not_guessed() {
     );
     assert_eq!(told(finder.translated(&last)), "nothing");
 }
+
+/// Whatever is listed, it is read to the end, and asked without a panic.
+#[test]
+fn what_is_cut_off_or_garbled_does_no_harm() {
+    let question = destination("tcp 10.42.0.10:40000 10.43.0.10:80", "tcp 10.42.0.10:40000 10.42.1.10:8080");
+    let lost = loss(Hook::Forward, "tcp 10.42.0.10:40000 10.42.1.10:8080");
+    let ask = |tables: Vec<Table>| {
+        let finder = Finder::new(keep::keep(Rules { tables, ..Rules::default() }, keep::BUDGET));
+        for attribution in [finder.translated(&question), finder.dropped(&lost)].into_iter().flatten() {
+            assert!(!attribution.to_string().contains(char::is_control), "{attribution}");
+        }
+    };
+    let samples = [
+        include_str!("samples/kube-proxy.iptables"),
+        include_str!("samples/guard.nft.json"),
+        include_str!("samples/words.nft.json"),
+    ];
+    // What one run finds, the next one finds as well.
+    let mut chance: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut below = |limit: usize| {
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        usize::try_from(chance % limit as u64).expect("less than a length")
+    };
+    for sample in samples {
+        for _ in 0..100 {
+            let mut garbled = sample.to_owned();
+            for _ in 0..below(8) {
+                let from = below(garbled.len() - 40);
+                let piece = garbled[from..from + below(40)].to_owned();
+                let at = below(garbled.len() - 40);
+                garbled.replace_range(at..at + below(40), &piece);
+            }
+            ask(iptables::parse(&garbled, Family::Ip));
+            ask(iptables::parse(&garbled[..below(garbled.len())], Family::Ip));
+            // A piece put elsewhere mostly makes it no JSON; an object put elsewhere does not.
+            let mut objects: Vec<_> = sample.lines().collect();
+            let from = below(objects.len());
+            let to = below(objects.len());
+            objects.swap(from, to);
+            for text in [garbled, objects.join("\n")] {
+                if let Ok(listing) = nft::parse(&text) {
+                    ask(listing.tables);
+                }
+            }
+        }
+    }
+}
