@@ -194,6 +194,23 @@ fn sources_in_iptables() {
     }
 }
 
+#[test]
+fn destinations_in_ip6tables() {
+    let mut rules = iptables_rules();
+    rules.tables.extend(iptables::parse(include_str!("samples/kube-proxy.ip6tables"), Family::Ip6));
+    let finder = Finder::new(rules);
+    let question = destination(
+        "tcp [fd00:42::9]:40000 [fd00:43::10]:80",
+        "tcp [fd00:42::9]:40000 [fd00:42:0:1::10]:8080",
+    );
+    assert_eq!(
+        told(finder.translated(&question)),
+        "ip6tables nat: KUBE-SERVICES → KUBE-SVC-4OARLUDTQO2XGPCK → KUBE-SEP-JR5T7DUAL2WNXM4F (default/six:http)"
+    );
+    let question = Loss { bridge: None, ..loss(Hook::Forward, "tcp [fd00:42::9]:1 [fd00:43::10]:80") };
+    assert_eq!(told(finder.dropped(&question)), "nothing", "IPv4's rules see no packet of IPv6");
+}
+
 /// Without hooks of the stack, nobody sees the mark by which kube-proxy masquerades.
 #[test]
 fn a_mark_that_nobody_saw_follows_from_the_packet_that_came() {
