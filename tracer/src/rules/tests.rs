@@ -429,6 +429,11 @@ fn drops_of_nftables() {
             "nft inet guard: forward (handle 7)",
         ),
         (loss(Hook::Forward, "tcp 10.42.0.10:1 10.42.1.10:8001"), "nft inet guard: forward (handle 10)"),
+        // nft does not list that this rule is for IPv6: it may be the policy as well.
+        (
+            Loss { in_device: Some("eth0"), ..loss(Hook::Forward, "tcp 10.42.0.16:1 172.16.0.9:22") },
+            "nft inet guard: forward (one of 3 rules)",
+        ),
         // Neither the sources that were seen lately nor the rate are known.
         (
             Loss { in_device: Some("eth0"), ..loss(Hook::Forward, "icmp 10.42.0.16 10.42.1.10") },

@@ -65,7 +65,7 @@ impl Building {
             }
             "rule" => {
                 let Some(list) = object.get("expr").and_then(Value::as_array) else { return };
-                let read = statements(list);
+                let read = statements(list, family);
                 let key = (family, text("table").unwrap_or_default().to_owned());
                 if read.foreign && !self.listing.foreign.contains(&key) {
                     self.listing.foreign.push(key);

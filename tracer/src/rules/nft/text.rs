@@ -12,6 +12,8 @@ pub(super) fn rule(family: Family, matches: &[Match], action: &Action) -> String
         Action::Verdicts(fields, elements) => looked_up(family, fields, "vmap ", elements),
         action => effect(action),
     });
+    // What nft does not list has no words.
+    words.retain(|word| !word.is_empty());
     words.join(" ")
 }
 
