@@ -73,6 +73,11 @@ impl<W: Write> Report for Html<W> {
         self.data("path", &PathView::new(path))
     }
 
+    fn lacks(&mut self, what: &str) -> io::Result<()> {
+        self.told.lacks(what);
+        Ok(())
+    }
+
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         let lines = self.told.lines(summary);
         self.data("summary", &SummaryView::new(summary, &lines))?;
