@@ -56,11 +56,14 @@ impl Room {
             1 => "1 path is not on this page".to_owned(),
             number => format!("{} paths are not on this page", thousands(number)),
         };
+        let later = match self.troubled_taken {
+            0 => String::new(),
+            number => format!(", and {} of those after them that did not arrive", thousands(number)),
+        };
         let instead = format!(
-            ": it has the first {}, and of those after them {} that did not arrive. `podtrace read` tells all of a \
-             recording, and makes a page of some of it (--from, --to, --proto, --port, --filter)",
-            thousands(self.first),
-            thousands(self.troubled_taken)
+            ": it has the first {}{later}. `podtrace read` tells all of a recording, and makes a page of some of it \
+             (--from, --to, --proto, --port, --filter)",
+            thousands(self.first)
         );
         Some(Phrase::new().with(DOUBT, left_out).with(PLAIN, instead))
     }
@@ -79,8 +82,7 @@ mod tests {
         assert!(room.take(Verdict::Vanished));
         assert!(!room.take(Verdict::Open) && !room.is_just_full());
         let note: String = room.note().unwrap().pieces().map(|piece| piece.1.to_owned()).collect();
-        let expected =
-            "2 paths are not on this page: it has the first 2, and of those after them 1 that did not";
+        let expected = "2 paths are not on this page: it has the first 2, and 1 of those after them that did not arrive.";
         assert!(note.starts_with(expected), "{note}");
     }
 }
