@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::cluster::{Node, Run};
@@ -37,6 +37,11 @@ pub fn connect(node: &Node) -> Result<Connection> {
             command.args(arguments).arg("podtrace");
             command
         }
+        Run::Kubernetes => bail!(
+            "node {} is not this machine, and nodes are not reached through the Kubernetes API yet: run podtrace there, \
+             or describe the cluster by --cluster FILE",
+            node.name
+        ),
     };
     command.arg("agent").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     // Out of the terminal's process group: Ctrl-C is the tracer's to handle, which then asks for what is left.

@@ -57,9 +57,9 @@ pub(super) struct Trace {
     /// The other end of the traffic; any if left out
     #[arg(long, value_name = "ENDPOINT")]
     pub(super) to: Option<String>,
-    /// Kubernetes namespace of endpoints given without one
-    #[arg(short, long, default_value = "default")]
-    pub(super) namespace: String,
+    /// Kubernetes namespace of endpoints given without one; else the kubeconfig's context says, or it is `default`
+    #[arg(short, long)]
+    pub(super) namespace: Option<String>,
     /// Port on the --to side (TCP, UDP or SCTP)
     #[arg(long)]
     pub(super) port: Option<u16>,
@@ -160,9 +160,9 @@ pub(super) struct Read {
     /// Only paths of traffic of this other end
     #[arg(long, value_name = "ENDPOINT")]
     pub(super) to: Option<String>,
-    /// Kubernetes namespace of endpoints given without one
-    #[arg(short, long, default_value = "default")]
-    pub(super) namespace: String,
+    /// Kubernetes namespace of endpoints given without one; else `default`
+    #[arg(short, long)]
+    pub(super) namespace: Option<String>,
     /// Port on the --to side (TCP, UDP or SCTP)
     #[arg(long)]
     pub(super) port: Option<u16>,

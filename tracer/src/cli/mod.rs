@@ -7,6 +7,7 @@ mod lab;
 mod meaning;
 mod output;
 mod read;
+mod source;
 mod status;
 mod topology;
 mod trace;

@@ -8,8 +8,9 @@ use terminal_size::{Width, terminal_size_of};
 
 use super::args::{Topology, TopologyFormat};
 use super::output::{Notes, choose_color};
-use super::{DONE, FAILED, meaning, runtime};
-use crate::cluster::{Run, Wanted};
+use super::source::{self, Found};
+use super::{DONE, FAILED, runtime};
+use crate::cluster::Wanted;
 use crate::report::map;
 use crate::session::{Importance, survey};
 
@@ -21,13 +22,15 @@ pub(super) fn run(args: &Topology) -> Result<u8> {
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
     };
-    let inventory = meaning::inventory(&wanted, &mut |importance, line| notes.say(importance, line))?;
-    let local = inventory.nodes.iter().any(|node| !matches!(node.run, Run::Command(_)));
+    let runtime = runtime()?;
+    let Found { inventory, namespace: _ } =
+        runtime.block_on(source::find(&wanted, &mut |importance, line| notes.say(importance, line)))?;
+    let local = inventory.nodes.iter().any(|node| node.run.is_local());
     ensure!(
         !local || nix::unistd::geteuid().is_root(),
         "looking into the network namespaces of pods needs root: run it as root (sudo podtrace topology)"
     );
-    let surveys = runtime()?.block_on(survey(&inventory));
+    let surveys = runtime.block_on(survey(&inventory));
     let told = match args.output {
         TopologyFormat::Text => map::draw(&surveys, &inventory, width()),
         TopologyFormat::Json => map::tell(&surveys, &inventory).context("telling the topology")?,

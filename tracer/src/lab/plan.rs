@@ -151,7 +151,7 @@ impl Plan {
                 host_network: false,
             })
         });
-        Inventory { nodes: nodes.collect(), pods: pods.collect(), services: Vec::new() }
+        Inventory { nodes: nodes.collect(), pods: pods.collect(), ..Inventory::default() }
     }
 }
 

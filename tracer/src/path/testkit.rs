@@ -390,7 +390,7 @@ impl Scene {
                     pod("pod3", POD3, "node2"),
                     pod("pod4", POD4, "node2"),
                 ],
-                services: Vec::new(),
+                ..Inventory::default()
             },
             nodes: if self.one_node { vec!["node1".into()] } else { vec!["node1".into(), "node2".into()] },
             filter: FilterSpec::default(),
