@@ -615,5 +615,5 @@ fn topology(node: usize) -> Topology {
         });
     }
     namespaces.insert(0, own);
-    Topology { namespaces }
+    Topology { namespaces, cni: None }
 }

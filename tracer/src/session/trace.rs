@@ -17,6 +17,7 @@ use crate::filter::Choice;
 use crate::path::{Context, Engine};
 use crate::recording::{Header, Recorder};
 use crate::report::Report;
+use crate::topology::Topology;
 
 /// How often clocks are compared while tracing.
 const CLOCK_EVERY: Duration = Duration::from_millis(250);
@@ -124,6 +125,10 @@ async fn run(
         .configure(plan, |number, frame| {
             if let FromAgent::Warning { text } = frame {
                 say(Importance::Detail, &format!("{}: {text}", names[number]));
+            }
+            if let FromAgent::Topology(Topology { cni: Some(cni), .. }) = frame {
+                let (name, file) = (&names[number], &cni.told_by);
+                say(Importance::Detail, &format!("{name}: pods' networks are made by {cni} ({file})"));
             }
             live.take(number, Some(frame))
         })
