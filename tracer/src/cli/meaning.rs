@@ -38,10 +38,13 @@ pub(super) async fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) ->
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
     };
-    let Found { inventory, namespace } = source::find(&wanted, say).await?;
+    let Found { mut inventory, namespace, pods } =
+        source::find(&wanted, args.agent_image.as_deref(), say).await?;
     let namespace = args.namespace.as_deref().unwrap_or(&namespace);
     let from = cluster::resolve(&from, &inventory, namespace)?;
     let to = cluster::resolve(&to, &inventory, namespace)?;
+    // It has said why a name means nothing, and is in nobody's way from here on.
+    inventory.untraceable.clear();
     let nodes = nodes(&inventory, &from, &to);
     check_root(&inventory, &nodes)?;
     let probe = probe.map(|kind| probe_plan(kind, args, &inventory, &from, &to)).transpose()?;
@@ -61,6 +64,7 @@ pub(super) async fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) ->
     let filter = filter(&from, &to, args.port, args.proto, args.one_way);
     Ok(Plan {
         title: format!("{} → {}", from.what, to.what),
+        pods,
         nodes,
         tapped: (!open).then_some(tapped),
         filter,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracer_common::CAPTURE;
@@ -57,10 +57,34 @@ pub async fn trace(
     watch: &mut dyn FnMut(&Progress),
 ) -> Result<Outcome> {
     let started = Instant::now();
-    let mut nodes = Nodes::connect(plan)?;
-    let result = run(plan, &mut nodes, report, say, watch, started).await;
-    nodes.end().await;
+    let result = match reach(plan).await {
+        Ok(mut nodes) => {
+            let result = run(plan, &mut nodes, report, say, watch, started).await;
+            nodes.end().await;
+            result
+        }
+        Err(error) => Err(error),
+    };
+    if let Some(pods) = &plan.pods {
+        for left in pods.remove().await {
+            say(Importance::Warning, &left);
+        }
+    }
     result
+}
+
+/// Starts the agents. Where pods are made for them, Ctrl-C is waited for meanwhile: they are to be removed again.
+async fn reach(plan: &Plan) -> Result<Nodes> {
+    if plan.pods.is_none() {
+        return Nodes::connect(plan).await;
+    }
+    tokio::select! {
+        nodes = Nodes::connect(plan) => nodes,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("waiting for Ctrl-C")?;
+            bail!("interrupted before all nodes were reached")
+        }
+    }
 }
 
 /// How much a line on stderr matters.

@@ -228,7 +228,10 @@ mod tests {
                 )),
                 "{error}"
             );
-            assert!(error.contains("kubectl create clusterrole"), "{error}");
+            assert!(
+                error.contains("kubectl create clusterrolebinding podtrace-YOU --clusterrole=podtrace-names"),
+                "{error}"
+            );
         }
     }
 

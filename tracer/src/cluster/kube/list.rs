@@ -53,34 +53,51 @@ struct ListMeta {
 
 /// All objects of a kind, in all namespaces.
 pub(super) async fn list<T: DeserializeOwned>(api: &Api, kind: Kind) -> Result<Vec<T>, Refusal> {
+    list_some(api, kind, ListParams::default()).await
+}
+
+/// Objects of a kind that are chosen by their labels or fields.
+pub(super) async fn list_some<T: DeserializeOwned>(
+    api: &Api,
+    kind: Kind,
+    chosen: ListParams,
+) -> Result<Vec<T>, Refusal> {
     let right = Right { verb: "list", group: kind.group, resource: kind.resource, namespace: None };
-    let refused = |error| Refusal::of(&api.server, right.clone(), error);
     let request = Request::new(kind.path);
-    let mut params = ListParams::default().limit(PAGE);
+    let mut params = chosen.clone().limit(PAGE);
     let mut items = Vec::new();
     loop {
-        let asked = request.list(&params).map_err(kube::Error::BuildRequest).map_err(&refused)?;
-        let answer = timeout(ANSWER_TIMEOUT, api.client.request::<Page<T>>(asked)).await;
-        let page = match answer {
-            Ok(Ok(page)) => page,
+        let page: Page<T> = match ask(api, right.clone(), request.list(&params)).await {
+            Ok(page) => page,
             // The server does not keep a list's state for long. Whole, it needs none.
-            Ok(Err(kube::Error::Api(status))) if status.code == 410 && params.continue_token.is_some() => {
+            Err(Refusal::Gone { .. }) if params.continue_token.is_some() => {
                 items.clear();
-                params = ListParams::default();
+                params = chosen.clone();
                 continue;
             }
-            Ok(Err(error)) => return Err(refused(error)),
-            Err(_) => {
-                return Err(Refusal::Silent {
-                    server: api.server.clone(),
-                    seconds: ANSWER_TIMEOUT.as_secs(),
-                });
-            }
+            Err(refusal) => return Err(refusal),
         };
         items.extend(page.items);
         match page.metadata.continue_token.filter(|token| !token.is_empty()) {
             Some(token) => params.continue_token = Some(token),
             None => return Ok(items),
         }
+    }
+}
+
+/// Asks the server for one thing, which takes this right.
+pub(super) async fn ask<T: DeserializeOwned>(
+    api: &Api,
+    right: Right,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<T, Refusal> {
+    let refused = |error| Refusal::of(&api.server, right, error);
+    let request = match request.map_err(kube::Error::BuildRequest) {
+        Ok(request) => request,
+        Err(error) => return Err(refused(error)),
+    };
+    match timeout(ANSWER_TIMEOUT, api.client.request(request)).await {
+        Ok(answer) => answer.map_err(refused),
+        Err(_) => Err(Refusal::Silent { server: api.server.clone(), seconds: ANSWER_TIMEOUT.as_secs() }),
     }
 }

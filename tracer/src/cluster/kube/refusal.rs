@@ -83,7 +83,7 @@ pub enum Refusal {
         words: String,
     },
     /// The user lacks rights.
-    #[error("the Kubernetes API at {server} does not let you {}: {words}; have an administrator give you what {ROLE} allows", all(.missing))]
+    #[error("the Kubernetes API at {server} does not let you {}: {words}; {}", all(.missing), remedy(.missing))]
     Forbidden {
         /// Its host and port.
         server: String,
@@ -95,6 +95,16 @@ pub enum Refusal {
     /// What was asked for is not there, or this version of the API is not served.
     #[error("the Kubernetes API at {server} could not {right}: {words}")]
     NotFound {
+        /// Its host and port.
+        server: String,
+        /// What was tried.
+        right: Right,
+        /// What the server says.
+        words: String,
+    },
+    /// The server does not know any more what it was asked about.
+    #[error("the Kubernetes API at {server} could not {right}: {words}")]
+    Gone {
         /// Its host and port.
         server: String,
         /// What was tried.
@@ -114,10 +124,30 @@ pub enum Refusal {
     },
 }
 
-/// What to apply.
-const ROLE: &str = "docs/kubernetes.md lists: `kubectl create clusterrole podtrace --verb=get,list,watch \
-                    --resource=nodes,pods,services,endpoints,endpointslices.discovery.k8s.io`, and `kubectl create \
-                    clusterrolebinding podtrace --clusterrole=podtrace --user=YOU`; it";
+/// How rights are given: by the roles that `podtrace manifest` has.
+fn remedy(rights: &[Right]) -> String {
+    let mut steps = Vec::new();
+    if rights.iter().any(|right| right.namespace.is_none()) {
+        steps.push(
+            "`kubectl create clusterrolebinding podtrace-YOU --clusterrole=podtrace-names --user=YOU`"
+                .to_owned(),
+        );
+    }
+    if let Some(right) = rights.iter().find(|right| right.resource == "pods/exec")
+        && let Some(namespace) = &right.namespace
+    {
+        steps.push(format!(
+            "`kubectl -n {namespace} create rolebinding podtrace-YOU --role=podtrace-user --user=YOU`"
+        ));
+    }
+    if steps.is_empty() {
+        return "an administrator can give you that right (docs/kubernetes.md)".to_owned();
+    }
+    format!(
+        "an administrator gives it by {}; `podtrace manifest | kubectl apply -f -` makes the roles (docs/kubernetes.md)",
+        steps.join(" and ")
+    )
+}
 
 fn all(rights: &[Right]) -> String {
     rights.iter().map(ToString::to_string).collect::<Vec<_>>().join(", nor ")
@@ -135,6 +165,7 @@ impl Refusal {
                     401 => Self::Unauthorized { server, words },
                     403 => Self::Forbidden { server, missing: vec![right], words },
                     404 => Self::NotFound { server, right, words },
+                    410 => Self::Gone { server, right, words },
                     code => Self::Answer { server, right, words: format!("{code} {words}") },
                 }
             }
