@@ -76,7 +76,7 @@ fuzz_target!(|bytes: &[u8]| {
             ..blank
         };
         let mut body = Vec::new();
-        encode(&event, packet, &mut body);
+        encode(&event, None, packet, &mut body);
         let frame = FromAgent::Events(body.into());
         choice.hear(node, &frame);
         engine.ingest(node, &frame, &mut paths);

@@ -34,13 +34,22 @@ impl Lab {
     ///
     /// If it cannot be built.
     pub fn up(test: &str) -> Result<Self> {
+        Self::up_with(test, "none")
+    }
+
+    /// Builds a lab whose nodes have these rules for Services.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be built.
+    pub fn up_with(test: &str, rules: &str) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let test: String = test.chars().filter(|c| c.is_ascii_lowercase() || *c == '-').take(ROOM).collect();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // The last part tells whose it is: what dead processes left behind is removed by `sweep`.
         let name = format!("{PREFIX}{test}-{number}-{}", std::process::id());
         let lab = Self { name, binary: binary::podtrace()? };
-        succeed(lab.podtrace().args(["lab", "up"]), SHORT)?;
+        succeed(lab.podtrace().args(["lab", "up", "--rules", rules]), SHORT)?;
         Ok(lab)
     }
 

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 /// Programs that tests run, and their Debian packages.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
+    ("iptables-nft-restore", "iptables"),
+    ("iptables-legacy-restore", "iptables"),
     ("tcpdump", "tcpdump"),
     ("iperf3", "iperf3"),
     ("nc", "netcat-openbsd"),

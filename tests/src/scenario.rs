@@ -28,6 +28,9 @@ pub struct Scenario {
     /// Whether it shows what may differ from kernel to kernel.
     #[serde(default)]
     pub guests: bool,
+    /// The rule sets by which the lab may have Services, each a run of its own.
+    #[serde(default)]
+    pub rules: Vec<Rules>,
     #[serde(default)]
     setup: Vec<Step>,
     #[serde(default)]
@@ -38,11 +41,41 @@ pub struct Scenario {
     expect: Expected,
 }
 
+/// How a lab's rules are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rules {
+    /// As kube-proxy writes them for nftables.
+    Nft,
+    /// As it writes them for iptables.
+    Iptables,
+}
+
+impl Rules {
+    /// As podtrace calls them.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::Iptables => "iptables",
+        }
+    }
+
+    /// The program that loads them.
+    #[must_use]
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::Iptables => "iptables-restore",
+        }
+    }
+}
+
 /// A command that is run to its end.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Step {
-    /// A pod, a node or `fabric`.
+    /// A pod, a node, `world` or `fabric`.
     on: String,
     run: String,
     #[serde(default)]
@@ -142,14 +175,14 @@ fn load(path: &Path) -> Result<Scenario> {
 }
 
 impl Scenario {
-    /// Runs it in a lab of its own. `traffic` is the helper that scenarios call by this name; what is traced is
+    /// Runs it in a lab of its own, which has these rules. `traffic` is the helper that scenarios call by this name; what is traced is
     /// written to `file`.
     ///
     /// # Errors
     ///
     /// If anything is not as expected.
-    pub fn run(&self, name: &str, traffic: &str, file: &Path) -> Result<Told> {
-        let lab = Lab::up(name)?;
+    pub fn run(&self, name: &str, rules: Option<Rules>, traffic: &str, file: &Path) -> Result<Told> {
+        let lab = Lab::up_with(name, rules.map_or("none", Rules::name))?;
         for step in &self.setup {
             step.run(&lab, traffic)?;
         }

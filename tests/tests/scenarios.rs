@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, bail};
-use podtrace_tests::scenario::Scenario;
+use podtrace_tests::scenario::{Rules, Scenario};
 use podtrace_tests::trace::Told;
 use podtrace_tests::{recorded, scenario, suite};
 use tempfile::TempDir;
@@ -13,7 +13,8 @@ use tempfile::TempDir;
 /// A scenario that is run once, by whichever of its trials comes first.
 struct Run {
     name: String,
-    scenario: Scenario,
+    rules: Option<Rules>,
+    scenario: Arc<Scenario>,
     outcome: OnceLock<Result<Kept, String>>,
 }
 
@@ -28,7 +29,7 @@ impl Run {
         let run = || {
             let directory = tempfile::tempdir().context("making a directory for what is written")?;
             let file = directory.path().join("trace.pcapng");
-            let told = self.scenario.run(&self.name, env!("CARGO_BIN_EXE_traffic"), &file)?;
+            let told = self.scenario.run(&self.name, self.rules, env!("CARGO_BIN_EXE_traffic"), &file)?;
             Ok(Kept { told, directory })
         };
         match self.outcome.get_or_init(|| run().map_err(|error: anyhow::Error| format!("{error:#}"))) {
@@ -48,6 +49,16 @@ impl Run {
     }
 }
 
+/// The runs of a scenario: one for each way of writing rules.
+fn runs((name, scenario): (String, Scenario)) -> Vec<Run> {
+    let scenario = Arc::new(scenario);
+    let run = |name, rules| Run { name, rules, scenario: Arc::clone(&scenario), outcome: OnceLock::new() };
+    match scenario.rules.as_slice() {
+        [] => vec![run(name, None)],
+        rules => rules.iter().map(|rules| run(format!("{name}-{}", rules.name()), Some(*rules))).collect(),
+    }
+}
+
 /// Environment variable by which only what differs from kernel to kernel is run.
 const GUESTS: &str = "PODTRACE_TEST_GUESTS";
 
@@ -61,9 +72,11 @@ fn main() -> ExitCode {
     };
     let guests_only = std::env::var_os(GUESTS).is_some();
     let mut trials = Vec::new();
-    for (name, scenario) in scenarios.into_iter().filter(|(_, scenario)| scenario.guests || !guests_only) {
-        let mut needs = scenario.needs.clone();
-        let run = Arc::new(Run { name, scenario, outcome: OnceLock::new() });
+    let runs = scenarios.into_iter().filter(|(_, scenario)| scenario.guests || !guests_only).flat_map(runs);
+    for run in runs {
+        let mut needs = run.scenario.needs.clone();
+        needs.extend(run.rules.map(|rules| rules.program().to_owned()));
+        let run = Arc::new(run);
         let own = Arc::clone(&run);
         trials.push(suite::trial(run.name.clone(), &needs, move || own.is_told_again()));
         if guests_only {

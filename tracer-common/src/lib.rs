@@ -12,7 +12,7 @@
 mod pod;
 
 /// Version of everything in this crate.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Bytes of a packet that a [`Record`] has room for: enough for an IPv6 underlay, VXLAN, an inner Ethernet and
 /// IPv6 header, a TCP header with options and the beginning of the payload.
@@ -64,7 +64,7 @@ pub mod hook {
     pub const NETFILTER: u16 = 56;
     /// `nf_conntrack_in`.
     pub const CONNTRACK: u16 = 57;
-    /// `nf_nat_manip_pkt`.
+    /// `nf_nat_manip_pkt`; [`super::Event::aux`] holds what is translated, see [`super::manip`].
     pub const NAT: u16 = 58;
     /// `vxlan_xmit_one`.
     pub const VXLAN_TRANSMIT: u16 = 64;
@@ -91,6 +91,74 @@ pub mod flag {
     pub const NO_BYTES: u16 = 1 << 4;
     /// The packet is inside a tunnel here: what the hook sees is the outer one.
     pub const IN_TUNNEL: u16 = 1 << 5;
+    /// What connection tracking says of the packet is in [`super::Record::conntrack`].
+    pub const CONNTRACK: u16 = 1 << 6;
+    /// The packet matched only because a node's address may stand for another one: only the packet that was
+    /// translated tells whether it is of interest.
+    pub const VIA: u16 = 1 << 7;
+}
+
+/// What a translation changes (`enum nf_nat_manip_type`).
+pub mod manip {
+    /// Source address or port.
+    pub const SOURCE: u32 = 0;
+    /// Destination address or port.
+    pub const DESTINATION: u32 = 1;
+}
+
+/// Addresses and ports of one direction of a tracked connection, as the kernel has them: `struct
+/// nf_conntrack_tuple`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ConntrackTuple {
+    /// Source address; one of IPv4 in the first four bytes, followed by zeros.
+    pub src: [u8; 16],
+    /// Source port, or identifier of an ICMP echo, in network order.
+    pub sport: [u8; 2],
+    /// Address family (`AF_INET`, `AF_INET6`).
+    pub family: u16,
+    /// Destination address, as `src`.
+    pub dst: [u8; 16],
+    /// Destination port, or type and code of ICMP.
+    pub dport: [u8; 2],
+    /// IP protocol number.
+    pub protocol: u8,
+    /// 0 for the original direction, 1 for the reply's.
+    pub direction: u8,
+}
+
+/// What connection tracking says of a packet: its `struct nf_conn`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conntrack {
+    /// The connection as it was begun.
+    pub original: ConntrackTuple,
+    /// What its replies are expected to have, before they are translated back.
+    pub reply: ConntrackTuple,
+    /// `enum ip_conntrack_status`, bits.
+    pub status: u32,
+    /// `nf_conn.mark`.
+    pub mark: u32,
+    /// `nf_conn.zone.id`.
+    pub zone: u16,
+    /// `enum ip_conntrack_info`: what the packet is to its connection.
+    pub info: u16,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// Bits of [`Conntrack::status`].
+pub mod status {
+    /// The connection has been answered.
+    pub const SEEN_REPLY: u32 = 1 << 1;
+    /// It has seen traffic both ways for long enough not to be dropped early.
+    pub const ASSURED: u32 = 1 << 2;
+    /// It is in the table: its first packet has left the node, or reached a socket.
+    pub const CONFIRMED: u32 = 1 << 3;
+    /// Its source is translated.
+    pub const SRC_NAT: u32 = 1 << 4;
+    /// Its destination is translated.
+    pub const DST_NAT: u32 = 1 << 5;
 }
 
 /// One observation of one packet at one point of one node.
@@ -150,13 +218,15 @@ impl Event {
     }
 }
 
-/// What the ring buffer holds: an event and the packet's first bytes. Where no bytes are needed to tell which packet
-/// it is, the event stands alone.
+/// What the ring buffer holds: an event, what connection tracking says of the packet, and its first bytes. Where no
+/// bytes are needed to tell which packet it is, the event stands alone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     /// The observation.
     pub event: Event,
+    /// Undefined without [`flag::CONNTRACK`].
+    pub conntrack: Conntrack,
     /// The packet's first `event.captured` bytes; the rest is undefined.
     pub bytes: [u8; CAPTURE],
 }
@@ -185,15 +255,18 @@ pub struct Filter {
     pub flags: u32,
     /// IP protocol number, 0 for all.
     pub protocol: u32,
-    /// Port on the `from` side in host order, 0 for all.
-    pub from_port: u16,
-    /// Port on the `to` side in host order, 0 for all.
-    pub to_port: u16,
+    /// Ports on the `from` side in host order, followed by zeros; none for all.
+    pub from_ports: [u16; PORTS],
+    /// Ports on the `to` side in host order, followed by zeros; none for all.
+    pub to_ports: [u16; PORTS],
     /// UDP destination port of VXLAN in host order, 0 where the node has no VXLAN device.
     pub vxlan_port: u16,
     /// Always 0.
     pub reserved: u16,
 }
+
+/// Ports of a side that a [`Filter`] has room for: of a Service those at its address, at its endpoints and at nodes.
+pub const PORTS: usize = 4;
 
 /// Bits of [`Filter::flags`].
 pub mod filter_flag {
@@ -203,14 +276,18 @@ pub mod filter_flag {
     pub const TO_ANY: u32 = 1 << 1;
     /// Only packets from `from` to `to`, not the way back.
     pub const ONE_WAY: u32 = 1 << 2;
+    /// Nodes' addresses are on a side at some ports: those in the map of node ports.
+    pub const NODE_PORTS: u32 = 1 << 3;
 }
 
-/// Bits of the values in the map of addresses.
+/// Bits of the values in the maps of addresses and of node ports.
 pub mod side {
     /// The address belongs to `from`.
     pub const FROM: u32 = 1 << 0;
     /// The address belongs to `to`.
     pub const TO: u32 = 1 << 1;
+    /// The address belongs to a node, for which the source of packets may be translated.
+    pub const VIA: u32 = 1 << 2;
 }
 
 /// An IPv6 address, or an IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`), in network order.
@@ -267,6 +344,18 @@ pub struct Offsets {
     pub queue_qdisc: u32,
     /// `Qdisc.enqueue`, a pointer that devices without a queue leave empty.
     pub qdisc_enqueue: u32,
+    /// `sk_buff._nfct`, a pointer with `enum ip_conntrack_info` in its lowest three bits.
+    pub skb_nfct: u32,
+    /// `nf_conn.tuplehash[0].tuple`, a [`ConntrackTuple`].
+    pub conn_original: u32,
+    /// `nf_conn.tuplehash[1].tuple`.
+    pub conn_reply: u32,
+    /// `nf_conn.status`, of which the first u32 is read.
+    pub conn_status: u32,
+    /// `nf_conn.mark`, a u32.
+    pub conn_mark: u32,
+    /// `nf_conn.zone.id`, a u16.
+    pub conn_zone: u32,
 }
 
 /// Which argument of a hooked function is what, read from its prototype by the loader.
@@ -316,14 +405,25 @@ impl Offsets {
         dev_tx: ABSENT,
         queue_qdisc: ABSENT,
         qdisc_enqueue: ABSENT,
+        skb_nfct: ABSENT,
+        conn_original: ABSENT,
+        conn_reply: ABSENT,
+        conn_status: ABSENT,
+        conn_mark: ABSENT,
+        conn_zone: ABSENT,
     };
 }
 
 const _: () = assert!(size_of::<Event>() == 112 && align_of::<Event>() == 8);
 const _: () = assert!(core::mem::offset_of!(Event, hook) == 88 && core::mem::offset_of!(Event, flags) == 90);
-const _: () = assert!(size_of::<Record>() == 112 + CAPTURE && core::mem::offset_of!(Record, bytes) == 112);
+const _: () = assert!(size_of::<ConntrackTuple>() == 40 && align_of::<ConntrackTuple>() == 2);
+const _: () = assert!(core::mem::offset_of!(ConntrackTuple, dst) == 20);
+const _: () = assert!(core::mem::offset_of!(ConntrackTuple, protocol) == 38);
+const _: () = assert!(size_of::<Conntrack>() == 96 && align_of::<Conntrack>() == 4);
+const _: () = assert!(core::mem::offset_of!(Record, conntrack) == 112);
+const _: () = assert!(size_of::<Record>() == 208 + CAPTURE && core::mem::offset_of!(Record, bytes) == 208);
 const _: () = assert!(size_of::<Record>().is_multiple_of(8));
 const _: () = assert!(size_of::<Counters>() == 24 && align_of::<Counters>() == 8);
-const _: () = assert!(size_of::<Filter>() == 16 && align_of::<Filter>() == 4);
-const _: () = assert!(size_of::<Offsets>() == 92 && align_of::<Offsets>() == 4);
+const _: () = assert!(size_of::<Filter>() == 28 && align_of::<Filter>() == 4);
+const _: () = assert!(size_of::<Offsets>() == 116 && align_of::<Offsets>() == 4);
 const _: () = assert!(size_of::<Arguments>() == 2 * hook::END && align_of::<Arguments>() == 1);

@@ -1,10 +1,11 @@
 //! Is this packet of interest? Decided before anything is written.
 
 use network_types::ip::IpProto;
-use tracer_common::{Filter, filter_flag, side};
+use tracer_common::{Filter, PORTS, filter_flag, flag, side};
 
 use crate::{
-    globals::{ADDRESSES, FILTER, FRAGMENTS, member},
+    conntrack,
+    globals::{ADDRESSES, FILTER, FRAGMENTS, NODE_PORTS, member},
     header::{self, Fragment, Header},
     identity::FragmentKey,
     reader::Reader,
@@ -17,8 +18,27 @@ const VXLAN_AND_BELOW: u32 = 8 + 8 + 14;
 pub(crate) struct Class {
     /// Whether its headers match.
     pub(crate) matches: bool,
+    /// What there is to say of that, as event flags.
+    pub(crate) flags: u16,
     /// Its headers, inside any tunnel.
     pub(crate) header: Header,
+}
+
+/// How a packet matches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Match(u32);
+
+impl Match {
+    const NO: Self = Self(0);
+    /// Only if a node's address in it stands for another one.
+    const VIA: Self = Self(1);
+    const YES: Self = Self(2);
+
+    /// VERIFIER: lets it forget by which of its many ways it was decided.
+    #[inline(always)]
+    fn veiled(self, header: &Header) -> Self {
+        Self(header::veiled(self.0, header.unknown()))
+    }
 }
 
 /// Reads a packet's headers, the inner ones of VXLAN where there are, and applies the filter. `None` for what is
@@ -27,13 +47,25 @@ pub(crate) struct Class {
 pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
     let filter = FILTER.load();
     let header = innermost(reader)?;
-    let mut matches = wanted(&filter, &header, reader);
-    if !matches && header.is_icmp_error(reader) {
+    let mut matches = wanted(&filter, &header, reader).veiled(&header);
+    if matches != Match::YES && conntrack::is_translated(&header, reader) {
+        matches = Match::YES;
+    }
+    matches = matches.veiled(&header);
+    if matches == Match::NO && header.is_icmp_error(reader) {
         // The error is about a packet of interest: it tells how that one's path ended.
         let quoted = header.transport + 8;
-        matches = Header::read(reader, quoted).is_some_and(|quoted| wanted(&filter, &quoted, reader));
+        if let Some(quoted) = Header::read(reader, quoted) {
+            matches = wanted(&filter, &quoted, reader).veiled(&header);
+            if matches != Match::YES && conntrack::was_translated(&quoted, reader) {
+                matches = Match::YES;
+            }
+            matches = matches.veiled(&header);
+        }
     }
-    Some(Class { matches, header })
+    let flags = if matches == Match::VIA { flag::VIA } else { 0 };
+    let flags = header::veiled(u32::from(flags), header.unknown()) as u16;
+    Some(Class { matches: matches != Match::NO, flags, header })
 }
 
 /// A packet's headers, the inner ones of VXLAN where there are.
@@ -61,28 +93,53 @@ pub(crate) fn fingerprint<R: Reader>(reader: &R) -> Option<(u64, bool)> {
 }
 
 #[inline(always)]
-fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> bool {
+fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> Match {
     if filter.protocol != 0 && filter.protocol != u32::from(header.protocol) {
-        return false;
+        return Match::NO;
     }
     let any = side_if(filter.flags & filter_flag::FROM_ANY != 0, side::FROM)
         | side_if(filter.flags & filter_flag::TO_ANY != 0, side::TO);
     let both = side::FROM | side::TO;
     let mut src = any;
     let mut dst = any;
+    let mut via = false;
     if any != both {
-        src |= sides(&header.src);
-        if src == 0 {
-            return false;
+        let unknown = header.unknown();
+        let known_src = header::veiled(sides(&header.src), unknown);
+        let known_dst = header::veiled(sides(&header.dst), unknown);
+        src |= known_src & both;
+        dst |= known_dst & both;
+        if src == 0 && known_src == 0 {
+            return Match::NO;
         }
-        dst |= sides(&header.dst);
+        // A node's address may stand for one end's, if the other end's own is there.
+        let one_way = filter.flags & filter_flag::ONE_WAY != 0;
+        if filter.flags & filter_flag::NODE_PORTS != 0 && (known_src | known_dst) & side::VIA != 0 {
+            let (sport, dport) = header.ports(reader);
+            if known_src & side::VIA != 0 {
+                src |= node_port(header.protocol, sport);
+            }
+            if known_dst & side::VIA != 0 {
+                dst |= node_port(header.protocol, dport);
+            }
+        }
+        via = (known_src & side::VIA != 0 && known_dst & side::TO != 0)
+            || (known_dst & side::VIA != 0 && known_src & side::TO != 0 && !one_way);
     }
     let forth = src & side::FROM != 0 && dst & side::TO != 0;
     let back = filter.flags & filter_flag::ONE_WAY == 0 && src & side::TO != 0 && dst & side::FROM != 0;
-    if filter.from_port == 0 && filter.to_port == 0 {
-        return forth || back;
+    let wanted = if filter.from_ports[0] == 0 && filter.to_ports[0] == 0 {
+        forth || back
+    } else {
+        (forth || back) && ports_wanted(filter, header, reader, forth, back)
+    };
+    if wanted {
+        Match::YES
+    } else if via {
+        Match::VIA
+    } else {
+        Match::NO
     }
-    (forth || back) && ports_wanted(filter, header, reader, forth, back)
 }
 
 #[inline(always)]
@@ -96,9 +153,7 @@ fn ports_wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R, forth: 
     if header.fragment == Fragment::LATER {
         return FRAGMENTS.get_ptr(&key).is_some();
     }
-    let fits = |from: u16, to: u16| {
-        (filter.from_port == 0 || filter.from_port == from) && (filter.to_port == 0 || filter.to_port == to)
-    };
+    let fits = |from: u16, to: u16| is_among(&filter.from_ports, from) && is_among(&filter.to_ports, to);
     let (sport, dport) = header.ports(reader);
     let wanted = (forth && fits(sport, dport)) || (back && fits(dport, sport));
     if wanted && header.fragment == Fragment::FIRST {
@@ -114,7 +169,20 @@ fn side_if(condition: bool, side: u32) -> u32 {
 }
 
 #[inline(always)]
+fn is_among(ports: &[u16; PORTS], port: u16) -> bool {
+    let [a, b, c, d] = *ports;
+    a == 0 || a == port || (port != 0 && (b == port || c == port || d == port))
+}
+
+#[inline(always)]
+fn node_port(protocol: u8, port: u16) -> u32 {
+    let key = (u32::from(protocol) << 16) | u32::from(port);
+    // SAFETY: as below.
+    unsafe { NODE_PORTS.get(key) }.map_or(0, |sides| *sides)
+}
+
+#[inline(always)]
 fn sides(address: &tracer_common::Address) -> u32 {
-    // SAFETY: entries are written before the programs are attached and never removed.
+    // SAFETY: entries are written before events are wanted and never removed.
     unsafe { ADDRESSES.get(address) }.map_or(0, |sides| *sides)
 }

@@ -8,6 +8,7 @@ use aya_ebpf::{
 use tracer_common::{Event, Record, flag};
 
 use crate::{
+    conntrack,
     globals::{COUNTERS, EVENTS, count},
     identity::Identity,
     reader::{Device, Reader, SkbReader},
@@ -69,7 +70,15 @@ pub(crate) fn emit<R: Reader>(sighting: &Sighting, reader: &R) -> Option<()> {
     // SAFETY: `record` points to a reserved Record; bytes past `captured` stay undefined, as the ABI says.
     unsafe {
         let captured = reader.capture((&raw mut (*record).bytes).cast());
-        let flags = if captured == 0 { flag::NO_BYTES } else { 0 };
+        let mut flags = if captured == 0 { flag::NO_BYTES } else { 0 };
+        let connection = &raw mut (*record).conntrack;
+        if conntrack::write(sighting.skb, connection) {
+            flags |= flag::CONNTRACK;
+            // Whose translation is of interest is known only of packets that are.
+            if sighting.flags & flag::VIA == 0 {
+                conntrack::remember(connection);
+            }
+        }
         write(&raw mut (*record).event, sighting, flags, captured);
     }
     submit(entry);

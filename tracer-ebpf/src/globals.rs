@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use tracer_common::{Address, Arguments, Counters, Filter, Offsets};
+use tracer_common::{Address, Arguments, ConntrackTuple, Counters, Filter, Offsets};
 
 use crate::identity::{FragmentKey, Tracked};
 
@@ -30,8 +30,14 @@ pub(crate) use offset;
 
 /// Which packets are of interest.
 #[unsafe(no_mangle)]
-pub(crate) static FILTER: Global<Filter> =
-    Global::new(Filter { flags: 0, protocol: 0, from_port: 0, to_port: 0, vxlan_port: 0, reserved: 0 });
+pub(crate) static FILTER: Global<Filter> = Global::new(Filter {
+    flags: 0,
+    protocol: 0,
+    from_ports: [0; 4],
+    to_ports: [0; 4],
+    vxlan_port: 0,
+    reserved: 0,
+});
 
 /// Where this kernel keeps what tracepoints have to read.
 #[unsafe(no_mangle)]
@@ -53,6 +59,10 @@ static ENABLED: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(4096, 0);
 
+/// Which side a port of a node is on: protocol and port, in the upper and the lower half.
+#[map]
+pub(crate) static NODE_PORTS: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0);
+
 /// Inodes of the namespaces that belong to this node.
 #[map]
 pub(crate) static NAMESPACES: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0);
@@ -64,6 +74,14 @@ pub(crate) static PACKETS: LruHashMap<u64, Tracked> = LruHashMap::with_max_entri
 /// Fragmented packets whose first fragment matched a filter with ports, which the others do not carry.
 #[map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, u32> = LruHashMap::with_max_entries(4096, 0);
+
+/// Connections of interest that this node translates, both ways, as their packets are before.
+#[map]
+pub(crate) static TRANSLATED: LruHashMap<ConntrackTuple, u32> = LruHashMap::with_max_entries(65536, 0);
+
+/// 1 once there is one: until then nobody has to look.
+#[map]
+pub(crate) static TRANSLATIONS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Counts of this CPU.
 #[map]

@@ -66,6 +66,35 @@ impl Header {
         (u16::from_be_bytes([ports[0], ports[1]]), u16::from_be_bytes([ports[2], ports[3]]))
     }
 
+    /// A word of which the verifier knows nothing.
+    #[inline(always)]
+    pub(crate) fn unknown(&self) -> u32 {
+        u32::from_ne_bytes([self.src[12], self.src[13], self.src[14], self.src[15]])
+    }
+
+    /// Whether it is an IPv4 packet.
+    #[inline(always)]
+    pub(crate) fn is_v4(&self) -> bool {
+        self.src[10] == 0xff && self.src[11] == 0xff && self.src[0] == 0
+    }
+
+    /// What connection tracking has for ports, in network order: of ICMP the identifier, and type and code.
+    #[inline(always)]
+    pub(crate) fn conntrack_ports<R: Reader>(&self, reader: &R) -> ([u8; 2], [u8; 2]) {
+        if self.fragment == Fragment::LATER {
+            return ([0; 2], [0; 2]);
+        }
+        if self.protocol == IpProto::Icmp as u8 || self.protocol == IpProto::Ipv6Icmp as u8 {
+            let [kind, code, _, _, high, low]: [u8; 6] = reader.load(self.transport).unwrap_or_default();
+            return ([high, low], [kind, code]);
+        }
+        if !has_ports(self.protocol) {
+            return ([0; 2], [0; 2]);
+        }
+        let [a, b, c, d]: [u8; 4] = reader.load(self.transport).unwrap_or_default();
+        ([a, b], [c, d])
+    }
+
     #[inline(always)]
     fn of_v4(ip: &Ipv4Hdr, base: u32) -> Self {
         let fragment = u16::from_be_bytes(ip.frags);
@@ -222,7 +251,7 @@ impl Fragment {
 
 /// The same value, of which the verifier knows no more than of `unknown`.
 #[inline(always)]
-fn veiled(value: u32, unknown: u32) -> u32 {
+pub(crate) fn veiled(value: u32, unknown: u32) -> u32 {
     let mut value = u64::from(value);
     // SAFETY: arithmetic on one register. Written out, for the compiler would see that it comes to nothing.
     #[cfg(target_arch = "bpf")]

@@ -71,7 +71,7 @@ pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, passage: Passag
         return None;
     }
     let (packet, at_ns) = new_number();
-    let mut flags = flag::FIRST_SEEN;
+    let mut flags = flag::FIRST_SEEN | class.flags;
     let tracked = Tracked {
         packet,
         fingerprint: class.header.fingerprint(reader),
@@ -138,7 +138,7 @@ pub(crate) fn copied(skb: u64, copy: u64) {
 #[inline(always)]
 pub(crate) fn followed<R: Reader>(skb: u64, class: &Class, reader: &R) -> Option<Identity> {
     let identity = recognised(skb, class.header.fingerprint(reader))?;
-    let flags = if class.matches { 0 } else { flag::FOLLOWED };
+    let flags = if class.matches { class.flags } else { flag::FOLLOWED };
     Some(Identity { flags, ..identity })
 }
 

@@ -18,6 +18,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod classify;
+mod conntrack;
 mod emit;
 mod globals;
 mod header;

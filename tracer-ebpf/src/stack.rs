@@ -104,7 +104,7 @@ hooks! {
     fentry_ip6_local_out kprobe_ip6_local_out IP6_LOCAL_OUT local_out;
     fentry_nf_hook_slow kprobe_nf_hook_slow NETFILTER netfilter;
     fentry_nf_conntrack_in kprobe_nf_conntrack_in CONNTRACK passes;
-    fentry_nf_nat_manip_pkt kprobe_nf_nat_manip_pkt NAT passes;
+    fentry_nf_nat_manip_pkt kprobe_nf_nat_manip_pkt NAT nat;
     fentry_vxlan_xmit_one kprobe_vxlan_xmit_one VXLAN_TRANSMIT passes;
     fentry_vxlan_rcv kprobe_vxlan_rcv VXLAN_RECEIVE passes;
     fentry_neigh_resolve_output kprobe_neigh_resolve_output NEIGHBOUR neighbour;
@@ -131,6 +131,13 @@ fn neighbour(call: &impl Call, hook: u16) -> Option<()> {
     let skb = followed(call, hook)?;
     let state: u8 = kernel(plain(other(call, hook)?)?, offset!(neighbour_state))?;
     seen(skb, hook, u32::from(state))
+}
+
+/// A packet that is followed is about to be translated: source or destination.
+#[inline(always)]
+fn nat(call: &impl Call, hook: u16) -> Option<()> {
+    let skb = followed(call, hook)?;
+    seen(skb, hook, plain(other(call, hook)?)? as u32)
 }
 
 /// A packet of the node's own sets out. One that is known already is on its way inside a tunnel.

@@ -14,10 +14,21 @@ pub struct Hook {
     pub module: Option<&'static str>,
     /// Which argument the packet is, where no prototype tells.
     pub skb: u8,
-    /// What else is read: type and place of an argument.
-    pub other: Option<(&'static str, u8)>,
+    /// What else is read.
+    pub other: Other,
     /// What the function does with a packet.
     pub meaning: Meaning,
+}
+
+/// What a hook reads besides the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Other {
+    /// Nothing.
+    Nothing,
+    /// A struct: its type, and which argument points to it where no prototype tells.
+    Pointer(&'static str, u8),
+    /// An argument that is a number.
+    Value(u8),
 }
 
 /// What it means for a packet to pass a hook.
@@ -66,7 +77,7 @@ const fn row(
     skb: u8,
     meaning: Meaning,
 ) -> Hook {
-    Hook { number, function, module, skb, other: None, meaning }
+    Hook { number, function, module, skb, other: Other::Nothing, meaning }
 }
 
 /// Functions that are hooked, in the order in which a packet may come by them. Each has had this name in all kernels
@@ -88,15 +99,15 @@ pub const HOOKS: [Hook; 21] = [
     row(hook::IP6_LOCAL_IN, "ip6_input", None, 0, Meaning::LocalIn),
     row(hook::IP6_LOCAL_OUT, "__ip6_local_out", None, 2, Meaning::LocalOut),
     Hook {
-        other: Some(("nf_hook_state", 1)),
+        other: Other::Pointer("nf_hook_state", 1),
         ..row(hook::NETFILTER, "nf_hook_slow", None, 0, Meaning::Netfilter)
     },
     row(hook::CONNTRACK, "nf_conntrack_in", Some("nf_conntrack"), 0, Meaning::Conntrack),
-    row(hook::NAT, "nf_nat_manip_pkt", Some("nf_nat"), 0, Meaning::Nat),
+    Hook { other: Other::Value(2), ..row(hook::NAT, "nf_nat_manip_pkt", Some("nf_nat"), 0, Meaning::Nat) },
     row(hook::VXLAN_TRANSMIT, "vxlan_xmit_one", Some("vxlan"), 0, Meaning::TunnelOut),
     row(hook::VXLAN_RECEIVE, "vxlan_rcv", Some("vxlan"), 1, Meaning::TunnelIn),
     Hook {
-        other: Some(("neighbour", 0)),
+        other: Other::Pointer("neighbour", 0),
         ..row(hook::NEIGHBOUR, "neigh_resolve_output", None, 1, Meaning::Neighbour)
     },
 ];

@@ -23,6 +23,7 @@ pub mod path;
 pub mod probe;
 pub mod recording;
 pub mod report;
+pub mod rules;
 #[cfg(target_os = "linux")]
 pub mod session;
 pub mod topology;

@@ -9,6 +9,7 @@ mod load;
 mod page;
 mod record;
 mod refusals;
+mod rules;
 mod stream;
 mod terminal;
 mod topology;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     trials.extend(stream::trials());
     trials.extend(kill::trials());
     trials.extend(refusals::trials());
+    trials.extend(rules::trials());
     trials.extend(record::trials());
     trials.extend(ends::trials());
     trials.extend(page::trials());

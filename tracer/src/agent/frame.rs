@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::Rules;
 use crate::topology::Topology;
 
 /// Version of the frames; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Largest frame that is read, in bytes: anything longer is a broken stream.
 pub const MAX_FRAME: u32 = 16 << 20;
@@ -37,7 +38,10 @@ pub enum ToAgent {
     },
     /// Begin to emit events; sent once every agent is attached, so that no path lacks its beginning. Answered by
     /// `Started`.
-    Start,
+    Start {
+        /// Addresses that nodes have themselves, which they may give to the packets of others.
+        via: Vec<IpAddr>,
+    },
     /// Answered at once by [`FromAgent::Clock`].
     Clock {
         /// The tracer's monotonic clock when it sent this, in nanoseconds; echoed.
@@ -89,8 +93,20 @@ pub struct FilterSpec {
 pub struct Side {
     /// Its addresses; none means any.
     pub addresses: Vec<IpAddr>,
-    /// Its port; none means any.
-    pub port: Option<u16>,
+    /// Its ports; none means any.
+    pub ports: Vec<u16>,
+    /// Where nodes themselves are on this side: IP protocol numbers and ports.
+    #[serde(default)]
+    pub node_ports: Vec<(u8, u16)>,
+}
+
+impl Side {
+    /// Whether one end of a packet, by its address and port, is on this side.
+    #[must_use]
+    pub fn has(&self, address: IpAddr, port: Option<u16>) -> bool {
+        (self.addresses.is_empty() || self.addresses.contains(&address))
+            && (self.ports.is_empty() || port.is_some_and(|port| self.ports.contains(&port)))
+    }
 }
 
 /// Packets to send from inside a pod.
@@ -128,6 +144,9 @@ pub enum FromAgent {
     Hello(Hello),
     /// The node's networking at the time of attaching.
     Topology(Topology),
+    /// The node's packet filter at that time; comes when it has been read, at the latest some seconds after
+    /// `Attached`.
+    Rules(Rules),
     /// All hooks are in place, or known to be absent.
     Attached(Attached),
     /// Events are emitted from now on.
@@ -135,6 +154,9 @@ pub enum FromAgent {
     /// Hop events, encoded; see [`crate::capture::Records`].
     #[serde(skip)]
     Events(Bytes),
+    /// What connection tracking counts on the node: once before the first events, and again when packets were dropped
+    /// and it counts something new.
+    Conntracked(Conntracked),
     /// Names of kernel addresses that occur in `Event::location`; sent before the first events that carry them.
     Symbols(BTreeMap<u64, String>),
     /// Everything that was produced before `now_ns` has been sent.
@@ -176,6 +198,21 @@ pub enum FromAgent {
         /// Final counts.
         counters: Accounting,
     },
+}
+
+/// What connection tracking counts in a node's own namespace since that was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conntracked {
+    /// Packets dropped because the table was full or there was no memory.
+    pub drop: u64,
+    /// Connections thrown out of the table to make room.
+    pub early_drop: u64,
+    /// Packets dropped because another one had opened the same connection meanwhile.
+    pub insert_failed: u64,
+    /// Connections in the table now.
+    pub count: Option<u64>,
+    /// Connections that the table may hold.
+    pub max: Option<u64>,
 }
 
 /// Who the agent is.

@@ -12,16 +12,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapData, RingBuf};
 use bytes::Bytes;
+use ipnet::IpNet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use super::codec::{read_raw, write_raw};
-use super::frame::{Accounting, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent};
+use super::conntrack;
+use super::frame::{Accounting, Conntracked, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent};
 use super::traffic;
 use crate::capture::{self, Drained};
 use crate::probe::{Settings, Symbols, TcMode, Tracer, must_end_in_order};
+use crate::rules::{self, Rules};
 use crate::topology::{self, Reading, Topology};
 
 /// How often the ring is looked into when nothing wakes the agent.
@@ -126,6 +129,7 @@ async fn run(out: &mut Output) -> Result<()> {
     };
     let symbols = LazySymbols::begin();
     let topology = tell_topology(out, configuration.pods.clone()).await?;
+    let rules = read_rules(&topology);
     let settings = Settings {
         filter: &configuration.filter,
         topology: &topology,
@@ -139,8 +143,26 @@ async fn run(out: &mut Output) -> Result<()> {
     out.send(&FromAgent::Attached(attached))?;
     // SAFETY: the ring buffer owns its descriptor, keeps it for life, and is only ever reached through this.
     let ring = unsafe { AsyncFd::register(ring) }.context("waiting for the ring buffer")?;
-    let mut serving = Serving { out, tracer, ring, sent: 0, symbols, named: BTreeSet::new() };
-    serving.run(&mut input, &topology).await
+    let conntracked = conntrack::read();
+    if let Some(counters) = conntracked {
+        out.send(&FromAgent::Conntracked(counters))?;
+    }
+    let named = BTreeSet::new();
+    let mut serving = Serving { out, tracer, ring, sent: 0, symbols, named, conntracked };
+    serving.run(&mut input, &topology, rules).await
+}
+
+/// The node's packet filter, read while the programs are attached, and beyond that if it takes longer.
+fn read_rules(topology: &Topology) -> oneshot::Receiver<Rules> {
+    let (done, rules) = oneshot::channel();
+    let own = topology.namespaces.first();
+    let addresses = own.into_iter().flat_map(|own| &own.devices).flat_map(|device| &device.addresses);
+    let local = addresses.map(IpNet::addr).collect();
+    std::thread::spawn(move || {
+        // Nobody waits for it if the trace is over.
+        let _ = done.send(rules::read(local));
+    });
+    rules
 }
 
 async fn tell_topology(out: &mut Output, pods: Vec<PodAddresses>) -> Result<Topology> {
@@ -185,6 +207,8 @@ struct Serving<'a> {
     sent: u64,
     symbols: LazySymbols,
     named: BTreeSet<u64>,
+    /// What was told last.
+    conntracked: Option<Conntracked>,
 }
 
 impl Serving<'_> {
@@ -192,7 +216,9 @@ impl Serving<'_> {
         &mut self,
         input: &mut mpsc::UnboundedReceiver<io::Result<ToAgent>>,
         topology: &Topology,
+        rules: oneshot::Receiver<Rules>,
     ) -> Result<()> {
+        let mut rules = Some(rules);
         let (probed, mut probes) = mpsc::unbounded_channel();
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -206,7 +232,8 @@ impl Serving<'_> {
             tokio::select! {
                 biased;
                 frame = input.recv() => match frame.transpose().context("reading from the tracer")? {
-                    Some(ToAgent::Start) => {
+                    Some(ToAgent::Start { via }) => {
+                        self.tracer.add_via(&via)?;
                         self.tracer.enable(true)?;
                         self.out.send(&FromAgent::Started)?;
                     }
@@ -217,6 +244,13 @@ impl Serving<'_> {
                     }
                     Some(ToAgent::Stop) | None => break,
                 },
+                // The thread ends without an answer only if it panicked, which stderr has then.
+                read = async { rules.as_mut()?.await.ok() }, if rules.is_some() => {
+                    rules = None;
+                    if let Some(read) = read {
+                        self.out.send(&FromAgent::Rules(read))?;
+                    }
+                }
                 Some(frame) = probes.recv() => self.out.send(&frame)?,
                 _ = drain.tick() => {
                     ticks += 1;
@@ -245,6 +279,9 @@ impl Serving<'_> {
             let drained = capture::drain(self.ring.get_mut(), BATCH);
             let Drained { events, count, locations, last_ns, empty } = drained;
             self.name(&locations)?;
+            if !locations.is_empty() {
+                self.tell_conntracked()?;
+            }
             if count > 0 {
                 self.out.send(&FromAgent::Events(Bytes::from(events)))?;
                 self.sent += count;
@@ -260,6 +297,19 @@ impl Serving<'_> {
         }
         // Still not empty: nothing is promised about times near now.
         Ok(0)
+    }
+
+    /// Packets were dropped: tells what connection tracking has to do with it.
+    fn tell_conntracked(&mut self) -> Result<()> {
+        let now = conntrack::read();
+        let dropped = |counters: Option<Conntracked>| {
+            counters.map(|counters| (counters.drop, counters.early_drop, counters.insert_failed))
+        };
+        if let Some(counters) = now.filter(|_| dropped(now) != dropped(self.conntracked)) {
+            self.out.send(&FromAgent::Conntracked(counters))?;
+            self.conntracked = now;
+        }
+        Ok(())
     }
 
     /// Tells the names of kernel addresses that have not been told yet.

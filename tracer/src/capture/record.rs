@@ -1,8 +1,8 @@
-//! The encoding of kernel records in frames and recordings: the event's fields in ABI order, little-endian,
-//! followed by the captured bytes. Nothing is padded.
+//! The encoding of kernel records in frames and recordings: the event's fields in ABI order, little-endian, then those
+//! of its connection where connection tracking has one, followed by the captured bytes. Nothing is padded.
 
 use bytes::Bytes;
-use tracer_common::{CAPTURE, Event};
+use tracer_common::{CAPTURE, Conntrack, ConntrackTuple, Event, flag};
 
 /// Bytes of an encoded event without its captured bytes.
 const EVENT_SIZE: usize = size_of::<Event>();
@@ -12,6 +12,8 @@ const EVENT_SIZE: usize = size_of::<Event>();
 pub struct RawEvent<'a> {
     /// What the kernel program wrote.
     pub event: Event,
+    /// What connection tracking said of the packet.
+    pub conntrack: Option<Conntrack>,
     /// The packet's first bytes.
     pub bytes: &'a [u8],
 }
@@ -83,12 +85,62 @@ fn decode(bytes: &[u8]) -> Option<(RawEvent<'_>, &[u8])> {
     if captured > CAPTURE {
         return None;
     }
+    let (conntrack, rest) = match event.flags & flag::CONNTRACK {
+        0 => (None, rest),
+        _ => {
+            let (head, rest) = rest.split_at_checked(size_of::<Conntrack>())?;
+            (Some(decode_conntrack(&mut Fields(head))?), rest)
+        }
+    };
     let (bytes, rest) = rest.split_at_checked(captured)?;
-    Some((RawEvent { event, bytes }, rest))
+    Some((RawEvent { event, conntrack, bytes }, rest))
+}
+
+fn decode_conntrack(fields: &mut Fields<'_>) -> Option<Conntrack> {
+    let mut tuple = || {
+        Some(ConntrackTuple {
+            src: fields.take()?,
+            sport: fields.take()?,
+            family: fields.u16()?,
+            dst: fields.take()?,
+            dport: fields.take()?,
+            protocol: u8::from_le_bytes(fields.take()?),
+            direction: u8::from_le_bytes(fields.take()?),
+        })
+    };
+    let (original, reply) = (tuple()?, tuple()?);
+    Some(Conntrack {
+        original,
+        reply,
+        status: fields.u32()?,
+        mark: fields.u32()?,
+        zone: fields.u16()?,
+        info: fields.u16()?,
+        reserved: fields.u32()?,
+    })
+}
+
+fn encode_conntrack(conntrack: &Conntrack, out: &mut Vec<u8>) {
+    let Conntrack { original, reply, status, mark, zone, info, reserved } = *conntrack;
+    for ConntrackTuple { src, sport, family, dst, dport, protocol, direction } in [original, reply] {
+        out.extend_from_slice(&src);
+        out.extend_from_slice(&sport);
+        out.extend_from_slice(&family.to_le_bytes());
+        out.extend_from_slice(&dst);
+        out.extend_from_slice(&dport);
+        out.extend_from_slice(&[protocol, direction]);
+    }
+    for value in [status, mark] {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+    for value in [zone, info] {
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+    out.extend_from_slice(&reserved.to_le_bytes());
 }
 
 /// Appends one record. `bytes` beyond `event.captured` are left out.
-pub fn encode(event: &Event, bytes: &[u8], out: &mut Vec<u8>) {
+pub fn encode(event: &Event, conntrack: Option<&Conntrack>, bytes: &[u8], out: &mut Vec<u8>) {
     // Taken apart exhaustively, so that a new field has to be given its place here.
     let Event {
         at_ns,
@@ -121,11 +173,15 @@ pub fn encode(event: &Event, bytes: &[u8], out: &mut Vec<u8>) {
     for value in [cpu, netns, ifindex, len, reason, mark] {
         out.extend_from_slice(&value.to_le_bytes());
     }
+    let flags = if conntrack.is_some() { flags | flag::CONNTRACK } else { flags & !flag::CONNTRACK };
     for value in [hook, flags, captured, gso_segs] {
         out.extend_from_slice(&value.to_le_bytes());
     }
     for value in [gso_size, route_ifindex, aux, reserved] {
         out.extend_from_slice(&value.to_le_bytes());
+    }
+    if let Some(conntrack) = conntrack {
+        encode_conntrack(conntrack, out);
     }
     out.extend_from_slice(&bytes[..usize::from(captured)]);
 }
@@ -136,9 +192,9 @@ pub fn shorten(body: &Bytes, snaplen: u16) -> Bytes {
     let mut out = Vec::with_capacity(body.len());
     for record in Records::new(body) {
         match record {
-            Ok(RawEvent { mut event, bytes }) => {
+            Ok(RawEvent { mut event, conntrack, bytes }) => {
                 event.captured = event.captured.min(snaplen);
-                encode(&event, bytes, &mut out);
+                encode(&event, conntrack.as_ref(), bytes, &mut out);
             }
             Err(Malformed { rest }) => out.extend_from_slice(&body[body.len() - rest..]),
         }
@@ -201,20 +257,50 @@ mod tests {
     #[test]
     fn what_was_encoded_is_decoded() {
         let mut frame = Vec::new();
-        encode(&event(1, 3), &[1, 2, 3, 4], &mut frame);
-        encode(&event(2, 0), &[], &mut frame);
+        encode(&event(1, 3), None, &[1, 2, 3, 4], &mut frame);
+        encode(&event(2, 0), None, &[], &mut frame);
         let read: Vec<_> = Records::new(&frame).collect::<Result<_, _>>().unwrap();
-        assert_eq!(read[0], RawEvent { event: event(1, 3), bytes: &[1, 2, 3] });
-        assert_eq!(read[1], RawEvent { event: event(2, 0), bytes: &[] });
+        assert_eq!(read[0], RawEvent { event: event(1, 3), conntrack: None, bytes: &[1, 2, 3] });
+        assert_eq!(read[1], RawEvent { event: event(2, 0), conntrack: None, bytes: &[] });
         assert_eq!(read.len(), 2);
+    }
+
+    #[test]
+    fn a_connection_goes_with_its_event() {
+        let tuple = |direction| ConntrackTuple {
+            src: [1; 16],
+            sport: [2, 3],
+            family: 2,
+            dst: [4; 16],
+            dport: [5, 6],
+            protocol: 17,
+            direction,
+        };
+        let conntrack = Conntrack {
+            original: tuple(0),
+            reply: tuple(1),
+            status: 7,
+            mark: 8,
+            zone: 9,
+            info: 10,
+            reserved: 0,
+        };
+        let mut frame = Vec::new();
+        encode(&event(1, 2), Some(&conntrack), &[1, 2], &mut frame);
+        let whole = frame.len();
+        encode(&event(2, 1), None, &[9], &mut frame);
+        let read: Vec<_> = Records::new(&frame).collect::<Result<_, _>>().unwrap();
+        assert_eq!((read[0].conntrack, read[0].bytes), (Some(conntrack), [1, 2].as_slice()));
+        assert_eq!((read[1].conntrack, read[1].bytes), (None, [9].as_slice()));
+        assert!(Records::new(&frame[..whole - 3]).all(|record| record.is_err()));
     }
 
     #[test]
     fn a_frame_cut_anywhere_ends_in_one_error() {
         let mut frame = Vec::new();
-        encode(&event(1, 4), &[1, 2, 3, 4], &mut frame);
+        encode(&event(1, 4), None, &[1, 2, 3, 4], &mut frame);
         let whole = frame.len();
-        encode(&event(2, 4), &[1, 2, 3, 4], &mut frame);
+        encode(&event(2, 4), None, &[1, 2, 3, 4], &mut frame);
         for cut in whole + 1..frame.len() {
             let read: Vec<_> = Records::new(&frame[..cut]).collect();
             assert_eq!(read.len(), 2, "cut at {cut}");
@@ -225,20 +311,20 @@ mod tests {
     #[test]
     fn shortened_records_keep_all_but_bytes() {
         let mut frame = Vec::new();
-        encode(&event(1, 4), &[1, 2, 3, 4], &mut frame);
-        encode(&event(2, 1), &[9], &mut frame);
+        encode(&event(1, 4), None, &[1, 2, 3, 4], &mut frame);
+        encode(&event(2, 1), None, &[9], &mut frame);
         frame.extend([7; 5]);
         let shorter = shorten(&frame.into(), 2);
         let read: Vec<_> = Records::new(&shorter).collect();
-        assert_eq!(read[0], Ok(RawEvent { event: event(1, 2), bytes: &[1, 2] }));
-        assert_eq!(read[1], Ok(RawEvent { event: event(2, 1), bytes: &[9] }));
+        assert_eq!(read[0], Ok(RawEvent { event: event(1, 2), conntrack: None, bytes: &[1, 2] }));
+        assert_eq!(read[1], Ok(RawEvent { event: event(2, 1), conntrack: None, bytes: &[9] }));
         assert_eq!(read[2..], [Err(Malformed { rest: 5 })]);
     }
 
     #[test]
     fn more_bytes_than_a_record_holds_are_refused() {
         let mut frame = Vec::new();
-        encode(&event(1, 0), &[], &mut frame);
+        encode(&event(1, 0), None, &[], &mut frame);
         frame[92..94].copy_from_slice(&u16::MAX.to_le_bytes());
         frame.resize(frame.len() + 70_000, 0);
         assert_eq!(Records::new(&frame).filter(Result::is_ok).count(), 0);

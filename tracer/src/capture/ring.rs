@@ -1,7 +1,7 @@
 //! From the kernel's ring buffer to encoded events.
 
 use aya::maps::{MapData, RingBuf};
-use tracer_common::{CAPTURE, Event, Record};
+use tracer_common::{CAPTURE, Conntrack, Event, Record, flag};
 
 use super::record::encode;
 
@@ -39,7 +39,13 @@ pub fn drain(ring: &mut RingBuf<MapData>, limit: usize) -> Drained {
         // An event may stand alone.
         let bytes = item.get(std::mem::offset_of!(Record, bytes)..).unwrap_or_default();
         let captured = usize::from(event.captured).min(CAPTURE).min(bytes.len());
-        encode(&event, &bytes[..captured], &mut drained.events);
+        let connection =
+            item.get(std::mem::offset_of!(Record, conntrack)..std::mem::offset_of!(Record, bytes));
+        let connection = connection.filter(|_| event.flags & flag::CONNTRACK != 0);
+        // SAFETY: as above, of a whole Conntrack.
+        let conntrack =
+            connection.map(|bytes| unsafe { bytes.as_ptr().cast::<Conntrack>().read_unaligned() });
+        encode(&event, conntrack.as_ref(), &bytes[..captured], &mut drained.events);
         drained.count += 1;
         drained.last_ns = Some(event.at_ns);
         if event.location != 0 {

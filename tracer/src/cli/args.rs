@@ -247,7 +247,17 @@ pub(super) struct Lab {
 #[derive(Clone, Debug, Subcommand)]
 pub(super) enum LabCommand {
     /// Build it, or repair it
-    Up,
+    Up {
+        /// How the rules that make its Services are written: nft, iptables or none [default: what is installed]
+        #[arg(long, env = crate::lab::RULES_VARIABLE)]
+        rules: Option<crate::lab::RuleSet>,
+    },
+    /// Serve in a pod; started by `lab up` itself
+    #[command(hide = true)]
+    Listen {
+        /// Name of the pod
+        pod: String,
+    },
     /// Remove it, and end what runs in it
     Down,
     /// Run a command in a pod (or node): podtrace lab exec pod1 -- ping -c 1 10.42.1.10

@@ -7,7 +7,7 @@ use super::output::{Notes, report};
 use super::{DONE, FAILED, runtime};
 use crate::agent::frame::{FilterSpec, ProbeKind, Side};
 use crate::cluster::{Inventory, Pod, load};
-use crate::lab::Lab;
+use crate::lab::{Lab, RuleSet};
 use crate::session::{Outcome, Plan, ProbePlan, trace};
 
 /// A lab of its own, so that one the user has is left alone.
@@ -15,7 +15,7 @@ const LAB: &str = "demo";
 
 pub(super) fn run() -> Result<u8> {
     let lab = Lab::named(LAB)?;
-    anstream::println!("{}\n", lab.up()?);
+    anstream::println!("{}\n", lab.up(Some(RuleSet::None))?);
     let shown = show(&lab);
     // The lab goes whatever happened before.
     let removed = lab.down();
@@ -66,8 +66,8 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
             .collect(),
         tapped: Some([from.full_name(), to.full_name()].into()),
         filter: FilterSpec {
-            from: Side { addresses: from.ips.clone(), port: None },
-            to: Side { addresses: to.ips.clone(), port: None },
+            from: Side { addresses: from.ips.clone(), ..Side::default() },
+            to: Side { addresses: to.ips.clone(), ..Side::default() },
             protocol: Some(1),
             one_way: false,
         },

@@ -94,12 +94,16 @@ fn filter(
     proto: Option<Proto>,
     one_way: bool,
 ) -> FilterSpec {
-    FilterSpec {
-        from: Side { addresses: from.addresses.clone(), port: from.port },
-        to: Side { addresses: to.addresses.clone(), port: port.or(to.port) },
-        protocol: proto.map(number),
-        one_way,
-    }
+    FilterSpec { from: side(from, None), to: side(to, port), protocol: proto.map(number), one_way }
+}
+
+/// A side of the traffic: where it is a Service, a port stands for what it becomes at its endpoints too.
+fn side(of: &Resolved, port: Option<u16>) -> Side {
+    let ports = port.map_or_else(|| of.ports.clone(), |port| of.ports_of(port));
+    // More do not fit into the kernel's filter, which then lets through all.
+    let ports = if ports.len() > tracer_common::PORTS { Vec::new() } else { ports };
+    let node_ports = of.node_ports();
+    Side { addresses: of.addresses.clone(), ports, node_ports }
 }
 
 fn endpoint(text: Option<&str>) -> Result<Endpoint> {
@@ -109,9 +113,14 @@ fn endpoint(text: Option<&str>) -> Result<Endpoint> {
 
 /// The nodes to ask: those of both ends, or all where an end may be anywhere.
 fn nodes(inventory: &Inventory, from: &Resolved, to: &Resolved) -> Vec<String> {
+    // By a node port a Service is reached through any node.
+    let by_any_node =
+        |service: &Resolved, other: &Resolved| other.nodes.is_empty() && !service.node_ports().is_empty();
     let anywhere = from.addresses.is_empty()
         || to.addresses.is_empty()
-        || (from.nodes.is_empty() && to.nodes.is_empty());
+        || (from.nodes.is_empty() && to.nodes.is_empty())
+        || by_any_node(to, from)
+        || by_any_node(from, to);
     let names = inventory.nodes.iter().map(|node| &node.name);
     names.filter(|name| anywhere || from.nodes.contains(name) || to.nodes.contains(name)).cloned().collect()
 }
@@ -195,11 +204,13 @@ fn probe_plan(
     let destination = destination.with_context(|| {
         format!("--probe needs an address to send to, of a family that {pod} has: {} has none", to.what)
     })?;
-    let port = |given: Option<u16>, usual: u16| given.or(args.port).or(to.port).unwrap_or(usual);
+    let port = |given: Option<u16>, proto: Proto, usual: u16| {
+        given.or(args.port).or_else(|| to.port_of(number(proto))).unwrap_or(usual)
+    };
     let kind = match kind {
         Probe::Icmp => ProbeKind::Icmp,
-        Probe::Tcp(given) => ProbeKind::Tcp(port(given, TCP_PORT)),
-        Probe::Udp(given) => ProbeKind::Udp(port(given, UDP_PORT)),
+        Probe::Tcp(given) => ProbeKind::Tcp(port(given, Proto::Tcp, TCP_PORT)),
+        Probe::Udp(given) => ProbeKind::Udp(port(given, Proto::Udp, UDP_PORT)),
     };
     Ok(ProbePlan {
         pod: pod.clone(),

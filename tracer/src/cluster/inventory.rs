@@ -147,6 +147,19 @@ pub struct ServicePort {
     pub node_port: Option<u16>,
 }
 
+impl ServicePort {
+    /// IP protocol number; `None` for a protocol that Services do not have.
+    #[must_use]
+    pub fn protocol_number(&self) -> Option<u8> {
+        match self.protocol.to_ascii_lowercase().as_str() {
+            "tcp" => Some(6),
+            "udp" => Some(17),
+            "sctp" => Some(132),
+            _ => None,
+        }
+    }
+}
+
 fn default_namespace() -> String {
     "default".to_owned()
 }

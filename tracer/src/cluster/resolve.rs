@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::endpoint::Endpoint;
-use super::inventory::{Inventory, Node, Pod, Service, Unreached};
+use super::inventory::{Inventory, Node, Pod, Service, ServicePort, Unreached};
 use super::nearest::nearest_text;
 
 /// What an endpoint means.
@@ -13,11 +13,11 @@ pub struct Resolved {
     pub what: String,
     /// Its addresses; none means any.
     pub addresses: Vec<IpAddr>,
-    /// Its port; `None` means all.
-    ///
-    /// Never a Service's: behind the Service's address the packets go to the endpoints' `target_port`, and one
-    /// port for all addresses would miss one half of the way.
-    pub port: Option<u16>,
+    /// Its ports; none means all. A Service's is there in all its forms: at the Service's address, at the endpoints
+    /// and at the nodes.
+    pub ports: Vec<u16>,
+    /// The ports of the Service that it is, or of that one of them which was asked for.
+    pub service: Vec<ServicePort>,
     /// Full names of the pods that it is, or is served by.
     pub pods: Vec<String>,
     /// Names of the nodes where its packets begin or end. None: an address outside of the cluster, whose packets
@@ -145,6 +145,36 @@ pub fn resolve(
 
 struct Cluster<'a>(&'a Inventory);
 
+impl Resolved {
+    /// The port on this side in all its forms.
+    #[must_use]
+    pub fn ports_of(&self, port: u16) -> Vec<u16> {
+        let forms = self.service.iter().filter(|known| [known.port, known.target_port].contains(&port));
+        let mut ports = vec![port];
+        ports.extend(forms.flat_map(forms_of));
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    /// The port that a packet of this IP protocol is sent to, if that is known.
+    #[must_use]
+    pub fn port_of(&self, protocol: u8) -> Option<u16> {
+        let of_service = self.service.iter().find(|known| known.protocol_number() == Some(protocol));
+        of_service.map(|known| known.port).or_else(|| self.ports.first().copied())
+    }
+
+    /// IP protocol number and port of each port that a Service has at the nodes.
+    #[must_use]
+    pub fn node_ports(&self) -> Vec<(u8, u16)> {
+        self.service.iter().filter_map(|port| Some((port.protocol_number()?, port.node_port?))).collect()
+    }
+}
+
+fn forms_of(port: &ServicePort) -> impl Iterator<Item = u16> {
+    [port.port, port.target_port].into_iter().chain(port.node_port)
+}
+
 impl<'a> Cluster<'a> {
     fn pod(&self, namespace: &str, name: &str) -> Result<Resolved, ResolveError> {
         let full_name = format!("{namespace}/{name}");
@@ -175,9 +205,9 @@ impl<'a> Cluster<'a> {
         Ok(Resolved {
             what: full_name.clone(),
             addresses: pod.ips.clone(),
-            port: None,
             pods: vec![full_name],
             nodes: vec![pod.node.clone()],
+            ..Resolved::default()
         })
     }
 
@@ -271,7 +301,13 @@ impl<'a> Cluster<'a> {
         nodes.dedup();
         let what = port.map_or_else(|| format!("svc/{name}"), |port| format!("svc/{name}:{port}"));
         let pods = pods.into_iter().map(Pod::full_name).collect();
-        Ok(Resolved { what, addresses, port: None, pods, nodes })
+        let asked = service.ports.iter().filter(|known| port.is_none_or(|port| known.port == port));
+        let service: Vec<ServicePort> = asked.cloned().collect();
+        let mut ports: Vec<u16> =
+            if port.is_some() { service.iter().flat_map(forms_of).collect() } else { Vec::new() };
+        ports.sort_unstable();
+        ports.dedup();
+        Ok(Resolved { what, addresses, ports, service, pods, nodes })
     }
 
     fn node(&self, name: &str) -> Result<Resolved, ResolveError> {
@@ -294,13 +330,23 @@ impl<'a> Cluster<'a> {
     /// An address stays this one address, except a service's: its packets go on to another.
     fn address(&self, ip: IpAddr, port: Option<u16>) -> Resolved {
         let typed = Endpoint::Address { ip, port };
-        let plain = Resolved { what: typed.to_string(), addresses: vec![ip], port, ..Resolved::default() };
+        let ports = port.into_iter().collect();
+        let plain = Resolved { what: typed.to_string(), addresses: vec![ip], ports, ..Resolved::default() };
         let named = |name: &str| format!("{typed} ({name})");
         if let Some(pod) = self.0.pods.iter().find(|pod| !pod.host_network && pod.ips.contains(&ip)) {
             let name = pod.full_name();
             return Resolved { what: named(&name), pods: vec![name], nodes: vec![pod.node.clone()], ..plain };
         }
         if let Some(node) = self.0.nodes.iter().find(|node| node.addresses.contains(&ip)) {
+            let by_node_port = port.and_then(|port| {
+                let has = |known: &ServicePort| known.node_port == Some(port);
+                let service = self.0.services.iter().find(|service| service.ports.iter().any(has))?;
+                let of = service.ports.iter().find(|known| has(known))?;
+                self.behind(service, Some(of.port)).ok()
+            });
+            if let Some(resolved) = by_node_port {
+                return Resolved { what: named(&resolved.what), ..resolved };
+            }
             return Resolved {
                 what: named(&format!("node/{}", node.name)),
                 nodes: vec![node.name.clone()],
@@ -308,7 +354,9 @@ impl<'a> Cluster<'a> {
             };
         }
         let service = self.0.services.iter().find(|service| service.cluster_ips.contains(&ip));
-        if let Some(resolved) = service.and_then(|service| self.behind(service, None).ok()) {
+        if let Some(resolved) = service
+            .and_then(|service| self.behind(service, port).or_else(|_| self.behind(service, None)).ok())
+        {
             return Resolved { what: named(&resolved.what), ..resolved };
         }
         plain
@@ -359,10 +407,11 @@ services:
         resolve(&text.parse().unwrap(), &inventory(), "default").map_err(|error| error.to_string())
     }
 
-    fn is(what: &str, addresses: &[&str], port: Option<u16>, pods: &[&str], nodes: &[&str]) -> Resolved {
+    fn is(what: &str, addresses: &[&str], ports: &[u16], pods: &[&str], nodes: &[&str]) -> Resolved {
         let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
-        Resolved { what: what.to_owned(), addresses, port, pods: own(pods), nodes: own(nodes) }
+        let (what, ports) = (what.to_owned(), ports.to_vec());
+        Resolved { what, addresses, ports, pods: own(pods), nodes: own(nodes), service: Vec::new() }
     }
 
     #[test]
@@ -370,24 +419,38 @@ services:
         let web = ["10.96.0.20", "10.42.0.10", "10.42.1.10", "fd00:42:1::10"];
         let web_pods = ["default/pod1", "default/pod3"];
         for (text, expected) in [
-            ("any", is("any", &[], None, &[], &["node1", "node2", "node3"])),
-            ("pod1", is("default/pod1", &["10.42.0.10"], None, &["default/pod1"], &["node1"])),
-            ("svc/web", is("svc/default/web", &web, None, &web_pods, &["node1", "node2"])),
-            ("svc/web:80", is("svc/default/web:80", &web, None, &web_pods, &["node1", "node2"])),
-            ("node/node2", is("node/node2", &["192.168.56.12", "fd00:56::12"], None, &[], &["node2"])),
+            ("any", is("any", &[], &[], &[], &["node1", "node2", "node3"])),
+            ("pod1", is("default/pod1", &["10.42.0.10"], &[], &["default/pod1"], &["node1"])),
+            ("svc/web", is("svc/default/web", &web, &[], &web_pods, &["node1", "node2"])),
+            ("svc/web:80", is("svc/default/web:80", &web, &[80, 8080], &web_pods, &["node1", "node2"])),
+            ("node/node2", is("node/node2", &["192.168.56.12", "fd00:56::12"], &[], &[], &["node2"])),
             (
                 "10.42.0.10:80",
-                is("10.42.0.10:80 (default/pod1)", &["10.42.0.10"], Some(80), &["default/pod1"], &["node1"]),
+                is("10.42.0.10:80 (default/pod1)", &["10.42.0.10"], &[80], &["default/pod1"], &["node1"]),
             ),
-            ("192.168.56.11", is("192.168.56.11 (node/node1)", &["192.168.56.11"], None, &[], &["node1"])),
+            ("192.168.56.11", is("192.168.56.11 (node/node1)", &["192.168.56.11"], &[], &[], &["node1"])),
             (
                 "10.96.0.20:80",
-                is("10.96.0.20:80 (svc/default/web)", &web, None, &web_pods, &["node1", "node2"]),
+                is("10.96.0.20:80 (svc/default/web:80)", &web, &[80, 8080], &web_pods, &["node1", "node2"]),
             ),
-            ("8.8.8.8:53", is("8.8.8.8:53", &["8.8.8.8"], Some(53), &[], &[])),
+            ("8.8.8.8:53", is("8.8.8.8:53", &["8.8.8.8"], &[53], &[], &[])),
         ] {
-            assert_eq!(resolved(text), Ok(expected), "{text}");
+            let found = resolved(text).map(|found| Resolved { service: Vec::new(), ..found });
+            assert_eq!(found, Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn a_services_port_is_known_in_all_its_forms() {
+        let mut inventory = inventory();
+        inventory.services[0].ports[0].node_port = Some(30080);
+        let resolved = |text: &str| resolve(&text.parse().unwrap(), &inventory, "default").unwrap();
+        assert_eq!(resolved("svc/web").ports_of(80), [80, 8080, 30080]);
+        assert_eq!(resolved("svc/web:80").ports, [80, 8080, 30080]);
+        assert_eq!(resolved("svc/web").node_ports(), [(6, 30080)]);
+        assert_eq!((resolved("svc/web").port_of(6), resolved("svc/web").port_of(17)), (Some(80), None));
+        assert_eq!(resolved("192.168.56.11:30080").what, "192.168.56.11:30080 (svc/default/web:80)");
+        assert_eq!(resolved("192.168.56.11:30081").what, "192.168.56.11:30081 (node/node1)");
     }
 
     #[test]

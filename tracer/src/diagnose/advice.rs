@@ -2,7 +2,9 @@
 
 use super::reasons::{CAUSES, Cause, NO_SOCKET, NO_TUNNEL};
 use super::vanished::advice_for_vanished;
-use crate::path::{Action, Drop, Hop, Path, Protocol};
+use crate::escape::escape;
+use crate::path::{Action, Drop, DropCause, Hop, Path, Protocol};
+use crate::rules::{Framework, Kind};
 
 /// Names that [`Cause::text`] may hold in braces.
 #[cfg(test)]
@@ -12,9 +14,54 @@ pub(super) const PLACEHOLDERS: [&str; 9] =
 /// One sentence on a drop and where to look next; `None` if its cause is none we know.
 #[must_use]
 pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
+    if let Some(text) = by_rule(drop) {
+        return Some(fill(&text, hop, path));
+    }
     let cause = cause(drop)?;
     let text = if cause.text == NO_SOCKET && is_in_tunnel(hop, path) { NO_TUNNEL } else { cause.text };
     Some(fill(text, hop, path))
+}
+
+/// What to do about a drop of which the rule is known, or that connection tracking has counted.
+fn by_rule(drop: &Drop) -> Option<String> {
+    match drop.cause {
+        Some(DropCause::ConntrackTableFull { count, max }) => {
+            let number =
+                |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+            return Some(format!(
+                "connection tracking's table on {{node}} is full ({} of {} connections): raise it by `sysctl -w \
+                 net.netfilter.nf_conntrack_max=…`, and look who fills it: `conntrack -L | sort` or \
+                 `cat /proc/net/nf_conntrack`",
+                number(count),
+                number(max)
+            ));
+        }
+        Some(DropCause::ConntrackClash) => {
+            return Some(
+                "another packet had opened the same connection at the same time, and connection tracking on {node} \
+                 keeps one of them (insert_failed in `conntrack -S`): typical of two DNS requests from one socket. Use \
+                 a node-local DNS cache, or `options single-request-reopen` in the pod's resolv.conf"
+                    .to_owned(),
+            );
+        }
+        None => {}
+    }
+    let rule = drop.rule.as_deref().filter(|rule| rule.certain)?;
+    let (table, chain) = (rule.table.as_deref()?, rule.chains.last()?);
+    // Names are text from outside, and braces have a meaning here.
+    let plain = |text: &str| escape(text).replace(['{', '}'], "?");
+    let written = rule.rule.as_deref().map(|rule| format!(": `{}`", plain(rule))).unwrap_or_default();
+    let (table, chain) = (plain(table), plain(chain));
+    let look = match (rule.framework?, rule.kind) {
+        (Framework::Nft, Kind::Policy) => format!("`nft list chain {} {table} {chain}`", rule.family?),
+        (Framework::Nft, _) => format!("`nft -a list chain {} {table} {chain}`", rule.family?),
+        (Framework::Iptables, _) => format!("`iptables -t {table} -vnL {chain} --line-numbers`"),
+    };
+    let what = if rule.kind == Kind::Policy { "the policy of this chain" } else { "this rule" };
+    Some(format!(
+        "{what} on {{node}} drops it{written}. If it should not, see who wrote it: on {{node}} {look}; where \
+         NetworkPolicies make rules: `kubectl get networkpolicy -A`"
+    ))
 }
 
 /// Whether the packet arrived at this node in a tunnel and was not taken out of it.
@@ -118,6 +165,8 @@ mod tests {
             reason: reason.map(str::to_owned),
             location: location.map(str::to_owned),
             netfilter: None,
+            rule: None,
+            cause: None,
             advice: None,
         }
     }

@@ -399,7 +399,11 @@ fn mistakes_are_pointed_at() {
         ("confidence > 2", "column 14: `2` is no number from 0 to 1, such as 0.9"),
         ("loss < 5", "column 8: `5` is no number from 0 to 1, such as 0.01 or 1%"),
         ("loss", "column 5: expected a comparison after `loss`: ==, !=, <, <=, > or >="),
-        ("nat == full", "column 8: there is no kind of translation `full`: it is dnat or snat"),
+        (
+            "nat == full",
+            "column 8: there is no kind of translation `full`: it is dnat, redirect, snat, masquerade, \
+             un-dnat, un-redirect, un-snat or un-masquerade",
+        ),
         ("any dropped", "column 5: expected `(` after `any`: any(dropped)"),
         (
             "any(loss == 0)",

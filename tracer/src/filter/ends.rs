@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rustc_hash::FxHashSet;
 
 use super::layers::{Layer, Layers};
-use crate::agent::frame::{FilterSpec, Side};
+use crate::agent::frame::FilterSpec;
 
 /// Fragmented packets that are remembered at once, whose later pieces have no ports.
 const MOST_FRAGMENTED: usize = 4096;
@@ -33,7 +33,7 @@ impl Ends {
         if self.spec.protocol.is_some_and(|wanted| wanted != protocol) {
             return false;
         }
-        let with_ports = self.spec.from.port.is_some() || self.spec.to.port.is_some();
+        let with_ports = !(self.spec.from.ports.is_empty() && self.spec.to.ports.is_empty());
         if let (true, Some((id, first))) = (with_ports, fragment) {
             let key = (src, dst, protocol, id);
             if !first {
@@ -54,12 +54,7 @@ impl Ends {
     fn both_ways(&self, src: IpAddr, dst: IpAddr, ports: Option<(u16, u16)>) -> bool {
         let FilterSpec { from, to, one_way, .. } = &self.spec;
         let (sport, dport) = ports.unzip();
-        let forth = is_at(from, src, sport) && is_at(to, dst, dport);
-        forth || (!one_way && is_at(to, src, sport) && is_at(from, dst, dport))
+        let forth = from.has(src, sport) && to.has(dst, dport);
+        forth || (!one_way && to.has(src, sport) && from.has(dst, dport))
     }
-}
-
-fn is_at(side: &Side, address: IpAddr, port: Option<u16>) -> bool {
-    (side.addresses.is_empty() || side.addresses.contains(&address))
-        && side.port.is_none_or(|wanted| port == Some(wanted))
 }

@@ -13,7 +13,7 @@ use rtnetlink::packet_route::neighbour::NeighbourFlags;
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
 
 use super::plan::{
-    CNI0, ETH0, FABRIC_BRIDGE, FLANNEL, LabNode, LabPod, POD_MTU, Plan, UNDERLAY_MTU, VNI, VXLAN_PORT,
+    CNI0, ETH0, FABRIC_BRIDGE, FLANNEL, LabNode, LabPod, POD_MTU, Plan, UNDERLAY_MTU, VNI, VXLAN_PORT, WORLD,
 };
 use crate::netns::{self, Netns, named_path};
 
@@ -105,9 +105,14 @@ async fn add_address(netlink: &Handle, device: u32, address: Ipv4Net) -> Result<
 fn fabric(plan: &Plan) -> Result<()> {
     let nodes: Vec<_> =
         plan.nodes.iter().map(|node| Ok((node, open(&node.netns)?))).collect::<Result<_>>()?;
+    let outside = open(&plan.world.netns)?;
     let made = open(&plan.fabric)?.netlink(async |netlink| {
         set_up(&netlink, LOOPBACK).await?;
         let master = bridge(&netlink, FABRIC_BRIDGE, None, UNDERLAY_MTU).await?;
+        let world = &plan.world;
+        let port = End { name: WORLD, mac: None, master: Some(master) };
+        let inside = End { name: ETH0, mac: Some(world.mac), master: None };
+        veth(&netlink, &port, &inside, &outside, UNDERLAY_MTU).await?;
         for (node, netns) in &nodes {
             let port = End { name: &node.name, mac: None, master: Some(master) };
             let uplink = End { name: ETH0, mac: Some(node.mac), master: None };
@@ -115,7 +120,13 @@ fn fabric(plan: &Plan) -> Result<()> {
         }
         Ok(())
     });
-    made.context("cannot set up the fabric of the lab")
+    made.context("cannot set up the fabric of the lab")?;
+    let made = outside.netlink(async |netlink| {
+        set_up(&netlink, LOOPBACK).await?;
+        add_address(&netlink, index(&netlink, ETH0).await?, plan.world.address).await?;
+        set_up(&netlink, ETH0).await
+    });
+    made.context("cannot set up the world outside of the lab")
 }
 
 fn build_node(plan: &Plan, node: &LabNode) -> Result<()> {

@@ -7,9 +7,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context as _, Result};
 use ipnet::{IpNet, Ipv4Net};
 
+use super::listen;
 use super::plan::{
-    CNI0, ETH0, FABRIC_BRIDGE, FLANNEL, LabNode, LabPod, POD_MTU, Plan, UNDERLAY_MTU, VNI, VXLAN_PORT,
+    CNI0, ETH0, FABRIC_BRIDGE, FLANNEL, LabNode, LabPod, POD_MTU, Plan, UNDERLAY_MTU, VNI, VXLAN_PORT, WORLD,
+    World,
 };
+use super::services::is_endpoint;
 use crate::netns::{Netns, named_path};
 use crate::topology::dump::Dump;
 use crate::topology::parse::{Link, Neighbour, Port};
@@ -22,6 +25,8 @@ pub(super) struct Found {
     dump: Dump,
     /// Whether it forwards IPv4.
     forwards: bool,
+    /// Whether a pod's server listens in it.
+    listens: bool,
 }
 
 /// Namespaces by name; one that is missing or no namespace has no entry.
@@ -38,7 +43,15 @@ pub(super) fn observe(plan: &Plan) -> Result<Observed> {
         let found = netns.netlink(async |netlink| {
             let path = "/proc/sys/net/ipv4/ip_forward";
             let forward = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-            Ok(Found { dump: Dump::all(&netlink).await?, forwards: forward.trim() == "1" })
+            let sockets = |of: &str| {
+                let path = format!("/proc/thread-self/net/{of}");
+                fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+            };
+            Ok(Found {
+                dump: Dump::all(&netlink).await?,
+                forwards: forward.trim() == "1",
+                listens: listen::listens(&sockets("tcp")?, &sockets("udp")?),
+            })
         });
         observed.insert(name.to_owned(), found.with_context(|| format!("cannot read {name}"))?);
     }
@@ -46,7 +59,9 @@ pub(super) fn observe(plan: &Plan) -> Result<Observed> {
 }
 
 /// What is not as planned, a phrase each; nothing if the lab is whole.
-pub(super) fn problems(plan: &Plan, observed: &Observed) -> Vec<String> {
+///
+/// With `services`, pods behind one have to have a server.
+pub(super) fn problems(plan: &Plan, services: bool, observed: &Observed) -> Vec<String> {
     let mut problems = Vec::new();
     let absent: Vec<_> = plan.namespaces().filter(|name| !observed.contains_key(*name)).collect();
     if !absent.is_empty() {
@@ -54,6 +69,11 @@ pub(super) fn problems(plan: &Plan, observed: &Observed) -> Vec<String> {
     }
     if let Some(found) = observed.get(&plan.fabric) {
         fabric(plan, &mut Check { place: "fabric", found, problems: &mut problems });
+    }
+    if let Some(found) = observed.get(&plan.world.netns) {
+        let World { mac, address, .. } = plan.world;
+        let mut check = Check { place: WORLD, found, problems: &mut problems };
+        check.device(&Wanted { mac: Some(mac), address: Some(address), ..veth(ETH0, UNDERLAY_MTU) });
     }
     for planned in &plan.nodes {
         if let Some(found) = observed.get(&planned.netns) {
@@ -63,6 +83,9 @@ pub(super) fn problems(plan: &Plan, observed: &Observed) -> Vec<String> {
             if let Some(found) = observed.get(&planned_pod.netns) {
                 let mut check = Check { place: &planned_pod.name, found, problems: &mut problems };
                 pod(planned, planned_pod, &mut check);
+                if services && is_endpoint(&planned_pod.name) {
+                    check.expect(check.found.listens, "its server is gone");
+                }
             }
         }
     }
@@ -145,8 +168,8 @@ fn veth<'a>(name: &'a str, mtu: u32) -> Wanted<'a> {
 
 fn fabric(plan: &Plan, check: &mut Check<'_>) {
     check.device(&Wanted { kind: &DeviceKind::Bridge, ..veth(FABRIC_BRIDGE, UNDERLAY_MTU) });
-    for node in &plan.nodes {
-        check.device(&Wanted { master: Some(FABRIC_BRIDGE), ..veth(&node.name, UNDERLAY_MTU) });
+    for port in plan.nodes.iter().map(|node| node.name.as_str()).chain([WORLD]) {
+        check.device(&Wanted { master: Some(FABRIC_BRIDGE), ..veth(port, UNDERLAY_MTU) });
     }
 }
 
@@ -289,15 +312,21 @@ mod tests {
             space.0.forwards = true;
             for pod in &node.pods {
                 space = space.device(&pod.host_veth, DeviceKind::Veth, POD_MTU, None).port_of(CNI0, true);
-                let inside = Namespace::default()
+                let mut inside = Namespace::default()
                     .device(ETH0, DeviceKind::Veth, POD_MTU, Some(pod.mac))
                     .address(pod.address)
                     .route(Ipv4Net::default(), node.bridge.addr());
+                inside.0.listens = is_endpoint(&pod.name);
                 observed.insert(pod.netns.clone(), inside.0);
             }
             observed.insert(node.netns.clone(), space.0);
         }
+        fabric = fabric.device(WORLD, DeviceKind::Veth, UNDERLAY_MTU, None).port_of(FABRIC_BRIDGE, false);
         observed.insert(plan.fabric.clone(), fabric.0);
+        let World { netns, address, mac } = &plan.world;
+        let world =
+            Namespace::default().device(ETH0, DeviceKind::Veth, UNDERLAY_MTU, Some(*mac)).address(*address);
+        observed.insert(netns.clone(), world.0);
         observed
     }
 
@@ -306,7 +335,7 @@ mod tests {
         let plan = Plan::of("lab");
         let mut observed = healthy(&plan);
         damage(observed.get_mut(&format!("podtrace-lab-{netns}")).unwrap());
-        problems(&plan, &observed)
+        problems(&plan, true, &observed)
     }
 
     #[test]
@@ -316,13 +345,14 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_one_problem() {
-        let found = problems(&Plan::of("lab"), &Observed::new());
+        let found = problems(&Plan::of("lab"), false, &Observed::new());
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with("network namespaces missing: podtrace-lab-fabric, "), "{found:?}");
     }
 
     #[test]
     fn each_kind_of_damage_is_found() {
+        assert_eq!(damaged("pod3", |pod| pod.listens = false), ["pod3: its server is gone"]);
         let found = damaged("node1", |node| node.forwards = false);
         assert_eq!(found, ["node1: does not forward IPv4"]);
         let found = damaged("node1", |node| node.dump.routes.clear());

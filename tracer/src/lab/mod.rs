@@ -6,9 +6,12 @@
 
 mod build;
 mod check;
+mod listen;
 mod plan;
 mod remove;
 mod report;
+mod rules;
+mod services;
 mod state;
 
 use std::convert::Infallible;
@@ -22,12 +25,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::plan::Plan;
 pub use self::report::{Down, Status, Up};
+pub use self::rules::RuleSet;
 use self::state::Lock;
 use crate::cluster::Inventory;
 use crate::netns::{Netns, named_path};
 
 /// Environment variable that names the lab.
 pub const NAME_VARIABLE: &str = "PODTRACE_LAB";
+/// Environment variable that says how the rules of its nodes are written.
+pub const RULES_VARIABLE: &str = "PODTRACE_LAB_RULES";
 /// Name of the lab where none is given.
 pub const DEFAULT_NAME: &str = "lab";
 
@@ -86,18 +92,26 @@ impl Lab {
         state::inventory_path(&self.name)
     }
 
-    /// Builds the lab, unless it stands already; one that is damaged or was left half-built is removed first.
+    /// Builds the lab, unless it stands already; one that is damaged, was left half-built or has other rules is removed
+    /// first. Its nodes have the rules that are asked for, else those that can be had.
     ///
     /// # Errors
     /// If it cannot be built; nothing of it is left then.
-    pub fn up(&self) -> Result<Up> {
+    pub fn up(&self, rules: Option<RuleSet>) -> Result<Up> {
         self.demand_root("up")?;
         let began = Instant::now();
         let lock = Lock::take(&self.name)?;
-        let problems = self.problems(lock.read_inventory().as_ref())?;
-        if problems.is_empty() {
+        let stands = state::read_rules(&self.name);
+        let mut problems = self.problems(lock.read_inventory().as_ref())?;
+        if let (Some(stands), Some(wanted)) = (stands, rules)
+            && stands != wanted
+        {
+            problems.push(format!("its rules are {stands} and not {wanted}"));
+        }
+        if let (Some(rules), true) = (stands, problems.is_empty()) {
             return Ok(Up {
                 lab: self.name.clone(),
+                rules,
                 built: false,
                 replaced: Vec::new(),
                 took: began.elapsed(),
@@ -106,7 +120,8 @@ impl Lab {
         let left = self.remains();
         let replaced = if left { problems } else { Vec::new() };
         self.remove(&lock).context("cannot remove what is left of an earlier lab")?;
-        if let Err(error) = self.build(&lock) {
+        let rules = rules.unwrap_or_else(RuleSet::available);
+        if let Err(error) = self.build(&lock, rules) {
             let removed = self.remove(&lock).and_then(|_| lock.remove_directory());
             let context = match removed {
                 Ok(()) => format!("cannot build the lab `{}`; what was built is removed again", self.name),
@@ -116,7 +131,7 @@ impl Lab {
             };
             return Err(error.context(context));
         }
-        Ok(Up { lab: self.name.clone(), built: true, replaced, took: began.elapsed() })
+        Ok(Up { lab: self.name.clone(), rules, built: true, replaced, took: began.elapsed() })
     }
 
     /// Removes the lab, processes that live in it included. It is no error if there is none.
@@ -170,23 +185,30 @@ impl Lab {
         }
         self.demand_root("status")?;
         let problems = self.problems(state::read_inventory(&self.name).as_ref())?;
-        Ok(Status { lab: self.name.clone(), inventory: Some(self.plan.inventory()), problems })
+        let inventory = self.plan.inventory(self.rules());
+        Ok(Status { lab: self.name.clone(), inventory: Some(inventory), problems })
     }
 
     /// Builds what is not there, waits until it is all as planned, and says so in the inventory.
-    fn build(&self, lock: &Lock) -> Result<()> {
+    fn build(&self, lock: &Lock, rules: RuleSet) -> Result<()> {
         build::build(&self.plan)?;
+        let services = rules != RuleSet::None;
+        if services {
+            rules::load(&self.plan, rules)?;
+            listen::start(&self.plan)?;
+        }
         let began = Instant::now();
         loop {
             // A link comes up a moment after it was told to.
-            let problems = check::problems(&self.plan, &check::observe(&self.plan)?);
+            let problems = check::problems(&self.plan, services, &check::observe(&self.plan)?);
             if problems.is_empty() {
                 break;
             }
             ensure!(began.elapsed() < SETTLE, "it is not as planned: {}", problems.join("; "));
             std::thread::sleep(LOOK_AGAIN);
         }
-        lock.write_inventory(&self.plan.inventory())
+        lock.write_rules(rules)?;
+        lock.write_inventory(&self.plan.inventory(rules))
     }
 
     /// Removes everything but the locked directory.
@@ -197,11 +219,26 @@ impl Lab {
     }
 
     fn problems(&self, inventory: Option<&Inventory>) -> Result<Vec<String>> {
-        let mut problems = check::problems(&self.plan, &check::observe(&self.plan)?);
-        if inventory != Some(&self.plan.inventory()) {
+        let rules = self.rules();
+        let services = rules != RuleSet::None;
+        let mut problems = check::problems(&self.plan, services, &check::observe(&self.plan)?);
+        if inventory != Some(&self.plan.inventory(rules)) {
             problems.push(format!("{} is missing or was changed", self.inventory_path().display()));
         }
         Ok(problems)
+    }
+
+    /// The rules that its nodes have, as far as that is known.
+    fn rules(&self) -> RuleSet {
+        state::read_rules(&self.name).unwrap_or(RuleSet::None)
+    }
+
+    /// Serves in a pod of the lab: what its Services lead to. Ends only when it is killed.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn listen(pod: &str) -> Result<()> {
+        listen::serve(pod)
     }
 
     /// Whether any of its namespaces, or a name without one, is there.
@@ -260,7 +297,8 @@ mod tests {
         let error = lab.exec("pod9\u{7}", &["true".into()]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "the lab has no pod or node `pod9\\u{7}`; there are pod1, pod2, pod3, pod4, node1, node2"
+            "the lab has no pod or node `pod9\\u{7}`; there are pod1, pod2, pod3, pod4, node1, node2, \
+             world"
         );
     }
 }

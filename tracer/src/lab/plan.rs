@@ -4,11 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
+use super::rules::RuleSet;
+use super::services::SERVICES;
 use crate::cluster::{Inventory, Node, Pod, Run};
 use crate::netns::named_path;
 
 /// Kubernetes namespace of the lab's pods.
 const NAMESPACE: &str = "default";
+/// What is outside of the cluster, and the fabric's port to it.
+pub(super) const WORLD: &str = "world";
 /// Name of a node's uplink, and of a pod's only device.
 pub(super) const ETH0: &str = "eth0";
 /// Name of a node's bridge, as flannel's CNI configuration has it.
@@ -26,11 +30,24 @@ pub(super) const UNDERLAY_MTU: u32 = 1500;
 /// MTU inside the tunnel: what VXLAN over IPv4 adds is 50 bytes.
 pub(super) const POD_MTU: u32 = UNDERLAY_MTU - 50;
 
+/// What is outside of the cluster: it hangs on the same fabric, and knows no way to pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct World {
+    /// Name of its network namespace.
+    pub(super) netns: String,
+    /// Address on the fabric.
+    pub(super) address: Ipv4Net,
+    /// Link-layer address of its device.
+    pub(super) mac: [u8; 6],
+}
+
 /// A lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     /// Name of the network namespace between the nodes.
     pub(super) fabric: String,
+    /// What is outside.
+    pub(super) world: World,
     /// Its nodes.
     pub(super) nodes: Vec<LabNode>,
 }
@@ -100,7 +117,13 @@ impl Plan {
                 pods: pods.collect(),
             }
         };
-        Self { fabric: netns("fabric"), nodes: vec![node(1, ["pod1", "pod2"]), node(2, ["pod3", "pod4"])] }
+        let outside = Ipv4Addr::new(192, 168, 56, 1);
+        let world = World { netns: netns(WORLD), address: net(outside, 24), mac: mac(outside) };
+        Self {
+            fabric: netns("fabric"),
+            world,
+            nodes: vec![node(1, ["pod1", "pod2"]), node(2, ["pod3", "pod4"])],
+        }
     }
 
     /// All pods.
@@ -112,7 +135,7 @@ impl Plan {
     pub(super) fn namespaces(&self) -> impl Iterator<Item = &str> {
         let nodes = self.nodes.iter().map(|node| node.netns.as_str());
         let pods = self.pods().map(|pod| pod.netns.as_str());
-        std::iter::once(self.fabric.as_str()).chain(nodes).chain(pods)
+        [self.fabric.as_str(), self.world.netns.as_str()].into_iter().chain(nodes).chain(pods)
     }
 
     /// The nodes other than this one.
@@ -120,23 +143,24 @@ impl Plan {
         self.nodes.iter().filter(move |other| other.name != node.name)
     }
 
-    /// Network namespace of a pod or node: `pod1`, `default/pod1`, `node1`, `node/node1`.
+    /// Network namespace of a pod or node: `pod1`, `default/pod1`, `node1`, `node/node1`; or of the `world`.
     pub(super) fn find(&self, target: &str) -> Option<&str> {
         let pod = target.strip_prefix(NAMESPACE).and_then(|rest| rest.strip_prefix('/')).unwrap_or(target);
         let node = target.strip_prefix("node/").unwrap_or(target);
         let pods = self.pods().filter(|known| known.name == pod).map(|known| known.netns.as_str());
         let nodes = self.nodes.iter().filter(|known| known.name == node).map(|known| known.netns.as_str());
-        pods.chain(nodes).next()
+        let world = (target == WORLD).then_some(self.world.netns.as_str());
+        pods.chain(nodes).chain(world).next()
     }
 
     /// What [`Plan::find`] finds.
     pub(super) fn targets(&self) -> Vec<&str> {
         let pods = self.pods().map(|pod| pod.name.as_str());
-        pods.chain(self.nodes.iter().map(|node| node.name.as_str())).collect()
+        pods.chain(self.nodes.iter().map(|node| node.name.as_str())).chain([WORLD]).collect()
     }
 
-    /// The lab as a cluster.
-    pub(super) fn inventory(&self) -> Inventory {
+    /// The lab as a cluster, whose nodes have these rules.
+    pub(super) fn inventory(&self, rules: RuleSet) -> Inventory {
         let nodes = self.nodes.iter().map(|node| Node {
             name: node.name.clone(),
             addresses: vec![node.address.addr().into()],
@@ -151,7 +175,13 @@ impl Plan {
                 host_network: false,
             })
         });
-        Inventory { nodes: nodes.collect(), pods: pods.collect(), ..Inventory::default() }
+        let services = match rules {
+            RuleSet::None => Vec::new(),
+            RuleSet::Nft | RuleSet::Iptables => {
+                SERVICES.iter().map(|service| service.entry(NAMESPACE)).collect()
+            }
+        };
+        Inventory { nodes: nodes.collect(), pods: pods.collect(), services, ..Inventory::default() }
     }
 }
 
@@ -189,8 +219,8 @@ mod tests {
     #[test]
     fn nothing_is_given_twice() {
         let plan = Plan::of("lab");
-        assert_eq!(plan.namespaces().count(), 7);
-        assert_eq!(plan.namespaces().collect::<BTreeSet<_>>().len(), 7);
+        assert_eq!(plan.namespaces().count(), 8);
+        assert_eq!(plan.namespaces().collect::<BTreeSet<_>>().len(), 8);
         assert!(plan.namespaces().all(|name| name.starts_with("podtrace-lab-")));
         let pods: BTreeSet<_> = plan.pods().map(|pod| (&pod.host_veth, pod.address)).collect();
         assert_eq!(pods.len(), 4);
@@ -218,17 +248,18 @@ mod tests {
             ("node2", Some("podtrace-lab-node2")),
             ("node/node1", Some("podtrace-lab-node1")),
             ("other/pod1", None),
+            ("world", Some("podtrace-lab-world")),
             ("pod5", None),
             ("", None),
         ] {
             assert_eq!(plan.find(target), netns, "{target}");
         }
-        assert_eq!(plan.targets(), ["pod1", "pod2", "pod3", "pod4", "node1", "node2"]);
+        assert_eq!(plan.targets(), ["pod1", "pod2", "pod3", "pod4", "node1", "node2", "world"]);
     }
 
     #[test]
     fn the_inventory_survives_yaml() {
-        let inventory = Plan::of("lab").inventory();
+        let inventory = Plan::of("lab").inventory(RuleSet::Nft);
         let yaml = serde_saphyr::to_string(&inventory).unwrap();
         assert!(yaml.contains("netns: /run/netns/podtrace-lab-node1"), "{yaml}");
         assert_eq!(serde_saphyr::from_str::<Inventory>(&yaml).unwrap(), inventory);

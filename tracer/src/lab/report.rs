@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
+use super::rules::RuleSet;
 use crate::cluster::Inventory;
 
 /// Outcome of [`super::Lab::up`].
@@ -10,6 +11,8 @@ use crate::cluster::Inventory;
 pub struct Up {
     /// Name of the lab.
     pub lab: String,
+    /// The rules that its nodes have.
+    pub rules: RuleSet,
     /// Whether it was built; it stood already if not.
     pub built: bool,
     /// What was wrong with an earlier one that had to be removed first.
@@ -50,7 +53,7 @@ impl Status {
 
 impl Display for Up {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { lab, built, replaced, took } = self;
+        let Self { lab, rules, built, replaced, took } = self;
         if !built {
             return write!(f, "the lab `{lab}` is up already");
         }
@@ -61,7 +64,12 @@ impl Display for Up {
                 more => writeln!(f, ", and {more} more)")?,
             }
         }
-        write!(f, "the lab `{lab}` is up: nodes node1 and node2, built in {} ms", took.as_millis())
+        write!(f, "the lab `{lab}` is up: nodes node1 and node2, ")?;
+        match rules {
+            RuleSet::None => f.write_str("no Services, ")?,
+            rules => write!(f, "Services by {rules}, ")?,
+        }
+        write!(f, "built in {} ms", took.as_millis())
     }
 }
 
@@ -104,6 +112,16 @@ impl Display for Status {
                 }
             }
         }
+        for service in &inventory.services {
+            write!(f, "\n  svc/{}/{}", service.namespace, service.name)?;
+            for (address, port) in service.cluster_ips.iter().zip(&service.ports) {
+                write!(f, "  {address}:{}/{}", port.port, port.protocol)?;
+                if let Some(node_port) = port.node_port {
+                    write!(f, "  node port {node_port}")?;
+                }
+            }
+            write!(f, "  → {}", service.endpoints.join(", "))?;
+        }
         Ok(())
     }
 }
@@ -114,13 +132,14 @@ mod tests {
 
     fn up(built: bool, replaced: &[&str]) -> String {
         let replaced = replaced.iter().map(|problem| (*problem).to_owned()).collect();
-        Up { lab: "lab".into(), built, replaced, took: Duration::from_millis(60) }.to_string()
+        Up { lab: "lab".into(), rules: RuleSet::Nft, built, replaced, took: Duration::from_millis(60) }
+            .to_string()
     }
 
     #[test]
     fn what_up_did() {
         assert_eq!(up(false, &[]), "the lab `lab` is up already");
-        let built = "the lab `lab` is up: nodes node1 and node2, built in 60 ms";
+        let built = "the lab `lab` is up: nodes node1 and node2, Services by nft, built in 60 ms";
         assert_eq!(up(true, &[]), built);
         let one = format!("an incomplete lab `lab` was removed first (eth0 is missing)\n{built}");
         assert_eq!(up(true, &["eth0 is missing"]), one);

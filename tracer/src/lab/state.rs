@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 
+use super::rules::RuleSet;
 use crate::cluster::Inventory;
 
 const ROOT: &str = "/run/podtrace";
@@ -20,6 +21,15 @@ pub(super) fn directory(lab: &str) -> PathBuf {
 /// Where a lab's inventory is.
 pub(super) fn inventory_path(lab: &str) -> PathBuf {
     directory(lab).join("cluster.yaml")
+}
+
+fn rules_path(lab: &str) -> PathBuf {
+    directory(lab).join("rules")
+}
+
+/// Which rules the nodes of a lab have; `None` if that is not known.
+pub(super) fn read_rules(lab: &str) -> Option<RuleSet> {
+    fs::read_to_string(rules_path(lab)).ok()?.trim().parse().ok()
 }
 
 /// The right to change a lab, which one process has at a time; given back when dropped.
@@ -69,6 +79,12 @@ impl Lock {
             fs::rename(&draft, &path)
         };
         write().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Writes which rules the nodes have.
+    pub(super) fn write_rules(&self, rules: RuleSet) -> Result<()> {
+        let path = rules_path(&self.lab);
+        fs::write(&path, format!("{rules}\n")).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// The inventory as it is on disk; `None` if there is none that can be read.

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::cluster::Inventory;
 use crate::topology::Topology;
 
-use super::model::{End, Tuple};
+use super::model::{End, Protocol, Tuple};
 
 /// Pods and nodes by address.
 #[derive(Debug, Default)]
@@ -17,8 +17,17 @@ pub(super) struct Directory {
     nodes: FxHashMap<IpAddr, Arc<str>>,
     /// The inventory's part of `nodes`: what a device that leads out of its node has.
     listed: FxHashSet<IpAddr>,
+    services: FxHashMap<(IpAddr, u16, Protocol), ServiceEntry>,
+    node_ports: FxHashMap<(u16, Protocol), ServiceEntry>,
     /// Names of the nodes that are traced.
     traced: FxHashSet<Arc<str>>,
+}
+
+/// A Service, by one of its ports.
+#[derive(Clone, Debug)]
+pub(super) struct ServiceEntry {
+    pub(super) name: Arc<str>,
+    pub(super) endpoints: u32,
 }
 
 #[derive(Debug)]
@@ -44,16 +53,35 @@ impl Directory {
                 directory.pods.insert(*address, Owner { pod: name.clone(), node: node.clone() });
             }
         }
+        for service in &inventory.services {
+            let entry = ServiceEntry {
+                name: format!("{}/{}", service.namespace, service.name).into(),
+                endpoints: u32::try_from(service.endpoints.len()).unwrap_or(u32::MAX),
+            };
+            for port in &service.ports {
+                let Some(proto) = port.protocol_number().map(Protocol::of_number) else { continue };
+                for address in &service.cluster_ips {
+                    directory.services.insert((*address, port.port, proto), entry.clone());
+                }
+                if let Some(node_port) = port.node_port {
+                    directory.node_ports.insert((node_port, proto), entry.clone());
+                }
+            }
+        }
         directory
+    }
+
+    /// The Service that has this port at this address: its own, or a node's.
+    pub(super) fn service(&self, address: IpAddr, port: u16, proto: Protocol) -> Option<&ServiceEntry> {
+        self.services
+            .get(&(address, port, proto))
+            .or_else(|| self.node_ports.get(&(port, proto)).filter(|_| self.nodes.contains_key(&address)))
     }
 
     /// Adds the addresses that a node's own namespace has: its bridge's and tunnels' are in no inventory.
     pub(super) fn learn(&mut self, node: &Arc<str>, topology: &Topology) {
-        let own = topology.namespaces.iter().filter(|namespace| namespace.pod.is_none());
-        for address in own.flat_map(|namespace| &namespace.devices).flat_map(|device| &device.addresses) {
-            if !address.addr().is_loopback() && !is_link_local(address.addr()) {
-                self.nodes.entry(address.addr()).or_insert_with(|| node.clone());
-            }
+        for address in topology.own_addresses() {
+            self.nodes.entry(address).or_insert_with(|| node.clone());
         }
     }
 
@@ -88,14 +116,15 @@ impl Directory {
 
     /// Both ends of a packet.
     pub(super) fn ends(&self, tuple: &Tuple) -> (End, End) {
-        let end = |ip, port| End { pod: self.pod(ip).cloned(), ip, port, node: self.home(ip).cloned() };
+        let end = |ip, port: Option<u16>| End {
+            pod: self.pod(ip).cloned(),
+            ip,
+            port,
+            node: self.home(ip).cloned(),
+            service: port
+                .and_then(|port| self.service(ip, port, tuple.proto))
+                .map(|service| service.name.clone()),
+        };
         (end(tuple.src, tuple.sport), end(tuple.dst, tuple.dport))
-    }
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }

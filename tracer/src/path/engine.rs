@@ -19,10 +19,12 @@ use super::directory::Directory;
 use super::hops::{crossings, hops};
 use super::join::{Joiner, PATIENCE_NS};
 use super::label::label;
-use super::model::{EventCounts, FlowRef, Path, Summary, Verdict, VerdictCounts};
+use super::model::{Direction, EventCounts, FlowRef, Path, Summary, Translated, Verdict, VerdictCounts};
 use super::observation::Observation;
 use super::packet::Transport;
+use super::rule::NodeRules;
 use super::track::Track;
+use super::translate;
 use super::verdict::verdict;
 use super::world::{Kernel, World};
 
@@ -91,6 +93,8 @@ impl Engine {
                 directory: Directory::new(&context.inventory, &names),
                 devices: Devices::new(count),
                 clocks: Clocks::new(count),
+                rules: (0..count).map(|_| NodeRules::default()).collect(),
+                conntracked: vec![None; count],
                 kernels: (0..count).map(|_| Kernel::default()).collect(),
                 lost: vec![false; count],
                 names,
@@ -156,6 +160,11 @@ impl Engine {
                 state.release(u64::MAX);
                 self.advance(out);
             }
+            FromAgent::Conntracked(counted) => {
+                let first = self.world.conntracked[node].map_or(*counted, |(first, _)| first);
+                self.world.conntracked[node] = Some((first, *counted));
+            }
+            FromAgent::Rules(rules) => self.world.rules[node] = NodeRules::new(rules),
             FromAgent::Started
             | FromAgent::Probed { .. }
             | FromAgent::Warning { .. }
@@ -328,8 +337,14 @@ impl Engine {
             _ => 0,
         };
         let (verdict, reason) = verdict(track, had_its_time, &self.world);
-        let made = hops(track, &self.world);
+        let forward_is_request = flow.direction(true) == Direction::Request;
+        let made = hops(track, forward_is_request, &self.world);
         let (from, to) = self.world.directory.ends(&track.packet.tuple());
+        let last = track.sightings.last().map(|last| translate::tuple(track, last));
+        let translated = last.filter(|last| *last != track.packet.tuple()).map(|last| {
+            let (from, to) = self.world.directory.ends(&last);
+            Box::new(Translated { from, to })
+        });
         let confidence = 1.0 / f64::from(track.ambiguity.max(1));
         Path {
             id: self.told,
@@ -341,6 +356,7 @@ impl Engine {
             flow: FlowRef { id: number, direction: flow.direction(track.forward) },
             from,
             to,
+            translated,
             proto: track.packet.proto(),
             label: label(&track.packet, relative),
             bytes: track.packet.length,

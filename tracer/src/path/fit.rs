@@ -36,6 +36,7 @@ pub(super) mod resolve {
     pub(in super::super) fn exact(
         observation: &Observation,
         packet: &Packet,
+        (flow, forward): (usize, bool),
         first: Option<usize>,
         tracks: &Slab<Track>,
         latest: i64,
@@ -43,6 +44,7 @@ pub(super) mod resolve {
     ) -> Fit {
         let equals = std::iter::successors(first, |at| tracks[*at].next_same)
             .take(MOST_EQUALS)
+            .filter(|at| (tracks[*at].flow, tracks[*at].forward) == (flow, forward))
             .filter(|at| tracks[*at].packet.same_as(packet));
         let (mut chosen, mut fitting) = (None, 0);
         for at in equals {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::agent::frame::{FilterSpec, Side};
+use crate::agent::frame::FilterSpec;
 
 use super::model::Direction;
 use super::packet::{Packet, Transport, tcp};
@@ -20,8 +20,9 @@ const RECENT: usize = 32;
 /// Refusals of a flow that wait for the packet they are about.
 const REFUSALS: usize = 16;
 
+/// Both ends of a flow, whichever way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     low: (IpAddr, u16),
     high: (IpAddr, u16),
     protocol: u8,
@@ -29,7 +30,7 @@ struct Key {
 
 impl Key {
     /// The key, and whether the packet goes from the low end to the high one.
-    fn new(src: (IpAddr, u16), dst: (IpAddr, u16), protocol: u8) -> (Self, bool) {
+    pub(super) fn new(src: (IpAddr, u16), dst: (IpAddr, u16), protocol: u8) -> (Self, bool) {
         if src <= dst {
             (Self { low: src, high: dst, protocol }, true)
         } else {
@@ -37,7 +38,8 @@ impl Key {
         }
     }
 
-    fn of(packet: &Packet) -> (Self, bool) {
+    /// The key of a packet, and whether it goes from the low end to the high one.
+    pub(super) fn of(packet: &Packet) -> (Self, bool) {
         if let Some(quoted) = packet.quoted() {
             let port = (quoted.word >> 16) as u16;
             let (sport, dport) = match (quoted.sport, quoted.dport) {
@@ -162,8 +164,10 @@ impl Way {
 /// A flow.
 #[derive(Debug)]
 pub(super) struct Flow {
-    key: Key,
-    /// Whether the way from the key's low end to its high end is the request's.
+    /// What its packets look like: first as the packet that opened it, then as translations have them. The second of
+    /// each tells whether the way from its low end to its high end is the other one.
+    keys: Vec<(Key, bool)>,
+    /// Whether the way from the first key's low end to its high end is the request's.
     forward_is_request: bool,
     /// Given when its first path is told.
     number: u64,
@@ -196,13 +200,22 @@ impl Flow {
     }
 }
 
+/// A fragmented packet.
+#[derive(Clone, Copy, Debug)]
+struct Fragmented {
+    flow: usize,
+    forward: bool,
+    seen: i64,
+}
+
 /// All flows.
 #[derive(Debug)]
 pub(super) struct Flows {
     all: Slab<Flow>,
-    by_key: FxHashMap<Key, usize>,
-    /// Flow of a fragmented packet by addresses, protocol and identification: only its first fragment has ports.
-    fragmented: FxHashMap<(IpAddr, IpAddr, u8, u32), (usize, i64)>,
+    by_key: FxHashMap<Key, (usize, bool)>,
+    /// Flow of a fragmented packet and which way it goes, by addresses, protocol and identification: only its first
+    /// fragment has ports.
+    fragmented: FxHashMap<(IpAddr, IpAddr, u8, u32), Fragmented>,
     filter: FilterSpec,
     told: u64,
     purge_at: usize,
@@ -222,34 +235,14 @@ impl Flows {
 
     /// Number of the packet's flow, made if it is new, and which way the packet goes.
     pub(super) fn of(&mut self, packet: &Packet, now: i64) -> (usize, bool) {
+        if let Some(known) = self.known(packet, now) {
+            return known;
+        }
         let (key, forward) = Key::of(packet);
-        if let Some(fragment) = packet.fragment {
-            let whole = (packet.src, packet.dst, packet.protocol, packet.id);
-            if fragment.offset > 0 {
-                if let Some((flow, _)) = self.fragmented.get(&whole).copied()
-                    && let Some(known) = self.all.get(flow)
-                    && known.key.protocol == packet.protocol
-                {
-                    return (flow, known.key.low.0 == packet.src);
-                }
-            } else {
-                let (flow, forward) = self.find(key, forward, packet, now);
-                self.fragmented.insert(whole, (flow, now));
-                return (flow, forward);
-            }
-        }
-        self.find(key, forward, packet, now)
-    }
-
-    fn find(&mut self, key: Key, forward: bool, packet: &Packet, now: i64) -> (usize, bool) {
-        if let Some(flow) = self.by_key.get(&key) {
-            self.all[*flow].last = now;
-            return (*flow, forward);
-        }
         self.purge(now);
         let request = self.opens(packet);
         let flow = self.all.insert(Flow {
-            key,
+            keys: vec![(key, false)],
             forward_is_request: forward == request,
             number: 0,
             ways: [Way::default(), Way::default()],
@@ -257,8 +250,46 @@ impl Flows {
             last: now,
             refusals: VecDeque::new(),
         });
-        self.by_key.insert(key, flow);
-        (flow, forward)
+        self.by_key.insert(key, (flow, false));
+        // Remembers a first fragment.
+        self.known(packet, now).unwrap_or((flow, forward))
+    }
+
+    /// Number of the packet's flow and which way the packet goes, if that flow is known.
+    pub(super) fn known(&mut self, packet: &Packet, now: i64) -> Option<(usize, bool)> {
+        let whole = (packet.src, packet.dst, packet.protocol, packet.id);
+        if packet.fragment.is_some_and(|fragment| fragment.offset > 0)
+            && let Some(Fragmented { flow, forward, .. }) = self.fragmented.get(&whole).copied()
+            && let Some(known) = self.all.get(flow)
+            && known.keys.iter().any(|(key, _)| key.protocol == packet.protocol)
+        {
+            return Some((flow, forward));
+        }
+        let (key, forward) = Key::of(packet);
+        let (flow, flipped) = self.by_key.get(&key).copied()?;
+        let forward = forward != flipped;
+        if packet.fragment.is_some_and(|fragment| fragment.offset == 0) {
+            self.fragmented.insert(whole, Fragmented { flow, forward, seen: now });
+        }
+        self.all[flow].last = now;
+        Some((flow, forward))
+    }
+
+    /// Packets that look like this belong to the flow: they are its own, translated. `low_to_high` tells which way of
+    /// the flow the way from the key's low end to its high end is. Tells whether that is news.
+    pub(super) fn add_key(&mut self, flow: usize, key: Key, low_to_high: bool) -> bool {
+        let flipped = !low_to_high;
+        if let Some((other, _)) = self.by_key.get(&key) {
+            // What has begun elsewhere stays there.
+            if *other == flow || self.all[*other].live > 0 {
+                return false;
+            }
+            let other = *other;
+            self.all[other].keys.retain(|(known, _)| *known != key);
+        }
+        self.by_key.insert(key, (flow, flipped));
+        self.all[flow].keys.push((key, flipped));
+        true
     }
 
     /// Whether the first packet seen of a flow goes the request's way.
@@ -275,9 +306,8 @@ impl Flows {
             return flags & tcp::ACK == 0;
         }
         let (sport, dport) = packet.ports().unzip();
-        let onward =
-            admits(&self.filter.from, packet.src, sport) && admits(&self.filter.to, packet.dst, dport);
-        let back = admits(&self.filter.from, packet.dst, dport) && admits(&self.filter.to, packet.src, sport);
+        let onward = self.filter.from.has(packet.src, sport) && self.filter.to.has(packet.dst, dport);
+        let back = self.filter.from.has(packet.dst, dport) && self.filter.to.has(packet.src, sport);
         onward || !back
     }
 
@@ -289,12 +319,14 @@ impl Flows {
         self.all.retain(|_, flow| {
             let keep = flow.live > 0 || now.saturating_sub(flow.last) < IDLE_NS;
             if !keep {
-                by_key.remove(&flow.key);
+                for (key, _) in &flow.keys {
+                    by_key.remove(key);
+                }
             }
             keep
         });
         let all = &self.all;
-        self.fragmented.retain(|_, (flow, seen)| all.contains(*flow) && now.saturating_sub(*seen) < IDLE_NS);
+        self.fragmented.retain(|_, of| all.contains(of.flow) && now.saturating_sub(of.seen) < IDLE_NS);
         // Doubling keeps the cost of looking in proportion to what there is.
         self.purge_at = (2 * (self.all.len() + self.fragmented.len())).max(FLOWS_BEFORE_PURGE);
     }
@@ -321,9 +353,4 @@ impl Flows {
         }
         flow.number
     }
-}
-
-fn admits(side: &Side, address: IpAddr, port: Option<u16>) -> bool {
-    (side.addresses.is_empty() || side.addresses.contains(&address))
-        && side.port.is_none_or(|wanted| port == Some(wanted))
 }

@@ -9,8 +9,10 @@ use super::clock::signed;
 use super::devices::{DeviceId, action};
 use super::model::{Action, Evidence, Hop, HopEvent, Outer, Point, RouteTaken, Source, Tuple};
 use super::packet::Encapsulation;
+use super::rule;
 use super::steps::{self, Draft};
 use super::track::{Arrival, Sighting, Track};
+use super::translate::{self, Change, Changes, Place};
 use super::verdict::counting_drop;
 use super::world::World;
 
@@ -24,7 +26,9 @@ pub(super) struct Hops {
 }
 
 /// Makes the hops of a path whose sightings are in order.
-pub(super) fn hops(track: &Track, world: &World) -> Hops {
+///
+/// `forward_is_request` tells which way of its flow opened it.
+pub(super) fn hops(track: &Track, forward_is_request: bool, world: &World) -> Hops {
     let tuple = track.packet.tuple();
     let base = track.sightings.first().map_or((0, 0), |first| (first.node, first.at));
     // Times a clock apart are asked for once a node, not once a hop.
@@ -38,9 +42,29 @@ pub(super) fn hops(track: &Track, world: &World) -> Hops {
     let kept = |seen: &&Sighting| seen.point != Point::KfreeSkb || counting_drop(track, seen).is_some();
     let mut sightings = track.sightings.iter().filter(kept).peekable();
     let mut before: Option<&Sighting> = None;
+    let mut waiting: Option<Hop> = None;
     while let Some(seen) = sightings.next() {
         let (at, error) = since(seen.node, seen.at);
         let mut hop = observed(track, seen, at, error, tuple, world);
+        let next = sightings.peek().copied().filter(|next| (next.node, next.leg) == (seen.node, seen.leg));
+        let changes = next.map_or_else(Changes::default, |next| {
+            Changes::between(translate::tuple(track, seen), translate::tuple(track, next))
+        });
+        let translated = |beside: &Hop, change: Change, device: Option<DeviceId>| {
+            let answers = answers(track, seen, next, forward_is_request);
+            let device = device.map(|id| world.devices.info(id).name.clone());
+            let came_in = seen.device.filter(|_| seen.point == Point::TcIngress);
+            let goes_out = next.filter(|next| next.point == Point::TcEgress).and_then(|next| next.device);
+            let place = Place { node: seen.node, came_in, goes_out };
+            let nat = Some(translate::nat(change, answers, place, world));
+            Hop { nat, tuple: change.after, ..inferred(beside, Action::Nat, device) }
+        };
+        let to_elsewhere = changes.destination.map(|change| translated(&hop, change, seen.device));
+        // The destination is translated before a route is looked up, and a route is told of where the packet came in.
+        let routed_here = hop.action == Action::Route && seen.point == Point::TcIngress;
+        if let Some(change) = changes.destination.filter(|_| routed_here) {
+            hop.tuple = change.after;
+        }
         complete(&mut hop, track, seen, world);
         if hop.action == Action::Route && seen.role == Role::Bridge && ends_locally(track, seen) {
             // Handed up to the node itself: no route was looked up for going on.
@@ -51,16 +75,32 @@ pub(super) fn hops(track: &Track, world: &World) -> Hops {
             None => local_out(track, &hop, seen, world),
             Some(before) => bridged(before, &hop, seen, world),
         };
+        // The source is translated after bridging and routing.
+        let between = between.map(|hop| match waiting.as_ref().and_then(|waiting| waiting.nat.as_ref()) {
+            Some(nat) => Hop { tuple: nat.before, ..hop },
+            None => hop,
+        });
         let local =
             sightings.peek().is_none_or(|next| next.point == Point::KfreeSkb) && ends_locally(track, seen);
         let inner = local.then(|| inferred(&hop, Action::LocalIn, hop.device.clone()));
+        let onward = next.and_then(|next| forwarded(&hop, seen, next, changes, world));
+        let (first, second) = if routed_here { (to_elsewhere, None) } else { (None, to_elsewhere) };
+        let from_elsewhere = changes
+            .source
+            .map(|change| translated(&hop, change, next.and_then(|next| next.device).or(seen.device)));
         let draft = |hop, at| Draft { hop, node: seen.node, leg: seen.leg, device: seen.device, at };
         drafts.extend(between.map(|hop| draft(hop, None)));
+        drafts.extend(waiting.take().map(|hop| draft(hop, None)));
+        drafts.extend(first.map(|hop| draft(hop, None)));
         drafts.push(draft(hop, Some(seen.at)));
         drafts.extend(inner.map(|hop| draft(hop, None)));
+        drafts.extend(second.map(|hop| draft(hop, None)));
+        drafts.extend(onward.map(|hop| draft(hop, None)));
+        waiting = from_elsewhere;
         before = Some(seen);
     }
     steps::place(&track.steps, &mut drafts, since, world);
+    rule::name_droppers(&mut drafts, world);
     let mut made = Hops { hops: Vec::with_capacity(drafts.len()), duration_ns: 0, error_ns: 0 };
     for (index, draft) in drafts.into_iter().enumerate() {
         let mut hop = draft.hop;
@@ -101,6 +141,7 @@ fn observed(track: &Track, seen: &Sighting, at: i64, error: u64, tuple: Tuple, w
         merged: seen.merged,
         outer: None,
         nat: None,
+        conntrack: seen.connection.as_ref().map(|connection| Box::new(connection.seen())),
         route: None,
         // The pod behind a veth, or the one inside which a drop happened.
         pod: device.and_then(|device| device.pod.clone()),
@@ -187,6 +228,8 @@ fn inferred(beside: &Hop, action: Action, device: Option<Arc<str>>) -> Hop {
         at_ns: None,
         evidence: Evidence::Inferred,
         outer: None,
+        nat: None,
+        conntrack: None,
         route: None,
         pod: None,
         drop: None,
@@ -194,6 +237,28 @@ fn inferred(beside: &Hop, action: Action, device: Option<Arc<str>>) -> Hop {
         sources: Vec::new(),
         ..beside.clone()
     }
+}
+
+/// Whether the packet goes the way of its connection's answers: connection tracking says so where it has been asked.
+fn answers(track: &Track, seen: &Sighting, next: Option<&Sighting>, forward_is_request: bool) -> bool {
+    let connection = next.and_then(|next| next.connection.as_ref()).or(seen.connection.as_ref());
+    connection.map_or(track.forward != forward_is_request, |connection| connection.is_reply())
+}
+
+/// Between two devices of which neither is a bridge, a route leads from one to the other.
+fn forwarded(hop: &Hop, seen: &Sighting, next: &Sighting, changes: Changes, world: &World) -> Option<Hop> {
+    let device = next.device?;
+    let is_bridge = |seen: &Sighting| seen.role == Role::Bridge;
+    let port = |id: Option<DeviceId>| world.devices.info(id?).bridge;
+    let bridged = port(seen.device).is_some() && port(seen.device) == port(Some(device));
+    let passes =
+        seen.point == Point::TcIngress && next.point == Point::TcEgress && seen.device != Some(device);
+    if !passes || is_bridge(seen) || is_bridge(next) || bridged {
+        return None;
+    }
+    let tuple = changes.destination.map_or(hop.tuple, |change| change.after);
+    let route = route(seen.node, tuple.dst, device, world);
+    Some(Hop { tuple, route: Some(route), ..inferred(hop, Action::Route, hop.device.clone()) })
 }
 
 /// Between two ports of one bridge there is that bridge, though bridged packets pass no tap of it.

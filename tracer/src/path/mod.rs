@@ -3,6 +3,7 @@
 
 mod arrival;
 mod clock;
+mod connection;
 mod devices;
 mod directory;
 mod engine;
@@ -16,19 +17,21 @@ mod model;
 mod observation;
 mod packet;
 mod refusal;
+mod rule;
 #[cfg(test)]
 mod scenarios;
 mod steps;
 #[cfg(test)]
 mod testkit;
 mod track;
+mod translate;
 mod verdict;
 mod world;
 
 pub use engine::{Context, Engine};
 
 pub use model::{
-    Action, Direction, Drop, End, EventCounts, Evidence, FlowRef, Hop, HopEvent, Nat, NatKind, Neighbour,
-    Outer, Path, Point, Protocol, Resolution, RouteTaken, Source, Summary, Tuple, Verdict, VerdictCounts,
-    Via,
+    Action, ConnState, ConnectionSeen, Direction, Drop, DropCause, End, EventCounts, Evidence, FlowRef, Hop,
+    HopEvent, Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Resolution, RouteTaken, ServiceRef,
+    Source, Summary, Translated, Tuple, Verdict, VerdictCounts, Via,
 };

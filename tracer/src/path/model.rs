@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracer_common::hook;
 
 use crate::hook::{Hook, Meaning};
+use crate::rules::Attribution;
 
 /// All hops of one packet from its source to its end, across nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Path {
     pub from: End,
     /// Where it went to.
     pub to: End,
+    /// Both ends as they were when the packet was last seen, where a translation has changed them.
+    #[serde(default)]
+    pub translated: Option<Box<Translated>>,
     /// Protocol of the packet itself, not of a tunnel around it.
     pub proto: Protocol,
     /// What a reader calls this packet: `echo request id 7 seq 1`, `SYN`, `datagram`, …
@@ -48,6 +52,15 @@ pub struct Path {
     pub duration_error_ns: u64,
     /// In the order in which the packet passed them.
     pub hops: Vec<Hop>,
+}
+
+/// What translation has made of a path's ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Translated {
+    /// Where the packet seems to come from.
+    pub from: End,
+    /// Where it goes to in the end.
+    pub to: End,
 }
 
 /// A flow and a packet's place in it.
@@ -80,6 +93,9 @@ pub struct End {
     pub port: Option<u16>,
     /// Name of the node it is on, where known.
     pub node: Option<Arc<str>>,
+    /// `namespace/name` of the Service, where the address and port are one's.
+    #[serde(default)]
+    pub service: Option<Arc<str>>,
 }
 
 /// How a path ended.
@@ -129,6 +145,9 @@ pub struct Hop {
     pub outer: Option<Outer>,
     /// The translation that happened here.
     pub nat: Option<Nat>,
+    /// What connection tracking says of the packet here, where it has been looked at.
+    #[serde(default)]
+    pub conntrack: Option<Box<ConnectionSeen>>,
     /// The route taken here.
     pub route: Option<RouteTaken>,
     /// The pod on the other side of this veth, or the one inside which the packet was dropped.
@@ -366,6 +385,34 @@ pub enum Protocol {
     Other(u8),
 }
 
+impl Protocol {
+    /// Its number in IP headers.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Icmp => 1,
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Icmpv6 => 58,
+            Self::Sctp => 132,
+            Self::Other(other) => other,
+        }
+    }
+
+    /// By its number in IP headers.
+    #[must_use]
+    pub fn of_number(number: u8) -> Self {
+        match number {
+            1 => Self::Icmp,
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            58 => Self::Icmpv6,
+            132 => Self::Sctp,
+            other => Self::Other(other),
+        }
+    }
+}
+
 /// Addresses and ports of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tuple {
@@ -409,6 +456,68 @@ pub struct Nat {
     pub before: Tuple,
     /// And after.
     pub after: Tuple,
+    /// The Service that was addressed, where the translation is by one.
+    #[serde(default)]
+    pub service: Option<ServiceRef>,
+    /// The rule that did it, as far as the node's rules tell; none translates answers back.
+    #[serde(default)]
+    pub rule: Option<Arc<Attribution>>,
+}
+
+/// The Service of a translation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRef {
+    /// `namespace/name`.
+    pub name: Arc<str>,
+    /// Its port that was addressed.
+    pub port: u16,
+    /// `namespace/name` of the pod that was chosen.
+    pub endpoint: Option<Arc<str>>,
+    /// How many endpoints it has.
+    pub endpoints: u32,
+}
+
+/// What connection tracking says of a packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionSeen {
+    /// What the packet is to the connection.
+    pub state: ConnState,
+    /// Which way of the connection it goes.
+    pub direction: Direction,
+    /// `seen-reply`, `assured`, `confirmed`, `snat`, `dnat`.
+    pub status: Vec<String>,
+    /// Addresses and ports of the packet that opened the connection.
+    pub original: Tuple,
+    /// Those that an answer is expected to have before it is translated back.
+    pub reply: Tuple,
+    /// Zone.
+    pub zone: u16,
+    /// Mark.
+    pub mark: u32,
+}
+
+/// What a packet is to its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConnState {
+    /// It opens it.
+    New,
+    /// There were packets both ways before it.
+    Established,
+    /// It is about it: an ICMP error.
+    Related,
+}
+
+impl ConnState {
+    /// As the kernel's rules call it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Established => "established",
+            Self::Related => "related",
+        }
+    }
 }
 
 /// Kinds of translation.
@@ -417,8 +526,31 @@ pub struct Nat {
 pub enum NatKind {
     /// Destination changed.
     Dnat,
+    /// Destination changed to the node itself.
+    Redirect,
     /// Source changed.
     Snat,
+    /// Source changed to the node's own address.
+    Masquerade,
+    /// Of an answer: the source is what the request was sent to again.
+    UnDnat,
+    /// As before, after a redirection.
+    UnRedirect,
+    /// Of an answer: the destination is what the request came from again.
+    UnSnat,
+    /// As before, after masquerading.
+    UnMasquerade,
+}
+
+impl NatKind {
+    /// Whether it is the destination that changes.
+    #[must_use]
+    pub fn is_of_destination(self) -> bool {
+        match self {
+            Self::Dnat | Self::Redirect | Self::UnSnat | Self::UnMasquerade => true,
+            Self::Snat | Self::Masquerade | Self::UnDnat | Self::UnRedirect => false,
+        }
+    }
 }
 
 /// The route a packet took at a hop.
@@ -444,8 +576,29 @@ pub struct Drop {
     /// The netfilter hook whose rules dropped it, where that was seen: `FORWARD`, …
     #[serde(default)]
     pub netfilter: Option<String>,
+    /// The rule that dropped it, as far as the node's rules tell.
+    #[serde(default)]
+    pub rule: Option<Arc<Attribution>>,
+    /// What connection tracking has to do with it.
+    #[serde(default)]
+    pub cause: Option<DropCause>,
     /// What to do about it.
     pub advice: Option<String>,
+}
+
+/// Why connection tracking dropped a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropCause {
+    /// Its table has no room for another connection.
+    ConntrackTableFull {
+        /// Connections in the table.
+        count: Option<u64>,
+        /// Connections that it may hold.
+        max: Option<u64>,
+    },
+    /// Another packet had opened the same connection meanwhile, with another translation.
+    ConntrackClash,
 }
 
 /// What a trace amounts to.

@@ -7,6 +7,7 @@ use crate::hook::Meaning;
 use crate::topology::Role;
 use tracer_common::{Event, flag};
 
+use super::connection::Connection;
 use super::devices::{DeviceId, Devices};
 use super::model::Point;
 use super::packet::{Encapsulation, Packet, Reading, parse};
@@ -43,6 +44,10 @@ pub(super) struct Observation {
     pub(super) in_tunnel: bool,
     /// What the hook read besides.
     pub(super) aux: u32,
+    /// Whether it may be of interest only if it is another packet, translated.
+    pub(super) via: bool,
+    /// What connection tracking says of it. Boxed: most packets have none.
+    pub(super) connection: Option<Box<Connection>>,
 }
 
 /// Where a packet's route leads.
@@ -91,6 +96,10 @@ impl Observation {
         // A driver may leave the number of segments out and give their size alone.
         let payload = packet.as_ref().map_or(0, |packet| packet.payload);
         let by_size = if event.gso_size > 0 { payload.div_ceil(event.gso_size) } else { 1 };
+        let connection = packet
+            .as_ref()
+            .zip(raw.conntrack)
+            .and_then(|(packet, seen)| Connection::of(packet, &seen).map(Box::new));
         Ok(Self {
             at: event.at_ns,
             identity: event.packet,
@@ -110,6 +119,8 @@ impl Observation {
             next_hop: next_hop(node, &event, devices),
             in_tunnel: event.flags & flag::IN_TUNNEL != 0,
             aux: event.aux,
+            via: event.flags & flag::VIA != 0,
+            connection,
         })
     }
 }

@@ -155,14 +155,7 @@ impl Packet {
 
     /// The protocol as users read it.
     pub(super) fn proto(&self) -> Protocol {
-        match self.protocol {
-            number::TCP => Protocol::Tcp,
-            number::UDP => Protocol::Udp,
-            number::ICMP => Protocol::Icmp,
-            number::ICMPV6 => Protocol::Icmpv6,
-            number::SCTP => Protocol::Sctp,
-            other => Protocol::Other(other),
-        }
+        Protocol::of_number(self.protocol)
     }
 
     pub(super) fn ports(&self) -> Option<(u16, u16)> {
@@ -203,31 +196,39 @@ impl Packet {
         }
     }
 
-    /// Whether both are the same packet at different places, all of it: equal in what forwarding leaves alone.
+    /// Whether both are the same packet of their flow at different places, all of it: equal in what forwarding and
+    /// translation leave alone.
     pub(super) fn same_as(&self, other: &Self) -> bool {
-        let Self { src, dst, protocol, id, fragment, length: _, payload, transport, .. } = self;
         // Captures are cut at different depths, so only what both have can be compared.
         let common = usize::from(self.prefix_length.min(other.prefix_length));
-        (*src, *dst, *protocol, *id, *fragment, *payload)
-            == (other.src, other.dst, other.protocol, other.id, other.fragment, other.payload)
-            && *transport == other.transport
+        (self.protocol, self.id, self.fragment, self.payload)
+            == (other.protocol, other.id, other.fragment, other.payload)
+            && self.lasting() == other.lasting()
             && self.prefix[..common] == other.prefix[..common]
     }
 
-    /// Equal for packets that are [`Self::same_as`] one another.
-    pub(super) fn content_hash(&self) -> u64 {
+    /// Equal for packets that are [`Self::same_as`] one another on the same way of the same flow.
+    pub(super) fn content_hash(&self, flow: usize, forward: bool) -> u64 {
         let mut hasher = FxHasher::default();
-        (self.src, self.dst, self.protocol, self.id, self.fragment, self.payload).hash(&mut hasher);
-        match &self.transport {
-            Transport::Tcp { sport, dport, seq, ack, flags, options } => {
-                (sport, dport, seq, ack, flags, options).hash(&mut hasher);
-            }
-            Transport::Udp { sport, dport } => (sport, dport).hash(&mut hasher),
-            Transport::Sctp { sport, dport, checksum } => (sport, dport, checksum).hash(&mut hasher),
-            Transport::Icmp { kind, code, rest, quoted: _ } => (kind, code, rest).hash(&mut hasher),
-            Transport::None => {}
-        }
+        (flow, forward, self.id, self.fragment, self.payload, self.lasting()).hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// What translation leaves alone of the transport header.
+    fn lasting(&self) -> [u32; 4] {
+        match &self.transport {
+            Transport::Tcp { seq, ack, flags, options, .. } => [*seq, *ack, u32::from(*flags), *options],
+            Transport::Icmp { kind, code, rest, quoted } => {
+                let kind = u32::from(*kind) << 8 | u32::from(*code);
+                match quoted {
+                    // An identifier may be translated, what else is quoted not.
+                    Some(quoted) => [kind, quoted.id, 0, 0],
+                    None if self.echo().is_some() => [kind, rest & 0xffff, 0, 0],
+                    None => [kind, *rest, 0, 0],
+                }
+            }
+            Transport::Udp { .. } | Transport::Sctp { .. } | Transport::None => [0; 4],
+        }
     }
 }
 

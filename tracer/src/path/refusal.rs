@@ -174,7 +174,8 @@ fn refuses(packet: &Packet, track: &Track) -> bool {
 
 fn quotes(quoted: &Quoted, track: &Track) -> bool {
     let packet = &track.packet;
-    if (quoted.src, quoted.dst, quoted.protocol) != (packet.src, packet.dst, packet.protocol)
+    // Of one flow they are; addresses and ports may have been translated between the two.
+    if quoted.protocol != packet.protocol
         || quoted.fragment.map(|fragment| fragment.offset) != packet.fragment.map(|fragment| fragment.offset)
     {
         return false;
@@ -185,7 +186,8 @@ fn quotes(quoted: &Quoted, track: &Track) -> bool {
     }
     match packet.transport {
         Transport::Tcp { seq, .. } => quoted.word.wrapping_sub(seq) < packet.payload.max(1),
-        Transport::Icmp { rest, .. } => quoted.word == rest,
-        _ => packet.ports().is_none_or(|ports| ports == (quoted.sport, quoted.dport)),
+        // The sequence number: an identifier may be translated too.
+        Transport::Icmp { rest, .. } => quoted.word & 0xffff == rest & 0xffff,
+        _ => true,
     }
 }

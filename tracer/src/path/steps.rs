@@ -7,6 +7,7 @@ use super::clock::signed;
 use super::devices::DeviceId;
 use super::model::{Action, Evidence, Hop, HopEvent, Neighbour, Point, Resolution, Source};
 use super::observation::{NextHop, Observation};
+use super::rule::is_by_rule;
 use super::world::World;
 
 /// Steps kept of one path: more means that it goes in circles, or in very many pieces.
@@ -71,19 +72,28 @@ impl Step {
             Meaning::Forward | Meaning::Output | Meaning::Neighbour => Some(Action::Route),
             Meaning::LocalIn => Some(Action::LocalIn),
             Meaning::LocalOut => Some(Action::LocalOut),
+            Meaning::Nat => Some(Action::Nat),
             Meaning::BridgeInput
             | Meaning::BridgeUp
             | Meaning::BridgeOutput
             | Meaning::Receive
             | Meaning::Netfilter
             | Meaning::Conntrack
-            | Meaning::Nat
             | Meaning::Queued => None,
         }
     }
 
+    /// Whether it is what this hop tells, as far as that is a translation.
+    fn translates(&self, hop: &Hop) -> bool {
+        let of_source = self.aux == tracer_common::manip::SOURCE;
+        let Some(nat) = &hop.nat else { return true };
+        self.meaning != Meaning::Nat || of_source != nat.kind.is_of_destination()
+    }
+
     fn detail(&self) -> Option<String> {
         match self.meaning {
+            Meaning::Nat if self.aux == tracer_common::manip::SOURCE => Some("source".to_owned()),
+            Meaning::Nat => Some("destination".to_owned()),
             Meaning::Netfilter => Some(netfilter_hook(self.aux)),
             Meaning::Neighbour if self.aux & NUD_VALID == 0 => Some("unresolved".to_owned()),
             _ => None,
@@ -138,6 +148,7 @@ pub(super) fn place(
     for draft in drafts.iter_mut() {
         draft.hop.events.sort_by_key(|event| event.at_ns);
     }
+    routes_after_translation(drafts);
     for (number, draft) in drafts.iter_mut().enumerate() {
         let own = steps.iter().zip(&owners).filter(|(_, owner)| **owner == Some(number));
         let visits: Vec<&Step> =
@@ -155,7 +166,7 @@ fn owner(step: &Step, drafts: &[Draft]) -> Option<usize> {
     if let Some(action) = step.action() {
         // Of two hops of the kind, the one that is nearer. An inferred one has no time: it is as near as can be.
         let nearest = here()
-            .filter(|(_, draft)| draft.hop.action == action)
+            .filter(|(_, draft)| draft.hop.action == action && step.translates(&draft.hop))
             .min_by_key(|(_, draft)| draft.at.map_or(0, |at| at.abs_diff(step.at)));
         if let Some((number, _)) = nearest {
             return Some(number);
@@ -169,6 +180,23 @@ fn owner(step: &Step, drafts: &[Draft]) -> Option<usize> {
     }
     let after = here().rfind(|(_, draft)| before(draft)).or_else(|| here().next());
     after.map(|(number, _)| number)
+}
+
+/// A route that is looked up after a translation that was seen has the time of what was seen of it then.
+fn routes_after_translation(drafts: &mut [Draft]) {
+    for at in 1..drafts.len() {
+        let (before, rest) = drafts.split_at_mut(at);
+        let (Some(before), Some(route)) = (before.last(), rest.first_mut()) else { continue };
+        let Some(translated) = before.hop.at_ns.filter(|_| before.hop.action == Action::Nat) else {
+            continue;
+        };
+        if route.hop.action != Action::Route || route.hop.at_ns.is_none_or(|at| at >= translated) {
+            continue;
+        }
+        if let Some(event) = route.hop.events.iter().find(|event| event.at_ns >= translated) {
+            (route.hop.at_ns, route.hop.point) = (Some(event.at_ns), Some(event.point));
+        }
+    }
 }
 
 /// What came of the next hop's link address, by the visits of the function that looks it up: a packet that has to
@@ -196,20 +224,13 @@ fn neighbour(visits: &[&Step], hop: &Hop) -> Option<Neighbour> {
 fn netfilter_drops(steps: &[&Step], drafts: &mut [Draft]) {
     for draft in drafts {
         let Some(drop) = &mut draft.hop.drop else { continue };
-        let by_rule = drop.reason.as_deref() == Some("NETFILTER_DROP")
-            || drop.location.as_deref().is_some_and(|location| {
-                ["nf_hook_slow", "nft_do_chain", "ipt_do_table"].iter().any(|name| location.starts_with(name))
-            });
-        let Some(at) = draft.at.filter(|_| by_rule) else { continue };
-        drop.netfilter = steps
-            .iter()
-            .rev()
-            .find(|step| {
-                step.meaning == Meaning::Netfilter
-                    && (step.node, step.leg) == (draft.node, draft.leg)
-                    && step.at <= at
-            })
-            .map(|step| netfilter_hook(step.aux));
+        let Some(at) = draft.at.filter(|_| is_by_rule(drop)) else { continue };
+        let last = steps.iter().rev().find(|step| {
+            step.meaning == Meaning::Netfilter
+                && (step.node, step.leg) == (draft.node, draft.leg)
+                && step.at <= at
+        });
+        drop.netfilter = last.map(|step| netfilter_hook(step.aux));
     }
 }
 

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use etherparse::PacketBuilder;
-use tracer_common::{CAPTURE, Event, flag, hook};
+use tracer_common::{CAPTURE, Conntrack, Event, flag, hook};
 
 use crate::agent::frame::{Accounting, Attached, FilterSpec, FromAgent, Hello, HookState};
 use crate::capture::encode;
-use crate::cluster::{Inventory, Node, Pod};
+use crate::cluster::{Inventory, Node, Pod, Service, ServicePort};
 use crate::hook::{HOOKS, Hook};
 use crate::topology::{Device, DeviceKind, Namespace, Peer, Route, Topology, Vxlan};
 
@@ -22,6 +22,9 @@ pub(super) const POD1: [u8; 4] = [10, 42, 0, 10];
 pub(super) const POD2: [u8; 4] = [10, 42, 0, 11];
 pub(super) const POD3: [u8; 4] = [10, 42, 1, 10];
 pub(super) const POD4: [u8; 4] = [10, 42, 1, 11];
+/// The cluster address of a Service, and where the outside begins.
+pub(super) const WEB: [u8; 4] = [10, 43, 0, 10];
+pub(super) const WORLD: [u8; 4] = [192, 168, 56, 1];
 pub(super) const NO_SOCKET: u32 = 3;
 pub(super) const NEIGH_FAILED: u32 = 40;
 pub(super) const OTHERHOST: u32 = 9;
@@ -54,6 +57,16 @@ pub(super) struct Wire {
     pub(super) length: usize,
     pub(super) segments: u16,
     pub(super) size: u32,
+}
+
+impl Wire {
+    /// The same from the other port to this one: an answer.
+    pub(super) fn back(mut self) -> Self {
+        for at in 20..22 {
+            self.bytes.swap(at, at + 2);
+        }
+        self
+    }
 }
 
 fn wire(bytes: Vec<u8>) -> Wire {
@@ -191,6 +204,8 @@ pub(super) struct Scene {
     /// Name of the function that drops packets.
     pub(super) dropped_in: &'static str,
     events: Vec<(usize, u64, Event, Vec<u8>)>,
+    /// What connection tracking says, by number of the event.
+    connections: BTreeMap<usize, Conntrack>,
     identities: u64,
 }
 
@@ -206,6 +221,7 @@ impl Scene {
             one_node: false,
             dropped_in: "some_function",
             events: Vec::new(),
+            connections: BTreeMap::new(),
             identities: 100,
         }
     }
@@ -256,6 +272,23 @@ impl Scene {
             ..blank()
         };
         self.push(node, at, event, &bytes);
+    }
+
+    /// Connection tracking says this of the packet of the last event.
+    pub(super) fn tracked(&mut self, connection: Conntrack) {
+        self.connections.insert(self.events.len() - 1, connection);
+    }
+
+    /// The packets of the events so far from `first` on matched by a node's address only.
+    pub(super) fn only_via(&mut self, first: usize) {
+        for (_, _, event, _) in &mut self.events[first..] {
+            event.flags |= flag::VIA;
+        }
+    }
+
+    /// How many events there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.events.len()
     }
 
     /// An event of a tc program that knows the packet for a copy of another.
@@ -390,6 +423,18 @@ impl Scene {
                     pod("pod3", POD3, "node2"),
                     pod("pod4", POD4, "node2"),
                 ],
+                services: vec![Service {
+                    namespace: "default".into(),
+                    name: "web".into(),
+                    cluster_ips: vec![WEB.into()],
+                    ports: vec![ServicePort {
+                        protocol: "udp".into(),
+                        port: 5000,
+                        target_port: 5000,
+                        node_port: None,
+                    }],
+                    endpoints: vec!["default/pod2".into(), "default/pod3".into()],
+                }],
                 ..Inventory::default()
             },
             nodes: if self.one_node { vec!["node1".into()] } else { vec!["node1".into(), "node2".into()] },
@@ -453,7 +498,7 @@ impl Scene {
                         counters.lost_ring += 1;
                     } else {
                         counters.sent += 1;
-                        encode(event, bytes, &mut body);
+                        encode(event, self.connections.get(&number), bytes, &mut body);
                     }
                 }
                 if !body.is_empty() {

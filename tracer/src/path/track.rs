@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::topology::Role;
 
+use super::connection::Connection;
 use super::devices::DeviceId;
 use super::journey::JourneyKey;
 use super::model::{Drop, Point, Tuple};
@@ -33,6 +34,8 @@ pub(super) struct Sighting {
     /// Where it is not the one that the packet began with.
     pub(super) tuple: Option<Tuple>,
     pub(super) outer: Option<Encapsulation>,
+    /// What connection tracking said of it.
+    pub(super) connection: Option<Box<Connection>>,
     pub(super) drop: Option<Box<DropSeen>>,
     /// The route that the packet had here.
     pub(super) next_hop: Option<NextHop>,
@@ -93,6 +96,8 @@ pub(super) struct Track {
     pub(super) rejected_at: Option<i64>,
     /// Place and serial number of the path that this one refuses.
     pub(super) refuses: Option<(usize, u64)>,
+    /// Whether its flow knows what translation makes of its packets.
+    pub(super) linked: bool,
     /// Why its receiver had no use for it.
     pub(super) superfluous: Option<&'static str>,
     pub(super) hash: u64,
@@ -156,6 +161,7 @@ impl Track {
                 covered: share,
                 tuple: tuple.map(Packet::tuple),
                 outer: observation.outer,
+                connection: observation.connection.clone(),
                 drop: None,
                 next_hop: observation.next_hop,
                 numbers: vec![observation.number],
@@ -190,7 +196,8 @@ impl Track {
         self.sightings.iter().filter(|seen| seen.node == node).map(|seen| seen.leg).max()
     }
 
-    fn has_ends_of(&self, packet: &Packet) -> bool {
+    /// Whether it began with the addresses and ports of this packet.
+    pub(super) fn has_ends_of(&self, packet: &Packet) -> bool {
         packet.src == self.packet.src
             && packet.dst == self.packet.dst
             && packet.ports() == self.packet.ports()

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::agent::frame::Attached;
+use crate::agent::frame::{Attached, Conntracked};
 
 use super::clock::Clocks;
 use super::devices::Devices;
 use super::directory::Directory;
 use super::model::{Drop, Point};
 use super::observation::Observation;
+use super::rule::NodeRules;
 
 /// Everything an observation is understood by.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub(super) struct World {
     pub(super) devices: Devices,
     pub(super) clocks: Clocks,
     pub(super) kernels: Vec<Kernel>,
+    /// What connection tracking counted on the nodes: first, and last.
+    pub(super) conntracked: Vec<Option<(Conntracked, Conntracked)>>,
+    /// What the nodes' rules say.
+    pub(super) rules: Vec<NodeRules>,
     /// Nodes whose agent ended without a goodbye.
     pub(super) lost: Vec<bool>,
 }
@@ -72,7 +77,7 @@ impl World {
             Some(name) => name.clone(),
             None => format!("{:#x}", observation.location),
         });
-        Drop { reason, location, netfilter: None, advice: None }
+        Drop { reason, location, netfilter: None, rule: None, cause: None, advice: None }
     }
 
     /// A node's number by its name.

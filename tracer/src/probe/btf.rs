@@ -182,6 +182,12 @@ impl<'a> Btf<'a> {
         Ok(bits / 8)
     }
 
+    /// Size in bytes of a struct.
+    #[must_use]
+    pub fn size(&self, name: &str) -> Option<u32> {
+        self.structure(name).map(|ty| ty.value)
+    }
+
     /// The first struct of this name.
     fn structure(&self, name: &str) -> Option<Type> {
         let structs = self.structs.get_or_init(|| {

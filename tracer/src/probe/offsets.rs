@@ -1,8 +1,9 @@
 //! Which struct members and arguments the kernel programs read, and the names of drop reasons.
 
 use std::collections::BTreeMap;
+use std::mem::offset_of;
 
-use tracer_common::{ABSENT, Offsets};
+use tracer_common::{ABSENT, ConntrackTuple, Offsets};
 
 use super::btf::Btf;
 
@@ -18,6 +19,7 @@ pub fn offsets(btf: &Btf<'_>) -> (Offsets, Vec<String>) {
     };
     // What only adds to what is known of a packet: without it, that is inferred or left out.
     let optional = |path: &str| btf.offset(path).unwrap_or(ABSENT);
+    let conntrack = Connection::find(btf).unwrap_or(Connection::UNKNOWN);
     let offsets = Offsets {
         skb_head: offset("sk_buff.head"),
         skb_network_header: offset("sk_buff.network_header"),
@@ -42,8 +44,56 @@ pub fn offsets(btf: &Btf<'_>) -> (Offsets, Vec<String>) {
         dev_tx: optional("net_device._tx"),
         queue_qdisc: optional("netdev_queue.qdisc"),
         qdisc_enqueue: optional("Qdisc.enqueue"),
+        skb_nfct: optional("sk_buff._nfct"),
+        conn_original: conntrack.original,
+        conn_reply: conntrack.reply,
+        conn_status: conntrack.status,
+        conn_mark: conntrack.mark,
+        conn_zone: conntrack.zone,
     };
     (offsets, missing)
+}
+
+/// Where `struct nf_conn` keeps what is read of it.
+struct Connection {
+    original: u32,
+    reply: u32,
+    status: u32,
+    mark: u32,
+    zone: u32,
+}
+
+impl Connection {
+    const UNKNOWN: Self =
+        Self { original: ABSENT, reply: ABSENT, status: ABSENT, mark: ABSENT, zone: ABSENT };
+
+    fn find(btf: &Btf<'_>) -> Option<Self> {
+        let of = |path: &str| btf.offset(path).ok();
+        let optional = |path: &str| of(path).unwrap_or(ABSENT);
+        // Tuples are copied as they are, so they have to be what the ABI says.
+        let tuple = [
+            ("src.u3", offset_of!(ConntrackTuple, src)),
+            ("src.u", offset_of!(ConntrackTuple, sport)),
+            ("src.l3num", offset_of!(ConntrackTuple, family)),
+            ("dst.u3", offset_of!(ConntrackTuple, dst)),
+            ("dst.u", offset_of!(ConntrackTuple, dport)),
+            ("dst.protonum", offset_of!(ConntrackTuple, protocol)),
+        ];
+        let fits = |(member, at): (&str, usize)| {
+            of(&format!("nf_conntrack_tuple.{member}")).is_some_and(|found| found as usize == at)
+        };
+        if !tuple.into_iter().all(fits) {
+            return None;
+        }
+        let first = of("nf_conn.tuplehash")? + of("nf_conntrack_tuple_hash.tuple")?;
+        Some(Self {
+            original: first,
+            reply: first + btf.size("nf_conntrack_tuple_hash")?,
+            status: optional("nf_conn.status"),
+            mark: optional("nf_conn.mark"),
+            zone: optional("nf_conn.zone.id"),
+        })
+    }
 }
 
 /// The kernel's names of drop reasons without their common prefix: 2 is `NOT_SPECIFIED`, and so on. Empty

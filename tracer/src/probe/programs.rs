@@ -8,7 +8,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{Program, ProgramError, RawTracePoint, SchedClassifier, tc::SchedClassifierLink},
 };
-use tracer_common::{Address, Arguments, Counters, Filter, filter_flag, side};
+use tracer_common::{Address, Arguments, Counters, Filter, PORTS, filter_flag, side};
 
 use super::{
     attach::{self, Attachment, TcMode},
@@ -20,7 +20,7 @@ use super::{
     stack::{self, Prototypes, StackLink},
     taps::taps,
 };
-use crate::agent::frame::{Attached, FilterSpec, HookState};
+use crate::agent::frame::{Attached, FilterSpec, HookState, Side};
 use crate::topology::{DeviceKind, Topology};
 
 /// Where the kernel keeps its type information, and the variable that names another place.
@@ -147,6 +147,23 @@ impl Tracer {
         ))
     }
 
+    /// Takes addresses of nodes, for which the ends of packets of interest may be translated.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written.
+    pub fn add_via(&mut self, addresses: &[IpAddr]) -> Result<()> {
+        let ebpf = self.ebpf.as_mut().context("nothing is loaded")?;
+        let mut map: HashMap<_, Address, u32> = map_mut(ebpf, "ADDRESSES")?.try_into()?;
+        for address in addresses {
+            let address = mapped(*address);
+            let sides = map.get(&address, 0).unwrap_or(0);
+            map.insert(address, sides | side::VIA, 0)
+                .context("storing the nodes' addresses (at most 4096)")?;
+        }
+        Ok(())
+    }
+
     /// Begins or ends the emitting of events.
     ///
     /// # Errors
@@ -221,14 +238,26 @@ fn kernel_filter(settings: &Settings<'_>) -> (Filter, Option<String>) {
     let filter = Filter {
         flags: bit(from.addresses.is_empty(), filter_flag::FROM_ANY)
             | bit(to.addresses.is_empty(), filter_flag::TO_ANY)
-            | bit(*one_way, filter_flag::ONE_WAY),
+            | bit(*one_way, filter_flag::ONE_WAY)
+            | bit(!(from.node_ports.is_empty() && to.node_ports.is_empty()), filter_flag::NODE_PORTS),
         protocol: protocol.map_or(0, u32::from),
-        from_port: from.port.unwrap_or(0),
-        to_port: to.port.unwrap_or(0),
+        from_ports: ports_of(from),
+        to_ports: ports_of(to),
         vxlan_port: ports.first().copied().unwrap_or(0),
         reserved: 0,
     };
     (filter, note)
+}
+
+/// The ports of a side; all of them if there are more than fit.
+fn ports_of(side: &Side) -> [u16; PORTS] {
+    let mut ports = [0; PORTS];
+    if side.ports.len() <= PORTS {
+        for (port, wanted) in ports.iter_mut().zip(&side.ports) {
+            *port = *wanted;
+        }
+    }
+    ports
 }
 
 /// Fills the maps that the filter looks into.
@@ -244,6 +273,16 @@ fn fill(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<()> {
     let mut map: HashMap<_, Address, u32> = map_mut(ebpf, "ADDRESSES")?.try_into()?;
     for (address, side) in sides {
         map.insert(address, side, 0).context("storing the addresses to trace (at most 4096)")?;
+    }
+    let mut ports = std::collections::BTreeMap::<u32, u32>::new();
+    for (of, side) in [(&settings.filter.from, side::FROM), (&settings.filter.to, side::TO)] {
+        for (protocol, port) in &of.node_ports {
+            *ports.entry(u32::from(*protocol) << 16 | u32::from(*port)).or_default() |= side;
+        }
+    }
+    let mut map: HashMap<_, u32, u32> = map_mut(ebpf, "NODE_PORTS")?.try_into()?;
+    for (port, side) in ports {
+        map.insert(port, side, 0).context("storing the node ports to trace (at most 4096)")?;
     }
     let mut map: HashMap<_, u32, u32> = map_mut(ebpf, "NAMESPACES")?.try_into()?;
     for namespace in &settings.topology.namespaces {

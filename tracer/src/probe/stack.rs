@@ -13,7 +13,7 @@ use tracer_common::Arguments;
 
 use super::{btf::Btf, programs::instructions, refusal::refused};
 use crate::agent::frame::HookState;
-use crate::hook::{COPIES, HOOKS, Hook};
+use crate::hook::{COPIES, HOOKS, Hook, Other};
 
 /// Here when the kernel has kprobes: their kind of perf event.
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe/type";
@@ -71,8 +71,12 @@ impl Prototypes {
             };
             // A function that takes no packet any more is left alone: its program finds no argument to look at.
             arguments.skb[number] = place("sk_buff", hook.skb).unwrap_or(tracer_common::NO_ARGUMENT);
-            if let Some((of, otherwise)) = hook.other {
-                arguments.other[number] = place(of, otherwise).unwrap_or(tracer_common::NO_ARGUMENT);
+            match hook.other {
+                Other::Nothing => {}
+                Other::Pointer(of, otherwise) => {
+                    arguments.other[number] = place(of, otherwise).unwrap_or(tracer_common::NO_ARGUMENT);
+                }
+                Other::Value(at) => arguments.other[number] = at,
             }
         }
         Self { in_kernel, arguments: Some(arguments) }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tracer_common::Event;
+use tracer_common::{Conntrack, Event};
 
 use crate::agent::codec::RawFrame;
 use crate::agent::frame::{FromAgent, KIND_EVENTS, KIND_JSON, PROTOCOL_VERSION};
@@ -172,6 +172,7 @@ pub(super) struct Record {
     /// Whether the packet's bytes are another record's of the same packet: this one has none.
     pub(super) borrowed: bool,
     pub(super) event: Event,
+    pub(super) conntrack: Option<Conntrack>,
 }
 
 impl Record {
@@ -180,7 +181,7 @@ impl Record {
         out.extend(u16::try_from(self.node).unwrap_or(u16::MAX).to_le_bytes());
         out.extend([u8::from(self.borrowed), 0, 0, 0, 0, 0]);
         out.extend(self.number.to_le_bytes());
-        encode(&self.event, &[], &mut out);
+        encode(&self.event, self.conntrack.as_ref(), &[], &mut out);
         out
     }
 
@@ -190,8 +191,8 @@ impl Record {
         let node = usize::from(u16::from_le_bytes([head[0], head[1]]));
         let number = u64::from_le_bytes(*head[8..].first_chunk()?);
         match Records::new(rest).collect::<Vec<_>>().as_slice() {
-            [Ok(RawEvent { event, bytes: [] })] => {
-                Some(Self { node, number, borrowed: head[2] != 0, event: *event })
+            [Ok(RawEvent { event, conntrack, bytes: [] })] => {
+                Some(Self { node, number, borrowed: head[2] != 0, event: *event, conntrack: *conntrack })
             }
             _ => None,
         }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use pcap_parser::Linktype;
-use tracer_common::Event;
+use tracer_common::{Conntrack, Event};
 
 /// How long a packet waits, by its node's clock: longer than a path may stay out of sight, twice.
 const PATIENCE_NS: u64 = 10_000_000_000;
@@ -17,6 +17,8 @@ pub(super) const MOST: u64 = 1 << 17;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) event: Event,
+    /// Boxed: most packets have none.
+    pub(super) conntrack: Option<Box<Conntrack>>,
     pub(super) bytes: Box<[u8]>,
     pub(super) told: Option<Told>,
     pub(super) lent: Option<Lent>,
@@ -25,8 +27,15 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(event: Event, bytes: &[u8]) -> Self {
-        Self { event, bytes: bytes.into(), told: None, lent: None, before: 0 }
+    pub(super) fn new(event: Event, conntrack: Option<Conntrack>, bytes: &[u8]) -> Self {
+        Self {
+            event,
+            conntrack: conntrack.map(Box::new),
+            bytes: bytes.into(),
+            told: None,
+            lent: None,
+            before: 0,
+        }
     }
 }
 
@@ -168,7 +177,7 @@ mod tests {
     fn held(at_ns: u64) -> Held {
         let blank = [0; size_of::<Event>()];
         let event = Records::new(&blank).next().unwrap().unwrap().event;
-        Held::new(Event { at_ns, ..event }, &[])
+        Held::new(Event { at_ns, ..event }, None, &[])
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Order {
         let mut event = record.event;
         event.captured = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         let mut encoded = Vec::with_capacity(size_of_val(&event) + bytes.len());
-        encode(&event, bytes, &mut encoded);
+        encode(&event, record.conntrack.as_ref(), bytes, &mut encoded);
         self.waiting += encoded.len() + OVERHEAD;
         if let Some(twice) = node.records.insert(record.number, encoded) {
             self.waiting -= twice.len() + OVERHEAD;
@@ -162,7 +162,7 @@ mod tests {
     fn record(node: usize, number: u64) -> Record {
         let blank = [0; size_of::<Event>()];
         let event = Records::new(&blank).next().unwrap().unwrap().event;
-        Record { node, number, borrowed: false, event: Event { at_ns: number, ..event } }
+        Record { node, number, borrowed: false, event: Event { at_ns: number, ..event }, conntrack: None }
     }
 
     fn beat(now_ns: u64) -> FromAgent {

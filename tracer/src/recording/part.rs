@@ -9,6 +9,9 @@ use crate::agent::frame::FromAgent;
 pub(super) struct Said {
     hello: Option<FromAgent>,
     topology: Option<FromAgent>,
+    rules: Option<FromAgent>,
+    /// What was counted first and last: the difference matters.
+    conntracked: (Option<FromAgent>, Option<FromAgent>),
     attached: Option<FromAgent>,
     symbols: BTreeMap<u64, String>,
     /// The answered question about its clock that took the shortest time, and the last one.
@@ -21,6 +24,15 @@ impl Said {
         match frame {
             FromAgent::Hello(_) => self.hello = Some(frame.clone()),
             FromAgent::Topology(_) => self.topology = Some(frame.clone()),
+            FromAgent::Conntracked(_) => {
+                let counted = Some(frame.clone());
+                if self.conntracked.0.is_none() {
+                    self.conntracked.0 = counted;
+                } else {
+                    self.conntracked.1 = counted;
+                }
+            }
+            FromAgent::Rules(_) => self.rules = Some(frame.clone()),
             FromAgent::Attached(_) => self.attached = Some(frame.clone()),
             FromAgent::Symbols(symbols) => {
                 self.symbols.extend(symbols.iter().map(|(address, name)| (*address, name.clone())));
@@ -45,7 +57,8 @@ impl Said {
     /// It all again.
     pub(super) fn again(&self) -> Vec<FromAgent> {
         let symbols = (!self.symbols.is_empty()).then(|| FromAgent::Symbols(self.symbols.clone()));
-        [&self.hello, &self.topology, &self.attached]
+        let (first, last) = &self.conntracked;
+        [&self.hello, &self.topology, &self.rules, &self.attached, first, last]
             .into_iter()
             .flatten()
             .chain(self.clock.as_ref().map(|(_, clock)| clock))

@@ -105,7 +105,7 @@ impl Writer {
             Some(FromAgent::Events(body)) => {
                 for record in Records::new(body) {
                     match record {
-                        Ok(raw) => self.hold.push(node, Held::new(raw.event, raw.bytes)),
+                        Ok(raw) => self.hold.push(node, Held::new(raw.event, raw.conntrack, raw.bytes)),
                         Err(malformed) => {
                             let rest = body.slice(body.len() - malformed.rest..);
                             let what = What::Frame(FromAgent::Events(rest));
@@ -217,7 +217,8 @@ impl Writer {
     fn write(&mut self, node: usize, number: u64) {
         let Some(held) = self.hold.take(node, number) else { return };
         let event = held.event;
-        let mut record = Record { node, number, borrowed: false, event };
+        let mut record =
+            Record { node, number, borrowed: false, event, conntrack: held.conntrack.map(|of| *of) };
         let (bytes, linktype, length) = match held.lent {
             Some(Lent { bytes, linktype, length }) => {
                 record.borrowed = true;

@@ -131,16 +131,16 @@ mod tests {
             "index": 0, "node": "node1", "device": "veth1a2b", "point": "tc:ingress",
             "action": "pod-egress", "at_ns": 0, "clock_error_ns": 0, "evidence": "observed",
             "tuple": {"src": "10.42.0.10", "dst": "10.42.1.10", "proto": "icmp", "sport": null, "dport": null},
-            "bytes": 84, "packets": 1, "merged": false, "outer": null, "nat": null, "route": null,
-            "pod": "default/pod1", "drop": null, "neighbour": null, "queued_ns": null, "flooded": false,
+            "bytes": 84, "packets": 1, "merged": false, "outer": null, "nat": null, "conntrack": null,
+            "route": null, "pod": "default/pod1", "drop": null, "neighbour": null, "queued_ns": null, "flooded": false,
             "events": [{"point": "tc:ingress", "device": "veth1a2b", "at_ns": 0, "detail": null}],
         });
         let expected = json!({
             "type": "path", "id": 1, "verdict": "delivered", "reason": null, "advice": null, "confidence": 1.0,
             "flow": {"id": 1, "direction": "request"},
-            "from": {"pod": "default/pod1", "ip": "10.42.0.10", "port": null, "node": "node1"},
-            "to": {"pod": "default/pod3", "ip": "10.42.1.10", "port": null, "node": "node2"},
-            "proto": "icmp", "label": "echo request id 7 seq 1", "bytes": 84, "payload": 56,
+            "from": {"pod": "default/pod1", "ip": "10.42.0.10", "port": null, "node": "node1", "service": null},
+            "to": {"pod": "default/pod3", "ip": "10.42.1.10", "port": null, "node": "node2", "service": null},
+            "translated": null, "proto": "icmp", "label": "echo request id 7 seq 1", "bytes": 84, "payload": 56,
             "started_at": "2026-11-22T05:00:00.000000000Z", "duration_ns": 88_800, "duration_error_ns": 3_000,
             "hops": [hop],
         });

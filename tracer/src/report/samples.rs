@@ -30,7 +30,7 @@ fn ip(text: &str) -> IpAddr {
 
 fn end(pod: &str, address: &str, port: Option<u16>, node: &str) -> End {
     let pod = (!pod.is_empty()).then(|| pod.into());
-    End { pod, ip: ip(address), port, node: (!node.is_empty()).then(|| node.into()) }
+    End { pod, ip: ip(address), port, node: (!node.is_empty()).then(|| node.into()), service: None }
 }
 
 /// A path without hops between two ends.
@@ -44,6 +44,7 @@ fn path(id: u64, verdict: Verdict, proto: Protocol, label: &str, bytes: u32, fro
         flow: FlowRef { id, direction: Direction::Request },
         from,
         to,
+        translated: None,
         proto,
         label: label.to_owned(),
         bytes,
@@ -96,6 +97,7 @@ impl Path {
             merged,
             outer: None,
             nat: None,
+            conntrack: None,
             route: None,
             pod,
             drop: None,
@@ -217,6 +219,8 @@ pub(crate) fn dropped() -> Path {
             .hop("node1", 29.9, "cni0", Point::KfreeSkb, Action::Drop)
             .but(|hop| {
                 hop.drop = Some(Drop {
+                    rule: None,
+                    cause: None,
                     netfilter: None,
                     reason: Some("NETFILTER_DROP".to_owned()),
                     location: Some("nf_hook_slow".to_owned()),
@@ -284,7 +288,7 @@ pub(crate) fn nat() -> Path {
         .but(|hop| {
             let before = hop.tuple;
             hop.tuple.dst = ip("10.42.0.5");
-            hop.nat = Some(Nat { kind: NatKind::Dnat, before, after: hop.tuple });
+            hop.nat = Some(Nat { kind: NatKind::Dnat, before, after: hop.tuple, service: None, rule: None });
         })
         .hop("node1", 17.0, "vethc0de", Point::TcEgress, Action::PodIngress)
         .but(|hop| (hop.tuple.src, hop.tuple.sport) = (ip("10.42.0.1"), Some(1024)));
@@ -316,6 +320,8 @@ pub(crate) fn hostile() -> Path {
         .hop("node1\r", 1.0, "", Point::KfreeSkb, Action::Drop)
         .but(|hop| {
             hop.drop = Some(Drop {
+                rule: None,
+                cause: None,
                 netfilter: None,
                 reason: Some("\x1b[32mOK".to_owned()),
                 location: None,

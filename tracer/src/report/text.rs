@@ -11,7 +11,7 @@ use super::timing::{Step, Unit, steps};
 use super::verdict;
 use super::words::{address, bytes, device, protocol, what, who};
 use super::{Report, wide};
-use crate::path::{Direction, End, FlowRef, Hop, Path, Summary, Verdict};
+use crate::path::{Direction, End, FlowRef, Hop, Path, Summary, Translated, Verdict};
 
 /// The outputs for people: the default one and the wide one, which differ in how a path is laid out.
 #[derive(Debug)]
@@ -96,6 +96,11 @@ pub(super) fn header(path: &Path) -> Phrase {
     end(&path.from, &mut phrase);
     phrase.push(PLAIN, " → ");
     end(&path.to, &mut phrase);
+    // What became of the source the hops tell; where it went is the question.
+    if let Some(Translated { to, .. }) = path.translated.as_deref().filter(|other| other.to != path.to) {
+        phrase.push(CHANGED, " ⇒ ");
+        end(to, &mut phrase);
+    }
     phrase.append(PLAIN, bytes(path.bytes));
     phrase
 }

@@ -8,7 +8,7 @@ use super::phrase::{BAD, CHANGED, DIM, PLAIN, Phrase};
 use super::timing::span;
 use crate::path::{
     Action, Drop, End, Evidence, Hop, Nat, NatKind, Neighbour, Outer, Path, Protocol, Resolution, RouteTaken,
-    Tuple,
+    ServiceRef, Tuple,
 };
 
 /// The mark of everything that was concluded and not seen.
@@ -57,12 +57,13 @@ pub(super) fn address(ip: IpAddr, port: Option<u16>) -> String {
     port.map_or_else(|| ip.to_string(), |port| SocketAddr::new(ip, port).to_string())
 }
 
-/// Who an end is, without its address: the pod, else the node.
+/// Who an end is, without its address: the Service or the pod, else the node.
 pub(super) fn who(end: &End) -> Option<String> {
-    match (&end.pod, &end.node) {
-        (Some(pod), _) => Some(pod.to_string()),
-        (None, Some(node)) => Some(format!("node/{node}")),
-        (None, None) => None,
+    match (&end.service, &end.pod, &end.node) {
+        (Some(service), ..) => Some(format!("svc/{service}")),
+        (None, Some(pod), _) => Some(pod.to_string()),
+        (None, None, Some(node)) => Some(format!("node/{node}")),
+        (None, None, None) => None,
     }
 }
 
@@ -124,9 +125,10 @@ pub(super) fn drop_reason(drop: &Drop) -> String {
         (None, Some(location)) => format!("in {location}"),
         (None, None) => "the kernel tells no reason".to_owned(),
     };
-    match &drop.netfilter {
-        Some(hook) => format!("{what}, by the rules of netfilter's {hook}"),
-        None => what,
+    match (&drop.rule, &drop.netfilter) {
+        (Some(rule), _) => format!("{what}, by {rule}"),
+        (None, Some(hook)) => format!("{what}, by the rules of netfilter's {hook}"),
+        (None, None) => what,
     }
 }
 
@@ -147,11 +149,12 @@ fn action(hop: &Hop) -> Phrase {
         Action::PodIngress => pod(phrase.with(PLAIN, "to "), hop),
         Action::Bridge if hop.flooded => phrase.with(CHANGED, "flooded to every port"),
         Action::Bridge => phrase.with(PLAIN, "bridged"),
-        Action::Route => routed(hop.route.as_ref()),
+        Action::Route => routed(hop),
         Action::LocalIn => phrase.with(PLAIN, "to ").with(PLAIN, &hop.node).with(PLAIN, " itself"),
         Action::LocalOut => phrase.with(PLAIN, "from ").with(PLAIN, &hop.node).with(PLAIN, " itself"),
-        Action::Nat if hop.nat.is_some() => phrase,
-        Action::Nat => phrase.with(CHANGED, "translated"),
+        Action::Nat => {
+            phrase.with(CHANGED, hop.nat.as_ref().map_or("translated", |nat| kind_of_nat(nat.kind)))
+        }
         Action::Encapsulate => tunnel("encapsulated", '+', PLAIN, hop.outer.as_ref()),
         Action::Decapsulate => tunnel("decapsulated", '−', DIM, hop.outer.as_ref()),
         Action::NodeEgress => phrase.with(PLAIN, "left ").with(PLAIN, &hop.node),
@@ -169,12 +172,14 @@ fn pod(phrase: Phrase, hop: &Hop) -> Phrase {
     }
 }
 
-fn routed(taken: Option<&RouteTaken>) -> Phrase {
+fn routed(hop: &Hop) -> Phrase {
     let mut phrase = Phrase::new().with(PLAIN, "routed");
-    let Some(taken) = taken else { return phrase };
+    let Some(taken) = &hop.route else { return phrase };
     phrase.push(PLAIN, "  ");
     match taken.evidence {
         Evidence::Observed => phrase.push(PLAIN, route(taken)),
+        // All of the hop is marked then.
+        Evidence::Inferred if hop.evidence == Evidence::Inferred => phrase.push(PLAIN, route(taken)),
         Evidence::Inferred => phrase.push(DIM, format!("{INFERRED} {}", route(taken))),
     }
     phrase
@@ -207,13 +212,40 @@ fn tunnel(verb: &str, sign: char, style: Style, outer: Option<&Outer>) -> Phrase
 }
 
 fn translation(nat: &Nat, phrase: &mut Phrase) {
-    let Nat { kind, before, after } = nat;
-    let kind = match kind {
-        NatKind::Dnat => "dnat",
-        NatKind::Snat => "snat",
-    };
-    phrase.append(CHANGED, kind);
+    let Nat { kind: _, before, after, service, rule } = nat;
     changed_ends(before, after, phrase);
+    if let Some(service) = service {
+        let ServiceRef { name, port, endpoint, endpoints } = service;
+        let service = format!("svc/{name}:{port}");
+        let endpoint = match endpoint {
+            Some(endpoint) if *endpoints > 1 => format!("{endpoint}, 1 of {endpoints}"),
+            Some(endpoint) => endpoint.to_string(),
+            None => format!("one of {endpoints}"),
+        };
+        let text = if nat.kind == NatKind::UnDnat || nat.kind == NatKind::UnRedirect {
+            format!("answers for {service}")
+        } else {
+            format!("{service} → {endpoint}")
+        };
+        phrase.append(CHANGED, text);
+    }
+    if let Some(rule) = rule {
+        phrase.append(DIM, format!("by {rule}"));
+    }
+}
+
+/// What a translation is called.
+fn kind_of_nat(kind: NatKind) -> &'static str {
+    match kind {
+        NatKind::Dnat => "dnat",
+        NatKind::Redirect => "redirect",
+        NatKind::Snat => "snat",
+        NatKind::Masquerade => "masquerade",
+        NatKind::UnDnat => "dnat undone",
+        NatKind::UnRedirect => "redirect undone",
+        NatKind::UnSnat => "snat undone",
+        NatKind::UnMasquerade => "masquerade undone",
+    }
 }
 
 /// A translation that nothing told of, told by the packet itself.

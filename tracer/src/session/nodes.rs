@@ -1,6 +1,7 @@
 //! The agents of a trace: started, configured, listened to and ended together.
 
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -103,12 +104,14 @@ impl Nodes {
         Ok(attached.into_iter().flatten().collect())
     }
 
-    /// Lets every agent emit events and waits until all do. Every frame heard on the way goes to `each`.
+    /// Lets every agent emit events and waits until all do. `via` are addresses of nodes. Every frame heard on the way
+    /// goes to `each`.
     pub(super) async fn start(
         &mut self,
+        via: Vec<IpAddr>,
         mut each: impl FnMut(usize, &FromAgent) -> Result<()>,
     ) -> Result<()> {
-        self.send_all(&ToAgent::Start).await;
+        self.send_all(&ToAgent::Start { via }).await;
         self.wait_for_all(|number, frame| {
             each(number, frame)?;
             Ok(matches!(frame, FromAgent::Started))

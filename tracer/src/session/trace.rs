@@ -1,5 +1,7 @@
 //! A live trace.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -32,7 +34,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 const PROBE_GRACE: Duration = Duration::from_millis(300);
 
 /// How long agents may take to drain and say goodbye.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(10);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a trace stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,8 +147,13 @@ async fn run(
         paths: Vec::new(),
     };
     let names = nodes.names();
+    let mut via: BTreeSet<IpAddr> =
+        plan.inventory.nodes.iter().flat_map(|node| node.addresses.clone()).collect();
     let attached = nodes
         .configure(plan, |number, frame| {
+            if let FromAgent::Topology(topology) = frame {
+                via.extend(topology.own_addresses());
+            }
             if let FromAgent::Warning { text } = frame {
                 say(Importance::Detail, &format!("{}: {text}", names[number]));
             }
@@ -166,7 +173,8 @@ async fn run(
     for _ in 0..CLOCK_ROUNDS {
         nodes.compare_clocks(|number, frame| live.take(number, Some(frame))).await?;
     }
-    nodes.start(|number, frame| live.take(number, Some(frame))).await?;
+    let via = via.into_iter().collect();
+    nodes.start(via, |number, frame| live.take(number, Some(frame))).await?;
     say(
         Importance::Note,
         &format!(

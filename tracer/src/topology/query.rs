@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{Device, DeviceKind, Namespace, Role, Route, Topology};
 
 /// Kinds, by the kernel's name, that put packets into others'; VXLAN has a [`DeviceKind`] of its own.
@@ -13,6 +15,13 @@ impl Topology {
     #[must_use]
     pub fn node(&self) -> Option<&Namespace> {
         self.namespaces.first()
+    }
+
+    /// Addresses that the node has itself, by which others know it: its bridge's and tunnels' too.
+    pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let own = self.namespaces.iter().filter(|namespace| namespace.pod.is_none());
+        let addresses = own.flat_map(|namespace| &namespace.devices).flat_map(|device| &device.addresses);
+        addresses.map(IpNet::addr).filter(|address| !address.is_loopback() && !is_link_local(*address))
     }
 
     /// A namespace, by its inode number.
@@ -185,6 +194,13 @@ fn best<'a>(routes: impl Iterator<Item = &'a Route>, ip: IpAddr) -> Option<&'a R
         .filter(|route| route.destination.contains(&ip))
         // The first of equals: the order in which the kernel lists them.
         .min_by_key(|route| (u8::MAX - route.destination.prefix_len(), route.metric))
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Template {
             match frame {
                 Some(FromAgent::Events(body)) => {
                     for record in Records::new(&body) {
-                        let RawEvent { event, bytes } = record?;
+                        let RawEvent { event, bytes, conntrack: _ } = record?;
                         // Drops are left out: this one's mean nothing.
                         let here =
                             bytes.windows(8).rposition(|window| ENDS.iter().any(|ends| window == ends));
@@ -79,7 +79,7 @@ impl Original {
         if let Some(echo) = bytes.get_mut(self.ends + 12..self.ends + 16) {
             echo.copy_from_slice(&name[4..]);
         }
-        encode(&event, &bytes, out);
+        encode(&event, None, &bytes, out);
     }
 }
 

@@ -13,6 +13,7 @@ use slab::Slab;
 use crate::agent::frame::FilterSpec;
 
 mod ending;
+mod translation;
 mod waiting;
 
 use super::arrival::{arrival, is_stray};
@@ -24,7 +25,7 @@ use super::model::{Action, Point};
 use super::observation::Observation;
 use super::packet::Packet;
 use super::refusal::{self, Meaning};
-use super::track::{DropSeen, Track};
+use super::track::{Arrival, DropSeen, Track};
 use super::world::World;
 
 /// How long after its last event a path that has ended may still be contradicted: a drop in the destination's
@@ -220,10 +221,16 @@ impl Joiner {
         let now = world.moment(observation);
         let mut whereabouts = Whereabouts::Way;
         for share in shares {
+            self.link(observation, share.track, world);
             let track = &mut self.tracks[share.track];
             let all = track.sight(observation, share.bytes, now);
             let packet = observation.packet.as_ref().unwrap_or(&track.packet);
-            if let Some(arrival) = arrival(observation, packet, world) {
+            let arrival = arrival(observation, packet, world);
+            if arrival.is_none() && track.arrival == Some(Arrival::Local) {
+                // It was for the node by its address only, and was translated there.
+                track.arrival = None;
+            }
+            if let Some(arrival) = arrival {
                 whereabouts = Whereabouts::Destination;
                 if all {
                     if track.arrival.is_none() {
@@ -255,7 +262,7 @@ impl Joiner {
             return;
         };
         if action(observation.role, observation.point) == Action::PodEgress {
-            return self.begin(observation, true, world);
+            return self.begin_or_wait(observation, packet, world);
         }
         let mut shares = std::mem::take(&mut self.shares);
         // A copy is whatever its original is, also where its headers tell nobody any more.
@@ -273,10 +280,21 @@ impl Joiner {
         }
         match self.resolve(observation, &mut shares, world) {
             Fit::Whole(ambiguity) => self.attach(observation, &shares, ambiguity, world),
-            Fit::None if begins_here(observation, packet, world) => self.begin(observation, true, world),
+            Fit::None if begins_here(observation, packet, world) => {
+                self.begin_or_wait(observation, packet, world);
+            }
             Fit::Part(_) | Fit::None => self.wait(observation, world),
         }
         self.shares = shares;
+    }
+
+    /// A path begins here; if this may be another's packet only, it has to be known as a flow's of interest first.
+    fn begin_or_wait(&mut self, observation: &Observation, packet: &Packet, world: &World) {
+        if observation.via && self.flows.known(packet, world.moment(observation)).is_none() {
+            self.wait(observation, world);
+        } else {
+            self.begin(observation, true, world);
+        }
     }
 
     /// A flooded copy: it says nothing of the packet's way, but may explain why it never arrived.
@@ -320,7 +338,7 @@ impl Joiner {
                 match (fit, &observation.packet) {
                     (Fit::None, Some(packet)) if observation.first_seen => {
                         if begins_here(observation, packet, world) {
-                            self.begin(observation, true, world);
+                            self.begin_or_wait(observation, packet, world);
                         } else {
                             self.wait(observation, world);
                         }
@@ -375,13 +393,13 @@ impl Joiner {
         shares.clear();
         let Some(packet) = &observation.packet else { return Fit::None };
         let latest = world.moment(observation).saturating_add(self.slack);
+        let Some((flow, forward)) = self.flows.known(packet, latest) else { return Fit::None };
         if packet.stream().is_some() {
-            let (flow, forward) = self.flows.of(packet, latest);
             let way = self.flows.get_mut(flow).way_mut(forward);
             resolve::stream(observation, packet, way, &self.tracks, latest, shares)
         } else {
-            let first = self.same.get(&packet.content_hash()).map(|(first, _)| *first);
-            resolve::exact(observation, packet, first, &self.tracks, latest, shares)
+            let first = self.same.get(&packet.content_hash(flow, forward)).map(|(first, _)| *first);
+            resolve::exact(observation, packet, (flow, forward), first, &self.tracks, latest, shares)
         }
     }
 
@@ -440,7 +458,7 @@ impl Joiner {
         journeys.clear();
         let key = (observation.node, observation.identity);
         journeys.push(key);
-        let hash = if span.is_none() { packet.content_hash() } else { 0 };
+        let hash = if span.is_none() { packet.content_hash(flow, forward) } else { 0 };
         let track = self.tracks.insert(Track {
             serial,
             packet: packet.clone(),
@@ -462,6 +480,7 @@ impl Joiner {
             rejected: None,
             rejected_at: None,
             refuses: None,
+            linked: false,
             superfluous: None,
             hash,
             next_same: None,

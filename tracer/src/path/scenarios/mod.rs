@@ -6,4 +6,5 @@ mod order;
 mod recorded;
 mod stack;
 mod streams;
+mod translation;
 mod ways;

@@ -149,7 +149,7 @@ fn events_of_a_node_may_be_drained_out_of_order() {
             }
             let mut swapped = Vec::new();
             for record in records {
-                crate::capture::encode(&record.event, record.bytes, &mut swapped);
+                crate::capture::encode(&record.event, record.conntrack.as_ref(), record.bytes, &mut swapped);
             }
             *body = swapped.into();
         }

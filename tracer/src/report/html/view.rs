@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer};
 
 use crate::escape::escape;
 use crate::path::{
-    Action, Direction, End, Evidence, Hop, HopEvent, Nat, Outer, Path, Summary, Tuple, Verdict, VerdictCounts,
+    Action, ConnState, ConnectionSeen, Direction, End, Evidence, Hop, HopEvent, Nat, Outer, Path, Summary,
+    Tuple, Verdict, VerdictCounts,
 };
 use crate::report::phrase::{BAD, CHANGED, DIM, DOUBT, GOOD, LOUD, Phrase, WIRE};
 use crate::report::text::WAITED;
@@ -308,6 +309,7 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
         merged,
         outer,
         nat,
+        conntrack,
         route: taken,
         pod,
         drop,
@@ -353,11 +355,43 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
     if let Some(queued) = queued_ns {
         add("queued", span(*queued));
     }
-    if let Some(Nat { kind: _, before, after }) = nat {
+    if let Some(Nat { kind: _, before, after, service: _, rule }) = nat {
         add("before translation", tuple(before));
         add("after translation", tuple(after));
+        if let Some(rule) = rule {
+            add("rule", rule.to_string());
+            if let Some(text) = &rule.rule {
+                add("as written", text.clone());
+            }
+        }
+    }
+    if let Some(connection) = conntrack {
+        let ConnectionSeen { state: _, direction: _, status: _, original, reply, zone, mark } = &**connection;
+        add("connection", connection_state(connection));
+        add("its original", tuple(original));
+        add("its reply", tuple(reply));
+        if (*zone, *mark) != (0, 0) {
+            add("zone, mark", format!("{zone}, {mark:#x}"));
+        }
     }
     facts
+}
+
+fn connection_state(connection: &ConnectionSeen) -> String {
+    let state = match connection.state {
+        ConnState::New => "opened by it",
+        ConnState::Established => "established",
+        ConnState::Related => "that it is an error about",
+    };
+    let way = match connection.direction {
+        Direction::Request => "the opener's way",
+        Direction::Reply => "the answers' way",
+    };
+    [state, way]
+        .into_iter()
+        .chain(connection.status.iter().map(String::as_str))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A hook of the network stack that the packet passed within a hop.

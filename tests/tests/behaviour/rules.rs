@@ -1,0 +1,124 @@
+//! The node's packet filter, as it is read from the kernel: what was loaded is known, and nothing was changed by looking.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use podtrace::agent::frame::FromAgent;
+use podtrace::recording::Files;
+use podtrace::rules::{End, Finder, Hook, Loss, Packet, Rules, Table, Translation, read};
+use podtrace_tests::lab::Lab;
+use podtrace_tests::suite::trial;
+use podtrace_tests::trace::Trace;
+
+/// Rule sets to load.
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer/src/rules/samples");
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("rules-of-iptables-and-nftables-are-read", &["nft", "iptables-nft-restore"], both_frameworks),
+        trial("rules-of-the-old-iptables-are-read", &["nft", "iptables-legacy-restore"], old_iptables),
+        trial("rules-are-in-the-recording", &["nft"], recorded),
+    ]
+}
+
+fn sample(name: &str) -> String {
+    format!("{SAMPLES}/{name}")
+}
+
+/// The rules of a node.
+fn rules(lab: &Lab, node: &str) -> Result<Rules> {
+    lab.netns(node)?.run(|| Ok(read(vec!["192.168.56.11".parse()?])))
+}
+
+fn packet(source: (&str, u16), destination: (&str, u16)) -> Result<Packet> {
+    Ok(Packet {
+        source: source.0.parse()?,
+        destination: destination.0.parse()?,
+        protocol: 6,
+        source_port: Some(source.1),
+        destination_port: Some(destination.1),
+    })
+}
+
+/// A Service's translation, and who did it.
+fn translated(finder: &Finder, before: (&str, u16), after: (&str, u16)) -> Result<String> {
+    let question = Translation {
+        before: packet(("10.42.0.10", 40000), before)?,
+        after: packet(("10.42.0.10", 40000), after)?,
+        in_device: Some("cni0"),
+        ..Translation::of(End::Destination)
+    };
+    let attribution = finder.translated(&question).context("no rule can have translated it")?;
+    ensure!(attribution.certain, "{attribution} is not certain");
+    Ok(attribution.to_string())
+}
+
+fn both_frameworks() -> Result<()> {
+    let lab = Lab::up("rules-both")?;
+    ensure!(rules(&lab, "node2")?.tables.is_empty(), "a node without rules has some");
+    lab.exec("node1", ["iptables-nft-restore", &sample("kube-proxy.iptables")])?;
+    lab.exec("node1", ["nft", "-j", "-f", &sample("guard.nft.json")])?;
+    let listed = || Ok::<_, anyhow::Error>(lab.exec("node1", ["nft", "-j", "-a", "list", "ruleset"])?.stdout);
+    let before = listed()?;
+    let read = rules(&lab, "node1")?;
+    ensure!(listed()? == before, "looking has changed the rules");
+    ensure!(read.gaps.is_empty(), "{:?}", read.gaps);
+    let name = |table: &Table| format!("{} {} {}", table.framework, table.family, table.name);
+    let mut tables: Vec<_> = read.tables.iter().map(name).collect();
+    tables.sort();
+    ensure!(
+        tables == ["iptables ip filter", "iptables ip nat", "nft bridge filter", "nft inet guard"],
+        "tables: {tables:?}"
+    );
+    let finder = Finder::new(read);
+    let told = translated(&finder, ("10.43.0.10", 80), ("10.42.1.10", 8080))?;
+    ensure!(
+        told == "iptables nat: KUBE-SERVICES → KUBE-SVC-LOLE4ISW44XBNF3G → KUBE-SEP-5UKXEYUPHJSB3XBR (default/web:http)",
+        "{told}"
+    );
+    let told = translated(&finder, ("172.16.0.9", 9999), ("192.168.56.11", 80))?;
+    ensure!(told.starts_with("nft inet guard: nat (handle "), "{told}");
+    Ok(())
+}
+
+fn old_iptables() -> Result<()> {
+    let lab = Lab::up("rules-old")?;
+    lab.exec("node1", ["iptables-legacy-restore", &sample("kube-proxy.iptables")])?;
+    let read = rules(&lab, "node1")?;
+    ensure!(read.gaps.is_empty(), "{:?}", read.gaps);
+    let finder = Finder::new(read);
+    let told = translated(&finder, ("10.43.0.10", 80), ("10.42.0.11", 8080))?;
+    ensure!(told.ends_with("→ KUBE-SEP-3JQ6FVMXNOWTA2ZE (default/web:http)"), "{told}");
+    Ok(())
+}
+
+/// What a node's rules were travels to whoever reads the recording.
+fn recorded() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("trace.pcapng");
+    let lab = Lab::up("rules-kept")?;
+    lab.exec("node2", ["nft", "-j", "-f", &sample("guard.nft.json")])?;
+    let arguments = ["--from", "pod1", "--to", "pod3", "--probe", "icmp", "--write"].map(AsRef::as_ref);
+    Trace::start(&lab, arguments.into_iter().chain([file.as_os_str()]))?.finish()?;
+    let [none, guard] =
+        rules_of(&file)?.try_into().map_err(|rules| anyhow::anyhow!("not of two nodes: {rules:?}"))?;
+    ensure!(none.tables.is_empty() && none.gaps.is_empty(), "{none:?}");
+    let question = Loss { packet: packet(("10.42.9.1", 1), ("10.42.1.10", 2))?, ..Loss::at(Hook::Forward) };
+    let told = Finder::new(guard).dropped(&question).map(|attribution| attribution.to_string());
+    ensure!(told.as_deref().is_some_and(|told| told.contains("nft inet guard: forward")), "{told:?}");
+    Ok(())
+}
+
+/// The rules of every node, in the order of the nodes.
+fn rules_of(path: &Path) -> Result<Vec<Rules>> {
+    let mut reader = Files(vec![path.to_owned()]).open()?;
+    let mut rules = Vec::new();
+    while let Some((number, frame)) = reader.next_frame() {
+        if let Some(FromAgent::Rules(of_node)) = frame {
+            rules.push((number, of_node));
+        }
+    }
+    rules.sort_by_key(|(number, _)| *number);
+    Ok(rules.into_iter().map(|(_, rules)| rules).collect())
+}

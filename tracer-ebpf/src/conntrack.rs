@@ -1,0 +1,136 @@
+//! What connection tracking says of a packet, and which packets are of interest because a tracked connection of
+//! interest was translated into theirs.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use tracer_common::{ABSENT, Address, Conntrack, ConntrackTuple, filter_flag, status};
+
+use crate::{
+    globals::{TRANSLATED, TRANSLATIONS, member, offset},
+    header::Header,
+    reader::{Reader, kernel},
+};
+
+/// Bits of `sk_buff._nfct` that are no address (`NFCT_INFOMASK`).
+const INFO: u64 = 7;
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+
+/// Writes what is known of the packet's connection, in place; false if nothing is.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
+#[inline(always)]
+pub(crate) unsafe fn write(skb: u64, to: *mut Conntrack) -> bool {
+    let Some(nfct) = kernel::<u64>(skb, offset!(skb_nfct)) else { return false };
+    let connection = nfct & !INFO;
+    if connection >> 48 != 0xffff {
+        return false;
+    }
+    let (original, reply) = (offset!(conn_original), offset!(conn_reply));
+    let (status, mark, zone) = (offset!(conn_status), offset!(conn_mark), offset!(conn_zone));
+    // SAFETY: the caller's: members of what is valid for writing.
+    unsafe {
+        if !copy(&raw mut (*to).original, connection, original) {
+            return false;
+        }
+        // What can be read at one end can be read at the other. A read that faults leaves zeros.
+        copy(&raw mut (*to).reply, connection, reply);
+        copy(&raw mut (*to).status, connection, status);
+        copy(&raw mut (*to).mark, connection, mark);
+        copy(&raw mut (*to).zone, connection, zone);
+        (&raw mut (*to).info).write((nfct & INFO) as u16);
+        (&raw mut (*to).reserved).write(0);
+    }
+    true
+}
+
+/// Copies a member of a connection, or zeros where this kernel has none. VERIFIER: few ask whether that went well, so
+/// that it goes on in one way and not in two.
+///
+/// # Safety
+///
+/// `to` is valid for writing.
+#[inline(always)]
+unsafe fn copy<T>(to: *mut T, connection: u64, offset: u32) -> bool {
+    // SAFETY: the caller's.
+    unsafe {
+        if offset == ABSENT {
+            to.write_bytes(0, 1);
+            return false;
+        }
+        let from = (connection + u64::from(offset)) as *const _;
+        bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from) == 0
+    }
+}
+
+/// Remembers what the packets of a translated connection look like before they are translated, or back: those of its
+/// replies are of interest wherever they come in.
+///
+/// # Safety
+///
+/// `of` was written by [`write`].
+#[inline(always)]
+pub(crate) unsafe fn remember(of: *const Conntrack) {
+    // SAFETY: the caller's.
+    let translated = unsafe { (*of).status } & (status::SRC_NAT | status::DST_NAT);
+    if translated == 0 {
+        return;
+    }
+    // SAFETY: as above.
+    let (mut original, mut reply) = unsafe { ((*of).original, (*of).reply) };
+    (original.direction, reply.direction) = (0, 0);
+    let mut new = TRANSLATED.insert(original, 1, 0).is_ok();
+    if member!(FILTER: tracer_common::Filter, flags) & filter_flag::ONE_WAY == 0 {
+        new |= TRANSLATED.insert(reply, 1, 0).is_ok();
+    }
+    if new && let Some(translations) = TRANSLATIONS.get_ptr_mut(0) {
+        // SAFETY: a live map value, which is only ever set.
+        unsafe { *translations = 1 };
+    }
+}
+
+/// Whether the packet is of a connection that was translated and is of interest.
+#[inline(always)]
+pub(crate) fn is_translated<R: Reader>(header: &Header, reader: &R) -> bool {
+    TRANSLATIONS.get(0).is_some_and(|any| *any != 0)
+        && TRANSLATED.get_ptr(tuple(&header.src, &header.dst, header, reader)).is_some()
+}
+
+/// The same of the packet that an ICMP error quotes: it was sent the other way.
+#[inline(always)]
+pub(crate) fn was_translated<R: Reader>(quoted: &Header, reader: &R) -> bool {
+    if !TRANSLATIONS.get(0).is_some_and(|any| *any != 0) {
+        return false;
+    }
+    let mut back = tuple(&quoted.dst, &quoted.src, quoted, reader);
+    (back.sport, back.dport) = (back.dport, back.sport);
+    TRANSLATED.get_ptr(back).is_some()
+}
+
+#[inline(always)]
+fn tuple<R: Reader>(src: &Address, dst: &Address, header: &Header, reader: &R) -> ConntrackTuple {
+    let v4 = header.is_v4();
+    let (sport, dport) = header.conntrack_ports(reader);
+    ConntrackTuple {
+        src: address(src, v4),
+        sport,
+        family: if v4 { AF_INET } else { AF_INET6 },
+        dst: address(dst, v4),
+        dport,
+        protocol: header.protocol,
+        direction: 0,
+    }
+}
+
+/// An address as connection tracking has it.
+#[inline(always)]
+fn address(mapped: &Address, v4: bool) -> [u8; 16] {
+    if !v4 {
+        return *mapped;
+    }
+    let mut address = [0; 16];
+    [.., address[0], address[1], address[2], address[3]] = *mapped;
+    address
+}

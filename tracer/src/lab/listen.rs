@@ -1,0 +1,110 @@
+//! What the lab's Services lead to: a small server in each pod behind one, which says whose it is.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::plan::Plan;
+use super::services::{DNS_PORT, WEB_PORT, is_endpoint};
+use crate::netns::{Netns, named_path};
+
+/// How long a client may take to close.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Starts the servers of all pods; they end with the lab.
+pub(super) fn start(plan: &Plan) -> Result<()> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    for pod in plan.pods().filter(|pod| is_endpoint(&pod.name)) {
+        let netns = Netns::open(named_path(&pod.netns))?;
+        netns
+            .run(|| {
+                let mut command = Command::new(&program);
+                command.args(["lab", "listen", &pod.name]);
+                // Of a group of its own: what ends the command that made the lab does not end the lab.
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+                command.spawn().context("it cannot be started")
+            })
+            .with_context(|| format!("cannot start the server of {}", pod.name))?;
+    }
+    Ok(())
+}
+
+/// Whether the arguments of a process are those of a server.
+pub(super) fn is_server(arguments: &[u8]) -> bool {
+    let mut words = arguments.split(|byte| *byte == 0).skip(1);
+    words.next() == Some(b"lab") && words.next() == Some(b"listen")
+}
+
+/// Whether a namespace's sockets, as `/proc/net/tcp` and `/proc/net/udp` list them, are those of a server.
+pub(super) fn listens(tcp: &str, udp: &str) -> bool {
+    let has = |table: &str, port: u16, state: &str| {
+        table.lines().skip(1).any(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let local = words.next().unwrap_or_default();
+            local.ends_with(&format!(":{port:04X}")) && words.nth(1) == Some(state)
+        })
+    };
+    // Listening, and of UDP: closed, for there are no connections.
+    has(tcp, WEB_PORT, "0A") && has(udp, DNS_PORT, "07")
+}
+
+/// Serves in this process's network namespace until it is killed.
+///
+/// # Errors
+///
+/// If the ports are taken.
+pub(super) fn serve(pod: &str) -> Result<()> {
+    let web = TcpListener::bind((Ipv4Addr::UNSPECIFIED, WEB_PORT));
+    let web = web.with_context(|| format!("cannot listen on TCP port {WEB_PORT}"))?;
+    let dns = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, DNS_PORT));
+    let dns = dns.with_context(|| format!("cannot listen on UDP port {DNS_PORT}"))?;
+    let name = format!("{pod}\n");
+    std::thread::scope(|scope| {
+        scope.spawn(|| answer_datagrams(&dns, &name));
+        for client in web.incoming() {
+            // One that went away before it was served is its own business.
+            let Ok(client) = client else { continue };
+            scope.spawn(|| answer(client, &name));
+        }
+    });
+    Ok(())
+}
+
+fn answer(mut client: TcpStream, name: &str) {
+    // What a client does to its connection concerns nobody else.
+    let _ = client.set_read_timeout(Some(PATIENCE));
+    let _ = client.write_all(name.as_bytes());
+    let _ = client.shutdown(Shutdown::Write);
+    let mut rest = [0; 512];
+    while client.read(&mut rest).is_ok_and(|read| read > 0) {}
+}
+
+fn answer_datagrams(socket: &UdpSocket, name: &str) {
+    let mut question = [0; 2048];
+    loop {
+        if let Ok((_, client)) = socket.recv_from(&mut question) {
+            // As above.
+            let _ = socket.send_to(name.as_bytes(), client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_known_by_its_sockets_and_by_its_arguments() {
+        let head = "  sl  local_address rem_address   st\n";
+        let tcp = format!("{head}   0: 00000000:1F90 00000000:0000 0A 00000000:00000000\n");
+        let udp = format!("{head}   9: 00000000:14E9 00000000:0000 07 00000000:00000000\n");
+        assert!(listens(&tcp, &udp));
+        assert!(!listens(&tcp.replace("0A 0", "01 0"), &udp) && !listens(head, &udp) && !listens(&tcp, ""));
+        assert!(is_server(b"/usr/bin/podtrace\0lab\0listen\0pod2\0"));
+        assert!(!is_server(b"/usr/bin/podtrace\0lab\0up\0") && !is_server(b""));
+    }
+}

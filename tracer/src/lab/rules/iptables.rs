@@ -1,0 +1,152 @@
+//! Rules of iptables, in the shape of kube-proxy's iptables mode and of flannel's.
+
+use super::super::plan::{LabNode, Plan};
+use super::super::services::{Endpoint, LabService, SERVICES};
+use super::{MARK, NAMESPACE, POD_NETWORK, hash};
+
+/// Chains that there are whatever the Services.
+const CHAINS: [&str; 5] =
+    ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-MARK-MASQ", "KUBE-POSTROUTING", "FLANNEL-POSTRTG"];
+
+/// The rules of a node.
+pub(super) fn text(plan: &Plan, node: &LabNode) -> String {
+    let mut nat = Nat::default();
+    for chain in CHAINS {
+        nat.chains.push(chain.to_owned());
+    }
+    nat.rule("PREROUTING", "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES");
+    nat.rule("OUTPUT", "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES");
+    nat.rule("POSTROUTING", "-m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING");
+    nat.rule("POSTROUTING", "-m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG");
+    nat.rule("KUBE-MARK-MASQ", &format!("-j MARK --set-xmark {MARK}/{MARK}"));
+    nat.rule("KUBE-POSTROUTING", &format!("-m mark ! --mark {MARK}/{MARK} -j RETURN"));
+    nat.rule("KUBE-POSTROUTING", &format!("-j MARK --set-xmark {MARK}/0x0"));
+    nat.rule(
+        "KUBE-POSTROUTING",
+        "-m comment --comment \"kubernetes service traffic requiring SNAT\" -j MASQUERADE --random-fully",
+    );
+    for service in &SERVICES {
+        nat.service(service, plan, node);
+    }
+    nat.rule(
+        "KUBE-SERVICES",
+        "-m comment --comment \"kubernetes service nodeports; NOTE: this must be the last rule in this chain\" -m \
+         addrtype --dst-type LOCAL -j KUBE-NODEPORTS",
+    );
+    let own = node.pod_subnet();
+    let masquerade = "-m comment --comment \"flanneld masq\"";
+    nat.rule("FLANNEL-POSTRTG", &format!("-m mark --mark {MARK}/{MARK} {masquerade} -j RETURN"));
+    nat.rule("FLANNEL-POSTRTG", &format!("-s {own} -d {POD_NETWORK} {masquerade} -j RETURN"));
+    nat.rule("FLANNEL-POSTRTG", &format!("-s {POD_NETWORK} -d {own} {masquerade} -j RETURN"));
+    nat.rule("FLANNEL-POSTRTG", &format!("! -s {POD_NETWORK} -d {own} {masquerade} -j RETURN"));
+    nat.rule(
+        "FLANNEL-POSTRTG",
+        &format!("-s {POD_NETWORK} ! -d 224.0.0.0/4 {masquerade} -j MASQUERADE --random-fully"),
+    );
+    nat.text()
+}
+
+/// The nat table.
+#[derive(Default)]
+struct Nat {
+    chains: Vec<String>,
+    rules: Vec<String>,
+}
+
+impl Nat {
+    fn rule(&mut self, chain: &str, rule: &str) {
+        self.rules.push(format!("-A {chain} {rule}"));
+    }
+
+    fn chain(&mut self, name: String) -> String {
+        self.chains.push(name.clone());
+        name
+    }
+
+    fn service(&mut self, service: &LabService, plan: &Plan, node: &LabNode) {
+        let LabService { name, address, protocol, port_name, port, .. } = service;
+        let full = format!("{NAMESPACE}/{name}:{port_name}");
+        let comment = |text: &str| format!("-m comment --comment \"{text}\"");
+        let chain = self.chain(format!("KUBE-SVC-{}", hash(&full, 16)));
+        let to_it = format!(
+            "-d {address}/32 -p {protocol} {} -m {protocol} --dport {port}",
+            comment(&format!("{full} cluster IP"))
+        );
+        self.rule("KUBE-SERVICES", &format!("{to_it} -j {chain}"));
+        self.rule(&chain, &format!("! -s {POD_NETWORK} {to_it} -j KUBE-MARK-MASQ"));
+        let endpoints = service.endpoints(plan, None);
+        for endpoint in &endpoints {
+            self.endpoint(service, &full, endpoint);
+        }
+        self.choice(&chain, &full, &endpoints);
+        let Some(node_port) = service.node_port else { return };
+        let external = self.chain(format!("KUBE-EXT-{}", hash(&full, 16)));
+        self.rule(
+            "KUBE-NODEPORTS",
+            &format!("-p {protocol} {} -m {protocol} --dport {node_port} -j {external}", comment(&full)),
+        );
+        if !service.local {
+            let text = comment(&format!("masquerade traffic for {full} external destinations"));
+            self.rule(&external, &format!("{text} -j KUBE-MARK-MASQ"));
+            self.rule(&external, &format!("-j {chain}"));
+            return;
+        }
+        let own = self.chain(format!("KUBE-SVL-{}", hash(&full, 16)));
+        let pods = comment(&format!("pod traffic for {full} external destinations"));
+        self.rule(&external, &format!("-s {POD_NETWORK} {pods} -j {chain}"));
+        let masquerade = comment(&format!("masquerade LOCAL traffic for {full} external destinations"));
+        self.rule(&external, &format!("{masquerade} -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ"));
+        let route = comment(&format!("route LOCAL traffic for {full} external destinations"));
+        self.rule(&external, &format!("{route} -m addrtype --src-type LOCAL -j {chain}"));
+        self.rule(&external, &format!("-j {own}"));
+        self.choice(&own, &full, &service.endpoints(plan, Some(node)));
+    }
+
+    fn endpoint(&mut self, service: &LabService, full: &str, endpoint: &Endpoint) {
+        let Endpoint { address, port } = endpoint;
+        let protocol = service.protocol;
+        let chain = self.chain(separate(full, endpoint));
+        let comment = format!("-m comment --comment \"{full}\"");
+        self.rule(&chain, &format!("-s {address}/32 {comment} -j KUBE-MARK-MASQ"));
+        self.rule(
+            &chain,
+            &format!("-p {protocol} {comment} -m {protocol} -j DNAT --to-destination {address}:{port}"),
+        );
+    }
+
+    /// One of these, by chance: the first takes its share, the second its share of the rest, the last all that is left.
+    fn choice(&mut self, chain: &str, full: &str, endpoints: &[Endpoint]) {
+        for (number, endpoint) in endpoints.iter().enumerate() {
+            let Endpoint { address, port } = endpoint;
+            let left = endpoints.len() - number;
+            let chance = match left {
+                1 => String::new(),
+                _ => format!(
+                    " -m statistic --mode random --probability {:.11}",
+                    1.0 / f64::from(u32::try_from(left).unwrap_or(u32::MAX))
+                ),
+            };
+            let comment = format!("-m comment --comment \"{full} -> {address}:{port}\"");
+            self.rule(chain, &format!("{comment}{chance} -j {}", separate(full, endpoint)));
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = "*nat\n".to_owned();
+        for chain in &self.chains {
+            text.push_str(&format!(":{chain} - [0:0]\n"));
+        }
+        for rule in &self.rules {
+            text.push_str(rule);
+            text.push('\n');
+        }
+        text.push_str("COMMIT\n");
+        text
+    }
+}
+
+/// Name of an endpoint's chain.
+fn separate(full: &str, endpoint: &Endpoint) -> String {
+    let Endpoint { address, port } = endpoint;
+    format!("KUBE-SEP-{}", hash(&format!("{full} {address}:{port}"), 16))
+}

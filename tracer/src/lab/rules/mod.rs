@@ -1,0 +1,167 @@
+//! The rules that make Services of addresses, in the shape in which kube-proxy and flannel make them.
+
+mod iptables;
+mod nft;
+
+use std::fmt;
+use std::io::{ErrorKind, Write as _};
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::plan::{LabNode, Plan};
+use crate::netns::{Netns, named_path};
+
+/// The mark by which a packet is known for one to masquerade, as kube-proxy's.
+const MARK: &str = "0x4000";
+/// All pods' subnet.
+const POD_NETWORK: &str = "10.42.0.0/16";
+/// Kubernetes namespace of the Services.
+const NAMESPACE: &str = "default";
+
+/// How rules are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleSet {
+    /// None: there are no Services, and the outside does not know pods.
+    None,
+    /// As kube-proxy's nftables mode.
+    Nft,
+    /// As kube-proxy's iptables mode.
+    Iptables,
+}
+
+impl RuleSet {
+    /// The one whose program is installed; none if neither is.
+    #[must_use]
+    pub fn available() -> Self {
+        [Self::Nft, Self::Iptables].into_iter().find(|rules| rules.is_installed()).unwrap_or(Self::None)
+    }
+
+    fn is_installed(self) -> bool {
+        let Some((program, _)) = self.program() else { return true };
+        let run = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        run.is_ok_and(|status| status.success())
+    }
+
+    /// The program that loads a rule set, and the package that it is in.
+    fn program(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::None => None,
+            Self::Nft => Some(("nft", "nftables")),
+            Self::Iptables => Some(("iptables-restore", "iptables")),
+        }
+    }
+
+    /// A node's rules as text.
+    fn text(self, plan: &Plan, node: &LabNode) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Nft => nft::text(plan, node),
+            Self::Iptables => iptables::text(plan, node),
+        }
+    }
+}
+
+impl fmt::Display for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Nft => "nft",
+            Self::Iptables => "iptables",
+        })
+    }
+}
+
+impl FromStr for RuleSet {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "nft" => Ok(Self::Nft),
+            "iptables" => Ok(Self::Iptables),
+            _ => Err("rules are nft, iptables or none".to_owned()),
+        }
+    }
+}
+
+/// Loads the rules of every node.
+pub(super) fn load(plan: &Plan, rules: RuleSet) -> Result<()> {
+    let Some((program, package)) = rules.program() else { return Ok(()) };
+    for node in &plan.nodes {
+        let text = rules.text(plan, node);
+        let netns = Netns::open(named_path(&node.netns))?;
+        netns
+            .run(|| {
+                let mut command = Command::new(program);
+                if rules == RuleSet::Nft {
+                    command.args(["-f", "-"]);
+                }
+                feed(&mut command, &text, package)
+            })
+            .with_context(|| format!("cannot make the rules of {} of the lab by `{program}`", node.name))?;
+    }
+    Ok(())
+}
+
+fn feed(command: &mut Command, text: &str, package: &str) -> Result<()> {
+    let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = match started {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("it is not installed: install {package}, or use `--rules none`")
+        }
+        other => other.context("it cannot be started")?,
+    };
+    if let Some(mut input) = child.stdin.take() {
+        // If it ended early, its own words below say why.
+        let _ = input.write_all(text.as_bytes());
+    }
+    let output = child.wait_with_output().context("waiting for it")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+/// As many characters of A to Z and 2 to 7 as asked for, the same for the same text: kube-proxy names its chains by
+/// such.
+fn hash(text: &str, characters: usize) -> String {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    // FNV-1a; whose low bits are the better ones.
+    let mut state = 0xcbf2_9ce4_8422_2325_u64;
+    let mut step = |byte: u8| state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().for_each(&mut step);
+    let mut hash = String::new();
+    for _ in 0..characters {
+        let at = usize::try_from(state >> 20 & 31).unwrap_or_default();
+        hash.push(char::from(ALPHABET[at]));
+        state = (state ^ 0x5f).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_same_every_time_and_differ() {
+        assert_eq!(hash("default/web:http", 16), hash("default/web:http", 16));
+        assert_eq!(hash("default/web:http", 16).len(), 16);
+        let all: std::collections::BTreeSet<_> =
+            (0..1000).map(|number| hash(&format!("web-{number}"), 8)).collect();
+        assert_eq!(all.len(), 1000);
+    }
+
+    #[test]
+    fn each_node_keeps_outside_traffic_of_a_local_service_to_itself() {
+        let plan = Plan::of("lab");
+        for rules in [RuleSet::Nft, RuleSet::Iptables] {
+            let texts: Vec<_> = plan.nodes.iter().map(|node| rules.text(&plan, node)).collect();
+            assert!(
+                texts.iter().all(|text| text.contains("10.43.0.10") && text.contains("30081")),
+                "{texts:?}"
+            );
+            assert_ne!(texts[0], texts[1]);
+        }
+    }
+}

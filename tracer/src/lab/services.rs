@@ -1,0 +1,104 @@
+//! The lab's Services, as data: what kube-proxy would make rules of.
+
+use std::net::Ipv4Addr;
+
+use super::plan::{LabNode, Plan};
+use crate::cluster::{Service, ServicePort};
+
+/// Port that the lab's web servers listen on.
+pub(super) const WEB_PORT: u16 = 8080;
+/// Port that the lab's name servers answer on.
+pub(super) const DNS_PORT: u16 = 5353;
+
+/// A Service of the lab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LabService {
+    /// Name.
+    pub(super) name: &'static str,
+    /// Cluster address.
+    pub(super) address: Ipv4Addr,
+    /// `tcp` or `udp`.
+    pub(super) protocol: &'static str,
+    /// Name of its port.
+    pub(super) port_name: &'static str,
+    /// Port at its cluster address.
+    pub(super) port: u16,
+    /// Port at its endpoints.
+    pub(super) target_port: u16,
+    /// Port at every node.
+    pub(super) node_port: Option<u16>,
+    /// Whether a node port leads to the node's own endpoints only (`externalTrafficPolicy: Local`).
+    pub(super) local: bool,
+    /// Names of the pods behind it.
+    pub(super) pods: &'static [&'static str],
+}
+
+/// One of a Service's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) address: Ipv4Addr,
+    pub(super) port: u16,
+}
+
+const fn web(name: &'static str, last: u8, pods: &'static [&'static str]) -> LabService {
+    LabService {
+        name,
+        address: Ipv4Addr::new(10, 43, 0, last),
+        protocol: "tcp",
+        port_name: "http",
+        port: 80,
+        target_port: WEB_PORT,
+        node_port: None,
+        local: false,
+        pods,
+    }
+}
+
+/// All of them. Those of one endpoint are for whoever wants to know which one it will be.
+pub(super) const SERVICES: [LabService; 6] = [
+    web("web", 10, &["pod2", "pod3", "pod4"]),
+    LabService { node_port: Some(30080), ..web("web-nodeport", 11, &["pod2", "pod3", "pod4"]) },
+    LabService { node_port: Some(30081), local: true, ..web("web-local", 12, &["pod2", "pod3", "pod4"]) },
+    LabService { node_port: Some(30082), ..web("web-pod2", 22, &["pod2"]) },
+    LabService { node_port: Some(30083), ..web("web-pod3", 23, &["pod3"]) },
+    LabService {
+        protocol: "udp",
+        port_name: "dns",
+        port: 53,
+        target_port: DNS_PORT,
+        ..web("dns", 53, &["pod2", "pod4"])
+    },
+];
+
+impl LabService {
+    /// Its endpoints, all or those on one node.
+    pub(super) fn endpoints(&self, plan: &Plan, node: Option<&LabNode>) -> Vec<Endpoint> {
+        let nodes = plan.nodes.iter().filter(|other| node.is_none_or(|node| node.name == other.name));
+        nodes
+            .flat_map(|node| &node.pods)
+            .filter(|pod| self.pods.contains(&pod.name.as_str()))
+            .map(|pod| Endpoint { address: pod.address.addr(), port: self.target_port })
+            .collect()
+    }
+
+    /// As an inventory has it.
+    pub(super) fn entry(&self, namespace: &str) -> Service {
+        Service {
+            namespace: namespace.to_owned(),
+            name: self.name.to_owned(),
+            cluster_ips: vec![self.address.into()],
+            ports: vec![ServicePort {
+                protocol: self.protocol.to_owned(),
+                port: self.port,
+                target_port: self.target_port,
+                node_port: self.node_port,
+            }],
+            endpoints: self.pods.iter().map(|pod| format!("{namespace}/{pod}")).collect(),
+        }
+    }
+}
+
+/// Whether a pod of this name is behind any Service.
+pub(super) fn is_endpoint(pod: &str) -> bool {
+    SERVICES.iter().any(|service| service.pods.contains(&pod))
+}

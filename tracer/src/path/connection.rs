@@ -1,0 +1,139 @@
+//! What connection tracking says of a packet: which connection it belongs to, and how that is translated.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tracer_common::{Conntrack, ConntrackTuple, status};
+
+use super::flow::Key;
+use super::model::{ConnState, ConnectionSeen, Direction, Protocol, Tuple};
+use super::packet::{Packet, number};
+
+/// `AF_INET` and `AF_INET6`.
+const V4: u16 = 2;
+const V6: u16 = 10;
+
+/// `enum ip_conntrack_info`: up to here the packet goes the way of the one that opened the connection.
+const LAST_ORIGINAL: u16 = 2;
+
+/// A tracked connection, and what the packet is to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Connection {
+    original: Ends,
+    reply: Ends,
+    status: u32,
+    mark: u32,
+    zone: u16,
+    info: u16,
+}
+
+/// One direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ends {
+    src: (IpAddr, u16),
+    dst: (IpAddr, u16),
+    protocol: u8,
+}
+
+impl Ends {
+    fn read(tuple: &ConntrackTuple) -> Option<Self> {
+        let address = |bytes: &[u8; 16]| match tuple.family {
+            V4 => bytes.first_chunk::<4>().map(|bytes| IpAddr::from(Ipv4Addr::from(*bytes))),
+            V6 => Some(IpAddr::from(Ipv6Addr::from(*bytes))),
+            _ => None,
+        };
+        let (src, dst) = (address(&tuple.src)?, address(&tuple.dst)?);
+        let (sport, dport) = (u16::from_be_bytes(tuple.sport), u16::from_be_bytes(tuple.dport));
+        // An echo has an identifier for a port, on both sides.
+        let dport = if is_icmp(tuple.protocol) { sport } else { dport };
+        Some(Self { src: (src, sport), dst: (dst, dport), protocol: tuple.protocol })
+    }
+
+    fn key(&self) -> (Key, bool) {
+        Key::new(self.src, self.dst, self.protocol)
+    }
+
+    fn back(&self) -> Self {
+        Self { src: self.dst, dst: self.src, ..*self }
+    }
+
+    fn tuple(&self) -> Tuple {
+        let ports = matches!(self.protocol, number::TCP | number::UDP | number::SCTP);
+        Tuple {
+            src: self.src.0,
+            dst: self.dst.0,
+            proto: Protocol::of_number(self.protocol),
+            sport: ports.then_some(self.src.1),
+            dport: ports.then_some(self.dst.1),
+        }
+    }
+}
+
+impl Connection {
+    /// The connection of this packet; `None` if it is another's: of the tunnel around it, say.
+    pub(super) fn of(packet: &Packet, seen: &Conntrack) -> Option<Self> {
+        let connection = Self {
+            original: Ends::read(&seen.original)?,
+            reply: Ends::read(&seen.reply)?,
+            status: seen.status,
+            mark: seen.mark,
+            zone: seen.zone,
+            info: seen.info,
+        };
+        let (key, _) = Key::of(packet);
+        let is_its = key == connection.original.key().0 || key == connection.reply.key().0;
+        // Between two translations it has the source of one and the destination of the other.
+        let (halfway, _) = connection.halfway();
+        (is_its || key == halfway).then_some(connection)
+    }
+
+    fn halfway(&self) -> (Key, bool) {
+        Key::new(self.original.src, self.reply.src, self.original.protocol)
+    }
+
+    /// Whether its packets are translated.
+    pub(super) fn is_translated(&self) -> bool {
+        self.status & (status::SRC_NAT | status::DST_NAT) != 0
+    }
+
+    pub(super) fn is_reply(&self) -> bool {
+        self.info > LAST_ORIGINAL
+    }
+
+    /// What packets of the connection look like, before translation, halfway and after: key, and whether low to high
+    /// is the way of the packet that opened it.
+    pub(super) fn keys(&self) -> [(Key, bool); 3] {
+        [self.original.key(), self.halfway(), self.reply.back().key()]
+    }
+
+    /// As reports have it.
+    pub(super) fn seen(&self) -> ConnectionSeen {
+        let words = [
+            (status::SEEN_REPLY, "seen-reply"),
+            (status::ASSURED, "assured"),
+            (status::CONFIRMED, "confirmed"),
+            (status::SRC_NAT, "snat"),
+            (status::DST_NAT, "dnat"),
+        ];
+        ConnectionSeen {
+            state: match self.info % (LAST_ORIGINAL + 1) {
+                0 => ConnState::Established,
+                1 => ConnState::Related,
+                _ => ConnState::New,
+            },
+            direction: if self.is_reply() { Direction::Reply } else { Direction::Request },
+            status: words
+                .iter()
+                .filter(|(bit, _)| self.status & bit != 0)
+                .map(|(_, word)| (*word).to_owned())
+                .collect(),
+            original: self.original.tuple(),
+            reply: self.reply.tuple(),
+            zone: self.zone,
+            mark: self.mark,
+        }
+    }
+}
+
+fn is_icmp(protocol: u8) -> bool {
+    protocol == number::ICMP || protocol == number::ICMPV6
+}

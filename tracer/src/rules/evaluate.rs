@@ -1,0 +1,155 @@
+//! Whether a packet is what a rule asks for: yes, no, or not to be told (`None`).
+
+use std::net::IpAddr;
+
+use super::model::{Element, Elements, Field, Match, Range, Set};
+use super::question::Packet;
+
+/// Protocols without ports, of those that are met.
+const PORTLESS: [u8; 2] = [1, 58];
+
+/// What is known of a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) packet: Packet,
+    pub(super) in_device: Option<&'a str>,
+    pub(super) out_device: Option<&'a str>,
+    pub(super) mark: Option<u32>,
+    pub(super) state: Option<&'a str>,
+    /// The node's own addresses; none if they are not known.
+    pub(super) local: &'a [IpAddr],
+}
+
+enum Value<'a> {
+    Address(IpAddr),
+    Number(u32),
+    Word(&'a str),
+    /// The packet has no such thing.
+    Absent,
+}
+
+impl Known<'_> {
+    /// Whether all of these hold.
+    pub(super) fn all(&self, matches: &[Match], sets: &[Set]) -> Option<bool> {
+        every(matches.iter().map(|matched| self.holds(matched, sets)))
+    }
+
+    fn holds(&self, matched: &Match, sets: &[Set]) -> Option<bool> {
+        match matched {
+            Match::Is(field, ranges) => any(ranges.iter().map(|range| self.within(field, range))),
+            Match::In(fields, elements) => {
+                let elements = listed(elements, sets)?;
+                any(elements.iter().map(|element| self.element(fields, element)))
+            }
+            Match::Not(contrary) => self.holds(contrary, sets).map(|holds| !holds),
+            Match::Other(_) => None,
+        }
+    }
+
+    /// Whether the fields are this element's.
+    pub(super) fn element(&self, fields: &[Field], element: &Element) -> Option<bool> {
+        every(fields.iter().zip(&element.key).map(|(field, range)| self.within(field, range)))
+    }
+
+    fn within(&self, field: &Field, range: &Range) -> Option<bool> {
+        if matches!(range, Range::Any) {
+            return Some(true);
+        }
+        let value = match self.value(field)? {
+            Value::Absent => return Some(false),
+            value => value,
+        };
+        match (range, value) {
+            (Range::Net(net), Value::Address(address)) => Some(net.contains(&address)),
+            (Range::Addresses(first, last), Value::Address(address)) => {
+                // Ordered by version first, so that one never lies between two of the other.
+                Some((first..=last).contains(&&address))
+            }
+            (Range::Numbers(first, last), Value::Number(number)) => Some((first..=last).contains(&&number)),
+            (Range::Bits(mask, bits), Value::Number(number)) => Some(number & mask == *bits),
+            (Range::Word(wanted), Value::Word(word)) => Some(match wanted.strip_suffix('*') {
+                Some(beginning) => word.starts_with(beginning),
+                None => wanted == word,
+            }),
+            _ => None,
+        }
+    }
+
+    fn value(&self, field: &Field) -> Option<Value<'_>> {
+        let packet = &self.packet;
+        let port = |port: Option<u16>| match port {
+            Some(port) => Some(Value::Number(port.into())),
+            None => PORTLESS.contains(&packet.protocol).then_some(Value::Absent),
+        };
+        match field {
+            Field::Source => Some(Value::Address(packet.source)),
+            Field::Destination => Some(Value::Address(packet.destination)),
+            Field::Protocol => Some(Value::Number(packet.protocol.into())),
+            Field::SourcePort => port(packet.source_port),
+            Field::DestinationPort => port(packet.destination_port),
+            Field::InDevice => self.in_device.map(Value::Word),
+            Field::OutDevice => self.out_device.map(Value::Word),
+            Field::Mark => self.mark.map(Value::Number),
+            Field::SourceType => self.kind(packet.source),
+            Field::DestinationType => self.kind(packet.destination),
+            Field::State => self.state.map(Value::Word),
+            Field::Version => Some(Value::Word(if packet.source.is_ipv4() { "ipv4" } else { "ipv6" })),
+            Field::Other(_) => None,
+        }
+    }
+
+    /// What kind of address it is to the node. Broadcasts cannot be told from addresses of others here.
+    fn kind(&self, address: IpAddr) -> Option<Value<'_>> {
+        let local = self.is_local(address)?;
+        Some(Value::Word(if local {
+            "local"
+        } else if address.is_multicast() {
+            "multicast"
+        } else {
+            "unicast"
+        }))
+    }
+
+    /// Whether the address is the node's own.
+    pub(super) fn is_local(&self, address: IpAddr) -> Option<bool> {
+        if address.is_loopback() || self.local.contains(&address) {
+            return Some(true);
+        }
+        (!self.local.is_empty()).then_some(false)
+    }
+}
+
+/// The elements themselves; `None` if they cannot be told.
+pub(super) fn listed<'a>(elements: &'a Elements, sets: &'a [Set]) -> Option<&'a [Element]> {
+    match elements {
+        Elements::These(elements) => Some(elements),
+        Elements::Named(name) => {
+            let set = sets.iter().find(|set| set.name == *name)?;
+            (!set.dynamic).then_some(&set.elements)
+        }
+    }
+}
+
+fn every(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut all = Some(true);
+    for part in parts {
+        match part {
+            Some(true) => {}
+            Some(false) => return Some(false),
+            None => all = None,
+        }
+    }
+    all
+}
+
+fn any(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut none = Some(false);
+    for part in parts {
+        match part {
+            Some(false) => {}
+            Some(true) => return Some(true),
+            None => none = None,
+        }
+    }
+    none
+}

@@ -1,0 +1,272 @@
+//! Which rule translated or dropped a packet: questions to a rule set.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use super::attribution::{Attribution, Kind};
+use super::evaluate::Known;
+use super::index::{ChainId, Index, RuleId};
+use super::model::{Action, Element, Family, Hook, Nat, Rules};
+use super::question::{End, Loss, Packet, Translation};
+use super::service;
+use super::walk::{Found, Walk, What};
+
+/// A rule set, ready to be asked.
+#[derive(Clone, Debug, Default)]
+pub struct Finder {
+    rules: Rules,
+    index: Index,
+}
+
+impl Finder {
+    /// Takes a rule set as it was read.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        let index = Index::new(&rules);
+        Self { rules, index }
+    }
+
+    /// The rule set.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The rule that translated a connection's first packet; `None` if none of those that were read can have done it.
+    /// Takes microseconds, with tens of thousands of rules, too; the answer holds for the whole connection.
+    #[must_use]
+    pub fn translated(&self, question: &Translation<'_>) -> Option<Attribution> {
+        let Translation { end, before, after, in_device, out_device, mark } = *question;
+        let known = Known {
+            packet: before,
+            in_device,
+            out_device,
+            mark,
+            // Rules that translate are asked about a connection's first packet only.
+            state: Some("new"),
+            local: &self.rules.local,
+        };
+        let possible = |action: &Action| can_have(action, end, &before, &after, &known);
+        let candidates: HashSet<RuleId> = match end {
+            End::Destination => self.possible(self.index.to(after.destination), possible),
+            End::Source => self.possible(self.index.sources(), possible),
+        };
+        if candidates.is_empty() {
+            return None;
+        }
+        let wanted = |rule: RuleId, _: &Action| candidates.contains(&rule);
+        // A packet passes one of these hooks, not both.
+        let hooks: &[Hook] = match (end, in_device, out_device) {
+            (End::Destination, Some(_), _) => &[Hook::Prerouting],
+            (End::Destination, None, _) => &[Hook::Prerouting, Hook::Output],
+            (End::Source, _, Some(_)) => &[Hook::Postrouting],
+            (End::Source, _, None) => &[Hook::Postrouting, Hook::Input],
+        };
+        let mut found = Vec::new();
+        let mut incomplete = self.has_gap(&before);
+        for hook in hooks {
+            let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
+            walk.ways = Some(self.index.leading_to(candidates.iter().map(|(chain, _)| *chain)));
+            for (base, chain) in self.index.called(&self.rules, &[*hook], families(&before)) {
+                if base.nat && walk.called(base, chain) {
+                    break;
+                }
+            }
+            incomplete |= walk.incomplete;
+            found.extend(walk.found);
+        }
+        self.attribution(&found, incomplete)
+    }
+
+    /// The rule, or the policy, that dropped a packet; `None` if none of those that were read can have done it.
+    #[must_use]
+    pub fn dropped(&self, question: &Loss<'_>) -> Option<Attribution> {
+        let Loss { hook, bridge, packet, in_device, out_device, mark, state } = *question;
+        let known = Known { packet, in_device, out_device, mark, state, local: &self.rules.local };
+        let wanted = |_: RuleId, action: &Action| action.drops();
+        let mut found = Vec::new();
+        let mut incomplete = self.has_gap(&packet);
+        let at_device = matches!(hook, Hook::Ingress | Hook::Egress);
+        for (asked, families) in [
+            (bridge != Some(true), families(&packet)),
+            (bridge != Some(false) && !at_device, &[Family::Bridge]),
+            (at_device, &[Family::Netdev]),
+        ] {
+            if !asked {
+                continue;
+            }
+            let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
+            walk.policies = true;
+            for (base, chain) in self.index.called(&self.rules, &[hook], families) {
+                // Rules that translate do not see packets of a connection that stands.
+                let sees = !base.nat || state.is_none_or(|state| state == "new");
+                if sees && walk.called(base, chain) {
+                    break;
+                }
+            }
+            incomplete |= walk.incomplete;
+            found.extend(walk.found);
+        }
+        self.attribution(&found, incomplete)
+    }
+
+    fn possible(
+        &self,
+        rules: impl Iterator<Item = RuleId>,
+        possible: impl Fn(&Action) -> bool,
+    ) -> HashSet<RuleId> {
+        rules.filter(|rule| possible(&self.index.rule(&self.rules, *rule).action)).collect()
+    }
+
+    /// Whether rules that such a packet meets are missing.
+    fn has_gap(&self, packet: &Packet) -> bool {
+        self.rules.gaps.iter().any(|gap| gap.family.is_none_or(|family| families(packet).contains(&family)))
+    }
+
+    fn attribution(&self, found: &[Found], incomplete: bool) -> Option<Attribution> {
+        let one: Vec<_> = found.iter().map(|found| self.single(found)).collect();
+        let mut whats: Vec<What> = Vec::new();
+        for found in found {
+            if !whats.contains(&found.what) {
+                whats.push(found.what);
+            }
+        }
+        let mut all = one.into_iter();
+        let mut merged = all.next()?;
+        for other in all {
+            if whats.len() == 1 {
+                merged.same_rule(&other);
+            } else {
+                merged.other_rule(&other);
+            }
+        }
+        merged.candidates = u32::try_from(whats.len()).unwrap_or(u32::MAX);
+        merged.certain = whats.len() == 1 && !incomplete;
+        Some(merged)
+    }
+
+    /// One rule that can have done it, by one way.
+    fn single(&self, found: &Found) -> Attribution {
+        let (chain, step) = match found.what {
+            What::Rule(step) => (step.0.0, Some(step)),
+            What::Policy(chain) => (chain, None),
+        };
+        let table = self.index.table_of(&self.rules, chain);
+        let name = |chain: ChainId| self.index.chain(&self.rules, chain).name.as_str();
+        let steps: Vec<_> = found.way.iter().chain(&step).collect();
+        let mut chains: Vec<_> = steps.iter().map(|((chain, _), _)| name(*chain)).collect();
+        if step.is_none() {
+            chains.push(name(chain));
+        }
+        // The comments of the rules on the way, and of the elements that led on.
+        let mut comments = Vec::new();
+        for (rule, element) in &steps {
+            comments.extend(self.index.rule(&self.rules, *rule).comment.as_deref());
+            comments.extend(self.element(*rule, *element).and_then(|element| element.comment.as_deref()));
+        }
+        let named = service::named(&table.name, &chains, comments.iter().copied());
+        let rule = step.map(|(rule, _)| self.index.rule(&self.rules, rule));
+        let element = step.and_then(|(rule, element)| self.element(rule, element));
+        let action = element.and_then(|element| element.action.as_ref()).or(rule.map(|rule| &rule.action));
+        let endpoints =
+            named.as_ref().and_then(|_| self.endpoints(found.way.last().map(|step| step.0.0), chain, action));
+        // Where the kernel calls is told by the hook, unless it is all there is to tell.
+        let hook = self
+            .index
+            .chain(&self.rules, steps.first().map_or(chain, |step| step.0.0))
+            .base
+            .map(|base| base.hook);
+        if chains.len() > 1 && hook.is_some() {
+            chains.remove(0);
+        }
+        let own_comment = element.and_then(|element| element.comment.as_ref());
+        Attribution {
+            kind: action.map_or(Kind::Policy, kind),
+            framework: Some(table.framework),
+            family: Some(table.family),
+            table: Some(table.name.clone()),
+            hook,
+            chains: chains.into_iter().map(ToOwned::to_owned).collect(),
+            rule: rule.map(|rule| rule.text.clone()).filter(|text| !text.is_empty()),
+            handle: rule.and_then(|rule| rule.handle),
+            comment: rule.and_then(|rule| rule.comment.as_ref()).or(own_comment).cloned(),
+            service: named.as_ref().map(|named| named.service.clone()),
+            port: named.and_then(|named| named.port),
+            endpoints,
+            candidates: 1,
+            certain: true,
+        }
+    }
+
+    fn element(&self, rule: RuleId, element: Option<usize>) -> Option<&Element> {
+        let Action::Verdicts(_, elements) = &self.index.rule(&self.rules, rule).action else { return None };
+        super::index::any_listed(elements, self.index.table_of(&self.rules, rule.0)).get(element?)
+    }
+
+    /// Among how many chains with a destination the choice was.
+    fn endpoints(&self, chooser: Option<ChainId>, chain: ChainId, action: Option<&Action>) -> Option<u32> {
+        if !matches!(action, Some(Action::Dnat(_))) {
+            return None;
+        }
+        let destinations = |chain: ChainId| {
+            let rules = self.index.chain(&self.rules, chain).rules.iter();
+            rules.filter(|rule| matches!(rule.action, Action::Dnat(_))).count()
+        };
+        // A Service of one endpoint may have no choice to make.
+        let own = destinations(chain);
+        let chosen: HashSet<_> = chooser
+            .into_iter()
+            .flat_map(|chooser| &self.index.out[chooser])
+            .map(|edge| edge.to)
+            .filter(|to| destinations(*to) > 0)
+            .collect();
+        u32::try_from(own.max(chosen.len())).ok()
+    }
+}
+
+fn families(packet: &Packet) -> &'static [Family] {
+    if packet.source.is_ipv4() { &[Family::Ip, Family::Inet] } else { &[Family::Ip6, Family::Inet] }
+}
+
+fn kind(action: &Action) -> Kind {
+    match action {
+        Action::Dnat(_) => Kind::Dnat,
+        Action::Snat(_) => Kind::Snat,
+        Action::Masquerade => Kind::Masquerade,
+        Action::Redirect(_) => Kind::Redirect,
+        Action::Reject => Kind::Reject,
+        _ => Kind::Drop,
+    }
+}
+
+/// Whether an action can have made this of that.
+fn can_have(action: &Action, end: End, before: &Packet, after: &Packet, known: &Known<'_>) -> bool {
+    let (address, port, previous, previous_port) = match end {
+        End::Destination => {
+            (after.destination, after.destination_port, before.destination, before.destination_port)
+        }
+        End::Source => (after.source, after.source_port, before.source, before.source_port),
+    };
+    let becomes = |nat: &Option<Nat>| {
+        nat.is_none_or(|Nat { addresses, ports }| {
+            let fits = |(first, last): (IpAddr, IpAddr)| (first..=last).contains(&address);
+            // A source keeps its port only if that is free.
+            let keeps = end == End::Source || port == previous_port;
+            addresses.map_or(address == previous, fits) && port_fits(ports, port).unwrap_or(keeps)
+        })
+    };
+    match (end, action) {
+        (End::Destination, Action::Dnat(nat)) | (End::Source, Action::Snat(nat)) => becomes(nat),
+        (End::Destination, Action::Redirect(ports)) => {
+            known.is_local(address) != Some(false) && port_fits(*ports, port).unwrap_or(port == previous_port)
+        }
+        (End::Source, Action::Masquerade) => known.is_local(address) != Some(false),
+        _ => false,
+    }
+}
+
+/// Whether a port is one of these; `None` if there is no telling.
+fn port_fits(ports: Option<(u16, u16)>, port: Option<u16>) -> Option<bool> {
+    let ((first, last), port) = ports.zip(port)?;
+    Some((first..=last).contains(&port))
+}

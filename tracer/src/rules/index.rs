@@ -1,0 +1,179 @@
+//! Where to look: chains by number, who leads to them, and which rules can have made a translation.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::model::{Action, Base, Chain, Element, Elements, Family, Hook, Nat, Rule, Rules, Table};
+
+/// A chain's number.
+pub(super) type ChainId = usize;
+
+/// A rule, by its chain and its place there.
+pub(super) type RuleId = (ChainId, usize);
+
+/// A way from a rule to a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Edge {
+    pub(super) from: RuleId,
+    /// The element of the verdict map that leads there.
+    pub(super) element: Option<usize>,
+    pub(super) to: ChainId,
+    pub(super) goes: bool,
+}
+
+/// What is looked up again and again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index {
+    /// Table and place there, by the chain's number.
+    places: Vec<(usize, usize)>,
+    /// Ways out of a chain, in the order of its rules.
+    pub(super) out: Vec<Vec<Edge>>,
+    /// Ways into a chain.
+    pub(super) into: Vec<Vec<Edge>>,
+    /// Rules of a chain that do something themselves, in order.
+    pub(super) doing: Vec<Vec<usize>>,
+    /// Rules that change a destination to one address, by it.
+    to_address: HashMap<IpAddr, Vec<RuleId>>,
+    /// Other rules that change a destination.
+    to_others: Vec<RuleId>,
+    /// Rules that change a source.
+    from_here: Vec<RuleId>,
+    /// Chains that the kernel calls, lowest priority first.
+    bases: Vec<(Base, ChainId)>,
+}
+
+impl Index {
+    pub(super) fn new(rules: &Rules) -> Self {
+        let mut index = Self::default();
+        for (table, of_table) in rules.tables.iter().enumerate() {
+            index.table(table, of_table);
+        }
+        index.bases.sort_by_key(|(base, chain)| (base.priority, *chain));
+        index.into = vec![Vec::new(); index.places.len()];
+        for edge in index.out.iter().flatten() {
+            index.into[edge.to].push(*edge);
+        }
+        index
+    }
+
+    fn table(&mut self, number: usize, table: &Table) {
+        let first = self.places.len();
+        let names: HashMap<_, _> = table
+            .chains
+            .iter()
+            .enumerate()
+            .map(|(place, chain)| (chain.name.as_str(), first + place))
+            .collect();
+        for (place, chain) in table.chains.iter().enumerate() {
+            let id = first + place;
+            self.places.push((number, place));
+            self.bases.extend(chain.base.map(|base| (base, id)));
+            let mut out = Vec::new();
+            let mut doing = Vec::new();
+            for (at, rule) in chain.rules.iter().enumerate() {
+                let from = (id, at);
+                let mut leads = |action: &Action, element| match action {
+                    Action::Jump(name) | Action::Goto(name) => {
+                        let goes = matches!(action, Action::Goto(_));
+                        match names.get(name.as_str()) {
+                            Some(to) => out.push(Edge { from, element, to: *to, goes }),
+                            // Left out: what happens there is not known.
+                            None => doing.push(at),
+                        }
+                    }
+                    Action::Verdicts(..) => {}
+                    _ => doing.push(at),
+                };
+                match &rule.action {
+                    Action::Verdicts(_, elements) => {
+                        for (place, element) in any_listed(elements, table).iter().enumerate() {
+                            if let Some(action) = &element.action {
+                                leads(action, Some(place));
+                            }
+                        }
+                    }
+                    action => leads(action, None),
+                }
+                self.translates(rule, from);
+            }
+            doing.dedup();
+            self.out.push(out);
+            self.doing.push(doing);
+        }
+    }
+
+    fn translates(&mut self, rule: &Rule, id: RuleId) {
+        match &rule.action {
+            Action::Dnat(Some(Nat { addresses: Some((first, last)), .. })) if first == last => {
+                self.to_address.entry(*first).or_default().push(id);
+            }
+            Action::Dnat(_) | Action::Redirect(_) => self.to_others.push(id),
+            Action::Snat(_) | Action::Masquerade => self.from_here.push(id),
+            _ => {}
+        }
+    }
+
+    /// Rules that may have changed a destination to this address.
+    pub(super) fn to(&self, address: IpAddr) -> impl Iterator<Item = RuleId> {
+        self.to_address.get(&address).into_iter().flatten().chain(&self.to_others).copied()
+    }
+
+    /// Rules that may have changed a source.
+    pub(super) fn sources(&self) -> impl Iterator<Item = RuleId> {
+        self.from_here.iter().copied()
+    }
+
+    pub(super) fn table_of<'r>(&self, rules: &'r Rules, chain: ChainId) -> &'r Table {
+        &rules.tables[self.places[chain].0]
+    }
+
+    pub(super) fn chain<'r>(&self, rules: &'r Rules, chain: ChainId) -> &'r Chain {
+        let (table, place) = self.places[chain];
+        &rules.tables[table].chains[place]
+    }
+
+    pub(super) fn rule<'r>(&self, rules: &'r Rules, (chain, at): RuleId) -> &'r Rule {
+        &self.chain(rules, chain).rules[at]
+    }
+
+    /// Chains called at these hooks for these families, in the kernel's order.
+    pub(super) fn called<'i>(
+        &'i self,
+        rules: &'i Rules,
+        hooks: &'i [Hook],
+        families: &'i [Family],
+    ) -> impl Iterator<Item = (Base, ChainId)> {
+        self.bases.iter().copied().filter(move |(base, chain)| {
+            hooks.contains(&base.hook) && families.contains(&self.table_of(rules, *chain).family)
+        })
+    }
+
+    /// Ways that lead to one of these chains, by the chain that they set out from.
+    pub(super) fn leading_to(&self, targets: impl Iterator<Item = ChainId>) -> HashMap<ChainId, Vec<Edge>> {
+        let mut seen: HashSet<ChainId> = HashSet::new();
+        let mut waiting: Vec<_> = targets.filter(|chain| seen.insert(*chain)).collect();
+        let mut leading: HashMap<ChainId, Vec<Edge>> = HashMap::new();
+        while let Some(chain) = waiting.pop() {
+            for edge in &self.into[chain] {
+                leading.entry(edge.from.0).or_default().push(*edge);
+                if seen.insert(edge.from.0) {
+                    waiting.push(edge.from.0);
+                }
+            }
+        }
+        for edges in leading.values_mut() {
+            edges.sort_by_key(|edge| (edge.from.1, edge.element));
+        }
+        leading
+    }
+}
+
+/// Elements as they were when they were read, of a set that changes by itself, too.
+pub(super) fn any_listed<'a>(elements: &'a Elements, table: &'a Table) -> &'a [Element] {
+    match elements {
+        Elements::These(elements) => elements,
+        Elements::Named(name) => {
+            table.sets.iter().find(|set| set.name == *name).map_or(&[], |set| set.elements.as_slice())
+        }
+    }
+}

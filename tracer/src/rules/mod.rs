@@ -1,0 +1,36 @@
+//! By WHICH RULE: a node's packet filter, and which of its rules translated or dropped a packet.
+//!
+//! [`iptables`] and [`nft`] turn what the programs of the same names print into [`model`]: plain data that travels from
+//! the agent to the tracer in one frame, and into recordings. [`Finder`] answers questions about it: what a packet was
+//! before and after is known from the trace, and so it is only asked which rule can have made that of it. [`walk`] goes
+//! the way of the packet through the chains, with [`evaluate`] telling whether a rule applies: yes, no, or unknown.
+//! [`read`] is the thin part that goes and looks; [`keep`] leaves out what does not matter.
+
+mod attribution;
+mod evaluate;
+mod find;
+mod index;
+pub mod iptables;
+mod keep;
+mod model;
+pub mod nft;
+mod protocol;
+mod question;
+#[cfg(target_os = "linux")]
+mod read;
+#[cfg(target_os = "linux")]
+mod run;
+mod service;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub use attribution::{Attribution, Kind};
+pub use find::Finder;
+pub use model::{
+    Action, Base, Chain, Element, Elements, Family, Field, Framework, Gap, Hook, Marking, Match, Nat, Range,
+    Rule, Rules, Set, Table,
+};
+pub use question::{End, Loss, Packet, Translation};
+#[cfg(target_os = "linux")]
+pub use read::read;
