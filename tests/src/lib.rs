@@ -4,6 +4,7 @@
 //! traces between two virtual machines. `tests/replay.rs` tells `recordings/` again and `tests/page.rs` looks at their
 //! pages in a browser: neither needs root or packets.
 
+pub mod api_server;
 pub mod attached;
 pub mod binary;
 pub mod browser;

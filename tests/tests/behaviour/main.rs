@@ -4,6 +4,7 @@
 mod ends;
 mod isolation;
 mod kill;
+mod kubernetes;
 mod load;
 mod page;
 mod record;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     trials.extend(ends::trials());
     trials.extend(page::trials());
     trials.extend(terminal::trials());
+    trials.extend(kubernetes::trials());
     trials.extend(topology::trials());
     suite::run(trials)
 }

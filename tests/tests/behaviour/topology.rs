@@ -17,6 +17,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("topology-is-as-ip-sees-it", &["ip"], as_ip_sees_it),
         trial("topology-is-drawn", none, drawn),
         trial("topology-names-a-node-that-cannot-be-reached", none, unreachable),
+        trial("topology-finds-pods-from-a-container", &["nsenter", "unshare", "mount"], from_a_container),
+        trial("topology-finds-pods-by-their-processes", &["nsenter", "unshare", "mount"], by_processes),
         trial("topology-needs-root", &["setpriv"], without_root),
     ]
 }
@@ -121,6 +123,62 @@ fn unreachable() -> Result<()> {
     }
     ensure!(output.stderr.contains("warning: node3 was not looked at: "), "{}", output.stderr);
     Ok(())
+}
+
+/// An agent with mounts of its own, as in a pod, beside the node's first process: no process lives in the pods'
+/// namespaces, and their names are not among its own files.
+fn from_a_container() -> Result<()> {
+    let lab = Lab::up("map-mounts")?;
+    let script = "exec unshare --mount --pid --fork --kill-child --mount-proc sh -c '
+        unshare --mount sh -c \"mount -t tmpfs none /run/netns && exec \\\"\\$0\\\" agent\" \"$0\"
+        exit $?' \"$2\"";
+    let nodes = told_by_agent(&lab, script)?;
+    for pod in ["default/pod1", "default/pod2"] {
+        device(&nodes[0], |device| device["pod"]["name"] == pod)?;
+    }
+    Ok(())
+}
+
+/// An agent that sees no names at all: the pod with a process in it is found, the other is said not to be.
+fn by_processes() -> Result<()> {
+    let lab = Lab::up("map-processes")?;
+    let pod = lab.netns("pod1")?;
+    let script = format!(
+        "exec unshare --mount --pid --fork --kill-child --mount-proc sh -c '
+            mkfifo \"$1/ready\"
+            nsenter --net={} sh -c \"echo > $1/ready; exec sleep 1000\" < /dev/null > /dev/null 2>&1 &
+            read -r ready < \"$1/ready\"
+            mount -t tmpfs none /run/netns && exec \"$0\" agent' \"$2\" \"$1\"",
+        pod.path().display()
+    );
+    let nodes = told_by_agent(&lab, &script)?;
+    device(&nodes[0], |device| device["pod"]["name"] == "default/pod1")?;
+    let missing = &nodes[0]["other_pods"][0];
+    ensure!(missing["name"] == "default/pod2", "pod2 was to be missing: {}", nodes[0]);
+    Ok(())
+}
+
+/// What is told if node1's agent is started, in node1's network, by a script: it gets a directory and the binary.
+fn told_by_agent(lab: &Lab, script: &str) -> Result<Vec<Value>> {
+    let directory = tempfile::tempdir()?;
+    let node = lab.netns("node1")?;
+    let start = serde_json::json!([
+        "nsenter",
+        format!("--net={}", node.path().display()),
+        "sh",
+        "-c",
+        script,
+        "start",
+        directory.path(),
+        binary::podtrace()?,
+    ]);
+    let text = fs::read_to_string(lab.inventory())?;
+    let netns = format!("netns: {}", node.path().display());
+    ensure!(text.contains(&netns), "the inventory is not as expected:\n{text}");
+    let inventory = directory.path().join("cluster.yaml");
+    fs::write(&inventory, text.replace(&netns, &format!("command: {start}")))?;
+    let mut podtrace = lab.podtrace();
+    told(podtrace.arg("topology").arg("--cluster").arg(&inventory))
 }
 
 fn without_root() -> Result<()> {

@@ -8,11 +8,15 @@ pub mod clock;
 #[cfg(target_os = "linux")]
 mod conntrack;
 #[cfg(target_os = "linux")]
+mod idle;
+#[cfg(target_os = "linux")]
 mod serve;
 #[cfg(target_os = "linux")]
 mod traffic;
 #[cfg(target_os = "linux")]
 pub mod transport;
 
+#[cfg(target_os = "linux")]
+pub use idle::idle;
 #[cfg(target_os = "linux")]
 pub use serve::serve;

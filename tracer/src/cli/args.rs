@@ -38,7 +38,9 @@ pub(super) enum Command {
     /// Build a lab, trace a same-node and a cross-node ping in it, and remove it
     Demo,
     /// Serve one node's hop events on stdin and stdout; started by podtrace itself
-    Agent,
+    Agent(Agent),
+    /// Print what installs agents on a cluster's nodes: podtrace manifest | kubectl apply -f -
+    Manifest(Manifest),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -57,9 +59,9 @@ pub(super) struct Trace {
     /// The other end of the traffic; any if left out
     #[arg(long, value_name = "ENDPOINT")]
     pub(super) to: Option<String>,
-    /// Kubernetes namespace of endpoints given without one
-    #[arg(short, long, default_value = "default")]
-    pub(super) namespace: String,
+    /// Kubernetes namespace of endpoints given without one; else the kubeconfig's context says, or it is `default`
+    #[arg(short, long)]
+    pub(super) namespace: Option<String>,
     /// Port on the --to side (TCP, UDP or SCTP)
     #[arg(long)]
     pub(super) port: Option<u16>,
@@ -94,6 +96,9 @@ pub(super) struct Trace {
     /// Context of the kubeconfig
     #[arg(long)]
     pub(super) context: Option<String>,
+    /// Image for agents on nodes where none are installed (docs/kubernetes.md)
+    #[arg(long, value_name = "IMAGE", env = "PODTRACE_AGENT_IMAGE")]
+    pub(super) agent_image: Option<String>,
     #[command(flatten)]
     pub(super) write: Write,
     #[command(flatten)]
@@ -160,9 +165,9 @@ pub(super) struct Read {
     /// Only paths of traffic of this other end
     #[arg(long, value_name = "ENDPOINT")]
     pub(super) to: Option<String>,
-    /// Kubernetes namespace of endpoints given without one
-    #[arg(short, long, default_value = "default")]
-    pub(super) namespace: String,
+    /// Kubernetes namespace of endpoints given without one; else `default`
+    #[arg(short, long)]
+    pub(super) namespace: Option<String>,
     /// Port on the --to side (TCP, UDP or SCTP)
     #[arg(long)]
     pub(super) port: Option<u16>,
@@ -201,6 +206,9 @@ pub(super) struct Topology {
     /// Context of the kubeconfig
     #[arg(long)]
     pub(super) context: Option<String>,
+    /// Image for agents on nodes where none are installed (docs/kubernetes.md)
+    #[arg(long, value_name = "IMAGE", env = "PODTRACE_AGENT_IMAGE")]
+    pub(super) agent_image: Option<String>,
     /// Tell more on stderr: where the cluster was found
     #[arg(short, long, action = ArgAction::Count)]
     pub(super) verbose: u8,
@@ -210,6 +218,21 @@ pub(super) struct Topology {
     /// Whether output is coloured; NO_COLOR is honoured
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     pub(super) color: Color,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct Agent {
+    /// Serve nothing, and keep a pod alive for agents that are started in it; with a duration, until there has been
+    /// none for so long
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = humantime::parse_duration)]
+    pub(super) idle: Option<Option<Duration>>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct Manifest {
+    /// Image of the agents
+    #[arg(long, value_name = "IMAGE", default_value_t = crate::cluster::kube::default_image())]
+    pub(super) image: String,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -57,6 +57,7 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
     let names = [&from.node, &to.node];
     Ok(Plan {
         title: format!("{} → {}", from.full_name(), to.full_name()),
+        pods: None,
         nodes: inventory
             .nodes
             .iter()

@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::UsageError;
 use super::args::{Proto, Read, Trace};
+use super::source::{self, Found};
 use crate::agent::frame::{FilterSpec, ProbeKind, Side};
-use crate::cluster::{self, Endpoint, Host, Inventory, Resolved, Run, Wanted};
+use crate::cluster::{self, Endpoint, Inventory, Resolved, Wanted};
 use crate::session::{Importance, Plan, ProbePlan};
 
 /// Port of a TCP probe if none is given.
@@ -19,7 +20,7 @@ const UDP_PORT: u16 = 33434;
 const PROBES_AT_MOST: u32 = 100_000;
 
 /// Makes a plan of the options.
-pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Result<Plan> {
+pub(super) async fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Result<Plan> {
     if args.from.is_none() && args.to.is_none() {
         return Err(UsageError(
             "say what to trace: --from ENDPOINT, --to ENDPOINT or both; see --help".to_owned(),
@@ -37,9 +38,13 @@ pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Resul
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
     };
-    let inventory = inventory(&wanted, say)?;
-    let from = cluster::resolve(&from, &inventory, &args.namespace)?;
-    let to = cluster::resolve(&to, &inventory, &args.namespace)?;
+    let Found { mut inventory, namespace, pods } =
+        source::find(&wanted, args.agent_image.as_deref(), say).await?;
+    let namespace = args.namespace.as_deref().unwrap_or(&namespace);
+    let from = cluster::resolve(&from, &inventory, namespace)?;
+    let to = cluster::resolve(&to, &inventory, namespace)?;
+    // It has said why a name means nothing, and is in nobody's way from here on.
+    inventory.untraceable.clear();
     let nodes = nodes(&inventory, &from, &to);
     check_root(&inventory, &nodes)?;
     let probe = probe.map(|kind| probe_plan(kind, args, &inventory, &from, &to)).transpose()?;
@@ -59,6 +64,7 @@ pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Resul
     let filter = filter(&from, &to, args.port, args.proto, args.one_way);
     Ok(Plan {
         title: format!("{} → {}", from.what, to.what),
+        pods,
         nodes,
         tapped: (!open).then_some(tapped),
         filter,
@@ -75,8 +81,9 @@ pub(super) fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Resul
 /// The traffic that is chosen of a recording's, whose pods and nodes are these.
 pub(super) fn ends(args: &Read, inventory: &Inventory) -> Result<FilterSpec> {
     check_port(args.port, args.proto)?;
-    let from = cluster::resolve(&endpoint(args.from.as_deref())?, inventory, &args.namespace)?;
-    let to = cluster::resolve(&endpoint(args.to.as_deref())?, inventory, &args.namespace)?;
+    let namespace = args.namespace.as_deref().unwrap_or(source::NAMESPACE);
+    let from = cluster::resolve(&endpoint(args.from.as_deref())?, inventory, namespace)?;
+    let to = cluster::resolve(&endpoint(args.to.as_deref())?, inventory, namespace)?;
     Ok(filter(&from, &to, args.port, args.proto, args.one_way))
 }
 
@@ -104,18 +111,6 @@ fn endpoint(text: Option<&str>) -> Result<Endpoint> {
     text.parse::<Endpoint>().map_err(|error| UsageError(error.to_string()).into())
 }
 
-/// The cluster, where it was found.
-pub(super) fn inventory(wanted: &Wanted, say: &mut dyn FnMut(Importance, &str)) -> Result<Inventory> {
-    let found = cluster::discover(wanted, &Host::here(crate::lab::running()))?;
-    for note in &found.notes {
-        say(Importance::Note, note);
-    }
-    for place in &found.looked {
-        say(Importance::Detail, place);
-    }
-    Ok(cluster::load(found.source.file())?)
-}
-
 /// The nodes to ask: those of both ends, or all where an end may be anywhere.
 fn nodes(inventory: &Inventory, from: &Resolved, to: &Resolved) -> Vec<String> {
     // By a node port a Service is reached through any node.
@@ -132,8 +127,7 @@ fn nodes(inventory: &Inventory, from: &Resolved, to: &Resolved) -> Vec<String> {
 
 /// Said before anything is started; what runs elsewhere finds its own rights there.
 fn check_root(inventory: &Inventory, nodes: &[String]) -> Result<()> {
-    let local =
-        inventory.nodes.iter().any(|node| nodes.contains(&node.name) && !matches!(node.run, Run::Command(_)));
+    let local = inventory.nodes.iter().any(|node| nodes.contains(&node.name) && node.run.is_local());
     ensure!(
         !local || nix::unistd::geteuid().is_root(),
         "tracing loads programs into the kernel: run it as root (sudo podtrace …)"

@@ -7,6 +7,7 @@ mod lab;
 mod meaning;
 mod output;
 mod read;
+mod source;
 mod status;
 mod topology;
 mod trace;
@@ -14,6 +15,7 @@ mod write;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _};
@@ -47,7 +49,8 @@ pub fn main() -> ExitCode {
         Some(Command::Topology(args)) => topology::run(&args),
         Some(Command::Lab(args)) => lab::run(&args),
         Some(Command::Demo) => demo::run(),
-        Some(Command::Agent) => agent(),
+        Some(Command::Agent(args)) => agent(args.idle),
+        Some(Command::Manifest(args)) => manifest(&args.image),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man) => man(),
     };
@@ -70,8 +73,24 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// What went wrong is told to the tracer on the stream, which tells the user.
-fn agent() -> Result<u8> {
+fn agent(idle: Option<Option<Duration>>) -> Result<u8> {
+    if let Some(limit) = idle {
+        crate::agent::idle(limit);
+        return Ok(DONE);
+    }
     Ok(if crate::agent::serve().is_ok() { DONE } else { FAILED })
+}
+
+/// YAML, a document an object.
+fn manifest(image: &str) -> Result<u8> {
+    let mut text = "# Agents of podtrace on all nodes, and roles for those who trace. docs/kubernetes.md has the reason of \
+                    each right.\n"
+        .to_owned();
+    for object in crate::cluster::kube::manifest(image) {
+        text.push_str("---\n");
+        text.push_str(&serde_saphyr::to_string(&object).context("writing the manifest")?);
+    }
+    print(text.as_bytes())
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8> {

@@ -8,10 +8,13 @@ use terminal_size::{Width, terminal_size_of};
 
 use super::args::{Topology, TopologyFormat};
 use super::output::{Notes, choose_color};
-use super::{DONE, FAILED, meaning, runtime};
-use crate::cluster::{Run, Wanted};
+use super::source::{self, Found};
+use super::{DONE, FAILED, runtime};
+use crate::agent::transport::AgentPods;
+use crate::cluster::{Inventory, Wanted};
 use crate::report::map;
 use crate::session::{Importance, survey};
+use crate::topology::Survey;
 
 pub(super) fn run(args: &Topology) -> Result<u8> {
     choose_color(args.color);
@@ -21,13 +24,16 @@ pub(super) fn run(args: &Topology) -> Result<u8> {
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
     };
-    let inventory = meaning::inventory(&wanted, &mut |importance, line| notes.say(importance, line))?;
-    let local = inventory.nodes.iter().any(|node| !matches!(node.run, Run::Command(_)));
+    let runtime = runtime()?;
+    let image = args.agent_image.as_deref();
+    let mut say = |importance, line: &str| notes.say(importance, line);
+    let Found { inventory, namespace: _, pods } = runtime.block_on(source::find(&wanted, image, &mut say))?;
+    let local = inventory.nodes.iter().any(|node| node.run.is_local());
     ensure!(
         !local || nix::unistd::geteuid().is_root(),
         "looking into the network namespaces of pods needs root: run it as root (sudo podtrace topology)"
     );
-    let surveys = runtime()?.block_on(survey(&inventory));
+    let surveys = runtime.block_on(look(&inventory, pods.as_deref(), &mut say));
     let told = match args.output {
         TopologyFormat::Text => map::draw(&surveys, &inventory, width()),
         TopologyFormat::Json => map::tell(&surveys, &inventory).context("telling the topology")?,
@@ -46,6 +52,21 @@ pub(super) fn run(args: &Topology) -> Result<u8> {
         }
     }
     Ok(status)
+}
+
+/// Looks at the nodes, and removes what was made for it.
+async fn look(
+    inventory: &Inventory,
+    pods: Option<&AgentPods>,
+    say: &mut dyn FnMut(Importance, &str),
+) -> Vec<Survey> {
+    let surveys = survey(inventory, pods).await;
+    if let Some(pods) = pods {
+        for left in pods.remove().await {
+            say(Importance::Warning, &left);
+        }
+    }
+    surveys
 }
 
 /// Columns of the terminal; what goes elsewhere has room for all.

@@ -13,13 +13,14 @@ use crate::session::{Importance, Progress, trace};
 pub(super) fn run(args: &Trace) -> Result<u8> {
     choose_color(args.output.color);
     let notes = Notes::of(&args.output);
-    let plan = meaning::plan(args, &mut |importance, line| notes.say(importance, line))?;
+    let runtime = runtime()?;
+    let plan = runtime.block_on(meaning::plan(args, &mut |importance, line| notes.say(importance, line)))?;
     let mut judging = Judging::begin(&args.expect, &plan.inventory, &plan.title)?;
     let status = Status::of(&args.output);
     let mut report =
         judging.watch(status.beside(reports(&args.output, &plan.title, args.write.takes_stdout())?));
     let mut before = Progress::default();
-    let outcome = runtime()?.block_on(trace(
+    let outcome = runtime.block_on(trace(
         &plan,
         &mut report,
         &mut |importance, line| status.aside(|| notes.say(importance, line)),

@@ -27,7 +27,7 @@ pub(super) enum List {
 
 /// Finds the first contradiction.
 pub(super) fn check(inventory: &Inventory) -> Result<(), Fault> {
-    let Inventory { nodes: _, pods, services: _ } = inventory;
+    let Inventory { nodes: _, pods, services: _, untraceable: _ } = inventory;
     check_nodes(inventory)?;
     check_pods(inventory)?;
     let names: Vec<_> = pods.iter().map(Pod::full_name).collect();

@@ -35,27 +35,22 @@ const K3S: &str = "/etc/rancher/k3s/k3s.yaml";
 /// Where a pod finds the token of its service account.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// What a static inventory can be had from, for as long as nothing else is read.
-const ALTERNATIVES: &str = "this version reads static inventories only: write one and pass it as `--cluster FILE`, or \
-                            run `podtrace lab up` for a small network to try";
-
 /// A description of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A static inventory that was asked for.
     Inventory(PathBuf),
+    /// The Kubernetes API, by kubeconfigs that are merged as kubectl merges them.
+    Kubeconfig {
+        /// The files, the one that counts first.
+        files: Vec<PathBuf>,
+        /// The context that was asked for; else the files say which.
+        context: Option<String>,
+    },
+    /// The Kubernetes API of the cluster that this process is a pod of.
+    InCluster,
     /// The running lab's inventory.
     Lab(PathBuf),
-}
-
-impl Source {
-    /// The inventory's file.
-    #[must_use]
-    pub fn file(&self) -> &Path {
-        match self {
-            Self::Inventory(file) | Self::Lab(file) => file,
-        }
-    }
 }
 
 /// Where the cluster is described, and how that was found out.
@@ -72,15 +67,21 @@ pub struct Discovered {
 /// No description of a cluster can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotFound {
-    /// A kubeconfig was asked for by name.
-    #[error("{asked} asks for the Kubernetes API; {ALTERNATIVES}")]
-    NeedsApi {
-        /// The option as typed.
-        asked: String,
-    },
     /// There is nothing.
-    #[error("no cluster found (looked at {}); {ALTERNATIVES}", .looked.join("; "))]
+    #[error(
+        "no cluster found (looked at {}); name one by `--kubeconfig FILE`, describe one by `--cluster FILE`, or run \
+         `podtrace lab up` for a small network to try",
+        .looked.join("; ")
+    )]
     Nowhere {
+        /// One line a place looked at.
+        looked: Vec<String>,
+    },
+    /// A context was asked for, and there is nothing that has any.
+    #[error("--context {context:?} needs a kubeconfig, and there is none (looked at {}); give one by `--kubeconfig FILE`", .looked.join("; "))]
+    NoContexts {
+        /// The context as typed.
+        context: String,
         /// One line a place looked at.
         looked: Vec<String>,
     },
@@ -89,39 +90,54 @@ pub enum NotFound {
 /// Finds the first place that describes a cluster.
 ///
 /// # Errors
-/// If there is none, or if one was asked for that this version cannot read.
+/// If there is none.
 pub fn discover(wanted: &Wanted, host: &Host<'_>) -> Result<Discovered, NotFound> {
     let Wanted { cluster, kubeconfig, context } = wanted;
+    let mut looked = Vec::new();
     if let Some(file) = cluster {
-        let looked = vec![format!("--cluster: {}", file.display())];
+        looked.push(format!("--cluster: {}", file.display()));
         return Ok(Discovered { source: Source::Inventory(file.clone()), looked, notes: Vec::new() });
     }
-    let mut looked = vec!["--cluster: not given".to_owned()];
+    looked.push("--cluster: not given".to_owned());
     if let Some(file) = kubeconfig {
-        return Err(NotFound::NeedsApi { asked: format!("--kubeconfig {}", file.display()) });
+        looked.push(format!("--kubeconfig: {}", file.display()));
+        let source = Source::Kubeconfig { files: vec![file.clone()], context: context.clone() };
+        return Ok(Discovered { source, looked, notes: Vec::new() });
     }
     looked.push("--kubeconfig: not given".to_owned());
-    if let Some(context) = context {
-        return Err(NotFound::NeedsApi { asked: format!("--context {context:?}") });
-    }
 
-    let mut notes = Vec::new();
-    for place in places(host) {
-        let Place { name, found } = place;
+    for Place { name, found } in places(host) {
         match found {
-            Ok(what) => {
-                looked.push(format!("{name}: {what}, passed over"));
-                notes.push(format!(
-                    "passed over {name} ({what}): the Kubernetes API is not read by this version"
-                ));
+            Ok(files) => {
+                let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+                looked.push(if names == [name.as_str()] {
+                    format!("{name}: found")
+                } else {
+                    format!("{name}: {}", names.join(", "))
+                });
+                let source = Source::Kubeconfig { files, context: context.clone() };
+                return Ok(Discovered { source, looked, notes: passed_over(host).into_iter().collect() });
             }
             Err(why) => looked.push(format!("{name}: {why}")),
         }
     }
+    if let Some(context) = context {
+        return Err(NotFound::NoContexts { context: context.clone(), looked });
+    }
+    let in_cluster = "in-cluster service account";
+    match (host.in_pod, (host.exists)(Path::new(TOKEN))) {
+        (true, true) => {
+            looked.push(format!("{in_cluster}: found"));
+            let notes = passed_over(host).into_iter().collect();
+            return Ok(Discovered { source: Source::InCluster, looked, notes });
+        }
+        (true, false) => looked.push(format!("{in_cluster}: no token is mounted")),
+        (false, _) => looked.push(format!("{in_cluster}: not in a pod")),
+    }
     match &host.lab {
         Some(file) => {
             looked.push(format!("running lab: {}", file.display()));
-            Ok(Discovered { source: Source::Lab(file.clone()), looked, notes })
+            Ok(Discovered { source: Source::Lab(file.clone()), looked, notes: Vec::new() })
         }
         None => {
             looked.push("running lab: none".to_owned());
@@ -130,29 +146,27 @@ pub fn discover(wanted: &Wanted, host: &Host<'_>) -> Result<Discovered, NotFound
     }
 }
 
-/// A place that a Kubernetes API would be found by: what is there, or why nothing is.
+/// Who has built a lab may mean it, though a kubeconfig lies about.
+fn passed_over(host: &Host<'_>) -> Option<String> {
+    let file = host.lab.as_ref()?;
+    Some(format!("a lab is running, too: `--cluster {}` means that one", file.display()))
+}
+
+/// A place where a kubeconfig may be: the files that are there, or why there is none.
 struct Place {
     name: String,
-    found: Result<String, String>,
+    found: Result<Vec<PathBuf>, String>,
 }
 
 fn places(host: &Host<'_>) -> Vec<Place> {
-    let file = |name: String, file: &Path| {
-        let found = if (host.exists)(file) { Ok("found".to_owned()) } else { Err("not there".to_owned()) };
+    let file = |path: PathBuf| {
+        let name = path.display().to_string();
+        let found = if (host.exists)(&path) { Ok(vec![path]) } else { Err("not there".to_owned()) };
         Place { name, found }
     };
     let mut places = vec![kubeconfig_variable(host)];
-    for home in &host.homes {
-        let path = home.join(".kube/config");
-        places.push(file(path.display().to_string(), &path));
-    }
-    places.push(file(K3S.to_owned(), Path::new(K3S)));
-    let in_cluster = match (host.in_pod, (host.exists)(Path::new(TOKEN))) {
-        (true, true) => Ok("found".to_owned()),
-        (true, false) => Err("no token is mounted".to_owned()),
-        (false, _) => Err("not in a pod".to_owned()),
-    };
-    places.push(Place { name: "in-cluster service account".to_owned(), found: in_cluster });
+    places.extend(host.homes.iter().map(|home| file(home.join(".kube/config"))));
+    places.push(file(K3S.into()));
     places
 }
 
@@ -161,10 +175,14 @@ fn kubeconfig_variable(host: &Host<'_>) -> Place {
     let found = match &host.kubeconfig {
         None => Err("not set".to_owned()),
         Some(value) if value.is_empty() => Err("not set".to_owned()),
-        Some(value) => std::env::split_paths(value)
-            .find(|path| (host.exists)(path))
-            .map(|path| path.display().to_string())
-            .ok_or_else(|| format!("{} is not there", Path::new(value).display())),
+        Some(value) => {
+            let files: Vec<_> = std::env::split_paths(value).filter(|path| (host.exists)(path)).collect();
+            if files.is_empty() {
+                Err(format!("{} is not there", Path::new(value).display()))
+            } else {
+                Ok(files)
+            }
+        }
     };
     Place { name: "KUBECONFIG".to_owned(), found }
 }
@@ -227,21 +245,42 @@ mod tests {
         assert!(found.notes.is_empty());
     }
 
-    #[test]
-    fn a_kubeconfig_asked_for_is_refused_and_not_replaced() {
-        for (wanted, asked) in [
-            (Wanted { kubeconfig: Some("k".into()), ..Wanted::default() }, "--kubeconfig k asks"),
-            (Wanted { context: Some("x".to_owned()), ..Wanted::default() }, "--context \"x\" asks"),
-        ] {
-            let error = find(&[], &wanted, true, false).unwrap_err().to_string();
-            assert!(error.starts_with(asked), "{error}");
-            assert!(error.contains("--cluster FILE") && error.contains("podtrace lab up"), "{error}");
+    fn kubeconfig(files: &[&str], context: Option<&str>) -> Source {
+        Source::Kubeconfig {
+            files: files.iter().map(PathBuf::from).collect(),
+            context: context.map(str::to_owned),
         }
     }
 
     #[test]
-    fn kubeconfigs_that_lie_about_are_passed_over_with_a_note() {
-        let files = ["/b/config", "/home/ann/.kube/config", K3S, TOKEN];
+    fn a_kubeconfig_asked_for_goes_before_those_that_lie_about() {
+        let wanted =
+            Wanted { kubeconfig: Some("k".into()), context: Some("x".to_owned()), ..Wanted::default() };
+        let found = find(&["/b/config"], &wanted, true, true).unwrap();
+        assert_eq!(found.source, kubeconfig(&["k"], Some("x")));
+        assert_eq!(found.looked, ["--cluster: not given", "--kubeconfig: k"]);
+        assert!(found.notes.is_empty());
+    }
+
+    #[test]
+    fn the_first_place_that_there_is_is_taken() {
+        let mut files =
+            vec!["/a/config", "/b/config", "/home/ann/.kube/config", "/root/.kube/config", K3S, TOKEN];
+        for (there, source, last) in [
+            (6, kubeconfig(&["/a/config", "/b/config"], None), "KUBECONFIG: /a/config, /b/config"),
+            (5, kubeconfig(&["/b/config"], None), "KUBECONFIG: /b/config"),
+            (4, kubeconfig(&["/home/ann/.kube/config"], None), "/home/ann/.kube/config: found"),
+            (3, kubeconfig(&["/root/.kube/config"], None), "/root/.kube/config: found"),
+            (2, kubeconfig(&[K3S], None), "/etc/rancher/k3s/k3s.yaml: found"),
+            (1, Source::InCluster, "in-cluster service account: found"),
+        ] {
+            assert_eq!(files.len(), there);
+            let found = find(&files, &Wanted::default(), true, true).unwrap();
+            assert_eq!(found.source, source);
+            assert_eq!(found.looked.last().unwrap(), last);
+            assert_eq!(found.notes, ["a lab is running, too: `--cluster /run/lab.yaml` means that one"]);
+            files.remove(0);
+        }
         let found = find(&files, &Wanted::default(), true, true).unwrap();
         assert_eq!(found.source, Source::Lab("/run/lab.yaml".into()));
         assert_eq!(
@@ -249,19 +288,23 @@ mod tests {
             [
                 "--cluster: not given",
                 "--kubeconfig: not given",
-                "KUBECONFIG: /b/config, passed over",
-                "/home/ann/.kube/config: found, passed over",
+                "KUBECONFIG: /a/config:/b/config is not there",
+                "/home/ann/.kube/config: not there",
                 "/root/.kube/config: not there",
-                "/etc/rancher/k3s/k3s.yaml: found, passed over",
-                "in-cluster service account: found, passed over",
+                "/etc/rancher/k3s/k3s.yaml: not there",
+                "in-cluster service account: no token is mounted",
                 "running lab: /run/lab.yaml",
             ]
         );
-        assert_eq!(found.notes.len(), 4);
-        assert_eq!(
-            found.notes[0],
-            "passed over KUBECONFIG (/b/config): the Kubernetes API is not read by this version"
-        );
+        assert!(found.notes.is_empty());
+    }
+
+    #[test]
+    fn a_context_is_looked_for_in_kubeconfigs_only() {
+        let wanted = Wanted { context: Some("x".to_owned()), ..Wanted::default() };
+        assert_eq!(find(&[K3S], &wanted, true, true).unwrap().source, kubeconfig(&[K3S], Some("x")));
+        let error = find(&[TOKEN], &wanted, true, true).unwrap_err().to_string();
+        assert!(error.starts_with("--context \"x\" needs a kubeconfig") && error.contains(K3S), "{error}");
     }
 
     #[test]

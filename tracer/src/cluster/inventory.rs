@@ -17,6 +17,31 @@ pub struct Inventory {
     /// Its services.
     #[serde(default)]
     pub services: Vec<Service>,
+    /// What else there is. No file has it: it serves to say why a name means nothing that can be traced.
+    #[serde(skip)]
+    pub untraceable: Vec<Untraceable>,
+}
+
+/// Something that the cluster has, and that has no packets of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untraceable {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// What it is, and so why not.
+    pub what: Unreached,
+}
+
+/// What has no packets of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreached {
+    /// A pod that has no node yet, and the scheduler's words about it, if it has said any.
+    UnscheduledPod(Option<String>),
+    /// A pod that has run to its end.
+    CompletedPod,
+    /// A Service that is another name for this one outside of the cluster.
+    ExternalName(String),
 }
 
 /// One node.
@@ -44,9 +69,17 @@ pub enum Run {
     Netns(PathBuf),
     /// By this command, which the podtrace command line is appended to, such as `[ssh, node2, sudo]`.
     Command(Vec<String>),
+    /// By the Kubernetes API, in a pod on that node.
+    Kubernetes,
 }
 
 impl Run {
+    /// Whether it runs on this machine, and so with this process's rights.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Here | Self::Netns(_))
+    }
+
     fn is_here(&self) -> bool {
         *self == Self::Here
     }

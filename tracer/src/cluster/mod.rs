@@ -7,12 +7,13 @@ mod check;
 mod discover;
 mod endpoint;
 mod inventory;
+pub mod kube;
 mod load;
 mod nearest;
 mod resolve;
 
 pub use discover::{Discovered, Host, NotFound, Source, Wanted, discover};
 pub use endpoint::{Endpoint, InvalidEndpoint};
-pub use inventory::{Inventory, Node, Pod, Run, Service, ServicePort};
+pub use inventory::{Inventory, Node, Pod, Run, Service, ServicePort, Unreached, Untraceable};
 pub use load::{LoadError, load, parse};
 pub use resolve::{ResolveError, Resolved, resolve};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::endpoint::Endpoint;
-use super::inventory::{Inventory, Node, Pod, Service, ServicePort};
+use super::inventory::{Inventory, Node, Pod, Service, ServicePort, Unreached};
 use super::nearest::nearest_text;
 
 /// What an endpoint means.
@@ -46,6 +46,23 @@ pub enum ResolveError {
         /// Its full name.
         pod: String,
     },
+    /// A pod without a node.
+    #[error(
+        "pod {pod} has no node yet{}: wait until it runs (`kubectl describe pod` tells more), then try again",
+        .words.as_ref().map(|words| format!(" ({words})")).unwrap_or_default()
+    )]
+    Unscheduled {
+        /// Its full name.
+        pod: String,
+        /// What the scheduler says.
+        words: Option<String>,
+    },
+    /// A pod that has ended.
+    #[error("pod {pod} has completed and has no network any more: name one that runs")]
+    Completed {
+        /// Its full name.
+        pod: String,
+    },
     /// A pod without a network of its own.
     #[error("pod {pod} is on the host network and shares node {node}'s addresses: use node/{node}")]
     HostNetwork {
@@ -69,6 +86,17 @@ pub enum ResolveError {
     EmptyService {
         /// Its full name.
         service: String,
+    },
+    /// A service outside of the cluster.
+    #[error(
+        "service {service} is another name for {target}, which is outside of the cluster (ExternalName): look its \
+         address up and name that, as IP[:PORT]"
+    )]
+    ExternalName {
+        /// Its full name.
+        service: String,
+        /// The name outside.
+        target: String,
     },
     /// A service without that port.
     #[error("service {service} has no port {port}; it has {ports}")]
@@ -151,7 +179,19 @@ impl<'a> Cluster<'a> {
     fn pod(&self, namespace: &str, name: &str) -> Result<Resolved, ResolveError> {
         let full_name = format!("{namespace}/{name}");
         let found = self.0.pods.iter().find(|pod| pod.namespace == namespace && pod.name == name);
-        let Some(pod) = found else { return Err(self.unknown_pod(namespace, name)) };
+        let Some(pod) = found else {
+            return Err(
+                match self.untraceable(namespace, name, |what| {
+                    matches!(what, Unreached::UnscheduledPod(_) | Unreached::CompletedPod)
+                }) {
+                    Some(Unreached::UnscheduledPod(words)) => {
+                        ResolveError::Unscheduled { pod: full_name, words: words.clone() }
+                    }
+                    Some(_) => ResolveError::Completed { pod: full_name },
+                    None => self.unknown_pod(namespace, name),
+                },
+            );
+        };
         if pod.host_network {
             return Err(ResolveError::HostNetwork { pod: full_name, node: pod.node.clone() });
         }
@@ -169,6 +209,18 @@ impl<'a> Cluster<'a> {
             nodes: vec![pod.node.clone()],
             ..Resolved::default()
         })
+    }
+
+    fn untraceable(
+        &self,
+        namespace: &str,
+        name: &str,
+        kind: impl Fn(&Unreached) -> bool,
+    ) -> Option<&'a Unreached> {
+        let mut things = self.0.untraceable.iter();
+        things
+            .find(|thing| thing.namespace == namespace && thing.name == name && kind(&thing.what))
+            .map(|thing| &thing.what)
     }
 
     /// A name without its kind may have been another kind's: those of exactly this name are offered too.
@@ -189,11 +241,12 @@ impl<'a> Cluster<'a> {
 
     /// If nothing is in the namespace, and nothing outside of it has the name, it is the namespace that is wrong.
     fn unknown_namespace(&self, namespace: &str, name: &str) -> Option<ResolveError> {
-        let Inventory { nodes: _, pods, services } = self.0;
+        let Inventory { nodes: _, pods, services, untraceable } = self.0;
         let mut things = pods
             .iter()
             .map(|pod| (&pod.namespace, &pod.name))
-            .chain(services.iter().map(|service| (&service.namespace, &service.name)));
+            .chain(services.iter().map(|service| (&service.namespace, &service.name)))
+            .chain(untraceable.iter().map(|thing| (&thing.namespace, &thing.name)));
         if things.clone().any(|(own, _)| own == namespace) || things.any(|(_, own)| own == name) {
             return None;
         }
@@ -212,6 +265,11 @@ impl<'a> Cluster<'a> {
     fn service(&self, namespace: &str, name: &str) -> Result<&'a Service, ResolveError> {
         let found =
             self.0.services.iter().find(|service| service.namespace == namespace && service.name == name);
+        let outside = self.untraceable(namespace, name, |what| matches!(what, Unreached::ExternalName(_)));
+        if let (None, Some(Unreached::ExternalName(target))) = (found, outside) {
+            let service = format!("{namespace}/{name}");
+            return Err(ResolveError::ExternalName { service, target: target.clone() });
+        }
         found.ok_or_else(|| {
             self.unknown_namespace(namespace, name).unwrap_or_else(|| {
                 let name = format!("{namespace}/{name}");

@@ -181,7 +181,7 @@ impl Plan {
                 SERVICES.iter().map(|service| service.entry(NAMESPACE)).collect()
             }
         };
-        Inventory { nodes: nodes.collect(), pods: pods.collect(), services }
+        Inventory { nodes: nodes.collect(), pods: pods.collect(), services, ..Inventory::default() }
     }
 }
 

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Netns;
+use super::root::roots;
 
-/// Where container runtimes and `ip netns` put names.
-const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+/// Where container runtimes and `ip netns` put names. Containerd and CRI-O write `/var/run`, which is `/run` nearly
+/// everywhere.
+const NAMED: [&str; 3] = ["run/netns", "var/run/netns", "run/docker/netns"];
 
 /// The network namespaces that could be found on this machine.
 #[derive(Debug, Default)]
@@ -25,7 +27,9 @@ pub struct Found {
 pub fn candidates() -> Found {
     let mut by_inode = BTreeMap::new();
     let mut unreadable = Vec::new();
-    let named = NAMED.iter().flat_map(|directory| entries(directory));
+    let roots = roots();
+    let named = roots.iter().flat_map(|root| NAMED.map(|directory| root.join(directory)));
+    let named = named.flat_map(|directory| entries(&directory));
     // Names first: a process's path ends with the process.
     let processes = pids().into_iter().map(process_path);
     for path in named.chain(processes) {
@@ -70,12 +74,12 @@ fn process_path(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/ns/net"))
 }
 
-fn entries(directory: &str) -> Vec<PathBuf> {
+fn entries(directory: &Path) -> Vec<PathBuf> {
     fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 fn pids() -> Vec<u32> {
-    entries("/proc").iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect()
+    entries(Path::new("/proc")).iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect()
 }
 
 #[cfg(test)]

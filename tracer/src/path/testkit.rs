@@ -435,6 +435,7 @@ impl Scene {
                     }],
                     endpoints: vec!["default/pod2".into(), "default/pod3".into()],
                 }],
+                ..Inventory::default()
             },
             nodes: if self.one_node { vec!["node1".into()] } else { vec!["node1".into(), "node2".into()] },
             filter: FilterSpec::default(),
@@ -659,5 +660,5 @@ fn topology(node: usize) -> Topology {
         });
     }
     namespaces.insert(0, own);
-    Topology { namespaces }
+    Topology { namespaces, cni: None }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use futures_util::future::join_all;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -15,7 +15,7 @@ use super::Plan;
 use crate::agent::clock;
 use crate::agent::codec::{RawFrame, write_raw};
 use crate::agent::frame::{Attached, FromAgent, MAX_FRAME, PROTOCOL_VERSION, ToAgent};
-use crate::agent::transport::{Connection, connect};
+use crate::agent::transport::{AgentPods, Connection, Process, connect};
 use crate::cluster::Node;
 use crate::topology::Topology;
 
@@ -38,8 +38,8 @@ pub(super) type Heard = (usize, Result<Option<FromAgent>, String>);
 /// One agent.
 struct Agent {
     name: String,
-    process: Child,
-    input: Option<ChildStdin>,
+    process: Process,
+    input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// Whether it has said anything.
     reached: bool,
 }
@@ -52,16 +52,20 @@ pub(super) struct Nodes {
 
 impl Nodes {
     /// Starts the agents of a plan's nodes.
-    pub(super) fn connect(plan: &Plan) -> Result<Self> {
-        Self::of(plan.asked())
+    pub(super) async fn connect(plan: &Plan) -> Result<Self> {
+        Self::of(plan.asked(), plan.pods.as_deref()).await
     }
 
-    /// Starts the agents of these nodes.
-    pub(super) fn of<'a>(nodes: impl Iterator<Item = &'a Node>) -> Result<Self> {
+    /// Starts the agents of these nodes, in these pods where there is no other way.
+    pub(super) async fn of<'a>(
+        nodes: impl Iterator<Item = &'a Node>,
+        pods: Option<&AgentPods>,
+    ) -> Result<Self> {
         let (sender, heard) = mpsc::channel(QUEUE);
         let mut agents = Vec::new();
-        for (number, node) in nodes.enumerate() {
-            let Connection { process, input, output } = connect(node)?;
+        let connected = join_all(nodes.map(async |node| (node, connect(node, pods).await))).await;
+        for (number, (node, connection)) in connected.into_iter().enumerate() {
+            let Connection { process, input, output } = connection?;
             agents.push(Agent { name: node.name.clone(), process, input: Some(input), reached: false });
             tokio::spawn(listen(number, output, sender.clone()));
         }
@@ -208,13 +212,16 @@ impl Nodes {
     /// Closes all inputs and waits for the processes, ending those that do not by themselves.
     pub(super) async fn end(mut self) {
         for agent in &mut self.agents {
-            agent.input = None;
+            agent.process.expect_end();
+            if let Some(mut input) = agent.input.take() {
+                // An agent that is gone needs no end of input.
+                let _ = input.shutdown().await;
+            }
         }
         drop(self.heard);
         for mut agent in self.agents {
             if timeout(END_TIMEOUT, agent.process.wait()).await.is_err() {
-                // It may be gone by now, which is what was wanted.
-                let _ = agent.process.kill().await;
+                agent.process.kill().await;
             }
         }
     }
@@ -234,7 +241,7 @@ fn check_pods(node: &str, topology: &Topology, tapped: &[String]) -> Result<()> 
 }
 
 /// Reads one agent's frames until its stream ends.
-async fn listen(number: usize, mut from: ChildStdout, to: mpsc::Sender<Heard>) {
+async fn listen(number: usize, mut from: Box<dyn AsyncRead + Send + Unpin>, to: mpsc::Sender<Heard>) {
     let mut buffer = BytesMut::with_capacity(1 << 16);
     loop {
         let heard = match read_frame(&mut from, &mut buffer).await {
@@ -255,7 +262,10 @@ async fn listen(number: usize, mut from: ChildStdout, to: mpsc::Sender<Heard>) {
     }
 }
 
-async fn read_frame(from: &mut ChildStdout, buffer: &mut BytesMut) -> io::Result<Option<RawFrame>> {
+async fn read_frame(
+    from: &mut (dyn AsyncRead + Send + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<Option<RawFrame>> {
     loop {
         if let Some(head) = buffer.first_chunk::<4>() {
             let len = u32::from_le_bytes(*head);

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::frame::{Configuration, FilterSpec, PodAddresses, ProbeKind};
+use crate::agent::transport::AgentPods;
 use crate::cluster::{Inventory, Node};
 use crate::filter::Filter;
 use crate::recording::Target;
@@ -14,6 +16,8 @@ use crate::recording::Target;
 pub struct Plan {
     /// The cluster.
     pub inventory: Inventory,
+    /// Pods for the agents of nodes that are reached by the Kubernetes API.
+    pub pods: Option<Arc<AgentPods>>,
     /// Names of the nodes that are asked, in the inventory's order.
     pub nodes: Vec<String>,
     /// Full names of the pods whose veths are tapped; `None` for all.

@@ -6,13 +6,15 @@ use futures_util::future::join_all;
 use super::nodes::Nodes;
 use super::plan::pods_of;
 use crate::agent::frame::{FromAgent, ToAgent};
+use crate::agent::transport::AgentPods;
 use crate::cluster::{Inventory, Node};
 use crate::topology::{Reading, Survey};
 
-/// Looks at all nodes at once. One that cannot be reached says why, and keeps nobody waiting.
-pub async fn survey(inventory: &Inventory) -> Vec<Survey> {
+/// Looks at all nodes at once; those that only the Kubernetes API reaches, by agents in `pods`. One that cannot be
+/// reached says why, and keeps nobody waiting.
+pub async fn survey(inventory: &Inventory, pods: Option<&AgentPods>) -> Vec<Survey> {
     join_all(inventory.nodes.iter().map(async |node| {
-        let (found, warnings) = match look(inventory, node).await {
+        let (found, warnings) = match look(inventory, node, pods).await {
             Ok(Reading { topology, warnings }) => (Ok(topology), warnings),
             Err(error) => (Err(format!("{error:#}")), Vec::new()),
         };
@@ -21,8 +23,8 @@ pub async fn survey(inventory: &Inventory) -> Vec<Survey> {
     .await
 }
 
-async fn look(inventory: &Inventory, node: &Node) -> Result<Reading> {
-    let mut agent = Nodes::of(std::iter::once(node))?;
+async fn look(inventory: &Inventory, node: &Node, pods: Option<&AgentPods>) -> Result<Reading> {
+    let mut agent = Nodes::of(std::iter::once(node), pods).await?;
     let reading = ask(&mut agent, inventory, node).await;
     agent.end().await;
     reading

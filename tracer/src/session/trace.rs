@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracer_common::CAPTURE;
@@ -19,6 +19,7 @@ use crate::filter::Choice;
 use crate::path::{Context, Engine};
 use crate::recording::{Header, Recorder};
 use crate::report::Report;
+use crate::topology::Topology;
 
 /// How often clocks are compared while tracing.
 const CLOCK_EVERY: Duration = Duration::from_millis(250);
@@ -58,10 +59,34 @@ pub async fn trace(
     watch: &mut dyn FnMut(&Progress),
 ) -> Result<Outcome> {
     let started = Instant::now();
-    let mut nodes = Nodes::connect(plan)?;
-    let result = run(plan, &mut nodes, report, say, watch, started).await;
-    nodes.end().await;
+    let result = match reach(plan).await {
+        Ok(mut nodes) => {
+            let result = run(plan, &mut nodes, report, say, watch, started).await;
+            nodes.end().await;
+            result
+        }
+        Err(error) => Err(error),
+    };
+    if let Some(pods) = &plan.pods {
+        for left in pods.remove().await {
+            say(Importance::Warning, &left);
+        }
+    }
     result
+}
+
+/// Starts the agents. Where pods are made for them, Ctrl-C is waited for meanwhile: they are to be removed again.
+async fn reach(plan: &Plan) -> Result<Nodes> {
+    if plan.pods.is_none() {
+        return Nodes::connect(plan).await;
+    }
+    tokio::select! {
+        nodes = Nodes::connect(plan) => nodes,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("waiting for Ctrl-C")?;
+            bail!("interrupted before all nodes were reached")
+        }
+    }
 }
 
 /// How much a line on stderr matters.
@@ -131,6 +156,10 @@ async fn run(
             }
             if let FromAgent::Warning { text } = frame {
                 say(Importance::Detail, &format!("{}: {text}", names[number]));
+            }
+            if let FromAgent::Topology(Topology { cni: Some(cni), .. }) = frame {
+                let (name, file) = (&names[number], &cni.told_by);
+                say(Importance::Detail, &format!("{name}: pods' networks are made by {cni} ({file})"));
             }
             live.take(number, Some(frame))
         })

@@ -51,7 +51,7 @@ pub(super) fn assemble(node: &Node, candidates: &[Candidate], pods: &[PodAddress
         namespaces.push(theirs);
     }
     namespaces.insert(0, own);
-    Topology { namespaces }
+    Topology { namespaces, cni: None }
 }
 
 fn holds_any(dump: &Dump, ips: &[IpAddr]) -> bool {

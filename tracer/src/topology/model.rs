@@ -1,5 +1,6 @@
 //! What a node's networking looks like: plain data, without a handle to any kernel.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,6 +11,33 @@ use serde::{Deserialize, Serialize};
 pub struct Topology {
     /// The node's own namespace first, then those of its pods.
     pub namespaces: Vec<Namespace>,
+    /// What makes the pods' networks, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni: Option<Cni>,
+}
+
+/// A plugin that makes pods' networks. Nothing here is escaped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cni {
+    /// Its name, such as `flannel in K3s`, or its type.
+    pub plugin: String,
+    /// How it gets packets to other nodes, such as `vxlan`.
+    pub backend: Option<String>,
+    /// The pods' addresses in the whole cluster.
+    pub network: Option<String>,
+    /// The file that said so.
+    pub told_by: String,
+}
+
+impl fmt::Display for Cni {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { plugin, backend, network, told_by: _ } = self;
+        f.write_str(plugin)?;
+        for detail in [backend, network].into_iter().flatten() {
+            write!(f, ", {detail}")?;
+        }
+        Ok(())
+    }
 }
 
 /// One network namespace.

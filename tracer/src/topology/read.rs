@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use rtnetlink::Handle;
 
 use super::assemble::{Candidate, Node, assemble};
+use super::cni::detect;
 use super::dump::{Dump, namespace_id};
 use super::{DeviceKind, Topology};
 use crate::agent::frame::PodAddresses;
@@ -48,7 +49,10 @@ pub fn read(pods: &[PodAddresses]) -> Result<Reading> {
             Err(error) => unreadable.push(format!("{error:#}")),
         }
     }
-    let topology = assemble(&Node { inode: own.inode(), path, dump }, &candidates, pods);
+    let mut topology = assemble(&Node { inode: own.inode(), path, dump }, &candidates, pods);
+    if netns::in_first_netns() {
+        topology.cni = detect(&netns::node_root().as_path());
+    }
 
     let mut warnings: Vec<_> = missing(&topology, pods).collect();
     // Of no interest if nothing is missing: on many a machine some process is out of bounds even for root.

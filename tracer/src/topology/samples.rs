@@ -72,6 +72,7 @@ fn topology(devices: Vec<Device>, routes: Vec<Route>, pod_address: &str) -> Topo
                 routes: vec![],
             },
         ],
+        cni: None,
     }
 }
 

@@ -17,6 +17,9 @@ use crate::{ebpf, run, workspace};
 /// The guests have no C library.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
+/// Variable that names a C compiler for [`TARGET`].
+const C_COMPILER: &str = "CC_x86_64_unknown_linux_musl";
+
 /// The guests' own profile of cargo's.
 const PROFILE: &str = "guest";
 
@@ -106,6 +109,10 @@ fn target() -> Result<()> {
 fn programs(wanted: &[String]) -> Result<BTreeMap<String, PathBuf>> {
     let cargo = || {
         let mut cargo = host_cargo("build");
+        // What is C among the dependencies wants nothing of the C library, so the host's compiler does.
+        if std::env::var_os(C_COMPILER).is_none() {
+            cargo.env(C_COMPILER, "cc");
+        }
         // Always both packages: with one alone their common dependencies may have other features, and all would be
         // compiled once more.
         cargo.args([

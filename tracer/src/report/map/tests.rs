@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::cluster::{self, Inventory};
 use crate::report::snapshot_tests::{compare, plain};
-use crate::topology::{Device, DeviceKind, Survey, Topology, samples};
+use crate::topology::{Cni, Device, DeviceKind, Survey, Topology, samples};
 
 /// Wider than any line.
 const WIDE: usize = 1_000;
@@ -37,6 +37,12 @@ fn lab() -> Vec<Survey> {
     let mut first = samples::lab();
     let DeviceKind::Vxlan(vxlan) = &mut device(&mut first, "flannel.1").kind else { panic!("no tunnel") };
     vxlan.remotes = ["192.168.56.12", "192.168.56.99"].map(|remote| remote.parse().unwrap()).into();
+    first.cni = Some(Cni {
+        plugin: "flannel in K3s".to_owned(),
+        backend: Some("vxlan".to_owned()),
+        network: Some("10.42.0.0/16".to_owned()),
+        told_by: "/etc/a\u{1b}file".to_owned(),
+    });
     let mut second = samples::lab();
     // Its pods' namespaces cannot be read.
     second.namespaces.truncate(1);

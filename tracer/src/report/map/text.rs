@@ -31,6 +31,9 @@ fn heading(node: &NodeView<'_>) -> Phrase {
     if !node.addresses.is_empty() {
         heading.append(PLAIN, list(node.addresses.iter().map(ToString::to_string)));
     }
+    if let Some(cni) = node.cni {
+        heading.append(DIM, cni.to_string());
+    }
     if let Some(error) = node.error {
         heading.append(LOUD, " NOT LOOKED AT ");
         heading.append(BAD, error);

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::cluster::{Inventory, Pod};
-use crate::topology::{Device, DeviceKind, Namespace, Peer, Role, Route, Survey, Topology};
+use crate::topology::{Cni, Device, DeviceKind, Namespace, Peer, Role, Route, Survey, Topology};
 
 /// One node.
 #[derive(Debug, Serialize)]
@@ -19,6 +19,8 @@ pub(super) struct NodeView<'a> {
     pub(super) error: Option<&'a str>,
     /// What could not be read or found.
     pub(super) warnings: &'a [String],
+    /// What makes the pods' networks, where that is known.
+    pub(super) cni: Option<&'a Cni>,
     /// In the order in which a packet from a pod passes them.
     pub(super) devices: Vec<DeviceView<'a>>,
     /// Pods that hang on none of them.
@@ -113,7 +115,8 @@ fn node<'a>(survey: &'a Survey, surveys: &'a [Survey], inventory: &Inventory) ->
         // Of a node that could not be looked at, nothing is known of its pods either.
         Err(error) => (Vec::new(), pods.map(|pod| without(pod, "not looked at")).collect(), Some(&**error)),
     };
-    NodeView { node: name, addresses, error, warnings, devices, other_pods }
+    let cni = found.as_ref().ok().and_then(|topology| topology.cni.as_ref());
+    NodeView { node: name, addresses, error, warnings, cni, devices, other_pods }
 }
 
 fn other_pod(pod: &Pod, topology: &Topology) -> Option<OtherPod> {

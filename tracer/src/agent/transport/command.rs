@@ -1,31 +1,17 @@
-//! Ways to reach a node: each starts an agent there and carries its frames.
+//! An agent as a process of this machine: by itself, in another network namespace, or by a command such as ssh.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use anyhow::{Context as _, Result, bail};
+use tokio::process::Command;
 
+use super::{Connection, Process};
 use crate::cluster::{Node, Run};
 
-/// An agent under way. Dropping it ends the agent.
-#[derive(Debug)]
-pub struct Connection {
-    /// To keep, so that the process lives.
-    pub process: Child,
-    /// Frames to it.
-    pub input: ChildStdin,
-    /// Frames from it.
-    pub output: ChildStdout,
-}
-
 /// Starts the agent of a node.
-///
-/// # Errors
-///
-/// If the command cannot be started.
-pub fn connect(node: &Node) -> Result<Connection> {
+pub(super) fn connect(node: &Node) -> Result<Connection> {
     let own = std::env::current_exe().context("finding podtrace's own binary")?;
     let mut command = match &node.run {
         Run::Here | Run::Netns(_) => Command::new(own),
@@ -37,6 +23,7 @@ pub fn connect(node: &Node) -> Result<Connection> {
             command.args(arguments).arg("podtrace");
             command
         }
+        Run::Kubernetes => bail!("node {} is reached by the Kubernetes API only", node.name),
     };
     command.arg("agent").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     // Out of the terminal's process group: Ctrl-C is the tracer's to handle, which then asks for what is left.
@@ -54,7 +41,7 @@ pub fn connect(node: &Node) -> Result<Connection> {
     let mut process = command.spawn().with_context(|| format!("starting the agent on node {}", node.name))?;
     let input = process.stdin.take().context("the agent has no stdin")?;
     let output = process.stdout.take().context("the agent has no stdout")?;
-    Ok(Connection { process, input, output })
+    Ok(Connection { process: Process::Command(process), input: Box::new(input), output: Box::new(output) })
 }
 
 fn enter(namespace: &File) -> std::io::Result<()> {

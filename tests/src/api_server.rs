@@ -1,0 +1,374 @@
+//! A Kubernetes API server that describes a lab, and runs agents on its nodes as a kubelet would run them in pods.
+//!
+//! It speaks HTTP on loopback and knows what podtrace asks for and no more. Its pods are entries in a table; a command
+//! that is executed in one is a process in the network namespace of its node.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, Result};
+use futures_util::{SinkExt as _, StreamExt as _};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use podtrace::cluster::{self, Inventory, Run};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::binary;
+use crate::lab::Lab;
+
+/// How servers before 1.30 speak, and all after them can.
+const PROTOCOL: &str = "v4.channel.k8s.io";
+
+/// How the server is to behave.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// Whether agents stand on all nodes.
+    pub installed: bool,
+    /// Whether pods wait for ever before they run.
+    pub slow: bool,
+    /// Paths, or what they contain, that are forbidden.
+    pub forbidden: Option<&'static str>,
+}
+
+/// A server that runs. Dropping it ends it.
+pub struct ApiServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    /// Everything the server does, until it is dropped.
+    _runtime: Runtime,
+}
+
+struct Shared {
+    cluster: Cluster,
+    inventory: Inventory,
+    /// Networks of the nodes.
+    networks: BTreeMap<String, PathBuf>,
+    podtrace: PathBuf,
+    /// Pods by namespace and name.
+    pods: Mutex<BTreeMap<(String, String), Value>>,
+    /// What was asked: method and path.
+    asked: Mutex<Vec<String>>,
+    /// Cuts all connections that carry commands when it becomes true.
+    cut: watch::Sender<bool>,
+}
+
+impl ApiServer {
+    /// Starts one for a lab.
+    ///
+    /// # Errors
+    ///
+    /// If there is no port to listen at.
+    pub fn start(lab: &Lab, cluster: Cluster) -> Result<Self> {
+        let inventory = cluster::load(&lab.inventory())?;
+        let networks = inventory.nodes.iter().filter_map(|node| match &node.run {
+            Run::Netns(path) => Some((node.name.clone(), path.clone())),
+            _ => None,
+        });
+        let networks: BTreeMap<_, _> = networks.collect();
+        let mut pods = BTreeMap::new();
+        if cluster.installed {
+            for node in networks.keys() {
+                let name = format!("podtrace-agent-{node}");
+                let pod = json!({
+                    "metadata": {"name": name, "namespace": "podtrace"},
+                    "spec": {"nodeName": node, "hostNetwork": true},
+                    "status": {"phase": "Running"},
+                });
+                pods.insert(("podtrace".to_owned(), name), pod);
+            }
+        }
+        let shared = Arc::new(Shared {
+            cluster,
+            inventory,
+            networks,
+            podtrace: binary::podtrace()?,
+            pods: Mutex::new(pods),
+            asked: Mutex::default(),
+            cut: watch::Sender::new(false),
+        });
+        let runtime = Runtime::new().context("starting the API server's event loop")?;
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).context("listening")?;
+        let address = listener.local_addr()?;
+        runtime.spawn(serve(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, _runtime: runtime })
+    }
+
+    /// A kubeconfig that leads here.
+    #[must_use]
+    pub fn kubeconfig(&self) -> String {
+        json!({
+            "clusters": [{"name": "lab", "cluster": {"server": format!("http://{}", self.address)}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab"}}],
+            "current-context": "lab",
+        })
+        .to_string()
+    }
+
+    /// Names of the pods that agents can run in.
+    #[must_use]
+    pub fn agent_pods(&self) -> Vec<String> {
+        locked(&self.shared.pods).keys().map(|(namespace, name)| format!("{namespace}/{name}")).collect()
+    }
+
+    /// Puts a pod there that has ended.
+    pub fn leave_behind(&self, node: &str, name: &str) {
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "podtrace"},
+            "spec": {"nodeName": node},
+            "status": {"phase": "Succeeded"},
+        });
+        locked(&self.shared.pods).insert(("podtrace".to_owned(), name.to_owned()), pod);
+    }
+
+    /// How often something was asked for whose method and path begin so.
+    #[must_use]
+    pub fn asked(&self, start: &str) -> usize {
+        locked(&self.shared.asked).iter().filter(|asked| asked.starts_with(start)).count()
+    }
+
+    /// Cuts all connections that carry commands.
+    pub fn cut(&self) {
+        self.shared.cut.send_replace(true);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let shared = Arc::clone(&shared);
+                async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
+            // The client says itself what it misses.
+            let _ = connection.await;
+        });
+    }
+}
+
+type Answer = Response<Full<Bytes>>;
+
+fn json_answer(code: StatusCode, body: &Value) -> Answer {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = code;
+    response
+}
+
+fn refusal(code: StatusCode, message: &str) -> Answer {
+    let body = json!({"kind": "Status", "status": "Failure", "code": code.as_u16(), "message": message});
+    json_answer(code, &body)
+}
+
+fn list(items: &[Value]) -> Answer {
+    json_answer(StatusCode::OK, &json!({"metadata": {}, "items": items}))
+}
+
+async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    locked(&shared.asked).push(format!("{method} {path}"));
+    if shared.cluster.forbidden.is_some_and(|forbidden| path.contains(forbidden)) {
+        return refusal(StatusCode::FORBIDDEN, "User \"nobody\" must not");
+    }
+    let parts: Vec<_> = path.trim_matches('/').split('/').collect();
+    match (&method, parts.as_slice()) {
+        (&Method::GET, ["api", "v1", "nodes"]) => list(&shared.nodes()),
+        (&Method::GET, ["api", "v1", "pods"]) => list(&shared.pods(&query)),
+        (&Method::GET, ["api", "v1", "services"] | ["apis", "discovery.k8s.io", "v1", "endpointslices"]) => {
+            list(&[])
+        }
+        (&Method::POST, ["api", "v1", "namespaces", "podtrace", "pods"]) => match request.collect().await {
+            Ok(body) => shared.create(&body.to_bytes()),
+            Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
+        },
+        (method, ["api", "v1", "namespaces", namespace, "pods", name]) => shared.pod(method, namespace, name),
+        (&Method::GET, ["api", "v1", "namespaces", namespace, "pods", name, "exec"]) => {
+            exec(shared, request, namespace, name)
+        }
+        _ => refusal(StatusCode::NOT_FOUND, "the server could not find the requested resource"),
+    }
+}
+
+impl Shared {
+    fn nodes(&self) -> Vec<Value> {
+        let node = |node: &cluster::Node| {
+            let addresses: Vec<_> =
+                node.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect();
+            json!({"metadata": {"name": node.name}, "status": {"addresses": addresses}})
+        };
+        self.inventory.nodes.iter().map(node).collect()
+    }
+
+    /// The lab's pods, or if that is asked for, the agents' on a node.
+    fn pods(&self, query: &str) -> Vec<Value> {
+        if query.contains("labelSelector") {
+            let pods = locked(&self.pods);
+            let of_node = |pod: &&Value| {
+                let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+                query.contains(&format!("spec.nodeName%3D{node}&"))
+            };
+            return pods.values().filter(of_node).cloned().collect();
+        }
+        let pod = |pod: &cluster::Pod| {
+            let ips: Vec<_> = pod.ips.iter().map(|ip| json!({"ip": ip})).collect();
+            json!({
+                "metadata": {"name": pod.name, "namespace": pod.namespace},
+                "spec": {"nodeName": pod.node},
+                "status": {"phase": "Running", "podIPs": ips},
+            })
+        };
+        self.inventory.pods.iter().map(pod).collect()
+    }
+
+    fn create(&self, body: &[u8]) -> Answer {
+        let Ok(mut pod) = serde_json::from_slice::<Value>(body) else {
+            return refusal(StatusCode::BAD_REQUEST, "no JSON");
+        };
+        let mut pods = locked(&self.pods);
+        let start = pod["metadata"]["generateName"].as_str().unwrap_or_default();
+        // As many requests as there were, so no two have the same.
+        let name = format!("{start}{}", locked(&self.asked).len());
+        pod["metadata"]["name"] = json!(name);
+        pod["metadata"]["namespace"] = json!("podtrace");
+        let waiting = json!([{"state": {"waiting": {"reason": "ContainerCreating"}}}]);
+        pod["status"] = if self.cluster.slow {
+            json!({"phase": "Pending", "containerStatuses": waiting})
+        } else {
+            json!({"phase": "Running"})
+        };
+        pods.insert(("podtrace".to_owned(), name), pod.clone());
+        json_answer(StatusCode::CREATED, &pod)
+    }
+
+    fn pod(&self, method: &Method, namespace: &str, name: &str) -> Answer {
+        let mut pods = locked(&self.pods);
+        let key = (namespace.to_owned(), name.to_owned());
+        let found = if method == Method::DELETE { pods.remove(&key) } else { pods.get(&key).cloned() };
+        match found {
+            Some(pod) => json_answer(StatusCode::OK, &pod),
+            None => refusal(StatusCode::NOT_FOUND, "pods not found"),
+        }
+    }
+}
+
+fn exec(shared: &Arc<Shared>, request: Request<Incoming>, namespace: &str, name: &str) -> Answer {
+    let pod = locked(&shared.pods).get(&(namespace.to_owned(), name.to_owned())).cloned();
+    let node = pod.and_then(|pod| pod["spec"]["nodeName"].as_str().map(str::to_owned));
+    let network = node.and_then(|node| shared.networks.get(&node).cloned());
+    let key = request.headers().get("sec-websocket-key").cloned();
+    let (Some(network), Some(key)) = (network, key) else {
+        return refusal(StatusCode::NOT_FOUND, "there is no such pod");
+    };
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", network.display())).arg(&shared.podtrace).arg("agent");
+    let cut = shared.cut.subscribe();
+    tokio::spawn(async move {
+        if let Ok(upgraded) = hyper::upgrade::on(request).await {
+            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+            // Either end may go first.
+            let _ = carry(socket, command, cut).await;
+        }
+    });
+    let accept = derive_accept_key(key.as_bytes());
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-accept", accept.as_str()),
+        ("sec-websocket-protocol", PROTOCOL),
+    ] {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
+/// Carries a command's streams, each message with the number of its stream before it, and its status at the end.
+async fn carry(socket: Socket, mut command: Command, mut cut: watch::Receiver<bool>) -> Result<()> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut stdin = child.stdin.take().context("it has no stdin")?;
+    let mut stdout = child.stdout.take().context("it has no stdout")?;
+    let mut stderr = child.stderr.take().context("it has no stderr")?;
+    let (mut to, mut from) = socket.split();
+    let (sender, mut output) = mpsc::channel::<Vec<u8>>(16);
+    let errors = sender.clone();
+    tokio::spawn(async move { pump(1, &mut stdout, &sender).await });
+    tokio::spawn(async move { pump(2, &mut stderr, &errors).await });
+    loop {
+        tokio::select! {
+            // Cut, as by a cable: nothing is said.
+            () = async { drop(cut.wait_for(|cut| *cut).await) } => return Ok(()),
+            message = from.next() => match message {
+                Some(Ok(Message::Binary(bytes))) if bytes.first() == Some(&0) => {
+                    stdin.write_all(&bytes[1..]).await?;
+                    stdin.flush().await?;
+                }
+                Some(Ok(Message::Close(_))) | None => {
+                    // There is nobody to tell the rest to.
+                    drop(stdin);
+                    child.wait().await?;
+                    return Ok(());
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.into()),
+            },
+            said = output.recv() => match said {
+                Some(said) => to.send(Message::binary(said)).await?,
+                None => break,
+            },
+        }
+    }
+    let ended = child.wait().await?;
+    let status = if ended.success() {
+        json!({"status": "Success"})
+    } else {
+        json!({"status": "Failure", "message": format!("command terminated: {ended}")})
+    };
+    let mut message = vec![3];
+    message.extend(status.to_string().into_bytes());
+    to.send(Message::binary(message)).await?;
+    to.close().await?;
+    Ok(())
+}
+
+async fn pump(stream: u8, from: &mut (impl tokio::io::AsyncRead + Unpin), to: &mpsc::Sender<Vec<u8>>) {
+    let mut buffer = vec![0; 32 << 10];
+    while let Ok(read) = from.read(&mut buffer).await {
+        let message = std::iter::once(stream).chain(buffer[..read].iter().copied()).collect();
+        if read == 0 || to.send(message).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Ways to reach a node: each starts an agent there and carries its frames.
+
+mod command;
+mod exec;
+mod pods;
+
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::process::Child;
+
+use crate::cluster::{Node, Run};
+
+use exec::Session;
+pub use pods::AgentPods;
+
+/// An agent under way. Dropping it ends the agent.
+pub struct Connection {
+    /// To keep, so that the agent lives.
+    pub process: Process,
+    /// Frames to it.
+    pub input: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Frames from it.
+    pub output: Box<dyn AsyncRead + Send + Unpin>,
+}
+
+/// What runs an agent.
+pub enum Process {
+    /// A command on this machine.
+    Command(Child),
+    /// A command in a pod.
+    Exec(Session),
+}
+
+impl Process {
+    /// Its end was asked for, and is no surprise.
+    pub fn expect_end(&self) {
+        if let Self::Exec(session) = self {
+            session.expect_end();
+        }
+    }
+
+    /// Waits until the agent has ended.
+    pub async fn wait(&mut self) {
+        match self {
+            // If it cannot be waited for, there is nothing to wait for.
+            Self::Command(child) => drop(child.wait().await),
+            Self::Exec(session) => session.wait().await,
+        }
+    }
+
+    /// Ends it.
+    pub async fn kill(&mut self) {
+        match self {
+            // It may be gone by now, which is what was wanted.
+            Self::Command(child) => drop(child.kill().await),
+            Self::Exec(session) => session.abandon(),
+        }
+    }
+}
+
+/// Starts the agent of a node; `pods` are where those are started that only the Kubernetes API reaches.
+///
+/// # Errors
+///
+/// If the command cannot be started.
+pub async fn connect(node: &Node, pods: Option<&AgentPods>) -> Result<Connection> {
+    if node.run != Run::Kubernetes {
+        return command::connect(node);
+    }
+    let pods = pods.with_context(|| {
+        format!(
+            "node {} is to be reached by the Kubernetes API, but it is a file that describes the cluster: name the API \
+             by --kubeconfig FILE instead",
+            node.name
+        )
+    })?;
+    let pod = pods.on(&node.name).await?;
+    exec::connect(pods.api(), &pod, &node.name).await
+}

@@ -1,0 +1,102 @@
+//! The pods that agents are started in: those of an installed DaemonSet, else some of our own, for as long as it takes.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use crate::cluster::kube::{Api, Refusal, agent_pods as pods};
+pub(super) use pods::AgentPod;
+
+/// How long a pod may take to run: an image may have to be pulled.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a pod is looked at until it runs.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The agent pods of a cluster. What was made is to be removed by [`AgentPods::remove`].
+pub struct AgentPods {
+    api: Api,
+    image: String,
+    made: Mutex<Vec<AgentPod>>,
+}
+
+impl AgentPods {
+    /// Pods are made of this image where there are none.
+    #[must_use]
+    pub fn new(api: Api, image: String) -> Self {
+        Self { api, image, made: Mutex::default() }
+    }
+
+    pub(super) fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// A running pod on this node.
+    pub(super) async fn on(&self, node: &str) -> Result<AgentPod> {
+        let standing = pods::standing(&self.api, node).await?;
+        for pod in &standing.ended {
+            // Left by somebody who was ended: whoever sees it first removes it. Not being allowed to is no reason
+            // not to trace.
+            let _ = pods::remove(&self.api, pod).await;
+        }
+        match standing.running {
+            Some(pod) => Ok(pod),
+            None => self.make(node).await,
+        }
+    }
+
+    async fn make(&self, node: &str) -> Result<AgentPod> {
+        let pod = pods::create(&self.api, node, &self.image).await.map_err(|refusal| match refusal {
+            Refusal::Forbidden { .. } => anyhow::Error::new(refusal).context(format!(
+                "no agent stands on node {node} (an administrator can install them: `podtrace manifest | kubectl apply \
+                 -f -`), and none can be made"
+            )),
+            refusal => refusal.into(),
+        })?;
+        self.note(pod.clone());
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            match pods::state(&self.api, &pod).await? {
+                pods::State::Running => return Ok(pod),
+                pods::State::Ended(why) => bail!("the agent's pod on node {node} has ended: {why}"),
+                pods::State::Hopeless(why) => bail!(
+                    "the agent's pod on node {node} cannot start: {why}; is its image {} there? Another is named by \
+                     --agent-image",
+                    self.image
+                ),
+                pods::State::Starting(why) if Instant::now() >= deadline => bail!(
+                    "the agent's pod on node {node} does not run after {} s: {why}",
+                    START_TIMEOUT.as_secs()
+                ),
+                pods::State::Starting(_) => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    fn note(&self, pod: AgentPod) {
+        self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(pod);
+    }
+
+    /// Removes the pods that were made. Says of each that could not be.
+    pub async fn remove(&self) -> Vec<String> {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let removed = made.iter().map(async |pod| {
+            let refusal = pods::remove(&self.api, pod).await.err()?;
+            Some(format!(
+                "pod {}/{} is left on the cluster, and ends by itself within a minute: {refusal}",
+                pod.namespace, pod.name
+            ))
+        });
+        join_all(removed).await.into_iter().flatten().collect()
+    }
+}
+
+impl fmt::Debug for AgentPods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentPods").field("image", &self.image).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,54 @@
+//! The cluster of a command, from wherever it is described.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::agent::transport::AgentPods;
+use crate::cluster::kube::{Api, Described, Machine, default_image, describe};
+use crate::cluster::{self, Host, Inventory, Source, Wanted};
+use crate::session::Importance;
+
+/// Namespace of endpoints named without one, where nothing says otherwise.
+pub(super) const NAMESPACE: &str = "default";
+
+/// A cluster.
+pub(super) struct Found {
+    /// What there is.
+    pub(super) inventory: Inventory,
+    /// Namespace of endpoints named without one.
+    pub(super) namespace: String,
+    /// Pods for agents, if it is the Kubernetes API that told us.
+    pub(super) pods: Option<Arc<AgentPods>>,
+}
+
+/// Finds the cluster, and says where. Agents are made of `image` where there are none.
+pub(super) async fn find(
+    wanted: &Wanted,
+    image: Option<&str>,
+    say: &mut dyn FnMut(Importance, &str),
+) -> Result<Found> {
+    let found = cluster::discover(wanted, &Host::here(crate::lab::running()))?;
+    for place in &found.looked {
+        say(Importance::Detail, place);
+    }
+    for note in &found.notes {
+        say(Importance::Note, note);
+    }
+    let api = match &found.source {
+        Source::Inventory(file) | Source::Lab(file) => {
+            let inventory = cluster::load(file)?;
+            return Ok(Found { inventory, namespace: NAMESPACE.to_owned(), pods: None });
+        }
+        Source::Kubeconfig { files, context } => Api::by_kubeconfig(files, context.as_deref()).await?,
+        Source::InCluster => Api::in_cluster()?,
+    };
+    say(Importance::Detail, &api.account());
+    let Described { inventory, notes } = describe(&api, &Machine::here()).await?;
+    for note in &notes {
+        say(Importance::Detail, note);
+    }
+    let namespace = api.namespace().to_owned();
+    let image = image.map_or_else(default_image, str::to_owned);
+    Ok(Found { inventory, namespace, pods: Some(Arc::new(AgentPods::new(api, image))) })
+}

@@ -1,0 +1,300 @@
+//! Everything that an inventory takes, asked for at once.
+
+use super::access::Api;
+use super::list::{ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES, list};
+use super::machine::Machine;
+use super::objects::{EndpointSlice, Endpoints, Node, Pod, Service};
+use super::refusal::Refusal;
+use super::translate::{self, Backing};
+use crate::cluster::Inventory;
+
+/// A cluster, as its API describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    /// What there is.
+    pub inventory: Inventory,
+    /// What was left out, and why, a line each.
+    pub notes: Vec<String>,
+}
+
+/// Asks the API what there is; `machine` tells which of the nodes need not be reached by it.
+///
+/// # Errors
+/// If the server cannot be reached, or does not tell all that is needed.
+pub async fn describe(api: &Api, machine: &Machine) -> Result<Described, Refusal> {
+    let (nodes, pods, services, backing) = tokio::join!(
+        list::<Node>(api, NODES),
+        list::<Pod>(api, PODS),
+        list::<Service>(api, SERVICES),
+        backing(api),
+    );
+    let mut refusals = Refusals::default();
+    let nodes = refusals.take(nodes);
+    let pods = refusals.take(pods);
+    let services = refusals.take(services);
+    let backing = refusals.take(backing);
+    refusals.into_result()?;
+    Ok(translate::inventory(machine, &nodes, &pods, &services, backing))
+}
+
+/// What is behind Services: by slices, or by what there was before them.
+async fn backing(api: &Api) -> Result<Vec<Backing>, Refusal> {
+    match list::<EndpointSlice>(api, ENDPOINT_SLICES).await {
+        Ok(slices) => Ok(slices.into_iter().filter_map(Backing::of_slice).collect()),
+        Err(Refusal::NotFound { .. }) => {
+            let endpoints = list::<Endpoints>(api, ENDPOINTS).await?;
+            Ok(endpoints.into_iter().flat_map(Backing::of_endpoints).collect())
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// What went wrong in several requests: all missing rights at once, so that they can be given at once.
+#[derive(Default)]
+struct Refusals {
+    forbidden: Option<Refusal>,
+    other: Option<Refusal>,
+}
+
+impl Refusals {
+    fn take<T>(&mut self, result: Result<Vec<T>, Refusal>) -> Vec<T> {
+        match (result, &mut self.forbidden) {
+            (Ok(items), _) => return items,
+            (Err(Refusal::Forbidden { missing, .. }), Some(Refusal::Forbidden { missing: known, .. })) => {
+                known.extend(missing);
+            }
+            (Err(refusal @ Refusal::Forbidden { .. }), forbidden) => *forbidden = Some(refusal),
+            (Err(refusal), _) => self.other = Some(self.other.take().unwrap_or(refusal)),
+        }
+        Vec::new()
+    }
+
+    fn into_result(self) -> Result<(), Refusal> {
+        self.other.or(self.forbidden).map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::samples::{self, Server, cluster, pod};
+    use super::*;
+    use crate::cluster::{Run, resolve};
+
+    fn node1() -> Machine {
+        Machine {
+            hostname: "node1".to_owned(),
+            addresses: vec!["192.168.56.11".parse().unwrap()],
+            boot_id: "b1".to_owned(),
+        }
+    }
+
+    async fn described(server: &Server) -> Described {
+        describe(&server.api(), &node1()).await.unwrap()
+    }
+
+    async fn refusal(server: &Server) -> String {
+        let refusal = describe(&server.api(), &node1()).await.unwrap_err().to_string();
+        assert!(!refusal.contains('\n'), "{refusal}");
+        refusal
+    }
+
+    #[tokio::test]
+    async fn names_resolve() {
+        let Described { inventory, notes } = described(&cluster()).await;
+        let addresses = |text: &str| {
+            let resolved = resolve(&text.parse().unwrap(), &inventory, "default").unwrap();
+            (
+                resolved.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+                resolved.nodes.join(" "),
+            )
+        };
+        for (text, ips, nodes) in [
+            ("pod1", "10.42.0.10", "node1"),
+            ("default/pod3", "10.42.1.10 fd00:42:1::10", "node2"),
+            ("svc/web", "10.96.0.20 10.42.0.10 10.42.1.10 fd00:42:1::10", "node1 node2"),
+            ("svc/web:9090", "10.96.0.20 10.42.0.10 10.42.1.10 fd00:42:1::10", "node1 node2"),
+            ("svc/headless", "10.42.0.11", "node1"),
+            ("svc/old", "10.96.0.21", ""),
+            ("node/node1", "192.168.56.11 203.0.113.1", "node1"),
+            ("10.42.0.11", "10.42.0.11", "node1"),
+        ] {
+            assert_eq!(addresses(text), (ips.to_owned(), nodes.to_owned()), "{text}");
+        }
+        assert_eq!(notes, ["1 endpoints of service default/web are no pods, and not known"]);
+    }
+
+    #[tokio::test]
+    async fn ports_are_those_of_the_endpoints() {
+        let Described { inventory, .. } = described(&cluster()).await;
+        let web = inventory.services.iter().find(|service| service.name == "web").unwrap();
+        let ports: Vec<_> = web
+            .ports
+            .iter()
+            .map(|port| (port.protocol.as_str(), port.port, port.target_port, port.node_port))
+            .collect();
+        assert_eq!(ports, [("tcp", 80, 8080, Some(30080)), ("tcp", 9090, 9091, None)]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_traced_says_why() {
+        let Described { inventory, .. } = described(&cluster()).await;
+        for (text, part) in [
+            ("waiting", "has no node yet (0/2 nodes are available: 2 Insufficient cpu.): wait until it runs"),
+            ("starting", "has no IP address yet"),
+            ("job-x7x2k", "pod default/job-x7x2k has completed"),
+            ("proxy", "on the host network and shares node node1's addresses: use node/node1"),
+            ("svc/shop", "another name for shop.example.com, which is outside of the cluster (ExternalName)"),
+            ("svc/wbe", "nearest services: default/web"),
+        ] {
+            let error = resolve(&text.parse().unwrap(), &inventory, "default").unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_this_machine_is_not_reached_by_the_api() {
+        let Described { inventory, .. } = described(&cluster()).await;
+        let runs: Vec<_> = inventory.nodes.iter().map(|node| (node.name.as_str(), &node.run)).collect();
+        assert_eq!(runs, [("node1", &Run::Here), ("node2", &Run::Kubernetes)]);
+    }
+
+    #[tokio::test]
+    async fn without_slices_the_endpoints_tell_the_same() {
+        let slices = "/apis/discovery.k8s.io/v1/endpointslices";
+        let old = cluster().without(slices);
+        let web = |described: Described| {
+            described.inventory.services.into_iter().find(|service| service.name == "web").unwrap()
+        };
+        assert_eq!(web(described(&old).await), web(described(&cluster()).await));
+        assert!(old.asked().iter().any(|asked| asked.starts_with("/api/v1/endpoints?")));
+        let new = cluster();
+        described(&new).await;
+        assert!(
+            !new.asked().iter().any(|asked| asked.starts_with("/api/v1/endpoints?")),
+            "{:?}",
+            new.asked()
+        );
+    }
+
+    fn many_pods() -> Server {
+        let pods = (0..1_203)
+            .map(|n| pod(&format!("p{n}"), "node2", &format!("10.43.{}.{}", n / 250, n % 250), "Running"));
+        cluster()
+            .with("/api/v1/pods", pods.collect())
+            .with("/apis/discovery.k8s.io/v1/endpointslices", Vec::new())
+    }
+
+    #[tokio::test]
+    async fn long_lists_come_in_pages() {
+        let server = many_pods();
+        assert_eq!(described(&server).await.inventory.pods.len(), 1_203);
+        let asked = server.asked();
+        let pages: Vec<_> = asked.iter().filter(|asked| asked.starts_with("/api/v1/pods")).collect();
+        assert_eq!(
+            pages,
+            [
+                "/api/v1/pods?&limit=500",
+                "/api/v1/pods?&limit=500&continue=500",
+                "/api/v1/pods?&limit=500&continue=1000"
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_forgotten_half_way_is_fetched_whole() {
+        let server = many_pods().forgetting_after(2);
+        assert_eq!(described(&server).await.inventory.pods.len(), 1_203);
+        assert!(server.asked().iter().any(|asked| asked == "/api/v1/pods?"), "{:?}", server.asked());
+    }
+
+    #[tokio::test]
+    async fn each_missing_right_is_named() {
+        for (path, right) in [
+            ("/api/v1/nodes", "list nodes in the whole cluster"),
+            ("/api/v1/pods", "list pods in the whole cluster"),
+            ("/api/v1/services", "list services in the whole cluster"),
+            (
+                "/apis/discovery.k8s.io/v1/endpointslices",
+                "list endpointslices.discovery.k8s.io in the whole cluster",
+            ),
+        ] {
+            let words = "User \"jane\" cannot list resource";
+            let error = refusal(&cluster().refusing(path, 403, words)).await;
+            assert!(
+                error.starts_with(&format!(
+                    "the Kubernetes API at 10.0.0.1:6443 does not let you {right}: {words}"
+                )),
+                "{error}"
+            );
+            assert!(
+                error.contains("kubectl create clusterrolebinding podtrace-YOU --clusterrole=podtrace-names"),
+                "{error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn all_missing_rights_are_named_at_once() {
+        let server = cluster().refusing("/api/v1/nodes", 403, "no").refusing("/api/v1/pods", 403, "no");
+        let error = refusal(&server).await;
+        assert!(
+            error.contains("list nodes in the whole cluster, nor list pods in the whole cluster"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_is_not_known_is_told_to_log_in() {
+        let error = refusal(&cluster().refusing("/api/v1/pods", 401, "Unauthorized")).await;
+        assert_eq!(
+            error,
+            "the Kubernetes API at 10.0.0.1:6443 does not know you (Unauthorized): log in to the cluster again"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_in_trouble_is_quoted() {
+        let error = refusal(&cluster().refusing("/api/v1/pods", 500, "etcd is on fire")).await;
+        assert_eq!(
+            error,
+            "the Kubernetes API at 10.0.0.1:6443 could not list pods in the whole cluster: 500 etcd is on fire"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_no_list_is_told() {
+        let server = cluster().with("/api/v1/pods", vec![json!("a string")]);
+        assert!(refusal(&server).await.contains("its answer is no such list"));
+    }
+
+    #[tokio::test]
+    async fn names_that_cannot_be_are_left_out() {
+        let server = cluster()
+            .with("/api/v1/nodes", vec![samples::node("a\u{1b}[2J", &[], "")])
+            .with("/api/v1/pods", vec![pod("p/../x", "node1", "10.0.0.1", "Running")]);
+        let Described { inventory, notes } = described(&server).await;
+        assert!(inventory.nodes.is_empty() && inventory.pods.is_empty());
+        assert_eq!(notes[0], "left out node \"\"/\"a\\u{1b}[2J\": no such name can be");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config");
+        let config = json!({
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{address}")}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c"}}],
+            "current-context": "c",
+        });
+        std::fs::write(&file, config.to_string()).unwrap();
+        let api = Api::by_kubeconfig(&[file], None).await.unwrap();
+        let error = describe(&api, &node1()).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot reach the Kubernetes API at {address}: ")), "{error}");
+        assert!(error.contains("refused") && error.contains("--kubeconfig"), "{error}");
+    }
+}

@@ -1,0 +1,198 @@
+//! The little that is read of the API's objects: everything else is passed over while it arrives, so that thousands
+//! of pods cost what their names and addresses cost.
+//!
+//! Names are the API's. Where a list is empty, servers send `null` as well as nothing.
+
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
+
+/// A value, or its default in place of `null`.
+pub(super) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Meta {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Node {
+    pub(super) metadata: Meta,
+    pub(super) status: NodeStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct NodeStatus {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) addresses: Vec<NodeAddress>,
+    pub(super) node_info: NodeInfo,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeAddress {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) address: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NodeInfo {
+    #[serde(rename = "bootID")]
+    pub(super) boot_id: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Pod {
+    pub(super) metadata: Meta,
+    pub(super) spec: PodSpec,
+    pub(super) status: PodStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PodSpec {
+    pub(super) node_name: String,
+    pub(super) host_network: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PodStatus {
+    pub(super) phase: String,
+    #[serde(rename = "podIP")]
+    pub(super) pod_ip: String,
+    #[serde(rename = "podIPs", deserialize_with = "nullable")]
+    pub(super) pod_ips: Vec<PodIp>,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PodIp {
+    pub(super) ip: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Condition {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) message: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Service {
+    pub(super) metadata: Meta,
+    pub(super) spec: ServiceSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ServiceSpec {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    #[serde(rename = "clusterIP")]
+    pub(super) cluster_ip: String,
+    #[serde(rename = "clusterIPs", deserialize_with = "nullable")]
+    pub(super) cluster_ips: Vec<String>,
+    pub(super) external_name: String,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) ports: Vec<ServicePort>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ServicePort {
+    pub(super) name: String,
+    pub(super) protocol: String,
+    pub(super) port: u16,
+    pub(super) target_port: Option<TargetPort>,
+    pub(super) node_port: Option<u16>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum TargetPort {
+    Number(u16),
+    /// Its name in the pod: the endpoints tell its number.
+    Name(IgnoredAny),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointSlice {
+    pub(super) metadata: Meta,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) endpoints: Vec<SliceEndpoint>,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) ports: Vec<EndpointPort>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct SliceEndpoint {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) conditions: EndpointConditions,
+    pub(super) target_ref: Option<TargetRef>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointConditions {
+    pub(super) ready: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TargetRef {
+    pub(super) kind: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointPort {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) name: String,
+    pub(super) port: Option<u16>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Endpoints {
+    pub(super) metadata: Meta,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) subsets: Vec<Subset>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Subset {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) addresses: Vec<SubsetAddress>,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) ports: Vec<EndpointPort>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct SubsetAddress {
+    pub(super) target_ref: Option<TargetRef>,
+}

@@ -1,0 +1,238 @@
+//! The API's objects as an inventory.
+//!
+//! What the API says is not to be trusted to be consistent: its lists are of different moments. So what does not fit
+//! is left out with a note, where an inventory file would be refused.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::gather::Described;
+use super::machine::Machine;
+use super::objects::{self, EndpointPort, EndpointSlice, Endpoints, TargetPort, TargetRef};
+use crate::cluster::check::is_name;
+use crate::cluster::inventory::{Node, Pod, Run, Service, ServicePort, Unreached, Untraceable};
+
+/// The label that says whose a slice is.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Characters of a scheduler's message that are told.
+const WORDS: usize = 160;
+
+/// Something behind a Service.
+#[derive(Debug)]
+pub(super) struct Backing {
+    /// Namespace and name of the Service.
+    service: (String, String),
+    /// Full names of the pods that are ready.
+    pods: Vec<String>,
+    /// Endpoints that are no pods.
+    others: usize,
+    /// Ports by the names that the Service gives them.
+    ports: Vec<(String, u16)>,
+}
+
+impl Backing {
+    pub(super) fn of_slice(slice: EndpointSlice) -> Option<Self> {
+        let EndpointSlice { metadata, endpoints, ports } = slice;
+        let service = metadata.labels.get(SERVICE_NAME)?.clone();
+        let ready = endpoints.into_iter().filter(|endpoint| endpoint.conditions.ready != Some(false));
+        let (pods, others) = pods_of(ready.map(|endpoint| endpoint.target_ref), &metadata.namespace);
+        Some(Self { service: (metadata.namespace, service), pods, others, ports: numbered(ports) })
+    }
+
+    pub(super) fn of_endpoints(endpoints: Endpoints) -> Vec<Self> {
+        let Endpoints { metadata, subsets } = endpoints;
+        let service = (metadata.namespace, metadata.name);
+        let backing = subsets.into_iter().map(|subset| {
+            let targets = subset.addresses.into_iter().map(|address| address.target_ref);
+            let (pods, others) = pods_of(targets, &service.0);
+            Self { service: service.clone(), pods, others, ports: numbered(subset.ports) }
+        });
+        backing.collect()
+    }
+}
+
+/// The pods among the endpoints, and how many are none.
+fn pods_of(targets: impl Iterator<Item = Option<TargetRef>>, namespace: &str) -> (Vec<String>, usize) {
+    let mut others = 0;
+    let mut pods = Vec::new();
+    for target in targets {
+        match target {
+            Some(TargetRef { kind, namespace: own, name }) if kind == "Pod" => {
+                let namespace = if own.is_empty() { namespace } else { &own };
+                pods.push(format!("{namespace}/{name}"));
+            }
+            _ => others += 1,
+        }
+    }
+    (pods, others)
+}
+
+fn numbered(ports: Vec<EndpointPort>) -> Vec<(String, u16)> {
+    ports.into_iter().filter_map(|EndpointPort { name, port }| Some((name, port?))).collect()
+}
+
+/// Makes an inventory, and notes of what was left out.
+pub(super) fn inventory(
+    machine: &Machine,
+    nodes: &[objects::Node],
+    pods: &[objects::Pod],
+    services: &[objects::Service],
+    backing: Vec<Backing>,
+) -> Described {
+    let mut translation = Translation::default();
+    translation.nodes(machine, nodes);
+    translation.pods(pods);
+    translation.services(services, backing);
+    translation.0
+}
+
+#[derive(Default)]
+struct Translation(Described);
+
+impl Translation {
+    fn note(&mut self, text: String) {
+        self.0.notes.push(text);
+    }
+
+    /// Names reach terminals and requests: what Kubernetes would not have called anything is left out.
+    fn is_named(&mut self, kind: &str, metadata: &objects::Meta, namespaced: bool) -> bool {
+        let named = is_name(&metadata.name) && (!namespaced || is_name(&metadata.namespace));
+        if !named {
+            self.note(format!(
+                "left out {kind} {:?}/{:?}: no such name can be",
+                metadata.namespace, metadata.name
+            ));
+        }
+        named
+    }
+
+    fn nodes(&mut self, machine: &Machine, nodes: &[objects::Node]) {
+        let mut taken = HashSet::new();
+        for objects::Node { metadata, status } in nodes {
+            if !self.is_named("node", metadata, false) {
+                continue;
+            }
+            let mut addresses = Vec::new();
+            // What a cloud calls a node from outside comes last: packets between nodes do not carry it.
+            for kind in ["InternalIP", "ExternalIP"] {
+                let of_kind = status.addresses.iter().filter(|address| address.kind == kind);
+                for ip in of_kind.filter_map(|address| address.address.parse::<IpAddr>().ok()) {
+                    if taken.insert(ip) {
+                        addresses.push(ip);
+                    } else if !addresses.contains(&ip) {
+                        self.note(format!("{ip} is left out of node {}: another has it", metadata.name));
+                    }
+                }
+            }
+            let here = machine.is(&metadata.name, &addresses, &status.node_info.boot_id);
+            let run = if here { Run::Here } else { Run::Kubernetes };
+            self.0.inventory.nodes.push(Node { name: metadata.name.clone(), addresses, run });
+        }
+    }
+
+    fn pods(&mut self, pods: &[objects::Pod]) {
+        let nodes: HashSet<_> = self.0.inventory.nodes.iter().map(|node| node.name.clone()).collect();
+        for objects::Pod { metadata, spec, status } in pods {
+            if !self.is_named("pod", metadata, true) {
+                continue;
+            }
+            let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
+            let what = match status.phase.as_str() {
+                // Its addresses may be another's by now.
+                "Succeeded" | "Failed" => Some(Unreached::CompletedPod),
+                _ if spec.node_name.is_empty() => Some(Unreached::UnscheduledPod(words(status))),
+                _ => None,
+            };
+            if let Some(what) = what {
+                self.0.inventory.untraceable.push(Untraceable { namespace, name, what });
+                continue;
+            }
+            if !nodes.contains(&spec.node_name) {
+                // Kept: whoever asks for it is told just that.
+                self.note(format!(
+                    "pod {namespace}/{name} is on node {:?}, which is not there",
+                    spec.node_name
+                ));
+            }
+            let mut ips: Vec<IpAddr> =
+                status.pod_ips.iter().filter_map(|address| address.ip.parse().ok()).collect();
+            if ips.is_empty() {
+                ips.extend(status.pod_ip.parse::<IpAddr>());
+            }
+            self.0.inventory.pods.push(Pod {
+                namespace,
+                name,
+                ips,
+                node: spec.node_name.clone(),
+                host_network: spec.host_network,
+            });
+        }
+    }
+
+    fn services(&mut self, services: &[objects::Service], backing: Vec<Backing>) {
+        let pods: HashSet<_> = self.0.inventory.pods.iter().map(Pod::full_name).collect();
+        let mut behind: HashMap<(String, String), Vec<Backing>> = HashMap::new();
+        for backing in backing {
+            behind.entry(backing.service.clone()).or_default().push(backing);
+        }
+        for objects::Service { metadata, spec } in services {
+            if !self.is_named("service", metadata, true) {
+                continue;
+            }
+            let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
+            if spec.kind == "ExternalName" {
+                let what = Unreached::ExternalName(spec.external_name.clone());
+                self.0.inventory.untraceable.push(Untraceable { namespace, name, what });
+                continue;
+            }
+            let backing = behind.remove(&(namespace.clone(), name.clone())).unwrap_or_default();
+            let others: usize = backing.iter().map(|backing| backing.others).sum();
+            if others > 0 {
+                self.note(format!(
+                    "{others} endpoints of service {namespace}/{name} are no pods, and not known"
+                ));
+            }
+            let mut endpoints: Vec<_> = backing.iter().flat_map(|backing| backing.pods.clone()).collect();
+            endpoints.retain(|pod| pods.contains(pod));
+            endpoints.sort_unstable();
+            endpoints.dedup();
+            let targets: BTreeMap<_, _> = backing.into_iter().flat_map(|backing| backing.ports).collect();
+            // Of a headless Service the address is the word `None`.
+            let mut cluster_ips: Vec<IpAddr> =
+                spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+            if cluster_ips.is_empty() {
+                cluster_ips.extend(spec.cluster_ip.parse::<IpAddr>());
+            }
+            let ports = spec.ports.iter().map(|port| service_port(port, &targets)).collect();
+            self.0.inventory.services.push(Service { namespace, name, cluster_ips, ports, endpoints });
+        }
+    }
+}
+
+/// Endpoints know the port by number, where the Service may have only its name in the pod.
+fn service_port(port: &objects::ServicePort, targets: &BTreeMap<String, u16>) -> ServicePort {
+    let objects::ServicePort { name, protocol, port, target_port, node_port } = port;
+    let by_number = match target_port {
+        Some(TargetPort::Number(number)) => Some(*number),
+        _ => None,
+    };
+    ServicePort {
+        protocol: if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() },
+        port: *port,
+        target_port: targets.get(name).copied().or(by_number).unwrap_or(*port),
+        node_port: node_port.filter(|port| *port != 0),
+    }
+}
+
+/// Why a pod has no node, in the scheduler's words.
+fn words(status: &objects::PodStatus) -> Option<String> {
+    let scheduled = status.conditions.iter().find(|condition| condition.kind == "PodScheduled")?;
+    let message = scheduled.message.trim();
+    let short: String = message.chars().take(WORDS).collect();
+    match (message.is_empty(), short.len() < message.len()) {
+        (true, _) => None,
+        (false, true) => Some(format!("{short}…")),
+        (false, false) => Some(short),
+    }
+}
