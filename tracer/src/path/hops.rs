@@ -55,7 +55,9 @@ pub(super) fn hops(track: &Track, forward_is_request: bool, world: &World) -> Ho
             let device = device.map(|id| world.devices.info(id).name.clone());
             let came_in = seen.device.filter(|_| seen.point == Point::TcIngress);
             let goes_out = next.filter(|next| next.point == Point::TcEgress).and_then(|next| next.device);
-            let place = Place { node: seen.node, came_in, goes_out };
+            let first = track.sightings.iter().find(|other| other.leg == seen.leg);
+            let entered = first.map(|first| (translate::tuple(track, first), first.mark));
+            let place = Place { node: seen.node, came_in, goes_out, entered };
             let nat = Some(translate::nat(change, answers, place, world));
             Hop { nat, tuple: change.after, ..inferred(beside, Action::Nat, device) }
         };

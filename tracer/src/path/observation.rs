@@ -44,6 +44,7 @@ pub(super) struct Observation {
     pub(super) in_tunnel: bool,
     /// What the hook read besides.
     pub(super) aux: u32,
+    pub(super) mark: u32,
     /// Whether it may be of interest only if it is another packet, translated.
     pub(super) via: bool,
     /// What connection tracking says of it. Boxed: most packets have none.
@@ -119,6 +120,7 @@ impl Observation {
             next_hop: next_hop(node, &event, devices),
             in_tunnel: event.flags & flag::IN_TUNNEL != 0,
             aux: event.aux,
+            mark: event.mark,
             via: event.flags & flag::VIA != 0,
             connection,
         })

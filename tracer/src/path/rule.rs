@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::rules::{Attribution, End, Finder, Hook, Loss, Packet, Rules, Translation};
+use crate::rules::{Attribution, End, Entered, Finder, Hook, Loss, Packet, Rules, Translation};
 
 use super::model::{Action, ConnState, ConnectionSeen, Drop, DropCause, Tuple};
 use super::steps::Draft;
@@ -14,8 +14,16 @@ use super::world::World;
 /// Answers that are remembered, of one node: connections have many packets, and all the same answer.
 const REMEMBERED: usize = 8192;
 
-/// A translation that was asked about: before, after, in which device, out of which one.
-type Asked = (Tuple, Tuple, Option<Arc<str>>, Option<Arc<str>>);
+/// A translation that was asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asked {
+    pub(super) before: Tuple,
+    pub(super) after: Tuple,
+    pub(super) in_device: Option<Arc<str>>,
+    pub(super) out_device: Option<Arc<str>>,
+    /// The packet as it came to the node, and its mark then.
+    pub(super) entered: Option<(Tuple, u32)>,
+}
 
 /// The rules of one node.
 #[derive(Debug, Default)]
@@ -30,29 +38,24 @@ impl NodeRules {
     }
 
     /// The rule that made one of the other.
-    pub(super) fn translated(
-        &self,
-        before: Tuple,
-        after: Tuple,
-        in_device: Option<&Arc<str>>,
-        out_device: Option<&Arc<str>>,
-    ) -> Option<Arc<Attribution>> {
+    pub(super) fn translated(&self, asked: Asked) -> Option<Arc<Attribution>> {
         let finder = self.finder.as_ref()?;
-        let asked = (before, after, in_device.cloned(), out_device.cloned());
         let mut answers = self.answers.borrow_mut();
         if let Some(known) = answers.get(&asked) {
             return known.clone();
         }
+        let Asked { before, after, in_device, out_device, entered } = &asked;
         let end = if before.src == after.src && before.sport == after.sport {
             End::Destination
         } else {
             End::Source
         };
         let question = Translation {
-            before: packet(&before),
-            after: packet(&after),
-            in_device: in_device.map(AsRef::as_ref),
-            out_device: out_device.map(AsRef::as_ref),
+            before: packet(before),
+            after: packet(after),
+            in_device: in_device.as_deref(),
+            out_device: out_device.as_deref(),
+            entered: entered.map(|(tuple, mark)| Entered { packet: packet(&tuple), mark: Some(mark) }),
             ..Translation::of(end)
         };
         let answer = finder.translated(&question).map(Arc::new);

@@ -34,6 +34,7 @@ pub(super) struct Sighting {
     /// Where it is not the one that the packet began with.
     pub(super) tuple: Option<Tuple>,
     pub(super) outer: Option<Encapsulation>,
+    pub(super) mark: u32,
     /// What connection tracking said of it.
     pub(super) connection: Option<Box<Connection>>,
     pub(super) drop: Option<Box<DropSeen>>,
@@ -161,6 +162,7 @@ impl Track {
                 covered: share,
                 tuple: tuple.map(Packet::tuple),
                 outer: observation.outer,
+                mark: observation.mark,
                 connection: observation.connection.clone(),
                 drop: None,
                 next_hop: observation.next_hop,

@@ -7,6 +7,7 @@ use crate::rules::{Attribution, Kind};
 use super::devices::DeviceId;
 use super::directory::Directory;
 use super::model::{Nat, NatKind, ServiceRef, Tuple};
+use super::rule::Asked;
 use super::track::{Sighting, Track};
 use super::world::World;
 
@@ -45,6 +46,8 @@ pub(super) struct Place {
     pub(super) node: usize,
     pub(super) came_in: Option<DeviceId>,
     pub(super) goes_out: Option<DeviceId>,
+    /// The packet as it came to the node, and its mark then.
+    pub(super) entered: Option<(Tuple, u32)>,
 }
 
 /// The translation of a packet that goes the way of its connection's answers, or the other.
@@ -72,13 +75,20 @@ pub(super) fn nat(change: Change, answers: bool, place: Place, world: &World) ->
 }
 
 fn rule(change: Change, place: Place, world: &World) -> Option<Arc<Attribution>> {
-    let Place { node, came_in, goes_out } = place;
+    let Place { node, came_in, goes_out, entered } = place;
     // Where a bridge hands its packets to IP's rules, it stands for its ports.
     let device = |id: Option<DeviceId>| {
         let info = world.devices.info(id?);
-        Some(&info.bridge.map_or(info, |bridge| world.devices.info(bridge)).name)
+        Some(info.bridge.map_or(info, |bridge| world.devices.info(bridge)).name.clone())
     };
-    world.rules[node].translated(change.before, change.after, device(came_in), device(goes_out))
+    let Change { before, after } = change;
+    world.rules[node].translated(Asked {
+        before,
+        after,
+        in_device: device(came_in),
+        out_device: device(goes_out),
+        entered,
+    })
 }
 
 fn service(

@@ -12,8 +12,20 @@ use super::cpio::Cpio;
 use crate::run;
 
 /// What is taken along. The guest's init removes busybox's applets of these names, which can less.
-pub(super) const TOOLS: [&str; 10] =
-    ["ip", "bridge", "nft", "iptables", "iptables-restore", "tc", "tcpdump", "iperf3", "nc", "setpriv"];
+pub(super) const TOOLS: [&str; 12] = [
+    "ip",
+    "bridge",
+    "nft",
+    "iptables",
+    "iptables-restore",
+    "iptables-nft-restore",
+    "iptables-nft-save",
+    "tc",
+    "tcpdump",
+    "iperf3",
+    "nc",
+    "setpriv",
+];
 
 /// Where they are in the guest.
 const DIRECTORY: &str = "/usr/bin";

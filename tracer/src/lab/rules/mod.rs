@@ -39,9 +39,7 @@ impl RuleSet {
     }
 
     fn is_installed(self) -> bool {
-        let Some((program, _)) = self.program() else { return true };
-        let run = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        run.is_ok_and(|status| status.success())
+        self.program().is_none_or(|(program, _)| is_there(program))
     }
 
     /// The program that loads a rule set, and the package that it is in.
@@ -49,7 +47,7 @@ impl RuleSet {
         match self {
             Self::None => None,
             Self::Nft => Some(("nft", "nftables")),
-            Self::Iptables => Some(("iptables-restore", "iptables")),
+            Self::Iptables => Some((iptables(), "iptables")),
         }
     }
 
@@ -61,6 +59,18 @@ impl RuleSet {
             Self::Iptables => iptables::text(plan, node),
         }
     }
+}
+
+/// iptables over nftables, which is what Kubernetes' nodes have; the name without a back end may mean the old one.
+fn iptables() -> &'static str {
+    const OVER_NFT: &str = "iptables-nft-restore";
+    if is_there(OVER_NFT) { OVER_NFT } else { "iptables-restore" }
+}
+
+/// Whether a program can be run.
+fn is_there(program: &str) -> bool {
+    let run = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    run.is_ok_and(|status| status.success())
 }
 
 impl fmt::Display for RuleSet {
