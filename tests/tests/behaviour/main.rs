@@ -10,6 +10,7 @@ mod page;
 mod record;
 mod refusals;
 mod rules;
+mod services;
 mod stream;
 mod terminal;
 mod topology;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     trials.extend(kill::trials());
     trials.extend(refusals::trials());
     trials.extend(rules::trials());
+    trials.extend(services::trials());
     trials.extend(record::trials());
     trials.extend(ends::trials());
     trials.extend(page::trials());

@@ -2,7 +2,9 @@
 
 use tracer_common::{Conntrack, ConntrackTuple, status};
 
-use super::super::model::{ConnState, Direction, Evidence, NatKind, Verdict};
+use crate::agent::frame::{Conntracked, FromAgent};
+
+use super::super::model::{ConnState, Direction, DropCause, Evidence, NatKind, Verdict};
 use super::super::testkit::*;
 
 const TUNNEL1: [u8; 4] = [10, 42, 0, 0];
@@ -194,6 +196,54 @@ fn a_hook_of_the_stack_sees_a_translation_happen() {
     assert_eq!((nat.evidence, nat.at_ns), (Evidence::Observed, Some(12_000)));
     // What follows a translation is not told to have been before it.
     assert_eq!((route.evidence, route.at_ns), (Evidence::Observed, Some(14_000)));
+}
+
+#[test]
+fn what_connection_tracking_drops_is_told_by_what_it_counts() {
+    let mut scene = Scene::new();
+    let packet = udp(POD1, POD3, 1, b"hello");
+    let identity = scene.identity();
+    scene.see(NODE1, 0, At::FromPod(POD1), identity, &packet);
+    scene.drop(NODE1, 10_000, None, NETFILTER_DROP, identity, &packet);
+    let counted = |drop, insert_failed| {
+        let table = Conntracked { count: Some(12), max: Some(12), ..Conntracked::default() };
+        (NODE1, FromAgent::Conntracked(Conntracked { drop, insert_failed, ..table }))
+    };
+    let causes = |later: (u64, u64)| {
+        let mut frames = scene.frames(5_000_000);
+        frames.splice(0..0, [counted(3, 3), counted(later.0, later.1)]);
+        let (paths, _) = play(scene.context(), &frames);
+        paths[0].hops.last().unwrap().drop.as_ref().unwrap().cause
+    };
+    assert_eq!(causes((4, 3)), Some(DropCause::ConntrackTableFull { count: Some(12), max: Some(12) }));
+    // One without a connection lost no race for it, and what was counted before the trace says nothing of it.
+    assert_eq!((causes((3, 4)), causes((3, 3))), (None, None));
+}
+
+#[test]
+fn a_packet_that_lost_the_race_for_its_connection_is_told() {
+    let mut scene = Scene::new();
+    let packet = udp(POD1, WORLD, 1, b"hello");
+    let identity = scene.identity();
+    scene.tunnel = false;
+    scene.see(NODE1, 0, At::FromPod(POD1), identity, &packet);
+    scene.see(NODE1, 10_000, At::BridgeIn, identity, &packet);
+    scene.drop(NODE1, 20_000, None, NETFILTER_DROP, identity, &packet);
+    scene.tracked(Conntrack {
+        original: ends(POD1, 4000, WORLD, 5000),
+        reply: ends(WORLD, 5000, NODE1_ADDRESS, 4000),
+        status: status::SRC_NAT,
+        info: 2,
+        ..Conntrack::default()
+    });
+    let mut frames = scene.frames(5_000_000);
+    let counted = |insert_failed| {
+        (NODE1, FromAgent::Conntracked(Conntracked { insert_failed, ..Conntracked::default() }))
+    };
+    frames.splice(0..0, [counted(0), counted(1)]);
+    let (paths, _) = play(scene.context(), &frames);
+    let drop = paths[0].hops.last().unwrap().drop.as_ref().unwrap();
+    assert_eq!(drop.cause, Some(DropCause::ConntrackClash));
 }
 
 #[test]

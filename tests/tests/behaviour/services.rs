@@ -1,0 +1,58 @@
+//! Many connections to one Service at once: each is told with the endpoint that it got.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use podtrace::path::{NatKind, Verdict};
+use podtrace_tests::lab::Lab;
+use podtrace_tests::suite::trial;
+use podtrace_tests::trace::Trace;
+
+use super::TRAFFIC;
+
+/// Connections at once.
+const CONNECTIONS: usize = 200;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("each-of-many-connections-names-its-endpoint-nft", &["nft"], || shares("nft")),
+        trial("each-of-many-connections-names-its-endpoint-iptables", &["iptables-restore"], || {
+            shares("iptables")
+        }),
+    ]
+}
+
+fn shares(rules: &str) -> Result<()> {
+    let lab = Lab::up_with(&format!("shares-{rules}"), rules)?;
+    let trace = Trace::ready(&lab, ["--from", "pod1", "--to", "svc/web"])?;
+    let count = CONNECTIONS.to_string();
+    let answers = lab.exec("pod1", [TRAFFIC, "web", "10.43.0.10", "80", &count])?;
+    let told = trace.interrupt()?;
+    told.complete()?;
+
+    // What the endpoints say of how often they were asked.
+    let mut served = BTreeMap::new();
+    for line in answers.stdout.lines() {
+        let (name, count) = line.split_once(' ').with_context(|| format!("`{line}` is no answer"))?;
+        served.insert(format!("default/{name}"), count.parse::<usize>()?);
+    }
+    let mut chosen = BTreeMap::<String, usize>::new();
+    for path in &told.paths {
+        ensure!(path.confidence >= 1.0, "path {} is ambiguous", path.id);
+        if path.label != "SYN" {
+            continue;
+        }
+        ensure!(path.verdict == Verdict::Delivered, "path {} is {:?}", path.id, path.verdict);
+        let nat = path.hops.iter().find_map(|hop| hop.nat.as_ref()).context("a SYN was not translated")?;
+        let service = nat.service.as_ref().context("a translation is nobody's")?;
+        ensure!(nat.kind == NatKind::Dnat && service.endpoints == 3, "path {}: {nat:?}", path.id);
+        let endpoint = service.endpoint.as_deref().context("a translation leads to nobody")?;
+        let reached = path.hops.last().and_then(|hop| hop.pod.as_deref());
+        ensure!(reached == Some(endpoint), "path {} got to {reached:?} and not to {endpoint}", path.id);
+        *chosen.entry(endpoint.to_owned()).or_default() += 1;
+    }
+    ensure!(chosen == served, "endpoints by their paths {chosen:?}, by their own count {served:?}");
+    ensure!(chosen.values().sum::<usize>() == CONNECTIONS, "connections are missing: {chosen:?}");
+    Ok(())
+}
