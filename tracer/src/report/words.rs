@@ -7,8 +7,8 @@ use anstyle::Style;
 use super::phrase::{BAD, CHANGED, DIM, PLAIN, Phrase};
 use super::timing::span;
 use crate::path::{
-    Action, Drop, End, Evidence, Hop, Nat, NatKind, Neighbour, Outer, Path, Protocol, Resolution, RouteTaken,
-    ServiceRef, Tuple,
+    Action, Drop, DropCause, End, Evidence, Hop, Nat, NatKind, Neighbour, Outer, Path, Protocol, Resolution,
+    RouteTaken, ServiceRef, Tuple,
 };
 
 /// The mark of everything that was concluded and not seen.
@@ -124,6 +124,11 @@ pub(super) fn drop_reason(drop: &Drop) -> String {
         (Some(reason), None) => reason.clone(),
         (None, Some(location)) => format!("in {location}"),
         (None, None) => "the kernel tells no reason".to_owned(),
+    };
+    let what = match drop.cause {
+        Some(DropCause::ConntrackTableFull { .. }) => format!("{what}: connection tracking's table is full"),
+        Some(DropCause::ConntrackClash) => format!("{what}: lost a race for its connection"),
+        None => what,
     };
     match (&drop.rule, &drop.netfilter) {
         (Some(rule), _) => format!("{what}, by {rule}"),
