@@ -1,6 +1,6 @@
 //! What holds of every trace, whatever was traced.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use podtrace::path::{Action, Evidence, Path, Summary, Verdict, VerdictCounts};
 
 /// Checks what must hold of the paths and summary of any trace.
@@ -54,7 +54,18 @@ fn sound_path(path: &Path) -> Result<()> {
         }
         match hop.action {
             Action::PodEgress => ensure!(hop.pod == path.from.pod, "hop {number}: out of another's veth"),
-            Action::PodIngress => ensure!(hop.pod == path.to.pod, "hop {number}: into another's veth"),
+            Action::PodIngress => {
+                // Where a translation has sent it, if one has.
+                let to = path.translated.as_deref().map_or(&path.to, |translated| &translated.to);
+                ensure!(hop.pod == to.pod, "hop {number}: into another's veth");
+            }
+            Action::Nat => {
+                let nat = hop.nat.as_ref().context("a translation without its tuples")?;
+                ensure!(
+                    nat.before != nat.after && nat.after == hop.tuple,
+                    "hop {number}: translated to what it is not"
+                );
+            }
             // What is dropped on its way into the tunnel has no outer header yet.
             Action::Encapsulate | Action::Decapsulate if path.verdict == Verdict::Delivered => {
                 ensure!(hop.outer.is_some(), "hop {number}: a tunnel without an outer header");

@@ -142,7 +142,10 @@ fn of_hop(path: &Told, hop: &Hop, packets: &[Packet]) -> Result<()> {
     let packet = packets.iter().find(says).context("no packet says that it is this one")?;
     let point = hop.point.map(|point| point.to_string()).unwrap_or_default();
     // What is inside a pod's namespace is named with the pod.
-    let (node, device) = (format!("{}/", hop.node), hop.device.as_deref().unwrap_or_default());
+    let (node, device) = match hop.device.as_deref() {
+        Some(device) => (format!("{}/", hop.node), device),
+        None => (hop.node.to_string(), ""),
+    };
     let name = &packet.interface;
     ensure!(
         name.starts_with(&node) && name.ends_with(&format!("{device} {point}")),

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         .map(|name| trial(&format!("page-of-{name}"), move || recording(name)))
         .collect();
     trials.push(trial("what-is-incomplete-says-so", incomplete));
+    trials.push(trial("what-a-recording-lacks-is-on-its-page", lacking));
     trials.push(trial("a-killed-tracers-page-can-be-read", killed));
     trials.push(trial("hostile-names-stay-text", hostile));
     trials.push(trial("ten-thousand-paths-stay-usable", many));
@@ -198,6 +199,22 @@ fn incomplete() -> Result<()> {
     let dom = browser::look(&page, "")?;
     let accounting = one(&dom, "<div id=\"accounting\" role=\"status\" class=\"incomplete\"")?;
     ensure!(accounting.contains("3 events lost to a full ring buffer"), "{accounting}");
+    Ok(())
+}
+
+/// Why a recording is not whole stands on its page, and not only where it was made.
+fn lacking() -> Result<()> {
+    let pages = Pages::new()?;
+    let bytes = fs::read(recorded("cross-node-ping.pcapng"))?;
+    let (cut, page) = (pages.0.path().join("cut.pcapng"), pages.page("cut"));
+    fs::write(&cut, &bytes[..bytes.len() - 10])?;
+    let output =
+        run(Command::new(binary::podtrace()?).arg("read").arg(&cut).arg("--html").arg(&page), SHORT)?;
+    ensure!(output.code() == 1, "it ended with {}: {}", output.code(), output.stderr);
+    let dom = browser::look(&page, "")?;
+    let accounting = one(&dom, "<div id=\"accounting\" role=\"status\" class=\"incomplete\"")?;
+    let why = "the recording is not whole: it is cut off or damaged from byte";
+    ensure!(accounting.contains(why) && output.stdout.contains(why), "{accounting}\n{}", output.stdout);
     Ok(())
 }
 

@@ -58,8 +58,11 @@ fn both_frameworks() -> Result<()> {
     let lab = Lab::up("rules-both")?;
     ensure!(rules(&lab, "node2")?.tables.is_empty(), "a node without rules has some");
     lab.exec("node1", ["iptables-nft-restore", &sample("kube-proxy.iptables")])?;
+    lab.exec("node1", ["ip6tables-nft-restore", &sample("kube-proxy.ip6tables")])?;
     lab.exec("node1", ["nft", "-j", "-f", &sample("guard.nft.json")])?;
-    let listed = || Ok::<_, anyhow::Error>(lab.exec("node1", ["nft", "-j", "-a", "list", "ruleset"])?.stdout);
+    // Without counters: the node may send packets of its own meanwhile.
+    let listed =
+        || Ok::<_, anyhow::Error>(lab.exec("node1", ["nft", "-j", "-s", "-a", "list", "ruleset"])?.stdout);
     let before = listed()?;
     let read = rules(&lab, "node1")?;
     ensure!(listed()? == before, "looking has changed the rules");
@@ -68,13 +71,30 @@ fn both_frameworks() -> Result<()> {
     let mut tables: Vec<_> = read.tables.iter().map(name).collect();
     tables.sort();
     ensure!(
-        tables == ["iptables ip filter", "iptables ip nat", "nft bridge filter", "nft inet guard"],
+        tables
+            == [
+                "iptables ip filter",
+                "iptables ip nat",
+                "iptables ip6 nat",
+                "nft bridge filter",
+                "nft inet guard"
+            ],
         "tables: {tables:?}"
     );
     let finder = Finder::new(read);
     let told = translated(&finder, ("10.43.0.10", 80), ("10.42.1.10", 8080))?;
     ensure!(
         told == "iptables nat: KUBE-SERVICES → KUBE-SVC-LOLE4ISW44XBNF3G → KUBE-SEP-5UKXEYUPHJSB3XBR (default/web:http)",
+        "{told}"
+    );
+    let question = Translation {
+        before: packet(("fd00:42::9", 40000), ("fd00:43::10", 80))?,
+        after: packet(("fd00:42::9", 40000), ("fd00:42::11", 8080))?,
+        ..Translation::of(End::Destination)
+    };
+    let told = finder.translated(&question).context("no rule of IPv6")?.to_string();
+    ensure!(
+        told.starts_with("ip6tables nat: KUBE-SERVICES → ") && told.ends_with("(default/six:http)"),
         "{told}"
     );
     let told = translated(&finder, ("172.16.0.9", 9999), ("192.168.56.11", 80))?;

@@ -103,6 +103,10 @@ impl Report for Watched<'_> {
         self.tell(|report| report.path(path))
     }
 
+    fn lacks(&mut self, what: &str) -> io::Result<()> {
+        self.tell(|report| report.lacks(what))
+    }
+
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         self.tell(|report| report.summary(summary))
     }

@@ -72,6 +72,11 @@ impl Report for Kept {
         self.show(|shown| shown.path(path))
     }
 
+    fn lacks(&mut self, what: &str) -> io::Result<()> {
+        self.page.tell(|page| page.lacks(what))?;
+        self.show(|shown| shown.lacks(what))
+    }
+
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         self.page.tell(|page| page.summary(summary))?;
         self.show(|shown| shown.summary(summary))

@@ -103,6 +103,10 @@ impl Report for Beside {
         self.status.aside(|| self.report.path(path))
     }
 
+    fn lacks(&mut self, what: &str) -> io::Result<()> {
+        self.status.aside(|| self.report.lacks(what))
+    }
+
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         // Nothing happens after it.
         self.status.end();

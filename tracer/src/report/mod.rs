@@ -42,6 +42,15 @@ pub trait Report {
     /// What the writer says.
     fn path(&mut self, path: &Path) -> io::Result<()>;
 
+    /// Tells why a recording is not whole, before its summary. An output without a place for it leaves it to the
+    /// summary to say that something is missing.
+    ///
+    /// # Errors
+    /// What the writer says.
+    fn lacks(&mut self, _what: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Tells what the trace amounts to.
     ///
     /// # Errors

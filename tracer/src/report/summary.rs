@@ -13,6 +13,7 @@ pub(super) struct Told {
     inferred: bool,
     doubtful: Vec<u64>,
     more_doubtful: u64,
+    lacks: Option<String>,
 }
 
 impl Told {
@@ -31,6 +32,11 @@ impl Told {
         }
     }
 
+    /// Takes note of why a recording is not whole.
+    pub(super) fn lacks(&mut self, what: &str) {
+        self.lacks = Some(what.to_owned());
+    }
+
     /// The closing lines.
     pub(super) fn lines(&self, summary: &Summary) -> Vec<Phrase> {
         let Summary { paths, events, complete } = summary;
@@ -42,8 +48,7 @@ impl Told {
         }
         let mut lines = vec![first];
         if !*complete {
-            let lost = Phrase::new().with(LOUD, " INCOMPLETE ").with(PLAIN, " ").with(BAD, causes(events));
-            lines.push(lost);
+            lines.push(Phrase::new().with(LOUD, " INCOMPLETE ").with(PLAIN, " ").with(BAD, self.why(events)));
             lines.push(self.consequences());
         }
         if events.unmatched > 0 {
@@ -61,6 +66,17 @@ impl Told {
             lines.push(Phrase::new().with(DIM, format!("{INFERRED} inferred from what was seen around it")));
         }
         lines
+    }
+
+    fn why(&self, events: &EventCounts) -> String {
+        let lost = lost(events);
+        match &self.lacks {
+            None => lost.unwrap_or_else(|| UNKNOWN.to_owned()),
+            Some(lacks) => {
+                let lost = lost.map(|lost| format!("{lost}; ")).unwrap_or_default();
+                format!("{lost}the recording is not whole: {lacks}")
+            }
+        }
     }
 
     /// Which of the paths told cannot be trusted now.
@@ -100,10 +116,15 @@ fn counts(paths: &VerdictCounts) -> Phrase {
 /// What a trace lost, in one line for standard error; `None` if it is complete.
 #[must_use]
 pub fn losses(summary: &Summary) -> Option<String> {
-    (!summary.complete).then(|| format!("this trace is incomplete: {}", causes(&summary.events)))
+    let causes = || lost(&summary.events).unwrap_or_else(|| UNKNOWN.to_owned());
+    (!summary.complete).then(|| format!("this trace is incomplete: {}", causes()))
 }
 
-fn causes(events: &EventCounts) -> String {
+/// What is said where no count tells what is missing.
+const UNKNOWN: &str = "not every event is accounted for";
+
+/// What was lost, by cause; `None` where no count tells.
+fn lost(events: &EventCounts) -> Option<String> {
     let EventCounts { produced, delivered, lost_ring, lost_map, missed_probes, unmatched: _ } = *events;
     let unaccounted = produced.saturating_sub(delivered.saturating_add(lost_ring));
     let causes = [
@@ -117,7 +138,7 @@ fn causes(events: &EventCounts) -> String {
         .filter(|(number, ..)| *number > 0)
         .map(|(number, thing, what)| format!("{} {what}", count(number, thing)))
         .collect();
-    if told.is_empty() { "not every event is accounted for".to_owned() } else { told.join(", ") }
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 fn count(number: u64, thing: &str) -> String {
@@ -175,6 +196,22 @@ mod tests {
              hop was not seen\n\
              ≈ inferred from what was seen around it\n"
         );
+    }
+
+    #[test]
+    fn why_a_recording_is_not_whole_is_among_the_causes() {
+        let mut notes = Told::default();
+        notes.lacks("bytes 7 to 9 are damaged\u{1b}");
+        let said = |summary: &Summary| {
+            let mut out = String::new();
+            notes.lines(summary)[1].write_line(0, &mut out);
+            anstream::adapter::strip_str(&out).to_string()
+        };
+        let mut summary = Summary::default();
+        let damage = "the recording is not whole: bytes 7 to 9 are damaged\\u{1b}\n";
+        assert_eq!(said(&summary), format!(" INCOMPLETE  {damage}"));
+        summary.events = EventCounts { produced: 3, delivered: 2, lost_ring: 1, ..EventCounts::default() };
+        assert_eq!(said(&summary), format!(" INCOMPLETE  1 event lost to a full ring buffer; {damage}"));
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl<W: Write> Report for Text<W> {
         self.out.flush()
     }
 
+    fn lacks(&mut self, what: &str) -> io::Result<()> {
+        self.told.lacks(what);
+        Ok(())
+    }
+
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         write_summary(&self.told, self.before, summary, &mut self.out)
     }

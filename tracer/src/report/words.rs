@@ -230,7 +230,7 @@ fn translation(nat: &Nat, phrase: &mut Phrase) {
         phrase.append(CHANGED, text);
     }
     if let Some(rule) = rule {
-        phrase.append(DIM, format!("by {rule}"));
+        phrase.append(DIM, format!("by {}", rule.brief()));
     }
 }
 

@@ -139,6 +139,14 @@ impl fmt::Display for Attribution {
 }
 
 impl Attribution {
+    /// The rule without the way to it, for where there is little room.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let last = self.chains.last().cloned().into_iter().collect();
+        // That it is a Service's is told beside it.
+        Self { chains: last, service: None, port: None, comment: None, ..self.clone() }.to_string()
+    }
+
     /// What stands in brackets behind the way.
     fn remarks(&self) -> Vec<Cow<'_, str>> {
         let mut remarks: Vec<Cow<'_, str>> = Vec::new();

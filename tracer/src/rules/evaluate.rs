@@ -41,9 +41,21 @@ impl Known<'_> {
                 let elements = listed(elements, sets)?;
                 any(elements.iter().map(|element| self.element(fields, element)))
             }
+            // Asked for addresses of one version, a packet of the other is neither in nor out.
+            Match::Not(contrary) if self.is_of_other_version(contrary) => Some(false),
             Match::Not(contrary) => self.holds(contrary, sets).map(|holds| !holds),
             Match::Other(_) => None,
         }
+    }
+
+    fn is_of_other_version(&self, matched: &Match) -> bool {
+        let v4 = self.packet.source.is_ipv4();
+        let Match::Is(Field::Source | Field::Destination, ranges) = matched else { return false };
+        ranges.iter().all(|range| match range {
+            Range::Net(net) => net.addr().is_ipv4() != v4,
+            Range::Addresses(first, _) => first.is_ipv4() != v4,
+            _ => false,
+        })
     }
 
     /// Whether the fields are this element's.
@@ -100,7 +112,7 @@ impl Known<'_> {
 
     /// What kind of address it is to the node. Broadcasts cannot be told from addresses of others here.
     fn kind(&self, address: IpAddr) -> Option<Value<'_>> {
-        let local = self.is_local(address)?;
+        let local = is_local(self.local, address)?;
         Some(Value::Word(if local {
             "local"
         } else if address.is_multicast() {
@@ -109,14 +121,14 @@ impl Known<'_> {
             "unicast"
         }))
     }
+}
 
-    /// Whether the address is the node's own.
-    pub(super) fn is_local(&self, address: IpAddr) -> Option<bool> {
-        if address.is_loopback() || self.local.contains(&address) {
-            return Some(true);
-        }
-        (!self.local.is_empty()).then_some(false)
+/// Whether an address is the node's own, by those that it has; none if these are not known.
+pub(super) fn is_local(local: &[IpAddr], address: IpAddr) -> Option<bool> {
+    if address.is_loopback() || local.contains(&address) {
+        return Some(true);
     }
+    (!local.is_empty()).then_some(false)
 }
 
 /// The elements themselves; `None` if they cannot be told.

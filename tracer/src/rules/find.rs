@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::attribution::{Attribution, Kind};
-use super::evaluate::Known;
+use super::evaluate::{Known, is_local};
 use super::index::{ChainId, Index, RuleId};
 use super::model::{Action, Element, Family, Hook, Nat, Rules};
 use super::question::{End, Loss, Packet, Translation};
@@ -14,8 +14,8 @@ use super::walk::{Found, Walk, What};
 /// A rule set, ready to be asked.
 #[derive(Clone, Debug, Default)]
 pub struct Finder {
-    rules: Rules,
-    index: Index,
+    pub(super) rules: Rules,
+    pub(super) index: Index,
 }
 
 impl Finder {
@@ -36,19 +36,14 @@ impl Finder {
     /// Takes microseconds, with tens of thousands of rules, too; the answer holds for the whole connection.
     #[must_use]
     pub fn translated(&self, question: &Translation<'_>) -> Option<Attribution> {
-        let Translation { end, before, after, in_device, out_device, mark } = *question;
-        let known = Known {
-            packet: before,
-            in_device,
-            out_device,
-            mark,
-            // Rules that translate are asked about a connection's first packet only.
-            state: Some("new"),
-            local: &self.rules.local,
-        };
-        let possible = |action: &Action| can_have(action, end, &before, &after, &known);
+        let Translation { end, before, after, in_device, out_device, mark, entered: _ } = *question;
+        let mut known = self.known(before, question);
+        if mark.is_none() && end == End::Source {
+            known.mark = self.mark_on_leaving(question);
+        }
+        let possible = |action: &Action| can_have(action, end, &before, &after, &self.rules.local);
         let candidates: HashSet<RuleId> = match end {
-            End::Destination => self.possible(self.index.to(after.destination), possible),
+            End::Destination => self.candidates_for_destination(&before, &after),
             End::Source => self.possible(self.index.sources(), possible),
         };
         if candidates.is_empty() {
@@ -108,6 +103,26 @@ impl Finder {
             found.extend(walk.found);
         }
         self.attribution(&found, incomplete)
+    }
+
+    /// What is known of a packet of a translation.
+    pub(super) fn known<'a>(&'a self, packet: Packet, question: &Translation<'a>) -> Known<'a> {
+        Known {
+            packet,
+            in_device: question.in_device,
+            out_device: question.out_device,
+            mark: question.mark,
+            // Rules that translate are asked about a connection's first packet only.
+            state: Some("new"),
+            local: &self.rules.local,
+        }
+    }
+
+    /// Rules that can have changed the destination of one packet to that of the other.
+    pub(super) fn candidates_for_destination(&self, before: &Packet, after: &Packet) -> HashSet<RuleId> {
+        let local = &self.rules.local;
+        let possible = |action: &Action| can_have(action, End::Destination, before, after, local);
+        self.possible(self.index.to(after.destination), possible)
     }
 
     fn possible(
@@ -224,7 +239,7 @@ impl Finder {
     }
 }
 
-fn families(packet: &Packet) -> &'static [Family] {
+pub(super) fn families(packet: &Packet) -> &'static [Family] {
     if packet.source.is_ipv4() { &[Family::Ip, Family::Inet] } else { &[Family::Ip6, Family::Inet] }
 }
 
@@ -240,7 +255,7 @@ fn kind(action: &Action) -> Kind {
 }
 
 /// Whether an action can have made this of that.
-fn can_have(action: &Action, end: End, before: &Packet, after: &Packet, known: &Known<'_>) -> bool {
+fn can_have(action: &Action, end: End, before: &Packet, after: &Packet, local: &[IpAddr]) -> bool {
     let (address, port, previous, previous_port) = match end {
         End::Destination => {
             (after.destination, after.destination_port, before.destination, before.destination_port)
@@ -258,9 +273,10 @@ fn can_have(action: &Action, end: End, before: &Packet, after: &Packet, known: &
     match (end, action) {
         (End::Destination, Action::Dnat(nat)) | (End::Source, Action::Snat(nat)) => becomes(nat),
         (End::Destination, Action::Redirect(ports)) => {
-            known.is_local(address) != Some(false) && port_fits(*ports, port).unwrap_or(port == previous_port)
+            is_local(local, address) != Some(false)
+                && port_fits(*ports, port).unwrap_or(port == previous_port)
         }
-        (End::Source, Action::Masquerade) => known.is_local(address) != Some(false),
+        (End::Source, Action::Masquerade) => is_local(local, address) != Some(false),
         _ => false,
     }
 }

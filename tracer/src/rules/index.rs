@@ -38,6 +38,8 @@ pub(super) struct Index {
     to_others: Vec<RuleId>,
     /// Rules that change a source.
     from_here: Vec<RuleId>,
+    /// Whether rules of a table set marks, by its number.
+    marking: Vec<bool>,
     /// Chains that the kernel calls, lowest priority first.
     bases: Vec<(Base, ChainId)>,
 }
@@ -58,6 +60,8 @@ impl Index {
 
     fn table(&mut self, number: usize, table: &Table) {
         let first = self.places.len();
+        let rules = table.chains.iter().flat_map(|chain| &chain.rules);
+        self.marking.push(rules.into_iter().any(|rule| matches!(rule.action, Action::Mark(_))));
         let names: HashMap<_, _> = table
             .chains
             .iter()
@@ -121,6 +125,11 @@ impl Index {
     /// Rules that may have changed a source.
     pub(super) fn sources(&self) -> impl Iterator<Item = RuleId> {
         self.from_here.iter().copied()
+    }
+
+    /// Whether rules of this chain's table set marks.
+    pub(super) fn marks(&self, chain: ChainId) -> bool {
+        self.marking[self.places[chain].0]
     }
 
     pub(super) fn table_of<'r>(&self, rules: &'r Rules, chain: ChainId) -> &'r Table {

@@ -1,14 +1,14 @@
 //! What of a rule set is kept: it travels to the tracer in one frame.
 //!
 //! Left out without loss: what nothing leads to, and what nothing comes of. If that is not enough, chains are left out
-//! that are the furthest from where the kernel calls; a jump to one of these then leads to what is not known.
+//! that the last rules lead to; a jump to one of these then leads to what is not known.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use super::model::{Action, Chain, Elements, Gap, Match, Rules, Set, Table};
 
-/// Bytes of JSON, at most: half of what a frame may hold.
-pub(super) const BUDGET: usize = 8 << 20;
+/// Bytes of JSON, at most; a rule has some 200, and a frame may hold a third more.
+pub(super) const BUDGET: usize = 12 << 20;
 
 /// Leaves out what is of no interest, and what is too much.
 pub(super) fn keep(mut rules: Rules, budget: usize) -> Rules {
@@ -127,25 +127,26 @@ fn without_unreached_chains(table: &mut Table) {
     table.sets.retain(|set| used.contains(&set.name));
 }
 
-/// Places of the chains that packets come to: those that the kernel calls, then those nearest to them.
+/// Places of the chains that packets come to: those that the kernel calls, and after each chain those that it leads to
+/// with all that these lead to, so that the first of many Services are whole.
 fn in_order(table: &Table) -> Vec<usize> {
     let places: HashMap<&str, usize> =
         table.chains.iter().enumerate().map(|(place, chain)| (chain.name.as_str(), place)).collect();
     let bases = table.chains.iter().enumerate().filter(|(_, chain)| chain.base.is_some());
-    let mut waiting: VecDeque<usize> = bases.map(|(place, _)| place).collect();
-    let mut seen: HashSet<usize> = waiting.iter().copied().collect();
+    // The last of them is next.
+    let mut waiting: Vec<usize> = bases.map(|(place, _)| place).rev().collect();
+    let mut seen = HashSet::new();
     let mut order = Vec::new();
-    while let Some(place) = waiting.pop_front() {
-        order.push(place);
-        for rule in &table.chains[place].rules {
-            targets(&rule.action, table, &mut |target| {
-                if let Some(target) = places.get(target)
-                    && seen.insert(*target)
-                {
-                    waiting.push_back(*target);
-                }
-            });
+    while let Some(place) = waiting.pop() {
+        if !seen.insert(place) {
+            continue;
         }
+        order.push(place);
+        let leads = waiting.len();
+        for rule in &table.chains[place].rules {
+            targets(&rule.action, table, &mut |target| waiting.extend(places.get(target)));
+        }
+        waiting[leads..].reverse();
     }
     order
 }
@@ -170,7 +171,7 @@ fn used_sets(chains: &[Chain]) -> HashSet<String> {
     used
 }
 
-/// Takes away what does not fit: sets first become unknown, then the chains furthest away go. How many.
+/// Takes away what does not fit: sets first become unknown, then the last chains go. How many.
 fn within(table: &mut Table, left: &mut usize) -> usize {
     let mut missing = 0;
     for set in &mut table.sets {

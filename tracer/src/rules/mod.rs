@@ -11,7 +11,9 @@ mod evaluate;
 mod find;
 mod index;
 pub mod iptables;
+#[cfg(any(target_os = "linux", test))]
 mod keep;
+mod mark;
 mod model;
 pub mod nft;
 mod protocol;
@@ -31,6 +33,6 @@ pub use model::{
     Action, Base, Chain, Element, Elements, Family, Field, Framework, Gap, Hook, Marking, Match, Nat, Range,
     Rule, Rules, Set, Table,
 };
-pub use question::{End, Loss, Packet, Translation};
+pub use question::{End, Entered, Loss, Packet, Translation};
 #[cfg(target_os = "linux")]
 pub use read::read;

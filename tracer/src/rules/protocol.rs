@@ -22,3 +22,8 @@ pub(super) fn number(name: &str) -> Option<u32> {
     let known = NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| u32::from(*number));
     known.or_else(|| name.parse::<u8>().ok().map(u32::from))
 }
+
+/// The name of a protocol, if it is one that is met.
+pub(super) fn name(number: u32) -> Option<&'static str> {
+    NAMES.iter().find(|(_, known)| u32::from(*known) == number).map(|(name, _)| *name)
+}

@@ -43,6 +43,18 @@ pub struct Translation<'a> {
     pub out_device: Option<&'a str>,
     /// Its mark before that; `None` if that is not known.
     pub mark: Option<u32>,
+    /// The packet as it came to this node, or set out from it, before any translation. Only for a source, and if the
+    /// mark is not known: then it may follow from this.
+    pub entered: Option<Entered>,
+}
+
+/// A packet as it came to a node, or set out from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// The packet then.
+    pub packet: Packet,
+    /// Its mark then; `None` if that is not known.
+    pub mark: Option<u32>,
 }
 
 /// The packet filter dropped a packet: by which rule?
@@ -77,7 +89,15 @@ impl Translation<'_> {
     /// Of this end; all else is to be filled in, as far as it is known.
     #[must_use]
     pub fn of(end: End) -> Self {
-        Self { end, before: NOBODY, after: NOBODY, in_device: None, out_device: None, mark: None }
+        Self {
+            end,
+            before: NOBODY,
+            after: NOBODY,
+            in_device: None,
+            out_device: None,
+            mark: None,
+            entered: None,
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Found {
     /// The rules that led there.
     pub(super) way: Vec<Step>,
     pub(super) what: What,
+    /// The packet's mark then, if it can be told.
+    pub(super) mark: Option<u32>,
 }
 
 /// What was found.
@@ -91,7 +93,7 @@ impl<'a> Walk<'a> {
     pub(super) fn called(&mut self, base: Base, chain: ChainId) -> bool {
         let outcome = self.chain(chain);
         if matches!(outcome, Outcome::Passes | Outcome::Either) && base.drops && self.policies {
-            self.found.push(Found { way: Vec::new(), what: What::Policy(chain) });
+            self.found.push(Found { way: Vec::new(), what: What::Policy(chain), mark: self.known.mark });
             return outcome == Outcome::Passes;
         }
         outcome == Outcome::Is
@@ -190,7 +192,11 @@ impl<'a> Walk<'a> {
         certain: bool,
     ) -> (Outcome, Returns) {
         if (self.wanted)(rule, action) {
-            self.found.push(Found { way: self.way.clone(), what: What::Rule((rule, element)) });
+            self.found.push(Found {
+                way: self.way.clone(),
+                what: What::Rule((rule, element)),
+                mark: self.known.mark,
+            });
             return (Outcome::Is, Returns::No);
         }
         match action {

@@ -113,6 +113,11 @@ impl<'a> Teller<'a> {
         }
     }
 
+    /// Tells why what is told is not whole.
+    fn lacks(&mut self, what: &str) -> Result<()> {
+        self.report(|report| report.lacks(what))
+    }
+
     /// Tells the summary of what was told.
     fn close(mut self, mut summary: Summary) -> Result<Outcome> {
         summary.paths = self.verdicts;

@@ -52,6 +52,9 @@ pub fn replay(mut recording: Reader<'_>, telling: Telling, report: &mut dyn Repo
     teller.tell(&mut paths)?;
     let damage = recording.damage();
     // What is missing may be paths; nothing may be concluded from their absence.
-    summary.complete &= damage.is_none();
+    if let Some(damage) = &damage {
+        summary.complete = false;
+        teller.lacks(damage)?;
+    }
     Ok(Replayed { outcome: teller.close(summary)?, damage })
 }

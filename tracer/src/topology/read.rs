@@ -57,7 +57,11 @@ pub fn read(pods: &[PodAddresses]) -> Result<Reading> {
     let mut warnings: Vec<_> = missing(&topology, pods).collect();
     // Of no interest if nothing is missing: on many a machine some process is out of bounds even for root.
     if let (Some(first), false) = (unreadable.first(), warnings.is_empty()) {
-        warnings.push(format!("{} network namespaces could not be read: {first}", unreadable.len()));
+        let how_many = match unreadable.len() {
+            1 => "1 network namespace".to_owned(),
+            number => format!("{number} network namespaces"),
+        };
+        warnings.push(format!("{how_many} could not be read: {first}"));
     }
     Ok(Reading { topology, warnings })
 }

@@ -24,6 +24,8 @@ done
 mkdir -p /etc
 printf 'root:x:0:0::/root:/bin/sh\ntcpdump:x:100:100::/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n' >/etc/passwd
 printf 'root:x:0:\ntcpdump:x:100:\nnogroup:x:65534:\n' >/etc/group
+# nft and iptables ask for these by name.
+printf 'icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\n' >/etc/protocols
 while read -r module; do
     insmod "/lib/modules/$module" || echo "init: cannot load $module"
 done </lib/modules/order

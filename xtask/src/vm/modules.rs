@@ -13,7 +13,7 @@ use object::{Object as _, ObjectSection as _};
 use super::unzip::unzip;
 
 /// What labs, tracers and their tests use. A kernel may lack some, or have them built in.
-pub(super) const WANTED: [&str; 34] = [
+pub(super) const WANTED: [&str; 41] = [
     "veth",
     "bridge",
     "br_netfilter",
@@ -30,6 +30,7 @@ pub(super) const WANTED: [&str; 34] = [
     "xt_tcpudp",
     "ipt_REJECT",
     "xt_statistic",
+    "xt_addrtype",
     "nf_conntrack",
     "nf_nat",
     "nf_tables",
@@ -39,6 +40,12 @@ pub(super) const WANTED: [&str; 34] = [
     "nft_nat",
     "nft_masq",
     "nft_chain_nat",
+    "nft_redir",
+    "nft_numgen",
+    "nft_fib_ipv4",
+    "nft_queue",
+    "nfnetlink_queue",
+    "nf_conntrack_netlink",
     "nft_compat",
     "nft_reject_inet",
     "nfnetlink",

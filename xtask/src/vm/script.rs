@@ -45,7 +45,7 @@ pub(super) fn tests(payload: &Payload, choice: Choice, arguments: &[String]) -> 
     };
     let mut script = format!(
         "{SECTION}export PODTRACE_BIN={PODTRACE} PODTRACE_TEST_PATIENCE={PATIENCE}{chosen}\n\
-         podtrace lab up && section {PROBE} podtrace --from pod1 --to pod3 --probe icmp -v -w {RECORDING}\n\
+         podtrace lab up --rules none && section {PROBE} podtrace --from pod1 --to pod3 --probe icmp -v -w {RECORDING}\n\
          podtrace lab down\n"
     );
     if let Ok(hooks) = payload.program(HOOKS) {

@@ -12,10 +12,17 @@ use super::cpio::Cpio;
 use crate::run;
 
 /// What is taken along. The guest's init removes busybox's applets of these names, which can less.
-pub(super) const TOOLS: [&str; 8] = ["ip", "bridge", "nft", "tc", "tcpdump", "iperf3", "nc", "setpriv"];
+pub(super) const TOOLS: [&str; 10] =
+    ["ip", "bridge", "nft", "iptables", "iptables-restore", "tc", "tcpdump", "iperf3", "nc", "setpriv"];
 
 /// Where they are in the guest.
 const DIRECTORY: &str = "/usr/bin";
+
+/// How the library's name begins that iptables looks for its extensions beside, in a folder of this name.
+const XTABLES: (&str, &str) = ("libxtables.so", "xtables");
+
+/// How the names of IPv4's extensions begin.
+const EXTENSIONS: [&str; 2] = ["libxt_", "libipt_"];
 
 /// Adds those that are here, and their libraries.
 pub(super) fn add(archive: &mut Cpio) -> Result<()> {
@@ -23,13 +30,36 @@ pub(super) fn add(archive: &mut Cpio) -> Result<()> {
     for tool in TOOLS {
         let Some(path) = run::find_program(tool) else { continue };
         archive.file(&Path::new(DIRECTORY).join(tool), 0o755, &read(&path)?)?;
-        let listed = run::ask(Command::new("ldd").arg(&path)).unwrap_or_default();
-        libraries.extend(needed(&listed));
+        libraries.extend(libraries_of(&path));
+    }
+    for extension in extensions(&libraries)? {
+        libraries.extend(libraries_of(&extension));
+        libraries.insert(extension);
     }
     for library in libraries {
         archive.file(&library, 0o755, &read(&library)?)?;
     }
     Ok(())
+}
+
+fn libraries_of(program: &Path) -> Vec<PathBuf> {
+    needed(&run::ask(Command::new("ldd").arg(program)).unwrap_or_default())
+}
+
+/// What iptables loads by itself, and `ldd` does not tell of.
+fn extensions(libraries: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Some(library) = libraries.iter().find(|path| name(path).starts_with(XTABLES.0)) else {
+        return Ok(Vec::new());
+    };
+    // The loader's path may go by a link that is not in the guest.
+    let library = library.canonicalize().with_context(|| format!("cannot find {}", library.display()))?;
+    let directory = library.with_file_name(XTABLES.1);
+    let about = || format!("cannot read {}", directory.display());
+    let entries = fs::read_dir(&directory).with_context(about)?;
+    let paths = entries.map(|entry| Ok(entry.with_context(about)?.path())).collect::<Result<Vec<_>>>()?;
+    let is_wanted = |path: &PathBuf| EXTENSIONS.iter().any(|start| name(path).starts_with(start));
+    Ok(paths.into_iter().filter(is_wanted).collect())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -5,6 +5,7 @@ mod deaf;
 mod echo;
 mod offload;
 mod stream;
+mod web;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 
 const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE | udp ADDRESS PORT COUNT SIZE | udp-sink PORT COUNT | \
                      udp-deaf PORT | udp-bad ADDRESS PORT | tcp ADDRESS PORT BYTES | tcp-sink PORT | \
+                     web ADDRESS PORT CONNECTIONS | web-hold ADDRESS PORT CONNECTIONS | \
                      offload DEVICE on|off";
 
 fn main() -> ExitCode {
@@ -38,6 +40,12 @@ fn run(words: &[&str]) -> Result<()> {
         ["udp-bad", to, port] => bad::datagram(SocketAddrV4::new(address(to)?, number(port)?)),
         ["tcp", to, port, bytes] => {
             stream::send(SocketAddrV4::new(address(to)?, number(port)?), number(bytes)?)
+        }
+        ["web", to, port, connections] => {
+            web::ask(SocketAddrV4::new(address(to)?, number(port)?), number(connections)?)
+        }
+        ["web-hold", to, port, connections] => {
+            web::hold(SocketAddrV4::new(address(to)?, number(port)?), number(connections)?)
         }
         ["tcp-sink", port] => stream::receive(number(port)?),
         ["offload", device, "on"] => offload::switch(device, true),

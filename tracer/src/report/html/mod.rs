@@ -2,10 +2,12 @@
 //!
 //! Paths are written into the page one by one as they finish, each in an element of data of its own; what draws them
 //! stands before them. So memory does not grow with the trace, and the page of a tracer that was killed shows what had
-//! been told until then, and that its end is missing. `view` is what the page knows of a path: words and numbers;
-//! `assets/` has what it is drawn by.
+//! been told until then, and that its end is missing. A browser does hold all of it: `room` bounds how many paths a page
+//! has, and the page says how many it lacks. `view` is what the page knows of a path: words and numbers; `assets/` has
+//! what it is drawn by.
 
 mod embed;
+mod room;
 mod view;
 
 use std::io::{self, Write};
@@ -15,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use self::room::Room;
 use self::view::{PathView, SummaryView, TraceView};
 use super::Report;
 use super::summary::Told;
@@ -38,6 +41,7 @@ const END: &str = "</body>\n</html>\n";
 pub struct Html<W> {
     out: W,
     told: Told,
+    room: Room,
 }
 
 impl<W: Write> Html<W> {
@@ -52,7 +56,7 @@ impl<W: Write> Html<W> {
             .replace("{{style}}", STYLE)
             .replace("{{script}}", SCRIPT);
         out.write_all(page.as_bytes())?;
-        let mut page = Self { out, told: Told::default() };
+        let mut page = Self { out, told: Told::default(), room: Room::default() };
         page.data("trace", &TraceView::new(title))?;
         Ok(page)
     }
@@ -70,11 +74,24 @@ impl<W: Write> Html<W> {
 impl<W: Write> Report for Html<W> {
     fn path(&mut self, path: &Path) -> io::Result<()> {
         self.told.note(path);
-        self.data("path", &PathView::new(path))
+        if self.room.take(path.verdict) {
+            self.data("path", &PathView::new(path))
+        } else if self.room.is_just_full() {
+            // At once: the tracer may be killed.
+            self.data("full", &true)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn lacks(&mut self, what: &str) -> io::Result<()> {
+        self.told.lacks(what);
+        Ok(())
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        let lines = self.told.lines(summary);
+        let mut lines = self.told.lines(summary);
+        lines.extend(self.room.note());
         self.data("summary", &SummaryView::new(summary, &lines))?;
         self.out.write_all(END.as_bytes())?;
         self.out.flush()
@@ -125,6 +142,21 @@ mod tests {
         for begun in ["<!--", "<img", "</ScRiPt"] {
             assert!(!page.contains(begun), "{begun}");
         }
+    }
+
+    #[test]
+    fn a_page_that_is_full_says_what_it_lacks() {
+        let mut out = Vec::new();
+        let mut page = Html::begin(&mut out, "").unwrap();
+        page.room = Room::for_paths(1, 1);
+        for path in [samples::same_node(), samples::same_node(), samples::vanished(), samples::same_node()] {
+            page.path(&path).unwrap();
+        }
+        page.summary(&Summary::default()).unwrap();
+        let page = String::from_utf8(out).unwrap();
+        let data = |class: &str| page.matches(&format!("class=\"{class}\">")).count();
+        assert_eq!((data("path"), data("full"), data("summary")), (2, 1, 1));
+        assert!(page.contains("2 paths are not on this page"), "{page}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod rule;
 mod value;
 mod words;
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use self::rule::Reader;
 use self::words::words;
@@ -42,10 +42,8 @@ pub fn parse(text: &str, family: Family) -> Vec<Table> {
 /// A table, as far as it has been read.
 struct Building {
     table: Table,
-    /// Names of its chains, by which jumps are told from targets.
-    names: BTreeSet<String>,
-    /// The chain that the last rule was of: rules of a chain stand together.
-    last: usize,
+    /// Places of its chains by name, by which jumps are told from targets.
+    places: HashMap<String, usize>,
 }
 
 impl Building {
@@ -57,7 +55,7 @@ impl Building {
             chains: Vec::new(),
             sets: Vec::new(),
         };
-        Self { table, names: BTreeSet::new(), last: 0 }
+        Self { table, places: HashMap::new() }
     }
 
     /// `:KUBE-SERVICES - [0:0]`
@@ -65,7 +63,7 @@ impl Building {
         let mut words = line[1..].split_whitespace();
         let Some(name) = words.next() else { return };
         let policy = words.next().unwrap_or("-");
-        self.names.insert(name.to_owned());
+        self.places.insert(name.to_owned(), self.table.chains.len());
         let base = if policy == "-" { None } else { base(&self.table.name, name, policy == "DROP") };
         self.table.chains.push(Chain { name: name.to_owned(), base, rules: Vec::new() });
     }
@@ -81,13 +79,10 @@ impl Building {
         if append != "-A" {
             return;
         }
-        let Some(rule) = Reader::new(rest, &self.names).read() else { return };
-        let chains = &mut self.table.chains;
-        if chains.get(self.last).is_none_or(|chain| chain.name != *name) {
-            let Some(found) = chains.iter().position(|chain| chain.name == *name) else { return };
-            self.last = found;
+        let Some(rule) = Reader::new(rest, &self.places).read() else { return };
+        if let Some(place) = self.places.get(name) {
+            self.table.chains[*place].rules.push(rule);
         }
-        chains[self.last].rules.push(rule);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One rule of `iptables-save`: what it asks for, what it does.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use super::value::{condition, marking, nat, ports};
 use crate::rules::model::{Action, Match, Rule};
@@ -29,7 +29,7 @@ const PASSING: [&str; 19] = [
 ];
 
 /// Modules that ask nothing by themselves, only by options that are known here.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 15] = [
     "tcp",
     "udp",
     "udplite",
@@ -44,12 +44,13 @@ const MODULES: [&str; 14] = [
     "iprange",
     "icmp",
     "icmp6",
+    "nfacct",
 ];
 
 /// Reads the words of one rule.
 pub(super) struct Reader<'a> {
     words: std::iter::Peekable<std::slice::Iter<'a, String>>,
-    chains: &'a BTreeSet<String>,
+    chains: &'a HashMap<String, usize>,
     matches: Vec<Match>,
     comments: Vec<&'a str>,
     /// The rule again, without comments.
@@ -57,7 +58,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(words: &'a [String], chains: &'a BTreeSet<String>) -> Self {
+    pub(super) fn new(words: &'a [String], chains: &'a HashMap<String, usize>) -> Self {
         Self {
             words: words.iter().peekable(),
             chains,
@@ -81,6 +82,8 @@ impl<'a> Reader<'a> {
                     action = Some(self.target(target, option == "-g")?);
                     break;
                 }
+                // Counts, and asks nothing.
+                "--nfacct-name" => drop(self.values()),
                 "--comment" => self.comments.extend(self.words.next().map(String::as_str)),
                 _ => self.matched(option, negated)?,
             }
@@ -169,7 +172,7 @@ impl<'a> Reader<'a> {
             // Given twice, an address could be either.
             values.next().filter(|_| values.next().is_none())
         };
-        if self.chains.contains(target) {
+        if self.chains.contains_key(target) {
             let chain = target.to_owned();
             return Some(if goes { Action::Goto(chain) } else { Action::Jump(chain) });
         }
@@ -265,6 +268,12 @@ mod tests {
         assert_eq!(rule.comment.as_deref(), Some(r#"name: "cbr0" -j DROP"#));
         assert_eq!((rule.matches.len(), rule.action), (0, Action::Masquerade));
         assert_eq!(rule.text, "-j MASQUERADE --random-fully");
+    }
+
+    #[test]
+    fn what_counts_packets_asks_nothing() {
+        let counted = rule("-m conntrack --ctstate INVALID -m nfacct --nfacct-name  dropped_pkts -j DROP");
+        assert_eq!(counted.map(|rule| rule.matches.len()), Some(1));
     }
 
     #[test]

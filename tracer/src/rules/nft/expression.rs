@@ -57,6 +57,9 @@ fn is_ip(protocol: Option<&str>) -> bool {
 
 /// The protocol that a header's field is of, which `nft` leaves out of what it lists.
 pub(super) fn implied_protocol(left: &Value) -> Option<u32> {
+    if let Some(parts) = left.get("concat").and_then(Value::as_array) {
+        return parts.iter().find_map(implied_protocol);
+    }
     let protocol = left.get("payload")?.get("protocol")?.as_str()?;
     matches!(protocol, "tcp" | "udp" | "udplite" | "sctp" | "dccp" | "icmp" | "icmpv6")
         .then(|| protocol::number(protocol))
@@ -187,10 +190,39 @@ pub(super) fn number(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|number| u32::try_from(number).ok())
 }
 
-/// As JSON: what is not understood is shown as it came.
+/// An expression that is not understood, in nft's words if it is of a common kind, else as it came.
 pub(super) fn written(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        value => value.to_string(),
+    in_words(value).unwrap_or_else(|| value.to_string())
+}
+
+fn in_words(value: &Value) -> Option<String> {
+    let list = |values: &[Value], between: &str| values.iter().map(written).collect::<Vec<_>>().join(between);
+    let (kind, inside) = match value {
+        Value::String(text) => return Some(text.clone()),
+        Value::Array(values) => return Some(list(values, ",")),
+        Value::Object(object) => object.iter().next()?,
+        _ => return None,
+    };
+    let text = |name: &str| inside.get(name).and_then(Value::as_str);
+    Some(match kind.as_str() {
+        "meta" | "ct" => format!("{kind} {}", text("key")?),
+        "payload" => format!("{} {}", text("protocol")?, text("field")?),
+        "&" => list(inside.as_array()?, " & "),
+        "concat" => list(inside.as_array()?, " . "),
+        "fib" => format!("fib {} {}", list(inside.get("flags")?.as_array()?, " . "), text("result")?),
+        "numgen" => format!("numgen {} mod {}", text("mode")?, number(inside.get("mod")?)?),
+        "jhash" => format!("jhash {} mod {}", written(inside.get("expr")?), number(inside.get("mod")?)?),
+        _ => return None,
+    })
+}
+
+/// A condition by a statement: a limit, for one.
+pub(super) fn statement_written(kind: &str, inside: &Value) -> String {
+    let over = if inside.get("inv").and_then(Value::as_bool) == Some(true) { "over " } else { "" };
+    let number = |name: &str| inside.get(name).and_then(number);
+    match (kind, number("rate"), number("val"), inside.get("per").and_then(Value::as_str)) {
+        ("limit", Some(rate), _, Some(per)) => format!("limit rate {over}{rate}/{per}"),
+        ("ct count", _, Some(count), _) => format!("ct count {over}{count}"),
+        _ => format!("{kind} {}", written(inside)),
     }
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use self::expression::{elements, of_fields, typed};
 use self::statement::statements;
-use crate::rules::model::{Base, Chain, Family, Framework, Rule, Set, Table};
+use crate::rules::model::{Action, Base, Chain, Family, Framework, Rule, Set, Table};
 
 /// The tables of one `nft -j list ruleset`, and which of them hold rules that nft cannot tell: those that iptables made
 /// with its own matches and targets.
@@ -65,7 +65,7 @@ impl Building {
             }
             "rule" => {
                 let Some(list) = object.get("expr").and_then(Value::as_array) else { return };
-                let read = statements(list);
+                let read = statements(list, family);
                 let key = (family, text("table").unwrap_or_default().to_owned());
                 if read.foreign && !self.listing.foreign.contains(&key) {
                     self.listing.foreign.push(key);
@@ -74,8 +74,10 @@ impl Building {
                 let comment = text("comment").map(ToOwned::to_owned);
                 let chain = self.chain(table, name);
                 for (matches, action) in read.effects {
-                    let ends = action.translates() || action.drops();
-                    let text = if ends { text::rule(&matches, &action) } else { String::new() };
+                    // What a named map does is told with its elements, which may drop.
+                    let ends =
+                        action.translates() || action.drops() || matches!(action, Action::Verdicts(..));
+                    let text = if ends { text::rule(family, &matches, &action) } else { String::new() };
                     chain.rules.push(Rule { handle, matches, action, comment: comment.clone(), text });
                 }
             }

@@ -2,8 +2,10 @@
 
 use serde_json::Value;
 
-use super::expression::{fields, implied_protocol, looked_up, number, of_fields, range, written};
-use crate::rules::model::{Action, Elements, Field, Marking, Match, Nat, Range};
+use super::expression::{
+    fields, implied_protocol, looked_up, number, of_fields, range, statement_written, written,
+};
+use crate::rules::model::{Action, Elements, Family, Field, Marking, Match, Nat, Range};
 
 /// Statements that leave a packet's way as it is.
 const PASSING: [&str; 13] = [
@@ -31,8 +33,8 @@ pub(super) struct Read {
     pub(super) foreign: bool,
 }
 
-/// Reads a rule's statements.
-pub(super) fn statements(list: &[Value]) -> Read {
+/// Reads the statements of a rule in a table of this family.
+pub(super) fn statements(list: &[Value], family: Family) -> Read {
     let mut read = Read::default();
     let mut matches = Vec::new();
     for statement in list {
@@ -64,11 +66,15 @@ pub(super) fn statements(list: &[Value]) -> Read {
                     matches.push(Match::Other(name));
                 }
             }
+            "reject" => {
+                matches.extend(rejected(inside, family, &matches));
+                read.effects.push((matches.clone(), Action::Reject));
+            }
             kind if PASSING.contains(&kind) => {}
             kind => match verdict(statement) {
                 Some(action) => read.effects.push((matches.clone(), action)),
                 // limit, quota, ct count, and what newer versions of nft have.
-                None => matches.push(Match::Other(format!("{kind} {}", written(inside)))),
+                None => matches.push(Match::Other(statement_written(kind, inside))),
             },
         }
     }
@@ -93,6 +99,25 @@ pub(super) fn verdict(statement: &Value) -> Option<Action> {
         "queue" | "tproxy" | "synproxy" | "fwd" => Action::Other(kind.clone()),
         _ => return None,
     })
+}
+
+/// What nft leaves out of what it lists where a packet is rejected in a table of both versions of IP: which version it
+/// has to be of. A type of ICMP still tells; with a reset, it may be either or both.
+fn rejected(inside: &Value, family: Family, matches: &[Match]) -> Option<Match> {
+    if !matches!(family, Family::Inet | Family::Bridge) {
+        return None;
+    }
+    let version = |name: &str| Some(Match::Is(Field::Version, vec![Range::Word(name.to_owned())]));
+    let is_known = matches
+        .iter()
+        .any(|matched| matches!(matched, Match::Is(Field::Version | Field::Source | Field::Destination, _)));
+    match inside.get("type").and_then(Value::as_str) {
+        _ if is_known => None,
+        Some("icmp") => version("ipv4"),
+        Some("icmpv6") => version("ipv6"),
+        Some("tcp reset") => Some(Match::Other(String::new())),
+        _ => None,
+    }
 }
 
 fn implied(left: &Value) -> Option<Match> {
@@ -132,11 +157,15 @@ fn compared(fields: &[Field], mask: Option<u32>, right: &Value) -> Option<Match>
 /// `<`, `>`, `<=`, `>=`
 fn ordered(fields: &[Field], mask: Option<u32>, operator: &str, right: &Value) -> Option<Match> {
     let ([field], None, limit) = (fields, mask, number(right)?) else { return None };
+    let most = match field {
+        Field::SourcePort | Field::DestinationPort => u16::MAX.into(),
+        _ => u32::MAX,
+    };
     let range = match operator {
         "<" => Range::Numbers(0, limit.checked_sub(1)?),
         "<=" => Range::Numbers(0, limit),
-        ">" => Range::Numbers(limit.checked_add(1)?, u32::MAX),
-        ">=" => Range::Numbers(limit, u32::MAX),
+        ">" => Range::Numbers(limit.checked_add(1)?, most),
+        ">=" => Range::Numbers(limit, most),
         _ => return None,
     };
     Some(Match::Is(field.clone(), vec![range]))

@@ -1,21 +1,29 @@
 //! A rule of nftables in nft's words, as far as they are kept.
 
-use crate::rules::model::{Action, Element, Elements, Field, Match, Nat, Range};
+use std::net::IpAddr;
 
-/// The rule on one line, without its comment.
-pub(super) fn rule(matches: &[Match], action: &Action) -> String {
-    let mut words: Vec<_> = matches.iter().map(|matched| condition(matched, "")).collect();
-    words.push(effect(action));
+use crate::rules::model::{Action, Element, Elements, Family, Field, Match, Nat, Range};
+use crate::rules::protocol;
+
+/// The rule on one line, without its comment, in a table of this family.
+pub(super) fn rule(family: Family, matches: &[Match], action: &Action) -> String {
+    let mut words: Vec<_> = matches.iter().map(|matched| condition(family, matched, "")).collect();
+    words.push(match action {
+        Action::Verdicts(fields, elements) => looked_up(family, fields, "vmap ", elements),
+        action => effect(action),
+    });
+    // What nft does not list has no words.
+    words.retain(|word| !word.is_empty());
     words.join(" ")
 }
 
-fn condition(matched: &Match, operator: &str) -> String {
+fn condition(family: Family, matched: &Match, operator: &str) -> String {
     match matched {
         Match::Is(field, ranges) => {
             let values = match ranges.as_slice() {
                 [Range::Bits(mask, bits)] => {
                     let operator = if operator.is_empty() { "== " } else { operator };
-                    return format!("{} & {mask:#x} {operator}{bits:#x}", name(field, false));
+                    return format!("{} & {mask:#x} {operator}{bits:#x}", name(field, Family::Inet));
                 }
                 [range] => value(field, range),
                 ranges => {
@@ -25,19 +33,21 @@ fn condition(matched: &Match, operator: &str) -> String {
                     )
                 }
             };
-            format!("{} {operator}{values}", name(field, ranges.iter().any(is_v6)))
+            format!("{} {operator}{values}", name(field, version(ranges)))
         }
-        Match::In(fields, elements) => {
-            let v6 = match elements {
-                Elements::These(elements) => elements.iter().flat_map(|element| &element.key).any(is_v6),
-                Elements::Named(_) => false,
-            };
-            let names: Vec<_> = fields.iter().map(|field| name(field, v6)).collect();
-            format!("{} {operator}{}", names.join(" . "), listed(fields, elements))
-        }
-        Match::Not(contrary) => condition(contrary, "!= "),
+        Match::In(fields, elements) => looked_up(family, fields, operator, elements),
+        Match::Not(contrary) => condition(family, contrary, "!= "),
         Match::Other(text) => text.clone(),
     }
+}
+
+fn looked_up(family: Family, fields: &[Field], operator: &str, elements: &Elements) -> String {
+    let family = match elements {
+        Elements::These(elements) => version(elements.iter().flat_map(|element| &element.key)),
+        Elements::Named(_) => family,
+    };
+    let names: Vec<_> = fields.iter().map(|field| name(field, family)).collect();
+    format!("{} {operator}{}", names.join(" . "), listed(fields, elements))
 }
 
 fn listed(fields: &[Field], elements: &Elements) -> String {
@@ -46,27 +56,40 @@ fn listed(fields: &[Field], elements: &Elements) -> String {
         Elements::These(elements) => {
             let key = |element: &Element| {
                 let parts = fields.iter().zip(&element.key).map(|(field, range)| value(field, range));
-                parts.collect::<Vec<_>>().join(" . ")
+                let key = parts.collect::<Vec<_>>().join(" . ");
+                match &element.action {
+                    Some(action) => format!("{key} : {}", effect(action)),
+                    None => key,
+                }
             };
             format!("{{ {} }}", elements.iter().map(key).collect::<Vec<_>>().join(", "))
         }
     }
 }
 
-fn is_v6(range: &Range) -> bool {
-    match range {
-        Range::Net(net) => net.addr().is_ipv6(),
-        Range::Addresses(first, _) => first.is_ipv6(),
-        _ => false,
+/// The version of the addresses.
+fn version<'a>(ranges: impl IntoIterator<Item = &'a Range>) -> Family {
+    let address = ranges.into_iter().find_map(|range| match range {
+        Range::Net(net) => Some(net.addr()),
+        Range::Addresses(first, _) => Some(*first),
+        _ => None,
+    });
+    match address {
+        Some(IpAddr::V4(_)) => Family::Ip,
+        Some(IpAddr::V6(_)) => Family::Ip6,
+        None => Family::Inet,
     }
 }
 
-fn name(field: &Field, v6: bool) -> &str {
+fn name(field: &Field, family: Family) -> &str {
     match field {
-        Field::Source if v6 => "ip6 saddr",
-        Field::Source => "ip saddr",
-        Field::Destination if v6 => "ip6 daddr",
-        Field::Destination => "ip daddr",
+        Field::Source if family == Family::Ip => "ip saddr",
+        Field::Source if family == Family::Ip6 => "ip6 saddr",
+        // Which one is not kept where a set of a table of both is looked into.
+        Field::Source => "saddr",
+        Field::Destination if family == Family::Ip => "ip daddr",
+        Field::Destination if family == Family::Ip6 => "ip6 daddr",
+        Field::Destination => "daddr",
         Field::Protocol => "meta l4proto",
         Field::SourcePort => "th sport",
         Field::DestinationPort => "th dport",
@@ -83,8 +106,9 @@ fn name(field: &Field, v6: bool) -> &str {
 
 fn value(field: &Field, range: &Range) -> String {
     match (field, range) {
-        (Field::Protocol, Range::Numbers(6, 6)) => "tcp".to_owned(),
-        (Field::Protocol, Range::Numbers(17, 17)) => "udp".to_owned(),
+        (Field::Protocol, Range::Numbers(first, last)) if first == last => {
+            protocol::name(*first).map_or_else(|| first.to_string(), ToOwned::to_owned)
+        }
         (Field::Mark, Range::Numbers(first, last)) if first == last => format!("{first:#x}"),
         (_, Range::Net(net)) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
         (_, Range::Net(net)) => net.to_string(),

@@ -10,7 +10,7 @@ const VERDICTS = {
 
 /** Reads all of it, and takes it out of the document: it is needed only once. */
 function readData() {
-  const data = { trace: { title: "", version: "" }, paths: [], flows: new Map(), summary: null, damaged: 0 };
+  const data = { trace: { title: "", version: "" }, paths: [], flows: new Map(), full: false, summary: null, damaged: 0 };
   for (const element of document.querySelectorAll('script[type="application/json"]')) {
     let value;
     try {

@@ -20,12 +20,13 @@ function noteHop(hop) {
 
 function showAccounting(data) {
   const element = document.getElementById("accounting");
-  const { summary, damaged, paths } = data;
+  const { summary, damaged, full, paths } = data;
   if (summary === null) {
     element.className = "incomplete";
+    const rest = full ? " Not all of them are here: they were too many for a page." : "";
     const cut = damaged > 0 ? " The path that was being written is lost." : "";
     element.replaceChildren(make("strong", {}, "✗ INCOMPLETE"), make("div", {},
-      `The tracer did not end this page: it was killed, or is still at work. ${thousands(paths.length)} paths had been told; what came after them, and what was lost, is not known.${cut}`));
+      `The tracer did not end this page: it was killed, or is still at work. ${full ? "More than " : ""}${thousands(paths.length)} paths had been told; what came after them, and what was lost, is not known.${rest}${cut}`));
     return;
   }
   element.className = summary.complete ? "complete" : "incomplete";

@@ -1,0 +1,177 @@
+//! Which rule dropped a packet.
+
+use super::*;
+
+#[test]
+fn drops_of_iptables() {
+    let finder = Finder::new(iptables_rules());
+    let ssh = loss(Hook::Forward, "tcp 10.42.0.66:40000 172.16.0.9:22");
+    for (question, expected) in [
+        (ssh, "iptables filter: FORWARD (“no ssh from \"pod66\"”)"),
+        // Another port: flannel lets it pass. It cannot have been a rule of these.
+        (loss(Hook::Forward, "tcp 10.42.0.66:40000 172.16.0.9:23"), "nothing"),
+        (loss(Hook::Forward, "udp 172.16.0.9:1 172.16.0.8:1"), "iptables filter: FORWARD (policy)"),
+        (
+            Loss { state: Some("invalid"), ..loss(Hook::Forward, "tcp 10.42.0.10:1 10.42.1.10:1") },
+            "iptables filter: KUBE-FORWARD",
+        ),
+        // With a state that is not known, it can have been either.
+        (Loss { state: None, ..ssh }, "iptables filter (one of 2 rules)"),
+        (
+            loss(Hook::Forward, "tcp 10.42.0.10:40000 10.43.0.30:80"),
+            "iptables filter: KUBE-SERVICES (default/empty:http)",
+        ),
+        (
+            loss(Hook::Input, "tcp 172.16.0.9:40000 192.168.56.11:30099"),
+            "iptables filter: KUBE-EXTERNAL-SERVICES (default/empty:http)",
+        ),
+        // `DNAT` is not known of a packet, and does not make the rule unlikely.
+        (
+            loss(Hook::Input, "tcp 172.16.0.9:40000 127.0.0.1:80"),
+            "iptables filter: KUBE-FIREWALL (“block incoming localnet connections”)",
+        ),
+        (loss(Hook::Prerouting, "tcp 172.16.0.9:40000 127.0.0.1:80"), "nothing"),
+    ] {
+        assert_eq!(told(finder.dropped(&question)), expected, "{question:?}");
+    }
+}
+
+#[test]
+fn drops_of_nftables() {
+    let finder = Finder::new(kube_proxy_nft());
+    for (question, expected) in [
+        (
+            loss(Hook::Forward, "tcp 10.42.0.10:40000 10.43.0.30:80"),
+            "nft ip kube-proxy: service-endpoints-check → reject-chain (handle 44, default/empty:http)",
+        ),
+        (
+            loss(Hook::Forward, "tcp 10.42.0.10:40000 10.43.0.10:81"),
+            "nft ip kube-proxy: cluster-ips-check (handle 40, “Reject traffic to invalid ports of ClusterIPs”)",
+        ),
+        (
+            loss(Hook::Forward, "tcp 10.42.0.10:40000 10.43.0.77:81"),
+            "nft ip kube-proxy: cluster-ips-check (handle 41, “Drop traffic to unallocated ClusterIPs”)",
+        ),
+        (
+            loss(Hook::Input, "tcp 172.16.0.9:40000 192.168.56.11:30099"),
+            "nft ip kube-proxy: nodeport-endpoints-check (handle 38, default/empty:http)",
+        ),
+    ] {
+        assert_eq!(told(finder.dropped(&question)), expected, "{question:?}");
+    }
+
+    let finder = Finder::new(guard());
+    for (question, expected) in [
+        (
+            loss(Hook::Forward, "icmp 10.42.9.7 172.16.0.9"),
+            "nft inet guard: forward (handle 8, “blocked by hand”)",
+        ),
+        (
+            loss(Hook::Forward, "icmp 10.42.0.14 172.16.0.9"),
+            "nft inet guard: forward (handle 8, “blocked by hand”)",
+        ),
+        (loss(Hook::Forward, "icmp 10.42.0.16 172.16.0.9"), "nothing"),
+        (
+            Loss { state: Some("invalid"), ..loss(Hook::Forward, "icmp 10.42.0.16 10.42.1.10") },
+            "nft inet guard: forward (handle 7)",
+        ),
+        (loss(Hook::Forward, "tcp 10.42.0.10:1 10.42.1.10:8001"), "nft inet guard: forward (handle 10)"),
+        // nft does not list that this rule is for IPv6: it may be the policy as well.
+        (
+            Loss { in_device: Some("eth0"), ..loss(Hook::Forward, "tcp 10.42.0.16:1 172.16.0.9:22") },
+            "nft inet guard: forward (one of 3 rules)",
+        ),
+        // Neither the sources that were seen lately nor the rate are known.
+        (
+            Loss { in_device: Some("eth0"), ..loss(Hook::Forward, "icmp 10.42.0.16 10.42.1.10") },
+            "nft inet guard: forward (handle 13)",
+        ),
+        (
+            Loss { in_device: Some("eth0"), ..loss(Hook::Forward, "icmp 10.42.0.16 172.16.0.9") },
+            "nft inet guard: forward (one of 2 rules)",
+        ),
+        // The bridge's own table, or any.
+        (
+            Loss { bridge: Some(true), ..loss(Hook::Forward, "icmp 10.42.0.10 10.42.0.13") },
+            "nft bridge filter: forward (handle 3)",
+        ),
+        (Loss { bridge: None, ..loss(Hook::Forward, "icmp 10.42.9.1 10.42.0.13") }, "nft (one of 2 rules)"),
+    ] {
+        assert_eq!(told(finder.dropped(&question)), expected, "{question:?}");
+    }
+}
+
+/// One rule each, as nft lists it: what it is in words, and whether it can have dropped a packet from 10.0.0.1 to port 80.
+#[test]
+fn rules_of_nftables_in_words() {
+    let text = include_str!("../samples/words.nft.json");
+    let table = nft::parse(text).expect("a listing").tables.remove(0);
+    let texts: Vec<_> =
+        table.chains.iter().flat_map(|chain| &chain.rules).map(|rule| rule.text.as_str()).collect();
+    assert_eq!(texts.join("\n"), include_str!("../samples/words.txt").trim_end());
+    for (rule, expected) in [
+        ("ct state != new drop", "nothing"),
+        ("ct status dnat drop", "nft inet words: f (handle 3)"),
+        ("meta l4proto tcp th dport 1024-65535 drop", "nothing"),
+        ("meta l4proto tcp th dport != 1-1023 drop", "nothing"),
+        (
+            "meta l4proto tcp ip saddr . th dport { 10.0.0.1 . 80, 10.0.0.2 . 81-90 } drop",
+            "nft inet words: f (handle 3)",
+        ),
+        ("ip daddr vmap { 10.0.0.1 : drop, 10.1.0.0/16 : jump x }", "nothing"),
+        ("ip6 saddr != fd00::/64 drop", "nothing"),
+        ("limit rate over 5/second drop", "nft inet words: f (handle 3)"),
+    ] {
+        let found = table.chains.iter().flat_map(|chain| &chain.rules).find(|known| known.text == rule);
+        let only = Rule { handle: Some(3), ..found.unwrap_or_else(|| panic!("no rule {rule}")).clone() };
+        let base = Base { hook: Hook::Forward, nat: false, priority: 0, drops: false };
+        let chain = Chain { name: "f".to_owned(), base: Some(base), rules: vec![only] };
+        let tables = vec![Table { chains: vec![chain], ..table.clone() }];
+        let finder = Finder::new(Rules { tables, ..Rules::default() });
+        let question = loss(Hook::Forward, "tcp 10.0.0.1:80 10.2.0.2:80");
+        assert_eq!(told(finder.dropped(&question)), expected, "{rule}");
+    }
+}
+
+#[test]
+fn what_nft_of_tomorrow_says_costs_one_condition() {
+    let text = r#"{"nftables": [{"metainfo": {}}, {"table": {"family": "inet", "name": "t", "handle": 1}},
+        {"chain": {"family": "inet", "table": "t", "name": "c", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
+        {"rule": {"family": "inet", "table": "t", "chain": "c", "handle": 3, "expr": [{"telepathy": {"of": "sender"}}, {"drop": null}]}},
+        {"novelty": {"family": "inet", "table": "t", "name": "n"}}, 7]}"#;
+    let finder = Finder::new(nft_rules(text));
+    assert_eq!(
+        told(finder.dropped(&loss(Hook::Forward, "icmp 10.0.0.1 10.0.0.2"))),
+        "nft inet t: c (handle 3)"
+    );
+    for broken in ["", "{", "[]", "{}", "{\"nftables\": 1}", "{\"nftables\": []} x"] {
+        assert!(nft::parse(broken).is_err(), "{broken}");
+    }
+}
+
+#[test]
+fn hostile_names_do_not_steer_a_terminal() {
+    let text = "*filter\n:FORWARD ACCEPT [0:0]\n:A\u{1b}[2J - [0:0]\n-A FORWARD -j A\u{1b}[2J\n\
+                -A A\u{1b}[2J -m comment --comment \"x\u{202e}y\" -j DROP\nCOMMIT\n";
+    let finder = Finder::new(Rules { tables: iptables::parse(text, Family::Ip), ..Rules::default() });
+    let told = told(finder.dropped(&loss(Hook::Forward, "icmp 10.0.0.1 10.0.0.2")));
+    assert_eq!(told, "iptables filter: A\\u{1b}[2J (“x\\u{202e}y”)");
+}
+
+#[test]
+fn chains_that_call_each_other_come_to_an_end() {
+    let mut text = "*filter\n:FORWARD ACCEPT [0:0]\n".to_owned();
+    for n in 0..40 {
+        text += &format!(":C{n} - [0:0]\n");
+    }
+    text += "-A FORWARD -m u32 --u32 z -j DROP\n-A FORWARD -j C0\n";
+    for n in 0..40 {
+        // Twice each: two to the power of forty ways.
+        let next = (n + 1) % 40;
+        text += &format!("-A C{n} -m u32 --u32 x -j C{next}\n-A C{n} -m u32 --u32 y -j C{next}\n");
+    }
+    text += "COMMIT\n";
+    let finder = Finder::new(Rules { tables: iptables::parse(&text, Family::Ip), ..Rules::default() });
+    let attribution = finder.dropped(&loss(Hook::Forward, "icmp 10.0.0.1 10.0.0.2")).expect("a rule");
+    assert!(!attribution.certain, "{attribution}");
+}
