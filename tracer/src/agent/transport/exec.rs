@@ -85,16 +85,20 @@ pub(super) async fn connect(api: &Api, pod: &AgentPod, node: &str) -> Result<Con
     let (near, far) = tokio::io::simplex(BUFFER);
     let (words, spoken) = tokio::io::simplex(BUFFER);
     let pump = tokio::spawn(async move {
-        tokio::join!(
-            carry(output, far, ended.clone()),
-            carry(errors, spoken, ended.clone()),
-            tell(words, &node),
-        );
-        if let Some(what) = judge(ended.await)
-            && !expected.load(Ordering::Relaxed)
-        {
-            say(&node, &what);
-        }
+        let frames = async {
+            let mut far = carry(output, far, ended.clone()).await;
+            // Before anybody hears that the stream has ended: what follows from that expects the end.
+            if let Some(what) = judge(ended.clone().await)
+                && !expected.load(Ordering::Relaxed)
+            {
+                say(&node, &what);
+            }
+            close(&mut far).await;
+        };
+        let errors = async {
+            close(&mut carry(errors, spoken, ended.clone()).await).await;
+        };
+        tokio::join!(frames, errors, tell(words, &node));
         // It ends the connection, through which nothing comes any more.
         drop(attached);
     });
@@ -105,15 +109,16 @@ pub(super) async fn connect(api: &Api, pod: &AgentPod, node: &str) -> Result<Con
     })
 }
 
-/// Carries one of the command's streams until the command has ended, and all that it had written.
+/// Carries one of the command's streams until the command has ended, and all that it had written; the end of it is the
+/// caller's to pass on.
 ///
 /// The end of a connection that breaks is not the end of the stream that it was read by: only that there will be no
 /// status tells it.
-async fn carry(
+async fn carry<W: AsyncWrite + Unpin>(
     mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
+    mut to: W,
     ended: impl Future<Output = Option<Status>>,
-) {
+) -> W {
     let mut ended = std::pin::pin!(ended);
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -122,7 +127,7 @@ async fn carry(
             read = from.read(&mut buffer) => match read {
                 Ok(0) | Err(_) => break,
                 // Nobody listens any more.
-                Ok(read) => if pass(&mut to, &buffer[..read]).await.is_err() { return },
+                Ok(read) => if pass(&mut to, &buffer[..read]).await.is_err() { break },
             },
             _ = &mut ended => {
                 // What had arrived before.
@@ -135,7 +140,11 @@ async fn carry(
             }
         }
     }
-    // The reader may have gone first.
+    to
+}
+
+/// Ends a stream. Its reader may have gone first.
+async fn close(to: &mut (impl AsyncWrite + Unpin)) {
     let _ = to.shutdown().await;
 }
 
@@ -199,8 +208,9 @@ mod tests {
             read.read_to_string(&mut text).await.unwrap();
             text
         };
+        let carried = async { close(&mut carry(from, to, async { ended.await.unwrap() }).await).await };
         tokio::select! {
-            ((), text) = async { tokio::join!(carry(from, to, async { ended.await.unwrap() }), reader) } => text,
+            ((), text) = async { tokio::join!(carried, reader) } => text,
             () = writer => unreachable!("it never ends"),
         }
     }
