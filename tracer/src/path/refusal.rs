@@ -107,7 +107,7 @@ pub(super) fn note(flows: &mut Flows, tracks: &mut Slab<Track>, at: usize, world
         match refused {
             Some(refused) => {
                 let seen = tracks[at].first;
-                tracks[at].refuses = Some((refused, tracks[refused].serial));
+                tracks[at].after = Some((refused, tracks[refused].serial));
                 tracks[refused].rejected = Some(reason);
                 tracks[refused].rejected_at = Some(seen);
             }

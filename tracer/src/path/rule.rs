@@ -29,12 +29,21 @@ pub(super) struct Asked {
 #[derive(Debug, Default)]
 pub(super) struct NodeRules {
     finder: Option<Finder>,
+    /// Whether none of them translates, as far as all are known.
+    stays: bool,
     answers: RefCell<FxHashMap<Asked, Option<Arc<Attribution>>>>,
 }
 
 impl NodeRules {
     pub(super) fn new(rules: &Rules) -> Self {
-        Self { finder: Some(Finder::new(rules.clone())), answers: RefCell::default() }
+        let mut all = rules.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
+        let stays = rules.gaps.is_empty() && !all.any(|rule| rule.action.translates());
+        Self { finder: Some(Finder::new(rules.clone())), stays, answers: RefCell::default() }
+    }
+
+    /// Whether packets to the node may be translated and go on.
+    pub(super) fn may_translate(&self) -> bool {
+        !self.stays
     }
 
     /// The rule that made one of the other.

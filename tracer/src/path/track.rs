@@ -95,8 +95,8 @@ pub(super) struct Track {
     pub(super) rejected: Option<String>,
     /// When the refusal was first seen.
     pub(super) rejected_at: Option<i64>,
-    /// Place and serial number of the path that this one refuses.
-    pub(super) refuses: Option<(usize, u64)>,
+    /// Place and serial number of the path that is told first: the one that this one answers or refuses.
+    pub(super) after: Option<(usize, u64)>,
     /// Whether its flow knows what translation makes of its packets.
     pub(super) linked: bool,
     /// Why its receiver had no use for it.

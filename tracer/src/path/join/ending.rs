@@ -3,13 +3,18 @@
 use std::cmp::Reverse;
 
 use super::super::flow::Span;
-use super::super::track::Track;
+use super::super::track::{Arrival, Track};
 use super::super::world::World;
-use super::{GRACE_NS, Joiner, Look, PATIENCE_NS, REFUSED_NS, Timer};
+use super::{GRACE_NS, Joiner, LOCAL_NS, Look, PATIENCE_NS, REFUSED_NS, Timer};
 
 /// When a path is told, unless it is seen again before.
-fn told_at(track: &Track) -> i64 {
-    let patience = if track.is_over() { GRACE_NS } else { PATIENCE_NS };
+fn told_at(track: &Track, world: &World) -> i64 {
+    let stays = |node: usize| !world.rules[node].may_translate();
+    let patience = match (&track.arrival, track.sightings.last()) {
+        (Some(Arrival::Local), Some(last)) if !track.dropped && !stays(last.node) => LOCAL_NS,
+        _ if track.is_over() => GRACE_NS,
+        _ => PATIENCE_NS,
+    };
     let due = track.last.saturating_add(patience);
     match track.rejected_at {
         Some(at) if !track.dropped => due.max(at.saturating_add(REFUSED_NS)),
@@ -35,11 +40,12 @@ impl Joiner {
                     let Some(track) = self.tracks.get(at).filter(|track| track.serial == timer.serial) else {
                         continue;
                     };
-                    let refused = track.refuses.and_then(|(at, serial)| {
-                        self.tracks.get(at).filter(|refused| refused.serial == serial)
+                    // What is refused or answered is told before.
+                    let before = track.after.and_then(|(at, serial)| {
+                        self.tracks.get(at).filter(|before| before.serial == serial)
                     });
-                    // What is refused is told before its refusal.
-                    let due = told_at(track).max(refused.map_or(i64::MIN, told_at));
+                    let due =
+                        told_at(track, world).max(before.map_or(i64::MIN, |before| told_at(before, world)));
                     if due <= now {
                         return Some(at);
                     }

@@ -37,6 +37,9 @@ pub(super) const PATIENCE_NS: i64 = 4_000_000_000;
 /// How long after a refusal the drop of what it refuses is waited for: the kernel sends the refusal all its way out of
 /// the node before it frees the packet, and a virtual CPU may be held up between the two.
 pub(super) const REFUSED_NS: i64 = 1_000_000_000;
+/// How long after it came to the node that it was sent to a packet may still be on its way: a node port is the node's
+/// own address, and leads elsewhere once it is translated.
+pub(super) const LOCAL_NS: i64 = 500_000_000;
 /// A path is first looked at this long after its beginning, when most are over.
 const FIRST_LOOK_NS: i64 = GRACE_NS + 2_000_000;
 /// Beyond the clocks' error, how much earlier a packet's arrival may be read than its departure.
@@ -479,12 +482,16 @@ impl Joiner {
             stray: None,
             rejected: None,
             rejected_at: None,
-            refuses: None,
+            after: None,
             linked: false,
             superfluous: None,
             hash,
             next_same: None,
         });
+        // What came to the node may wait for longer than its answer.
+        let asked = self.flows.get(flow).way(!forward).recent().next();
+        let asked = asked.filter(|asked| self.tracks[*asked].arrival == Some(Arrival::Local));
+        self.tracks[track].after = asked.map(|asked| (asked, self.tracks[asked].serial));
         let way = self.flows.get_mut(flow).way_mut(forward);
         way.remember(track);
         if let Some((start, end)) = span {

@@ -136,6 +136,21 @@ fn by_a_node_port_both_ends_are_translated() {
 }
 
 #[test]
+fn a_node_port_may_take_its_time() {
+    let mut scene = Scene::new();
+    let (asked, chosen) = (udp(WORLD, NODE1_ADDRESS, 1, b"hello"), udp(WORLD, POD1, 1, b"hello"));
+    let identity = scene.identity();
+    scene.tunnel = false;
+    scene.see(NODE1, 0, At::UplinkIn, identity, &asked);
+    scene.see(NODE1, 200_000_000, At::BridgeOut, identity, &chosen);
+    scene.see(NODE1, 210_000_000, At::ToPod(POD1), identity, &chosen);
+    let (paths, summary) = play(scene.context(), &scene.frames(5_000_000));
+    assert!(summary.complete, "{summary:?}");
+    assert_eq!(steps(&paths[0]), ["eth0 node-ingress", "[eth0 nat]", "cni0 route", "veth10 pod-ingress"]);
+    assert_eq!(paths.len(), 1);
+}
+
+#[test]
 fn what_a_nodes_address_lets_through_has_to_be_somebodys() {
     let mut scene = Scene::new();
     let stranger = udp(TUNNEL1, POD3, 7, b"not ours");
