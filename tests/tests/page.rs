@@ -18,13 +18,17 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Recordings whose pages are looked at, path by path.
-const RECORDINGS: [&str; 8] = [
+const RECORDINGS: [&str; 12] = [
     "cross-node-ping",
     "dead-pod",
+    "error-through-nat",
     "fragments",
     "lost-fdb-entry",
     "lost-wire",
+    "nft-forward-drop",
+    "nodeport-other-node",
     "same-node-ping",
+    "service-other-node",
     "tcp-connection",
     "udp-closed-port",
 ];

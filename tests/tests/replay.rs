@@ -16,13 +16,17 @@ use podtrace::session::{Replayed, Telling, replay};
 use podtrace_tests::{scenario, schema, suite};
 
 /// Scenarios that are kept as recordings.
-const RECORDED: [&str; 8] = [
+const RECORDED: [&str; 12] = [
     "cross-node-ping",
     "dead-pod",
+    "error-through-nat",
     "fragments",
     "lost-fdb-entry",
     "lost-wire",
+    "nft-forward-drop",
+    "nodeport-other-node",
     "same-node-ping",
+    "service-other-node",
     "tcp-connection",
     "udp-closed-port",
 ];
@@ -132,7 +136,7 @@ fn record(name: &str) -> Result<()> {
         .with_context(|| format!("there is no scenario {name}"))?;
     let path = recording(name);
     fs::create_dir_all(directory())?;
-    let told = scenario.run(name, None, env!("CARGO_BIN_EXE_traffic"), &path)?;
+    let told = scenario.run(name, scenario.rules.first().copied(), env!("CARGO_BIN_EXE_traffic"), &path)?;
     fs::write(path.with_extension("json"), told.stdout)?;
     Ok(())
 }
