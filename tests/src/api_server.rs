@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -62,6 +63,8 @@ struct Shared {
     podtrace: PathBuf,
     /// Pods by namespace and name.
     pods: Mutex<BTreeMap<(String, String), Value>>,
+    /// How many pods were made.
+    made: AtomicU32,
     /// What was asked: method and path.
     asked: Mutex<Vec<String>>,
     /// Cuts all connections that carry commands when it becomes true.
@@ -99,6 +102,7 @@ impl ApiServer {
             networks,
             podtrace: binary::podtrace()?,
             pods: Mutex::new(pods),
+            made: AtomicU32::new(0),
             asked: Mutex::default(),
             cut: watch::Sender::new(false),
         });
@@ -249,8 +253,8 @@ impl Shared {
         };
         let mut pods = locked(&self.pods);
         let start = pod["metadata"]["generateName"].as_str().unwrap_or_default();
-        // As many requests as there were, so no two have the same.
-        let name = format!("{start}{}", locked(&self.asked).len());
+        // Requests come side by side, and no two pods have the same name.
+        let name = format!("{start}{}", self.made.fetch_add(1, Ordering::Relaxed));
         pod["metadata"]["name"] = json!(name);
         pod["metadata"]["namespace"] = json!("podtrace");
         let waiting = json!([{"state": {"waiting": {"reason": "ContainerCreating"}}}]);
