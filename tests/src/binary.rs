@@ -1,8 +1,11 @@
 //! Where the podtrace under test is.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::command::{SHORT, succeed};
 
 /// Environment variable that names the binary under test.
 pub const VARIABLE: &str = "PODTRACE_BIN";
@@ -25,6 +28,17 @@ pub fn podtrace() -> Result<PathBuf> {
         let looked: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
         format!("there is no podtrace to test at {}: `cargo xtask build` makes one", looked.join(" or "))
     })
+}
+
+/// Copies the podtrace under test to where others than root get to it.
+///
+/// # Errors
+///
+/// If it cannot be copied.
+pub fn copy_to(path: &Path) -> Result<()> {
+    // By a process of its own: while this one has the copy open for writing, a process that another test starts has it
+    // too, and the kernel refuses to execute it ("Text file busy").
+    succeed(Command::new("cp").arg(podtrace()?).arg(path), SHORT).context("copying podtrace").map(drop)
 }
 
 /// `target/release/podtrace`, then the one beside the test's own executable.

@@ -40,7 +40,7 @@ impl User {
         // Not where only root gets to, as the binary may be.
         let permissions = fs::Permissions::from_mode(0o755);
         let directory = tempfile::Builder::new().permissions(permissions).tempdir()?;
-        fs::copy(binary::podtrace()?, directory.path().join("podtrace"))?;
+        binary::copy_to(&directory.path().join("podtrace"))?;
         fs::write(directory.path().join("kubeconfig"), server.kubeconfig())?;
         Ok(Self { directory })
     }

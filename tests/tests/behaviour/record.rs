@@ -162,7 +162,7 @@ fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
     }
     let own = directory.path().join("podtrace");
-    std::fs::copy(binary::podtrace()?, &own)?;
+    binary::copy_to(&own)?;
     let again = run(nobody(&own).arg("read").arg(&recording).args(["-o", "json"]).current_dir("/"), SHORT)?;
     ensure!(again.code() == 0, "it ended with {}: {}", again.code(), again.stderr);
     ensure!(again.stdout == told.stdout, "live:\n{}\nagain:\n{}", told.stdout, again.stdout);

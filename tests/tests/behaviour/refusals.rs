@@ -109,7 +109,7 @@ impl Refusal {
         }
         // A checkout may be where only its owner gets to.
         let own = directory.join("podtrace");
-        fs::copy(binary, &own)?;
+        binary::copy_to(&own)?;
         let mut command = Command::new("setpriv");
         command.args([
             "--reuid=65534",

@@ -186,7 +186,7 @@ fn without_root() -> Result<()> {
     // Not where only root gets to, as the binary and the inventory may be.
     let directory = tempfile::Builder::new().permissions(permissions()).tempdir()?;
     let podtrace = directory.path().join("podtrace");
-    fs::copy(binary::podtrace()?, &podtrace)?;
+    binary::copy_to(&podtrace)?;
     let inventory = directory.path().join("cluster.yaml");
     fs::write(&inventory, fs::read_to_string(lab.inventory())?)?;
     let mut command = Command::new("setpriv");
