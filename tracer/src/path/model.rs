@@ -9,6 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use tracer_common::hook;
 
+mod summary;
+mod translation;
+
+pub use summary::{EventCounts, Summary, VerdictCounts};
+pub use translation::{ConnState, ConnectionSeen, Nat, NatKind, ServiceRef, Translated};
+
 use crate::hook::{Hook, Meaning};
 use crate::rules::Attribution;
 
@@ -52,15 +58,6 @@ pub struct Path {
     pub duration_error_ns: u64,
     /// In the order in which the packet passed them.
     pub hops: Vec<Hop>,
-}
-
-/// What translation has made of a path's ends.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Translated {
-    /// Where the packet seems to come from.
-    pub from: End,
-    /// Where it goes to in the end.
-    pub to: End,
 }
 
 /// A flow and a packet's place in it.
@@ -447,112 +444,6 @@ pub struct Outer {
     pub overhead: u32,
 }
 
-/// A translation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nat {
-    /// Which kind.
-    pub kind: NatKind,
-    /// The packet's addresses and ports before.
-    pub before: Tuple,
-    /// And after.
-    pub after: Tuple,
-    /// The Service that was addressed, where the translation is by one.
-    #[serde(default)]
-    pub service: Option<ServiceRef>,
-    /// The rule that did it, as far as the node's rules tell; none translates answers back.
-    #[serde(default)]
-    pub rule: Option<Arc<Attribution>>,
-}
-
-/// The Service of a translation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceRef {
-    /// `namespace/name`.
-    pub name: Arc<str>,
-    /// Its port that was addressed.
-    pub port: u16,
-    /// `namespace/name` of the pod that was chosen.
-    pub endpoint: Option<Arc<str>>,
-    /// How many endpoints it has.
-    pub endpoints: u32,
-}
-
-/// What connection tracking says of a packet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConnectionSeen {
-    /// What the packet is to the connection.
-    pub state: ConnState,
-    /// Which way of the connection it goes.
-    pub direction: Direction,
-    /// `seen-reply`, `assured`, `confirmed`, `snat`, `dnat`.
-    pub status: Vec<String>,
-    /// Addresses and ports of the packet that opened the connection.
-    pub original: Tuple,
-    /// Those that an answer is expected to have before it is translated back.
-    pub reply: Tuple,
-    /// Zone.
-    pub zone: u16,
-    /// Mark.
-    pub mark: u32,
-}
-
-/// What a packet is to its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ConnState {
-    /// It opens it.
-    New,
-    /// There were packets both ways before it.
-    Established,
-    /// It is about it: an ICMP error.
-    Related,
-}
-
-impl ConnState {
-    /// As the kernel's rules call it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Established => "established",
-            Self::Related => "related",
-        }
-    }
-}
-
-/// Kinds of translation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NatKind {
-    /// Destination changed.
-    Dnat,
-    /// Destination changed to the node itself.
-    Redirect,
-    /// Source changed.
-    Snat,
-    /// Source changed to the node's own address.
-    Masquerade,
-    /// Of an answer: the source is what the request was sent to again.
-    UnDnat,
-    /// As before, after a redirection.
-    UnRedirect,
-    /// Of an answer: the destination is what the request came from again.
-    UnSnat,
-    /// As before, after masquerading.
-    UnMasquerade,
-}
-
-impl NatKind {
-    /// Whether it is the destination that changes.
-    #[must_use]
-    pub fn is_of_destination(self) -> bool {
-        match self {
-            Self::Dnat | Self::Redirect | Self::UnSnat | Self::UnMasquerade => true,
-            Self::Snat | Self::Masquerade | Self::UnDnat | Self::UnRedirect => false,
-        }
-    }
-}
-
 /// The route a packet took at a hop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteTaken {
@@ -599,50 +490,6 @@ pub enum DropCause {
     },
     /// Another packet had opened the same connection meanwhile, with another translation.
     ConntrackClash,
-}
-
-/// What a trace amounts to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
-    /// Paths by verdict.
-    pub paths: VerdictCounts,
-    /// Hop events by fate.
-    pub events: EventCounts,
-    /// Whether every hop event produced is accounted for and none was lost.
-    pub complete: bool,
-}
-
-/// Paths by verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerdictCounts {
-    /// Arrived.
-    pub delivered: u64,
-    /// Dropped by a kernel.
-    pub dropped: u64,
-    /// Lost from sight.
-    pub vanished: u64,
-    /// Answered by a reset or an ICMP error.
-    pub rejected: u64,
-    /// Still under way.
-    pub open: u64,
-}
-
-/// Hop events by fate: `produced == delivered + lost_ring` in a complete trace, and `unmatched` of the delivered
-/// ones belong to no path that begins where its packet did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventCounts {
-    /// Events the kernel programs set out to emit.
-    pub produced: u64,
-    /// Events that reached the path engine.
-    pub delivered: u64,
-    /// Lost because a ring buffer was full.
-    pub lost_ring: u64,
-    /// Identities lost because a map was full.
-    pub lost_map: u64,
-    /// Times that the kernel skipped a program.
-    pub missed_probes: u64,
-    /// Events that no path could be made of from its beginning.
-    pub unmatched: u64,
 }
 
 /// RFC 3339 in UTC with nanoseconds.

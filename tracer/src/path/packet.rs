@@ -76,7 +76,6 @@ pub(super) enum Transport {
     Sctp {
         sport: u16,
         dport: u16,
-        checksum: u32,
     },
     Icmp {
         kind: u8,
@@ -162,7 +161,7 @@ impl Packet {
         match self.transport {
             Transport::Tcp { sport, dport, .. }
             | Transport::Udp { sport, dport }
-            | Transport::Sctp { sport, dport, .. } => Some((sport, dport)),
+            | Transport::Sctp { sport, dport } => Some((sport, dport)),
             Transport::Icmp { .. } | Transport::None => None,
         }
     }
@@ -363,8 +362,7 @@ fn transport(bytes: &[u8], ip: &Ip) -> (Transport, usize) {
             let [sport, dport] = ports(&[
                 header[0], header[1], header[2], header[3], header[4], header[5], header[6], header[7],
             ]);
-            let checksum = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
-            (Transport::Sctp { sport, dport, checksum }, 12)
+            (Transport::Sctp { sport, dport }, 12)
         }),
         number::ICMP | number::ICMPV6 => body.first_chunk::<8>().map(|header| {
             let [kind, code, ..] = *header;

@@ -12,6 +12,7 @@ use slab::Slab;
 
 use crate::agent::frame::FilterSpec;
 
+mod drops;
 mod ending;
 mod translation;
 mod waiting;
@@ -24,8 +25,8 @@ use super::journey::{Holder, JourneyKey, Journeys, Share, Stamp, Whereabouts};
 use super::model::{Action, Point};
 use super::observation::Observation;
 use super::packet::Packet;
-use super::refusal::{self, Meaning};
-use super::track::{Arrival, DropSeen, Track};
+use super::refusal;
+use super::track::{Arrival, Track};
 use super::world::World;
 
 /// How long after its last event a path that has ended may still be contradicted: a drop in the destination's
@@ -313,82 +314,6 @@ impl Joiner {
         let pod = observation.device.and_then(|id| world.devices.info(id).pod.clone());
         if let (Holder::One(share), Some(pod)) = (&journey.holder, pod) {
             self.tracks[share.track].stray.get_or_insert(pod);
-        }
-    }
-
-    fn observe_drop(&mut self, observation: &Observation, world: &World) {
-        let key = (observation.node, observation.identity);
-        let mut shares = std::mem::take(&mut self.shares);
-        shares.clear();
-        let whereabouts = match self.journeys.get(key) {
-            Some(journey) => {
-                match &journey.holder {
-                    Holder::One(share) => shares.push(*share),
-                    Holder::Many(many) => shares.extend_from_slice(many),
-                    Holder::Waiting(at) => {
-                        self.waiting[*at].observations.push(observation.clone());
-                        self.shares = shares;
-                        return;
-                    }
-                }
-                journey.whereabouts
-            }
-            None => {
-                let fit = match &observation.packet {
-                    Some(_) => self.resolve(observation, &mut shares, world),
-                    None => Fit::None,
-                };
-                match (fit, &observation.packet) {
-                    (Fit::None, Some(packet)) if observation.first_seen => {
-                        if begins_here(observation, packet, world) {
-                            self.begin_or_wait(observation, packet, world);
-                        } else {
-                            self.wait(observation, world);
-                        }
-                        self.shares = shares;
-                        return;
-                    }
-                    // Its path has been told, long before the skb was freed.
-                    (Fit::None, _) => {
-                        self.apart.aside += 1;
-                        self.shares = shares;
-                        return;
-                    }
-                    _ => Whereabouts::Way,
-                }
-            }
-        };
-        self.drop_of(observation, &shares, whereabouts, world);
-        self.shares = shares;
-    }
-
-    fn drop_of(&mut self, observation: &Observation, shares: &[Share], place: Whereabouts, world: &World) {
-        let now = world.moment(observation);
-        let drop = world.drop(observation);
-        for share in shares {
-            let track = &mut self.tracks[share.track];
-            let of_arrived = match refusal::meaning(observation, &drop, track, place, world) {
-                Meaning::Victim { of_arrived } => of_arrived,
-                Meaning::Superfluous(words) => {
-                    track.superfluous.get_or_insert(words);
-                    self.apart.aside += 1;
-                    continue;
-                }
-                Meaning::Nothing => {
-                    self.apart.aside += 1;
-                    continue;
-                }
-            };
-            track.sight(observation, share.bytes, now);
-            if !track.dropped {
-                self.timers.extend(look_again(track, share.track, now));
-            }
-            track.dropped = true;
-            if let Some(seen) = track.sightings.last_mut()
-                && seen.point == Point::KfreeSkb
-            {
-                seen.drop = Some(Box::new(DropSeen { drop: drop.clone(), of_arrived }));
-            }
         }
     }
 

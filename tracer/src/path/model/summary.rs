@@ -1,0 +1,47 @@
+//! What a trace amounts to.
+
+use serde::{Deserialize, Serialize};
+
+/// What a trace amounts to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Paths by verdict.
+    pub paths: VerdictCounts,
+    /// Hop events by fate.
+    pub events: EventCounts,
+    /// Whether every hop event produced is accounted for and none was lost.
+    pub complete: bool,
+}
+
+/// Paths by verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictCounts {
+    /// Arrived.
+    pub delivered: u64,
+    /// Dropped by a kernel.
+    pub dropped: u64,
+    /// Lost from sight.
+    pub vanished: u64,
+    /// Answered by a reset or an ICMP error.
+    pub rejected: u64,
+    /// Still under way.
+    pub open: u64,
+}
+
+/// Hop events by fate: `produced == delivered + lost_ring` in a complete trace, and `unmatched` of the delivered
+/// ones belong to no path that begins where its packet did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventCounts {
+    /// Events the kernel programs set out to emit.
+    pub produced: u64,
+    /// Events that reached the path engine.
+    pub delivered: u64,
+    /// Lost because a ring buffer was full.
+    pub lost_ring: u64,
+    /// Identities lost because a map was full.
+    pub lost_map: u64,
+    /// Times that the kernel skipped a program.
+    pub missed_probes: u64,
+    /// Events that no path could be made of from its beginning.
+    pub unmatched: u64,
+}
