@@ -2,19 +2,23 @@
 //! agents would send, with each node's clock as far off as a test wants it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use bytes::Bytes;
-use etherparse::PacketBuilder;
 use tracer_common::{CAPTURE, Conntrack, Event, flag, hook};
 
 use crate::agent::frame::{Accounting, Attached, FilterSpec, FromAgent, Hello, HookState};
 use crate::capture::encode;
 use crate::cluster::{Inventory, Node, Pod, Service, ServicePort};
 use crate::hook::{HOOKS, Hook};
-use crate::topology::{Device, DeviceKind, Namespace, Peer, Route, Topology, Vxlan};
 
 use super::{Context, Engine, Path, Summary};
+
+mod nodes;
+mod wire;
+
+use nodes::{pod_inode, root, topology};
+pub(super) use wire::{Tcp, Wire, echo, echo_reply, fragments, port_unreachable, udp};
+use wire::{framed, in_vxlan};
 
 pub(super) const NODE1: usize = 0;
 pub(super) const NODE2: usize = 1;
@@ -48,143 +52,6 @@ pub(super) enum At {
     TunnelOut,
     UplinkIn,
     UplinkOut,
-}
-
-/// A packet as bytes from the IP header on, and how many segments it stands for.
-#[derive(Clone, Debug)]
-pub(super) struct Wire {
-    pub(super) bytes: Vec<u8>,
-    pub(super) length: usize,
-    pub(super) segments: u16,
-    pub(super) size: u32,
-}
-
-impl Wire {
-    /// The same from the other port to this one: an answer.
-    pub(super) fn back(mut self) -> Self {
-        for at in 20..22 {
-            self.bytes.swap(at, at + 2);
-        }
-        self
-    }
-}
-
-fn wire(bytes: Vec<u8>) -> Wire {
-    Wire { length: bytes.len(), bytes, segments: 1, size: 0 }
-}
-
-fn with_id(mut bytes: Vec<u8>, id: u16) -> Vec<u8> {
-    bytes[4..6].copy_from_slice(&id.to_be_bytes());
-    bytes
-}
-
-pub(super) fn echo(src: [u8; 4], dst: [u8; 4], seq: u16, ip_id: u16) -> Wire {
-    let mut bytes = Vec::new();
-    PacketBuilder::ipv4(src, dst, 64)
-        .icmpv4_echo_request(7, seq)
-        .write(&mut bytes, &[seq as u8; 56])
-        .unwrap();
-    wire(with_id(bytes, ip_id))
-}
-
-pub(super) fn echo_reply(src: [u8; 4], dst: [u8; 4], seq: u16, ip_id: u16) -> Wire {
-    let mut bytes = Vec::new();
-    PacketBuilder::ipv4(src, dst, 64).icmpv4_echo_reply(7, seq).write(&mut bytes, &[seq as u8; 56]).unwrap();
-    wire(with_id(bytes, ip_id))
-}
-
-pub(super) fn udp(src: [u8; 4], dst: [u8; 4], ip_id: u16, payload: &[u8]) -> Wire {
-    let mut bytes = Vec::new();
-    PacketBuilder::ipv4(src, dst, 64).udp(4000, 5000).write(&mut bytes, payload).unwrap();
-    wire(with_id(bytes, ip_id))
-}
-
-/// An ICMP port unreachable that quotes `about`.
-pub(super) fn port_unreachable(src: [u8; 4], dst: [u8; 4], about: &Wire) -> Wire {
-    let mut bytes = Vec::new();
-    let header =
-        etherparse::Icmpv4Type::DestinationUnreachable(etherparse::icmpv4::DestUnreachableHeader::Port);
-    let quoted = &about.bytes[..about.bytes.len().min(28 + 20)];
-    PacketBuilder::ipv4(src, dst, 64).icmpv4(header).write(&mut bytes, quoted).unwrap();
-    wire(bytes)
-}
-
-/// A TCP segment from pod1's port 40000 or to it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Tcp {
-    pub(super) src: [u8; 4],
-    pub(super) dst: [u8; 4],
-    pub(super) seq: u32,
-    pub(super) ack: u32,
-    pub(super) flags: &'static str,
-    pub(super) payload: usize,
-    pub(super) id: u16,
-    pub(super) segments: u16,
-}
-
-impl Tcp {
-    pub(super) fn data(seq: u32, payload: usize, id: u16) -> Self {
-        Self { src: POD1, dst: POD3, seq, ack: 1, flags: "PA", payload, id, segments: 1 }
-    }
-
-    pub(super) fn in_segments(self, segments: u16) -> Self {
-        Self { segments, ..self }
-    }
-
-    pub(super) fn wire(self) -> Wire {
-        let (sport, dport) = if self.src == POD1 { (40_000, 80) } else { (80, 40_000) };
-        let mut builder = PacketBuilder::ipv4(self.src, self.dst, 64).tcp(sport, dport, self.seq, 1000);
-        for flag in self.flags.chars() {
-            builder = match flag {
-                'S' => builder.syn(),
-                'A' => builder.ack(self.ack),
-                'P' => builder.psh(),
-                'F' => builder.fin(),
-                'R' => builder.rst(),
-                _ => unreachable!("unknown flag {flag}"),
-            };
-        }
-        // A byte follows from its place in the stream, as in any real one.
-        let payload: Vec<u8> = (0..self.payload).map(|at| (self.seq as usize + at) as u8).collect();
-        let mut bytes = Vec::new();
-        builder.write(&mut bytes, &payload).unwrap();
-        let size =
-            if self.segments > 1 { self.payload.div_ceil(usize::from(self.segments)) as u32 } else { 0 };
-        Wire { length: bytes.len(), bytes: with_id(bytes, self.id), segments: self.segments, size }
-    }
-}
-
-/// A UDP datagram of 2,000 bytes as two fragments.
-pub(super) fn fragments(src: [u8; 4], dst: [u8; 4], id: u16) -> [Wire; 2] {
-    let whole = udp(src, dst, id, &[5; 2000]).bytes;
-    [(0, 1480, true), (1480, 2008, false)].map(|(from, to, more)| {
-        let mut bytes = whole[..20].to_vec();
-        bytes.extend_from_slice(&whole[20 + from..20 + to]);
-        let length = bytes.len() as u16;
-        bytes[2..4].copy_from_slice(&length.to_be_bytes());
-        let field = (from as u16 / 8) | if more { 0x2000 } else { 0 };
-        bytes[6..8].copy_from_slice(&field.to_be_bytes());
-        wire(bytes)
-    })
-}
-
-fn framed(ip: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![2; 12];
-    bytes.extend_from_slice(&[8, 0]);
-    bytes.extend_from_slice(ip);
-    bytes
-}
-
-fn in_vxlan(node: usize, ip: &[u8], inbound: bool) -> Vec<u8> {
-    let (src, dst) = if (node == NODE1) == inbound { (12, 11) } else { (11, 12) };
-    let mut payload = vec![8, 0, 0, 0, 0, 0, 1, 0];
-    payload.extend_from_slice(&framed(ip));
-    let mut bytes = Vec::new();
-    PacketBuilder::ipv4([192, 168, 56, src], [192, 168, 56, dst], 64)
-        .udp(51_234, 8472)
-        .write(&mut bytes, &payload)
-        .unwrap();
-    bytes
 }
 
 /// What happens, and what is told of it.
@@ -591,74 +458,4 @@ fn queue() -> HookState {
 
 fn node_of(pod: [u8; 4]) -> usize {
     usize::from(pod[2])
-}
-
-fn root(node: usize) -> u32 {
-    1000 + 100 * node as u32
-}
-
-fn pod_inode(node: usize, pod: [u8; 4]) -> u32 {
-    root(node) + u32::from(pod[3])
-}
-
-fn device(index: u32, name: &str, kind: DeviceKind, address: Option<&str>) -> Device {
-    Device {
-        index,
-        name: name.to_owned(),
-        kind,
-        ethernet: true,
-        up: true,
-        mtu: 1500,
-        mac: None,
-        master: None,
-        peer: None,
-        addresses: address.map(|address| address.parse().unwrap()).into_iter().collect(),
-    }
-}
-
-fn topology(node: usize) -> Topology {
-    let other = 1 - node;
-    let gateway = |text: String| Some(text.parse::<IpAddr>().unwrap());
-    let route = |destination: String, gateway, device| Route {
-        destination: destination.parse().unwrap(),
-        gateway,
-        device,
-        metric: 0,
-    };
-    let vxlan = Vxlan { vni: 1, port: 8472, local: None, underlay: Some(ETH0), remotes: Vec::new() };
-    let mut own = Namespace {
-        inode: root(node),
-        devices: vec![
-            device(ETH0, "eth0", DeviceKind::Physical, Some(&format!("192.168.56.{}/24", 11 + node))),
-            device(FLANNEL, "flannel.1", DeviceKind::Vxlan(vxlan), Some(&format!("10.42.{node}.0/32"))),
-            device(CNI0, "cni0", DeviceKind::Bridge, Some(&format!("10.42.{node}.1/24"))),
-        ],
-        routes: vec![
-            route(format!("10.42.{node}.0/24"), None, CNI0),
-            route(format!("10.42.{other}.0/24"), gateway(format!("10.42.{other}.0")), FLANNEL),
-            route("0.0.0.0/0".to_owned(), gateway("192.168.56.1".to_owned()), ETH0),
-        ],
-        ..Namespace::default()
-    };
-    let mut namespaces = Vec::new();
-    for last in [10, 11] {
-        let pod = [10, 42, node as u8, last];
-        let inode = pod_inode(node, pod);
-        own.devices.push(Device {
-            master: Some(CNI0),
-            peer: Some(Peer { netns: Some(inode), index: 2 }),
-            ..device(u32::from(last), &format!("veth{last}"), DeviceKind::Veth, None)
-        });
-        namespaces.push(Namespace {
-            inode,
-            pod: Some(format!("default/pod{}", 2 * node as u8 + last - 9)),
-            devices: vec![Device {
-                peer: Some(Peer { netns: Some(root(node)), index: u32::from(last) }),
-                ..device(2, "eth0", DeviceKind::Veth, Some(&format!("10.42.{node}.{last}/24")))
-            }],
-            ..Namespace::default()
-        });
-    }
-    namespaces.insert(0, own);
-    Topology { namespaces, cni: None }
 }
