@@ -39,7 +39,7 @@ pub(super) fn arrival(observation: &Observation, packet: &Packet, world: &World)
             if observation.point == super::model::Point::TcIngress
                 && world.devices.is_own(observation.node, packet.dst) =>
         {
-            Some(Arrival::Local)
+            Some(Arrival::Local(observation.node))
         }
         // Inside a tunnel it stays in the cluster.
         Action::NodeEgress if observation.outer.is_none() => match world.directory.home(packet.dst) {

@@ -284,5 +284,5 @@ fn local_out(track: &Track, hop: &Hop, seen: &Sighting, world: &World) -> Option
 
 fn ends_locally(track: &Track, seen: &Sighting) -> bool {
     let last = track.sightings.iter().rfind(|seen| seen.point != Point::KfreeSkb);
-    track.arrival == Some(Arrival::Local) && last.is_some_and(|last| std::ptr::eq(last, seen))
+    matches!(track.arrival, Some(Arrival::Local(_))) && last.is_some_and(|last| std::ptr::eq(last, seen))
 }

@@ -68,7 +68,7 @@ pub(super) fn meaning(
     }
     let of_arrived = match track.arrival {
         Some(Arrival::Pod) | None => at_destination || place == Whereabouts::Destination,
-        Some(Arrival::Local | Arrival::Outside(_) | Arrival::OutOfSight(..)) => pod.is_none(),
+        Some(Arrival::Local(_) | Arrival::Outside(_) | Arrival::OutOfSight(..)) => pod.is_none(),
     };
     Meaning::Victim { of_arrived }
 }

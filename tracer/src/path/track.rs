@@ -57,8 +57,8 @@ pub(super) struct DropSeen {
 pub(super) enum Arrival {
     /// Went into the pod that has its destination address.
     Pod,
-    /// Was for the node itself.
-    Local,
+    /// Was for this node itself.
+    Local(usize),
     /// Left the cluster by this device.
     Outside(Arc<str>),
     /// Left by this device for a node that is not traced.

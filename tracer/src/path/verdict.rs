@@ -18,7 +18,7 @@ pub(super) fn verdict(track: &Track, had_its_time: bool, world: &World) -> (Verd
     }
     let unseen = (!track.whole).then(|| "beginning not seen".to_owned());
     match &track.arrival {
-        Some(Arrival::Pod | Arrival::Local) => {
+        Some(Arrival::Pod | Arrival::Local(_)) => {
             (Verdict::Delivered, unseen.or_else(|| track.superfluous.map(str::to_owned)))
         }
         Some(Arrival::Outside(device)) => {

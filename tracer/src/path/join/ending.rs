@@ -10,8 +10,8 @@ use super::{GRACE_NS, Joiner, LOCAL_NS, Look, PATIENCE_NS, REFUSED_NS, Timer};
 /// When a path is told, unless it is seen again before.
 fn told_at(track: &Track, world: &World) -> i64 {
     let stays = |node: usize| !world.rules[node].may_translate();
-    let patience = match (&track.arrival, track.sightings.last()) {
-        (Some(Arrival::Local), Some(last)) if !track.dropped && !stays(last.node) => LOCAL_NS,
+    let patience = match track.arrival {
+        Some(Arrival::Local(node)) if !track.dropped && !stays(node) => LOCAL_NS,
         _ if track.is_over() => GRACE_NS,
         _ => PATIENCE_NS,
     };

@@ -230,8 +230,9 @@ impl Joiner {
             let all = track.sight(observation, share.bytes, now);
             let packet = observation.packet.as_ref().unwrap_or(&track.packet);
             let arrival = arrival(observation, packet, world);
-            if arrival.is_none() && track.arrival == Some(Arrival::Local) {
-                // It was for the node by its address only, and was translated there.
+            if arrival.is_none() && track.arrival == Some(Arrival::Local(observation.node)) {
+                // It was for the node by its address only, and was translated there. By clocks that are a little wrong,
+                // what another node saw before may also come after.
                 track.arrival = None;
             }
             if let Some(arrival) = arrival {
@@ -415,7 +416,7 @@ impl Joiner {
         });
         // What came to the node may wait for longer than its answer.
         let asked = self.flows.get(flow).way(!forward).recent().next();
-        let asked = asked.filter(|asked| self.tracks[*asked].arrival == Some(Arrival::Local));
+        let asked = asked.filter(|asked| matches!(self.tracks[*asked].arrival, Some(Arrival::Local(_))));
         self.tracks[track].after = asked.map(|asked| (asked, self.tracks[asked].serial));
         let way = self.flows.get_mut(flow).way_mut(forward);
         way.remember(track);

@@ -87,6 +87,32 @@ fn clocks_that_are_read_wrongly_within_their_error_do_no_harm() {
 }
 
 #[test]
+fn what_came_to_a_node_stays_there_whatever_another_clock_says() {
+    let mut scene = Scene::new();
+    let reply = echo_reply(POD3, [10, 42, 0, 0], 1, 501);
+    let identity = scene.identity();
+    scene.see(NODE2, 0, At::FromPod(POD3), identity, &reply);
+    scene.see(NODE2, 1_000, At::BridgeIn, identity, &reply);
+    scene.see(NODE2, 2_000, At::TunnelOut, identity, &reply);
+    scene.see(NODE2, 3_000_000, At::UplinkOut, identity, &reply);
+    let identity = scene.identity();
+    scene.see(NODE1, 3_010_000, At::UplinkIn, identity, &reply);
+    scene.see(NODE1, 3_020_000, At::TunnelIn, identity, &reply);
+    let mut frames = scene.frames(10_000_000);
+    for (node, frame) in &mut frames {
+        if let FromAgent::Clock { sent_ns, node_ns, received_ns } = frame {
+            // Node 1 is taken to be 2 ms earlier than it is, and was on its way for as long.
+            (*sent_ns, *received_ns) = (0, 4_000_000);
+            *node_ns = scene.clocks[*node] + if *node == NODE2 { 2_000_000 } else { 4_000_000 };
+        }
+    }
+    let (paths, summary) = play(scene.context(), &frames);
+    assert_eq!(paths[0].verdict, Verdict::Delivered, "{:?}", paths[0].reason);
+    assert_eq!(steps(&paths[0]).last().unwrap(), "[flannel.1 local-in]");
+    assert!(summary.complete, "{summary:?}");
+}
+
+#[test]
 fn without_any_clock_answer_paths_are_still_joined() {
     let scene = exchange();
     let mut frames = scene.frames(100_000_000);
