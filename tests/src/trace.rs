@@ -143,6 +143,14 @@ impl Told {
         self.summary.as_ref().with_context(|| format!("it told no summary:\n{}", self.stderr))
     }
 
+    /// Events that it says the kernel withheld: they found no room, or their program did not run.
+    #[must_use]
+    pub fn withheld(&self) -> u64 {
+        self.summary.map_or(0, |summary| {
+            summary.events.lost_ring + summary.events.lost_map + summary.events.missed_probes
+        })
+    }
+
     /// Checks that it ran well and lost nothing.
     ///
     /// # Errors
