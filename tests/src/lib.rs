@@ -10,6 +10,7 @@ pub mod binary;
 pub mod browser;
 pub mod check;
 pub mod command;
+pub mod conntrack;
 pub mod expect;
 pub mod hooks;
 pub mod kernel;

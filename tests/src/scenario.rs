@@ -11,7 +11,7 @@ use crate::command::Running;
 use crate::kernel::{self, Kernels, Series};
 use crate::lab::Lab;
 use crate::trace::{Told, Trace};
-use crate::{command, expect};
+use crate::{command, conntrack, expect};
 
 /// How long a server may take to be ready.
 const READY: Duration = Duration::from_secs(10);
@@ -34,6 +34,9 @@ pub struct Scenario {
     /// The rule sets by which the lab may have Services, each a run of its own.
     #[serde(default)]
     pub rules: Vec<Rules>,
+    /// How many connections the kernel tracks at most meanwhile.
+    #[serde(default, rename = "conntrack-max")]
+    conntrack_max: Option<u32>,
     #[serde(default)]
     setup: Vec<Step>,
     #[serde(default)]
@@ -201,6 +204,7 @@ impl Scenario {
 
     /// What is told of its traffic.
     fn trace(&self, name: &str, rules: Option<Rules>, traffic: &str, file: &Path) -> Result<Told> {
+        let _limit = self.conntrack_max.map(conntrack::Limit::set).transpose()?;
         let lab = Lab::up_with(name, rules.map_or("none", Rules::name))?;
         for step in &self.setup {
             step.run(&lab, traffic)?;
@@ -267,12 +271,15 @@ impl Expected {
             return Err(format!("stderr was expected to hold `{part}`"));
         }
         for (expected, number) in self.some.iter().zip(1..) {
-            if !told.lines.iter().any(|actual| expected.check(actual, kernel).is_ok()) {
-                let of =
-                    told.lines.iter().map(|actual| expected.check(actual, kernel).err().unwrap_or_default());
-                let of: Vec<String> = of.collect();
-                return Err(format!("no path told is number {number} of some:\n{}", of.join("\n")));
-            }
+            let off: Result<Vec<String>, ()> =
+                told.lines.iter().map(|actual| expected.check(actual, kernel).err().ok_or(())).collect();
+            // One that fits ends it; else the one that fits best tells what is amiss.
+            let Ok(off) = off else { continue };
+            let nearest = off.iter().min_by_key(|what| what.lines().count());
+            return Err(format!(
+                "no path told is number {number} of some; against the nearest: {}",
+                nearest.map_or("there is none", String::as_str)
+            ));
         }
         if self.some.is_empty() && told.lines.len() != self.paths.len() {
             return Err(format!("{} paths were expected, {} were told", self.paths.len(), told.lines.len()));

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::{lab, need};
+use crate::{conntrack, lab, need};
 
 /// Trials at a time: each has a lab and a busy tracer.
 const AT_A_TIME: usize = 2;
@@ -55,7 +55,7 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
     arguments.test_threads.get_or_insert(AT_A_TIME);
     if nix::unistd::geteuid().is_root()
         && !arguments.list
-        && let Err(error) = lab::sweep()
+        && let Err(error) = lab::sweep().and_then(|()| conntrack::sweep())
     {
         eprintln!("what earlier runs left behind may still be there: {error:#}");
     }

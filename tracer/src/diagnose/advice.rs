@@ -39,8 +39,9 @@ fn by_rule(drop: &Drop) -> Option<String> {
         Some(DropCause::ConntrackClash) => {
             return Some(
                 "another packet had opened the same connection at the same time, and connection tracking on {node} \
-                 keeps one of them (insert_failed in `conntrack -S`): typical of two DNS requests from one socket. Use \
-                 a node-local DNS cache, or `options single-request-reopen` in the pod's resolv.conf"
+                 keeps one of them (insert_failed in `conntrack -S`): typical of two DNS requests from one socket, or of \
+                 pods that are masqueraded to one port. Use a node-local DNS cache, `options single-request-reopen` in the \
+                 pod's resolv.conf, or let the ports be chosen at random: `MASQUERADE --random-fully`"
                     .to_owned(),
             );
         }

@@ -4,6 +4,7 @@ mod bad;
 mod deaf;
 mod echo;
 mod offload;
+mod step;
 mod stream;
 mod web;
 
@@ -13,8 +14,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 
 const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE | udp ADDRESS PORT COUNT SIZE | udp-sink PORT COUNT | \
-                     udp-deaf PORT | udp-bad ADDRESS PORT | tcp ADDRESS PORT BYTES | tcp-sink PORT | \
-                     web ADDRESS PORT CONNECTIONS | web-hold ADDRESS PORT CONNECTIONS | \
+                     udp-in-step ADDRESS PORT COUNT | udp-deaf PORT | udp-bad ADDRESS PORT | tcp ADDRESS PORT BYTES | tcp-sink PORT | \
+                     web ADDRESS PORT CONNECTIONS | web-fill ADDRESS PORT MOST | \
                      offload DEVICE on|off";
 
 fn main() -> ExitCode {
@@ -36,6 +37,9 @@ fn run(words: &[&str]) -> Result<()> {
             datagrams(SocketAddrV4::new(address(to)?, number(port)?), number(count)?, number(size)?)
         }
         ["udp-sink", port, count] => udp_sink(number(port)?, number(count)?),
+        ["udp-in-step", to, port, count] => {
+            step::send(SocketAddrV4::new(address(to)?, number(port)?), number(count)?)
+        }
         ["udp-deaf", port] => deaf::listen(number(port)?),
         ["udp-bad", to, port] => bad::datagram(SocketAddrV4::new(address(to)?, number(port)?)),
         ["tcp", to, port, bytes] => {
@@ -44,8 +48,8 @@ fn run(words: &[&str]) -> Result<()> {
         ["web", to, port, connections] => {
             web::ask(SocketAddrV4::new(address(to)?, number(port)?), number(connections)?)
         }
-        ["web-hold", to, port, connections] => {
-            web::hold(SocketAddrV4::new(address(to)?, number(port)?), number(connections)?)
+        ["web-fill", to, port, most] => {
+            web::fill(SocketAddrV4::new(address(to)?, number(port)?), number(most)?)
         }
         ["tcp-sink", port] => stream::receive(number(port)?),
         ["offload", device, "on"] => offload::switch(device, true),

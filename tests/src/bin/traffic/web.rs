@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::{SocketAddrV4, TcpStream};
 use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 /// Makes so many connections at once, and tells how often which server answered: a line of name and number each.
 pub(super) fn ask(to: SocketAddrV4, connections: usize) -> Result<()> {
@@ -28,20 +29,19 @@ fn one(to: SocketAddrV4) -> Result<String> {
     Ok(name.trim().to_owned())
 }
 
-/// Opens so many connections and holds them until this process is ended.
-pub(super) fn hold(to: SocketAddrV4, connections: usize) -> Result<()> {
-    let held: Result<Vec<TcpStream>> = (0..connections)
-        .map(|_| {
-            let mut stream = TcpStream::connect(to).with_context(|| format!("connecting to {to}"))?;
-            // Once it has been answered, the connection counts as one that stands.
-            stream
-                .read_to_string(&mut String::new())
-                .with_context(|| format!("reading what {to} answers"))?;
-            Ok(stream)
-        })
-        .collect();
-    let held = held?;
-    println!("ready: {} connections", held.len());
+/// How long a connection may take where there is room for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Opens connections until one is not let through, and holds them until this process is ended.
+pub(super) fn fill(to: SocketAddrV4, most: usize) -> Result<()> {
+    let mut held = Vec::new();
+    while let Ok(mut stream) = TcpStream::connect_timeout(&to.into(), PATIENCE) {
+        // Once it has been answered, the connection counts as one that stands.
+        stream.read_to_string(&mut String::new()).with_context(|| format!("reading what {to} answers"))?;
+        held.push(stream);
+        ensure!(held.len() < most, "all of {most} connections were let through");
+    }
+    println!("ready: {} connections, and no more", held.len());
     loop {
         thread::park();
     }
