@@ -27,6 +27,12 @@ impl Series {
         Self::of_release(&release).with_context(|| format!("`{release}` is no kernel version"))
     }
 
+    /// Its second number.
+    #[must_use]
+    pub fn minor(self) -> u32 {
+        self.minor
+    }
+
     /// Reads `6.12.118+deb13-cloud-amd64`.
     fn of_release(release: &str) -> Option<Self> {
         let mut numbers = release.split(|c: char| !c.is_ascii_digit());

@@ -2,9 +2,12 @@
 //! tshark.
 
 use std::process::ExitCode;
+use std::slice;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, bail};
+use libtest_mimic::Trial;
+use podtrace_tests::kernel::Series;
 use podtrace_tests::scenario::{Rules, Scenario};
 use podtrace_tests::trace::Told;
 use podtrace_tests::{recorded, scenario, suite};
@@ -49,36 +52,43 @@ impl Run {
     }
 }
 
-/// The runs of a scenario: one for each way of writing rules, or for the first of them. What rules make the kernel do is
-/// the same, whoever wrote them.
-fn runs((name, scenario): (String, Scenario), first_rules: bool) -> Vec<Run> {
+/// The runs of a scenario: one for each way of writing rules, or where kernels take turns, the one for this kernel. What
+/// rules make a kernel do is the same, whoever wrote them.
+fn runs((name, scenario): (String, Scenario), turn: Option<Series>) -> Vec<Run> {
     let scenario = Arc::new(scenario);
     let run = |name, rules| Run { name, rules, scenario: Arc::clone(&scenario), outcome: OnceLock::new() };
-    match scenario.rules.as_slice() {
+    let rules = scenario.rules.as_slice();
+    let rules = match turn {
+        Some(kernel) if !rules.is_empty() => slice::from_ref(&rules[kernel.minor() as usize % rules.len()]),
+        _ => rules,
+    };
+    match rules {
         [] => vec![run(name, None)],
-        rules => rules
-            .iter()
-            .take(if first_rules { 1 } else { rules.len() })
-            .map(|rules| run(format!("{name}-{}", rules.name()), Some(*rules)))
-            .collect(),
+        rules => rules.iter().map(|rules| run(format!("{name}-{}", rules.name()), Some(*rules))).collect(),
     }
 }
 
-/// Environment variable by which only what differs from kernel to kernel is run.
+/// Environment variable by which only what differs from kernel to kernel is run: `all`, or `alternating` for one rule set
+/// a kernel.
 const GUESTS: &str = "PODTRACE_TEST_GUESTS";
 
 fn main() -> ExitCode {
-    let scenarios = match scenario::all() {
-        Ok(scenarios) => scenarios,
+    match trials() {
+        Ok(trials) => suite::run(trials),
         Err(error) => {
             eprintln!("{error:#}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    let guests_only = std::env::var_os(GUESTS).is_some();
+    }
+}
+
+fn trials() -> Result<Vec<Trial>> {
+    let guests = std::env::var(GUESTS).ok();
+    let guests_only = guests.is_some();
+    let turn = (guests.as_deref() == Some("alternating")).then(Series::running).transpose()?;
     let mut trials = Vec::new();
     let compact = |(_, scenario): &(String, Scenario)| scenario.guests || !guests_only;
-    let runs = scenarios.into_iter().filter(compact).flat_map(|scenario| runs(scenario, guests_only));
+    let runs = scenario::all()?.into_iter().filter(compact).flat_map(|scenario| runs(scenario, turn));
     for run in runs {
         let mut needs = run.scenario.needs.clone();
         needs.extend(run.rules.map(|rules| rules.program().to_owned()));
@@ -93,5 +103,5 @@ fn main() -> ExitCode {
         trials
             .push(suite::trial(format!("{}-in-tshark", run.name), &needs, move || run.is_shown_by_tshark()));
     }
-    suite::run(trials)
+    Ok(trials)
 }

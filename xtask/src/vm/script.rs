@@ -35,13 +35,16 @@ pub(super) enum Choice {
     All,
     /// Those that show what may differ from kernel to kernel.
     Guests,
+    /// Of those with several rule sets one, which alternates from kernel to kernel.
+    Alternating,
 }
 
 /// A script that traces a ping and tells by which hooks, then runs the test suites with `arguments`.
 pub(super) fn tests(payload: &Payload, choice: Choice, arguments: &[String]) -> String {
     let chosen = match choice {
         Choice::All => "",
-        Choice::Guests => " PODTRACE_TEST_GUESTS=1",
+        Choice::Guests => " PODTRACE_TEST_GUESTS=all",
+        Choice::Alternating => " PODTRACE_TEST_GUESTS=alternating",
     };
     let mut script = format!(
         "{SECTION}export PODTRACE_BIN={PODTRACE} PODTRACE_TEST_PATIENCE={PATIENCE}{chosen}\n\
@@ -121,7 +124,7 @@ mod tests {
         let suites = vec![Suite { name: "scenarios".to_owned(), path: "/t/scenarios-1".into() }];
         let payload = Payload { archive: Vec::new(), suites, programs: BTreeMap::new() };
         let script = tests(&payload, Choice::Guests, &["it's".to_owned(), "$x".to_owned()]);
-        assert!(script.contains(" PODTRACE_TEST_GUESTS=1\n"), "{script}");
+        assert!(script.contains(" PODTRACE_TEST_GUESTS=all\n"), "{script}");
         assert!(
             script.contains(r"section 'scenarios' '/t/scenarios-1' 'it'\''s' '$x' '--test-threads=1'"),
             "{script}"
