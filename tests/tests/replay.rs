@@ -10,13 +10,15 @@ use std::process::ExitCode;
 
 use anstream::StripStream;
 use anyhow::{Context as _, Result, bail, ensure};
+use libtest_mimic::Trial;
 use podtrace::recording::Reader;
 use podtrace::report::{Html, Json, Report, Text};
 use podtrace::session::{Replayed, Telling, replay};
+use podtrace_tests::scenario::Scenario;
 use podtrace_tests::{scenario, schema, suite};
 
-/// Scenarios that are kept as recordings.
-const RECORDED: [&str; 12] = [
+/// Recordings that are also read cut off, at many places each.
+const CUT_OFF: [&str; 12] = [
     "cross-node-ping",
     "dead-pod",
     "error-through-nat",
@@ -40,22 +42,40 @@ type Render = fn(&[u8]) -> Result<String>;
 const CUT: usize = 97;
 
 fn main() -> ExitCode {
-    // Before any trial reads one.
-    if std::env::var_os("PODTRACE_RECORD").is_some() {
-        return suite::run(
-            RECORDED.map(|name| suite::plain(format!("record-{name}"), move || record(name))).into(),
-        );
-    }
-    let mut trials = Vec::new();
-    for name in RECORDED {
-        trials.push(suite::plain(format!("told-again-{name}"), move || told_again(name)));
-        trials.push(suite::plain(format!("cut-off-{name}"), move || cut_off(name)));
-        for (output, render) in OUTPUTS {
-            trials.push(suite::plain(format!("{output}-of-{name}"), move || rendered(name, output, render)));
+    match trials() {
+        Ok(trials) => suite::run(trials),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
         }
     }
-    trials.push(suite::plain("nothing-is-left-over", nothing_left_over));
-    suite::run(trials)
+}
+
+/// Every scenario has its recording.
+fn trials() -> Result<Vec<Trial>> {
+    let scenarios = scenario::all()?;
+    let names: Vec<String> = scenarios.iter().map(|(name, _)| name.clone()).collect();
+    // Before any trial reads one.
+    if std::env::var_os("PODTRACE_RECORD").is_some() {
+        let record = |(name, scenario): (String, Scenario)| {
+            suite::plain(format!("record-{name}"), move || record(&name, &scenario))
+        };
+        return Ok(scenarios.into_iter().map(record).collect());
+    }
+    let mut trials = Vec::new();
+    for name in &names {
+        let own = name.clone();
+        trials.push(suite::plain(format!("told-again-{name}"), move || told_again(&own)));
+        for (output, render) in OUTPUTS {
+            let own = name.clone();
+            trials.push(suite::plain(format!("{output}-of-{name}"), move || rendered(&own, output, render)));
+        }
+    }
+    for name in CUT_OFF {
+        trials.push(suite::plain(format!("cut-off-{name}"), move || cut_off(name)));
+    }
+    trials.push(suite::plain("nothing-is-left-over", move || nothing_left_over(&names)));
+    Ok(trials)
 }
 
 fn directory() -> PathBuf {
@@ -129,11 +149,7 @@ fn into_text(recording: &[u8], report: impl FnOnce(&mut Vec<u8>) -> Box<dyn Repo
 }
 
 /// Runs the scenario and keeps what it recorded.
-fn record(name: &str) -> Result<()> {
-    let (_, scenario) = scenario::all()?
-        .into_iter()
-        .find(|(known, _)| known == name)
-        .with_context(|| format!("there is no scenario {name}"))?;
+fn record(name: &str, scenario: &Scenario) -> Result<()> {
     let path = recording(name);
     fs::create_dir_all(directory())?;
     let told = scenario.run(name, scenario.rules.first().copied(), env!("CARGO_BIN_EXE_traffic"), &path)?;
@@ -167,14 +183,14 @@ fn tell(bytes: &[u8]) -> Result<(String, Option<String>)> {
     Ok((String::from_utf8(told).context("it told what is no text")?, damage))
 }
 
-/// Every file there is one of those above.
-fn nothing_left_over() -> Result<()> {
+/// Every file there belongs to one of these.
+fn nothing_left_over(names: &[String]) -> Result<()> {
     for entry in directory().read_dir().context("reading the recordings' directory")? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let (name, output) = name.split_once('.').unwrap_or_default();
         let known = output == "pcapng" || output == "json" || OUTPUTS.iter().any(|known| known.0 == output);
-        ensure!(RECORDED.contains(&name) && known, "{} is nobody's", path.display());
+        ensure!(names.iter().any(|known| known == name) && known, "{} is nobody's", path.display());
     }
     Ok(())
 }

@@ -82,12 +82,18 @@ impl Connection {
         let (key, _) = Key::of(packet);
         let is_its = key == connection.original.key().0 || key == connection.reply.key().0;
         // Between two translations it has the source of one and the destination of the other.
-        let (halfway, _) = connection.halfway();
+        let (halfway, _) = connection.halfway().key();
         (is_its || key == halfway).then_some(connection)
     }
 
-    fn halfway(&self) -> (Key, bool) {
-        Key::new(self.original.src, self.reply.src, self.original.protocol)
+    /// After the destination's translation, before the source's.
+    fn halfway(&self) -> Ends {
+        Ends { dst: self.reply.src, ..self.original }
+    }
+
+    /// How its packets are addressed before translation, halfway and after: source and destination.
+    pub(super) fn addressed(&self) -> [[(IpAddr, u16); 2]; 3] {
+        [self.original, self.halfway(), self.reply.back()].map(|ends| [ends.src, ends.dst])
     }
 
     /// Whether its packets are translated.
@@ -102,7 +108,7 @@ impl Connection {
     /// What packets of the connection look like, before translation, halfway and after: key, and whether low to high
     /// is the way of the packet that opened it.
     pub(super) fn keys(&self) -> [(Key, bool); 3] {
-        [self.original.key(), self.halfway(), self.reply.back().key()]
+        [self.original.key(), self.halfway().key(), self.reply.back().key()]
     }
 
     /// As reports have it.

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use crate::agent::frame::FilterSpec;
 
+use super::connection::Connection;
 use super::model::Direction;
 use super::packet::{Packet, Transport, tcp};
 
@@ -309,6 +310,18 @@ impl Flows {
         let onward = self.filter.from.has(packet.src, sport) && self.filter.to.has(packet.dst, dport);
         let back = self.filter.from.has(packet.dst, dport) && self.filter.to.has(packet.src, sport);
         onward || !back
+    }
+
+    /// Whether a packet of this connection is of interest, rather than one that translation has made look so: pods may
+    /// be masqueraded to one port of their node.
+    pub(super) fn wants(&self, connection: &Connection) -> bool {
+        let [before, halfway, _] = connection.keys();
+        let known = [before, halfway].iter().any(|(key, _)| self.by_key.contains_key(key));
+        let (from, to) = (&self.filter.from, &self.filter.to);
+        let goes = |[(src, sport), (dst, dport)]: [(IpAddr, u16); 2]| {
+            from.has(src, Some(sport)) && to.has(dst, Some(dport))
+        };
+        known || connection.addressed().into_iter().any(|[src, dst]| goes([src, dst]) || goes([dst, src]))
     }
 
     fn purge(&mut self, now: i64) {

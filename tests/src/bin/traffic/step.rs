@@ -1,11 +1,13 @@
-//! Datagrams of several processes that leave at the same moments, from the same port.
+//! Datagrams of several processes that leave at the same moments, from the same port, by several processors.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::time::clock_gettime;
+use nix::unistd::Pid;
 
 /// From one moment to the next; they are counted by the clock that all namespaces share.
 const STEP: Duration = Duration::from_millis(10);
@@ -17,8 +19,12 @@ const AWAKE: Duration = Duration::from_millis(1);
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u128 = 20_000;
 
-/// Sends a datagram at each of so many moments.
-pub(super) fn send(to: SocketAddrV4, count: u32) -> Result<()> {
+/// Sends a datagram at each of so many moments, by this processor.
+pub(super) fn send(to: SocketAddrV4, count: u32, processor: usize) -> Result<()> {
+    let mut only = CpuSet::new();
+    only.set(processor)?;
+    sched_setaffinity(Pid::from_raw(0), &only)
+        .with_context(|| format!("keeping to processor {processor}, for which there have to be several"))?;
     println!("ready: a datagram every {STEP:?}");
     for _ in 0..count {
         let step = now()?.as_nanos() / STEP.as_nanos() + 1;

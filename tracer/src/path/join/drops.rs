@@ -27,6 +27,11 @@ impl Joiner {
                 }
                 journey.whereabouts
             }
+            None if self.is_anothers(observation) => {
+                self.apart.aside += 1;
+                self.shares = shares;
+                return;
+            }
             None => {
                 let fit = match &observation.packet {
                     Some(_) => self.resolve(observation, &mut shares, world),

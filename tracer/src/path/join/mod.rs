@@ -266,6 +266,10 @@ impl Joiner {
             self.apart.unmatched += 1;
             return;
         };
+        if self.is_anothers(observation) {
+            self.apart.aside += 1;
+            return;
+        }
         if action(observation.role, observation.point) == Action::PodEgress {
             return self.begin_or_wait(observation, packet, world);
         }
@@ -291,6 +295,12 @@ impl Joiner {
             Fit::Part(_) | Fit::None => self.wait(observation, world),
         }
         self.shares = shares;
+    }
+
+    /// Whether a packet only looks like one of interest since it was translated.
+    fn is_anothers(&self, observation: &Observation) -> bool {
+        let translated = observation.connection.as_deref().filter(|connection| connection.is_translated());
+        translated.is_some_and(|connection| !self.flows.wants(connection))
     }
 
     /// A path begins here; if this may be another's packet only, it has to be known as a flow's of interest first.

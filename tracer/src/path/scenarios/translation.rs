@@ -262,6 +262,34 @@ fn a_packet_that_lost_the_race_for_its_connection_is_told() {
 }
 
 #[test]
+fn what_another_pods_packet_was_translated_to_is_not_taken_for_the_nodes_own() {
+    let mut scene = Scene::new();
+    let (sent, left) = (udp(POD1, WORLD, 5, b"hello"), udp(NODE1_ADDRESS, WORLD, 5, b"hello"));
+    let identity = scene.identity();
+    scene.tunnel = false;
+    scene.see(NODE1, 0, At::FromPod(POD1), identity, &sent);
+    scene.see(NODE1, 10_000, At::BridgeIn, identity, &sent);
+    scene.see(NODE1, 20_000, At::UplinkOut, identity, &left);
+    // The other pod's was masqueraded to the same port at the same time, and so lost the race.
+    let other = udp(NODE1_ADDRESS, WORLD, 9, b"hello");
+    let identity = scene.identity();
+    scene.drop(NODE1, 30_000, None, NETFILTER_DROP, identity, &other);
+    scene.tracked(Conntrack {
+        original: ends(POD2, 4000, WORLD, 5000),
+        reply: ends(WORLD, 5000, NODE1_ADDRESS, 4000),
+        status: status::SRC_NAT,
+        info: 2,
+        ..Conntrack::default()
+    });
+    let mut context = scene.context();
+    context.filter.from.addresses = vec![POD1.into()];
+    let (paths, summary) = play(context, &scene.frames(5_000_000));
+    assert_eq!(paths.len(), 1, "{:?}", paths.iter().map(steps).collect::<Vec<_>>());
+    assert_eq!(paths[0].from.pod.as_deref(), Some("default/pod1"));
+    assert!(summary.complete, "{summary:?}");
+}
+
+#[test]
 fn an_error_about_a_translated_packet_is_its_refusal() {
     let mut scene = Scene::new();
     let (sent, left) = (udp(POD1, WORLD, 5, b"hello"), udp(NODE1_ADDRESS, WORLD, 5, b"hello"));
