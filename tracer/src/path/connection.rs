@@ -91,6 +91,12 @@ impl Connection {
         Ends { dst: self.reply.src, ..self.original }
     }
 
+    /// Source and destination of the packet as it was sent.
+    pub(super) fn sent(&self) -> [(IpAddr, u16); 2] {
+        let ends = if self.is_reply() { self.reply } else { self.original };
+        [ends.src, ends.dst]
+    }
+
     /// How its packets are addressed before translation, halfway and after: source and destination.
     pub(super) fn addressed(&self) -> [[(IpAddr, u16); 2]; 3] {
         [self.original, self.halfway(), self.reply.back()].map(|ends| [ends.src, ends.dst])

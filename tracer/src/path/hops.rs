@@ -77,6 +77,9 @@ pub(super) fn hops(track: &Track, forward_is_request: bool, world: &World) -> Ho
             None => local_out(track, &hop, seen, world),
             Some(before) => bridged(before, &hop, seen, world),
         };
+        let output = between.as_ref().filter(|hop| hop.action == Action::LocalOut);
+        let output =
+            output.map_or_else(Vec::new, |_| output_nat(track, seen, &hop, forward_is_request, world));
         // The source is translated after bridging and routing.
         let between = between.map(|hop| match waiting.as_ref().and_then(|waiting| waiting.nat.as_ref()) {
             Some(nat) => Hop { tuple: nat.before, ..hop },
@@ -92,6 +95,7 @@ pub(super) fn hops(track: &Track, forward_is_request: bool, world: &World) -> Ho
             .map(|change| translated(&hop, change, next.and_then(|next| next.device).or(seen.device)));
         let draft = |hop, at| Draft { hop, node: seen.node, leg: seen.leg, device: seen.device, at };
         drafts.extend(between.map(|hop| draft(hop, None)));
+        drafts.extend(output.into_iter().map(|hop| draft(hop, None)));
         drafts.extend(waiting.take().map(|hop| draft(hop, None)));
         drafts.extend(first.map(|hop| draft(hop, None)));
         drafts.push(draft(hop, Some(seen.at)));
@@ -279,7 +283,28 @@ fn local_out(track: &Track, hop: &Hop, seen: &Sighting, world: &World) -> Option
     (track.whole
         && matches!(seen.point, Point::TcEgress | Point::KfreeSkb)
         && world.devices.is_own(seen.node, track.packet.src))
-    .then(|| inferred(hop, Action::LocalOut, hop.device.clone()))
+    .then(|| Hop { tuple: track.packet.tuple(), ..inferred(hop, Action::LocalOut, hop.device.clone()) })
+}
+
+/// The translations of a packet of the node's own before it is first seen: the destination when it was sent, the source
+/// where it leaves.
+fn output_nat(
+    track: &Track,
+    seen: &Sighting,
+    hop: &Hop,
+    forward_is_request: bool,
+    world: &World,
+) -> Vec<Hop> {
+    let sent = track.packet.tuple();
+    let Changes { destination, source } = Changes::between(sent, translate::tuple(track, seen));
+    let answers = answers(track, seen, None, forward_is_request);
+    let place =
+        Place { node: seen.node, came_in: None, goes_out: seen.device, entered: Some((sent, seen.mark)) };
+    let translated = |change: Change| {
+        let nat = Some(translate::nat(change, answers, place, world));
+        Hop { nat, tuple: change.after, ..inferred(hop, Action::Nat, hop.device.clone()) }
+    };
+    [destination, source].into_iter().flatten().map(translated).collect()
 }
 
 fn ends_locally(track: &Track, seen: &Sighting) -> bool {

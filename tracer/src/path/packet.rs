@@ -166,6 +166,21 @@ impl Packet {
         }
     }
 
+    /// The same packet between other ends; an echo has its identifier for a port.
+    pub(super) fn between(&self, [from, to]: [(IpAddr, u16); 2]) -> Self {
+        let mut packet = Self { src: from.0, dst: to.0, ..self.clone() };
+        match &mut packet.transport {
+            Transport::Tcp { sport, dport, .. }
+            | Transport::Udp { sport, dport }
+            | Transport::Sctp { sport, dport } => (*sport, *dport) = (from.1, to.1),
+            Transport::Icmp { rest, .. } if self.echo().is_some() => {
+                *rest = u32::from(from.1) << 16 | *rest & 0xffff;
+            }
+            Transport::Icmp { .. } | Transport::None => {}
+        }
+        packet
+    }
+
     /// Whether it is a request (`Some(true)`) or a reply of an ICMP echo.
     pub(super) fn echo(&self) -> Option<bool> {
         match (self.protocol, &self.transport) {

@@ -305,7 +305,11 @@ impl Joiner {
 
     /// A path begins here; if this may be another's packet only, it has to be known as a flow's of interest first.
     fn begin_or_wait(&mut self, observation: &Observation, packet: &Packet, world: &World) {
-        if observation.via && self.flows.known(packet, world.moment(observation)).is_none() {
+        let known = self.flows.known(packet, world.moment(observation)).is_some();
+        let translated = observation.connection.as_deref().filter(|connection| connection.is_translated());
+        // Translated as it is here, it is of interest by what it was before.
+        let wanted = translated.is_some_and(|connection| self.flows.wants(connection));
+        if observation.via && !known && !wanted {
             self.wait(observation, world);
         } else {
             self.begin(observation, true, world);
@@ -375,6 +379,9 @@ impl Joiner {
         let now = world.moment(observation);
         self.serial += 1;
         let serial = self.serial;
+        let stamp = Stamp::of(packet);
+        let sent = sent_by_node(observation, packet, world);
+        let packet = sent.as_ref().unwrap_or(packet);
         let (flow, forward) = self.flows.of(packet, now);
         self.flows.path_begins(flow);
         let way = self.flows.get_mut(flow).way_mut(forward);
@@ -443,7 +450,7 @@ impl Joiner {
                 .or_insert((track, track));
         }
         let share = Share { track, bytes: self.tracks[track].size() };
-        self.journeys.insert(key, Holder::One(share), Stamp::of(packet));
+        self.journeys.insert(key, Holder::One(share), stamp);
         self.timers.push(Reverse(Timer {
             due: now.saturating_add(FIRST_LOOK_NS),
             serial,
@@ -472,4 +479,12 @@ fn begins_here(observation: &Observation, packet: &Packet, world: &World) -> boo
     }
     let own = world.devices.is_own(observation.node, packet.src);
     (own && observation.point != Point::TcIngress) || !(own || world.directory.begins_in_sight(packet.src))
+}
+
+/// What a packet of the node's own was when it was sent, where it is first seen after its translation.
+fn sent_by_node(observation: &Observation, packet: &Packet, world: &World) -> Option<Packet> {
+    let connection = observation.connection.as_deref().filter(|connection| connection.is_translated())?;
+    let ends = connection.sent();
+    let own = observation.point != Point::TcIngress && world.devices.is_own(observation.node, ends[0].0);
+    own.then(|| packet.between(ends))
 }
