@@ -204,8 +204,9 @@ impl Scenario {
 
     /// What is told of its traffic.
     fn trace(&self, name: &str, rules: Option<Rules>, traffic: &str, file: &Path) -> Result<Told> {
-        let _limit = self.conntrack_max.map(conntrack::Limit::set).transpose()?;
         let lab = Lab::up_with(name, rules.map_or("none", Rules::name))?;
+        // The kernel may track connections only now that the lab has rules.
+        let _limit = self.conntrack_max.map(conntrack::Limit::set).transpose()?;
         for step in &self.setup {
             step.run(&lab, traffic)?;
         }
