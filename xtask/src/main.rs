@@ -1,19 +1,23 @@
 //! `cargo xtask`: builds, demonstrates and tests podtrace, and provides what that needs.
 //!
 //! One file per subcommand; the rooms they share are `toolchain` (what compiles the kernel programs), `ebpf`
-//! (compiling them), `run` (a command with progress), `apt`, `root` and `workspace`.
+//! (compiling them), `musl` (programs without shared libraries), `tools` (programs with theirs), `run` (a command with
+//! progress), `apt` and `debian` (packages, installed and not), `root` and `workspace`.
 
 mod apt;
 mod bench;
 mod build;
 mod clean_caches;
+mod debian;
 mod demo;
 mod ebpf;
+mod musl;
 mod root;
 mod run;
 mod tally;
 mod test;
 mod toolchain;
+mod tools;
 mod vm;
 mod workspace;
 
