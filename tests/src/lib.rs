@@ -9,6 +9,7 @@ pub mod attached;
 pub mod binary;
 pub mod browser;
 pub mod check;
+pub mod cluster;
 pub mod command;
 pub mod expect;
 pub mod hooks;
