@@ -145,12 +145,12 @@ fn service(cluster: &Cluster) -> Result<()> {
 }
 
 fn node_port(cluster: &Cluster) -> Result<()> {
-    let arguments = ["--from", "192.168.56.1", "--to", "svc/web-nodeport", "--count", "2", "-o", "json"];
+    let arguments = ["--from", "192.168.56.1", "--to", "svc/web-nodeport", "-o", "json"];
     let trace = traced(&mut cluster.podtrace(Who::User, arguments))?;
-    let script = "exec 3<>/dev/tcp/192.168.56.11/30080";
+    let script = "exec 3<>/dev/tcp/192.168.56.11/30080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
     let call = run(&mut Cluster::at("world", ["timeout", "10", "bash", "-c", script]), SHORT)?;
-    ensure!(call.code() == 0, "{call:?}");
-    let told = whole(trace.finish(SETTLED)?)?;
+    ensure!(call.stdout.ends_with("hello from a pod\n"), "{call:?}");
+    let told = whole(trace.interrupt(SETTLED)?)?;
     let there = [
         "node1 eth0 node-ingress observed",
         "node1 eth0 nat stack",

@@ -16,6 +16,9 @@ use super::state::State;
 /// What the API server is called: its address for all, its Service's for pods.
 const NAMES: &str = "subjectAltName=IP:192.168.56.11,IP:127.0.0.1,IP:10.43.0.1,DNS:kubernetes.default";
 
+/// What the others are for. Without an extension it would be a certificate of version 1, which rustls does not take.
+const CLIENT: &str = "extendedKeyUsage=clientAuth";
+
 /// Who administers the cluster.
 pub(super) const ADMIN: &str = "admin";
 
@@ -39,8 +42,7 @@ impl<'a> Pki<'a> {
         ))?;
         pki.openssl("genrsa -out sa.key 2048")?;
         pki.openssl("rsa -in sa.key -pubout -out sa.pub")?;
-        state.write("pki/names", NAMES)?;
-        pki.sign("api", "/CN=apiserver", "-extfile names")?;
+        pki.sign("api", "/CN=apiserver", NAMES)?;
         pki.client(ADMIN, "/O=system:masters/CN=admin", 0o600)?;
         // Whoever the tests are for that user is nobody on this machine.
         pki.client(USER, &format!("/CN={USER}"), 0o644)?;
@@ -63,7 +65,7 @@ impl<'a> Pki<'a> {
     }
 
     fn client(&self, who: &str, subject: &str, mode: u32) -> Result<()> {
-        self.sign(who, subject, "")?;
+        self.sign(who, subject, CLIENT)?;
         let encoded = |name: String| -> Result<String> {
             let path = self.path(&name);
             Ok(BASE64.encode(fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?))
@@ -88,10 +90,12 @@ impl<'a> Pki<'a> {
         fs::set_permissions(&path, permissions).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    fn sign(&self, name: &str, subject: &str, options: &str) -> Result<()> {
+    fn sign(&self, name: &str, subject: &str, extension: &str) -> Result<()> {
+        self.state.write(&format!("pki/{name}.extension"), extension)?;
         self.openssl(&format!("req {KEY} -keyout {name}.key -out {name}.csr -subj {subject}"))?;
         self.openssl(&format!(
-            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out {name}.crt -days 30 {options}"
+            "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out {name}.crt -days 30 \
+             -extfile {name}.extension"
         ))
     }
 
