@@ -188,6 +188,30 @@ impl Cluster {
         Ok(told.lines().map(str::to_owned).collect())
     }
 
+    /// Installs agents on our own cluster, as it was made with.
+    ///
+    /// # Errors
+    ///
+    /// If the API does not take it.
+    pub fn install(&self) -> Result<()> {
+        let state = self.own.as_ref().context("what was installed on this cluster is not known")?;
+        let path = state.join("manifest.yaml");
+        self.apply(&fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?)
+    }
+
+    /// Waits until as many installed agents are ready, whatever others there are.
+    ///
+    /// # Errors
+    ///
+    /// If that does not come.
+    pub fn installed_agents_stand(&self, number: usize) -> Result<()> {
+        const READY: &str = "jsonpath={.status.numberReady}";
+        let words = ["--namespace", "podtrace", "get", "daemonset", "podtrace-agent", "-o", READY];
+        wait::until(&format!("{number} installed agents are ready"), SETTLED, || {
+            Ok((self.ask(words)? == number.to_string()).then_some(()))
+        })
+    }
+
     /// Waits until as many agents' pods are ready as were installed, and no other is there.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! podtrace on a real Kubernetes: `cargo xtask k8s test` makes one and says where it is, `KUBECONFIG` leads to any other.
 
+mod failures;
+mod own_pods;
 mod paths;
+mod rights;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,7 +22,11 @@ fn main() -> ExitCode {
         }
     };
     let mut trials = Vec::new();
+    trials.extend(own_pods::trials(&cluster));
     trials.extend(paths::trials(&cluster));
+    trials.extend(rights::trials(&cluster));
+    trials.extend(failures::trials(&cluster));
+    trials.extend(own_pods::late_trials(&cluster));
     suite::run_in_order(trials)
 }
 

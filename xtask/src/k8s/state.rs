@@ -1,11 +1,14 @@
 //! The directory of a cluster that runs: certificates, logs, and an account of what was started.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 
 use super::process::Process;
 
@@ -37,7 +40,13 @@ impl State {
 
     /// Makes the directory, which must not be there.
     pub(super) fn create(&self) -> Result<()> {
-        for directory in [&self.directory, &self.path("pids"), &self.path("logs"), &self.path("pki")] {
+        for directory in [
+            &self.directory,
+            &self.path("pids"),
+            &self.path("commands"),
+            &self.path("logs"),
+            &self.path("pki"),
+        ] {
             fs::create_dir(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         }
         Ok(())
@@ -69,6 +78,8 @@ impl State {
         command.process_group(0).stdin(Stdio::null()).stdout(out).stderr(err);
         let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
         let process = Process::of(child.id())?;
+        // The tests start some of them again.
+        self.write(&format!("commands/{name}"), described(command).to_string())?;
         self.note(name, process)?;
         Ok(process)
     }
@@ -108,6 +119,14 @@ impl State {
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(TAIL)..].join("\n")
     }
+}
+
+/// A command as others can start it: its words, and what it was given as environment.
+fn described(command: &Command) -> Value {
+    let text = |word: &OsStr| word.to_string_lossy().into_owned();
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).map(text).collect();
+    let variables = command.get_envs().filter_map(|(name, value)| Some((text(name), text(value?))));
+    json!({"words": words, "environment": variables.collect::<BTreeMap<_, _>>()})
 }
 
 #[cfg(test)]
