@@ -1,17 +1,20 @@
 //! A real Kubernetes: the one that `cargo xtask k8s up` makes, with all that it lets tests do to it, or any other that
 //! `KUBECONFIG` leads to.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use podtrace::netns::Netns;
+use serde::Deserialize;
 
 use crate::command::{Output, Running, SHORT, run, succeed};
 use crate::{attached, binary, wait};
@@ -239,7 +242,10 @@ impl Cluster {
         let text = fs::read_to_string(&noted).with_context(|| format!("reading {}", noted.display()))?;
         let pid = text.split_whitespace().next().and_then(|pid| pid.parse().ok());
         let log = state.join("logs").join(name);
-        Ok(Process { pid: pid.context("no process is noted")?, noted, log })
+        let started = state.join("commands").join(name);
+        let about = || format!("reading {}", started.display());
+        let started = serde_json::from_slice(&fs::read(&started).with_context(about)?).with_context(about)?;
+        Ok(Process { pid: pid.context("no process is noted")?, noted, log, started })
     }
 }
 
@@ -249,6 +255,14 @@ pub struct Process {
     pid: i32,
     noted: PathBuf,
     log: PathBuf,
+    started: Started,
+}
+
+/// What a process was started by.
+#[derive(Debug, Deserialize)]
+struct Started {
+    words: Vec<String>,
+    environment: BTreeMap<String, String>,
 }
 
 impl Process {
@@ -267,16 +281,6 @@ impl Process {
     ///
     /// If it does not end, or cannot be started.
     pub fn restart(&self) -> Result<()> {
-        let words =
-            fs::read(format!("/proc/{}/cmdline", self.pid)).context("reading what it was started by")?;
-        let words: Vec<_> = words.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
-        let words: Vec<_> =
-            words.into_iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
-        let (program, arguments) = words.split_first().context("it was started by nothing")?;
-        let environment =
-            fs::read(format!("/proc/{}/environ", self.pid)).context("reading its environment")?;
-        let path = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"PATH="));
-        let path = String::from_utf8_lossy(path.unwrap_or_default()).into_owned();
         // nsenter waits for what it has started in a node, which is what matters.
         for pid in children(self.pid)?.into_iter().chain([self.pid]) {
             match send(pid, Signal::SIGKILL) {
@@ -286,10 +290,11 @@ impl Process {
             wait::until(&format!("process {pid} has ended"), SHORT, || Ok((!is_there(pid)).then_some(())))?;
         }
         let log = fs::OpenOptions::new().append(true).open(&self.log).context("opening its log")?;
+        let Started { words, environment } = &self.started;
+        let (program, arguments) = words.split_first().context("it was started by nothing")?;
         let mut command = Command::new(program);
-        command.args(arguments).env("PATH", path);
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        command.stdin(std::process::Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.args(arguments).envs(environment).process_group(0);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("starting {program} again"))?;
         let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).context("looking at it")?;
         let start = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));

@@ -42,6 +42,14 @@ fn start(cluster: &Cluster) -> Result<Running> {
     traced(&mut cluster.podtrace(Who::User, CALLS))
 }
 
+/// A trace that has told of a call, so that no node has more to say of its beginning.
+fn start_with_call(cluster: &Cluster) -> Result<Running> {
+    let mut trace = start(cluster)?;
+    call()?;
+    trace.wait_for_line(r#"{"type":"path""#, SHORT)?;
+    Ok(trace)
+}
+
 /// The SYNs of calls, and over how many nodes each was followed.
 fn calls(told: &Told) -> Vec<usize> {
     let calls =
@@ -73,12 +81,11 @@ fn works(cluster: &Cluster) -> Result<()> {
 }
 
 fn agent(cluster: &Cluster) -> Result<()> {
-    let mut trace = start(cluster)?;
-    call()?;
+    let mut trace = start_with_call(cluster)?;
     let agents = agents_on("node2")?;
     ensure!(!agents.is_empty(), "no agent is on node2: the test looks in the wrong place");
     agents.into_iter().try_for_each(end)?;
-    trace.wait_for_line("lost node2", SHORT)?;
+    trace.wait_for_line("warning: lost node2", SHORT)?;
     call()?;
     let told = Told::from(trace.interrupt(SETTLED)?)?;
     is_not_complete(&told)?;
@@ -91,8 +98,7 @@ fn agent(cluster: &Cluster) -> Result<()> {
 
 /// It stands still for a while: nothing of the traffic meanwhile is missing in the end.
 fn api_server_stops(cluster: &Cluster) -> Result<()> {
-    let trace = start(cluster)?;
-    call()?;
+    let trace = start_with_call(cluster)?;
     let server = cluster.process("kube-apiserver")?;
     server.signal(Signal::SIGSTOP)?;
     let called = call();
@@ -116,8 +122,7 @@ fn ready(cluster: &Cluster) -> Result<()> {
 
 /// With the API server, the agents' connections are gone.
 fn api_server_is_killed(cluster: &Cluster) -> Result<()> {
-    let trace = start(cluster)?;
-    call()?;
+    let trace = start_with_call(cluster)?;
     let restarted = cluster.process("kube-apiserver")?.restart();
     let told = Told::from(trace.finish(SETTLED)?);
     restarted?;
@@ -136,10 +141,9 @@ fn api_server_is_killed(cluster: &Cluster) -> Result<()> {
 
 /// With a node's kubelet, the connection to its agent is gone. Pods stay.
 fn kubelet(cluster: &Cluster) -> Result<()> {
-    let mut trace = start(cluster)?;
-    call()?;
+    let mut trace = start_with_call(cluster)?;
     cluster.process("node2-kubelet")?.restart()?;
-    trace.wait_for_line("lost node2", SHORT)?;
+    trace.wait_for_line("warning: lost node2", SHORT)?;
     call()?;
     let told = Told::from(trace.interrupt(SETTLED)?)?;
     is_not_complete(&told)?;
