@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use podtrace::netns::Netns;
@@ -168,6 +170,24 @@ impl Cluster {
         fs::write(&file, objects).with_context(|| format!("writing {}", file.display()))?;
         let arguments = [OsStr::new(verb), OsStr::new("-f"), file.as_os_str()];
         succeed(&mut self.kubectl(arguments), SETTLED * 3).map(drop)
+    }
+
+    /// Does something with the API as the administrator, at a rate that kubectl keeps itself from.
+    ///
+    /// # Errors
+    ///
+    /// If that fails.
+    pub fn on_api<T: Send>(&self, work: impl AsyncFnOnce(Client) -> Result<T> + Send) -> Result<T> {
+        let work = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let kubeconfig = Kubeconfig::read_from(&self.admin).context("reading the kubeconfig")?;
+                let options = KubeConfigOptions::default();
+                let config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+                work(Client::try_from(config)?).await
+            })
+        };
+        if self.is_own() { Netns::open(format!("{NAMESPACES}laptop"))?.run(work) } else { work() }
     }
 
     /// Runs a command in a pod, whatever comes of it.

@@ -48,6 +48,11 @@ fn judge(test: impl FnOnce() -> Result<()>) -> Result<(), Failed> {
     result.map_err(|error| format!("{error:#}").into())
 }
 
+/// Tells a figure that a test has come to: it asserts less than is worth knowing.
+pub fn note(text: &str) {
+    anstream::eprintln!("    {text}");
+}
+
 /// Runs the trials as the command line says.
 #[must_use]
 pub fn run(trials: Vec<Trial>) -> ExitCode {

@@ -4,6 +4,7 @@ mod failures;
 mod own_pods;
 mod paths;
 mod rights;
+mod scale;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     trials.extend(rights::trials(&cluster));
     trials.extend(failures::trials(&cluster));
     trials.extend(own_pods::late_trials(&cluster));
+    trials.extend(scale::trials(&cluster));
     suite::run_in_order(trials)
 }
 

@@ -80,6 +80,8 @@ pub(super) fn start(state: &State, parts: &Parts, pki: &Pki<'_>) -> Result<()> {
     controllers.args([&admin, &format!("--service-account-private-key-file={}", file("sa.key"))]);
     controllers.args([&format!("--root-ca-file={}", file("ca.crt")), "--cluster-cidr=10.42.0.0/16"]);
     controllers.args(["--allocate-node-cidrs=false", "--leader-elect=false", "--secure-port=0", "--port=0"]);
+    // Nodes that are objects only are let be, and the pods on them: tests make some.
+    controllers.args(["--node-monitor-grace-period=1h", "--node-startup-grace-period=1h"]);
     state.start("kube-controller-manager", &mut controllers)?;
     let mut scheduler = inside(first, parts.kubernetes.path("kube-scheduler"));
     scheduler.args([&admin, "--leader-elect=false", "--secure-port=0", "--port=0"]);
