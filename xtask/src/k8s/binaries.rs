@@ -13,6 +13,9 @@ use crate::{apt, run};
 const PROGRAMS: [&str; 6] =
     ["kube-apiserver", "kubectl", "kube-proxy", "kubelet", "kube-scheduler", "kube-controller-manager"];
 
+/// Whose variables say what version it is.
+const VERSION_PACKAGE: &str = "k8s.io/kubernetes/vendor/k8s.io/component-base/version";
+
 /// What the sources are told to be: Debian's package is this version, whatever its name says.
 const VERSION: [(&str, &str); 3] = [("gitVersion", "v1.20.2"), ("gitMajor", "1"), ("gitMinor", "20")];
 
@@ -81,8 +84,7 @@ impl Build {
 
     fn build(&self) -> Result<()> {
         self.schemas()?;
-        let variables =
-            VERSION.map(|(name, value)| format!("-X k8s.io/component-base/version.{name}={value}"));
+        let variables = VERSION.map(|(name, value)| format!("-X {VERSION_PACKAGE}.{name}={value}"));
         let flags = format!("-s -w {}", variables.join(" "));
         for program in PROGRAMS {
             self.go_build(program, &format!("{IMPORT}/cmd/{program}"), &["-ldflags", &flags])?;
