@@ -69,6 +69,8 @@ struct Waiting {
     observations: Vec<Observation>,
     key: u64,
     serial: u64,
+    /// Whether its path begins with it, if it is no other's.
+    begins: bool,
 }
 
 /// When to look at what.
@@ -255,7 +257,7 @@ impl Joiner {
         let mut shares = std::mem::take(&mut self.shares);
         match self.resolve(observation, &mut shares, world) {
             Fit::Whole(ambiguity) => self.attach(observation, &shares, ambiguity, world),
-            Fit::Part(_) | Fit::None => self.wait(observation, world),
+            Fit::Part(_) | Fit::None => self.wait(observation, false, world),
         }
         self.shares = shares;
     }
@@ -287,15 +289,19 @@ impl Joiner {
             Fit::None if begins_here(observation, packet, world) => {
                 self.begin_or_wait(observation, packet, world);
             }
-            Fit::Part(_) | Fit::None => self.wait(observation, world),
+            Fit::Part(_) | Fit::None => self.wait(observation, false, world),
         }
         self.shares = shares;
     }
 
     /// A path begins here; if this may be another's packet only, it has to be known as a flow's of interest first.
+    ///
+    /// The answer to a packet may be read before it, where another node's clock is. If the packet was translated, only
+    /// it can tell that both are of one flow: the answer waits for it.
     fn begin_or_wait(&mut self, observation: &Observation, packet: &Packet, world: &World) {
-        if observation.via && self.flows.known(packet, world.moment(observation)).is_none() {
-            self.wait(observation, world);
+        let answers = world.names.len() > 1 && !self.flows.opens(packet);
+        if (observation.via || answers) && self.flows.known(packet, world.moment(observation)).is_none() {
+            self.wait(observation, true, world);
         } else {
             self.begin(observation, true, world);
         }
