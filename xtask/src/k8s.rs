@@ -45,6 +45,9 @@ pub(crate) enum Action {
     },
     /// Start a cluster, test podtrace on it, and remove it; one that is up is used as it is (root)
     Test {
+        /// Test on this cluster instead, as far as any cluster lets itself be tested
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
         /// Arguments for the tests, such as a part of their names
         #[arg(last = true, value_name = "TEST ARGUMENTS")]
         arguments: Vec<String>,
@@ -70,7 +73,9 @@ pub(crate) fn run(action: Action, route: Option<Route>) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Action::Test { arguments } => suite::run(&Toolchain::provide(route)?, &arguments),
+        Action::Test { kubeconfig, arguments } => {
+            suite::run(&Toolchain::provide(route)?, kubeconfig.as_deref(), &arguments)
+        }
         Action::Down => {
             down()?;
             Ok(ExitCode::SUCCESS)

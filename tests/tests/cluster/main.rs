@@ -1,5 +1,6 @@
 //! podtrace on a real Kubernetes: `cargo xtask k8s test` makes one and says where it is, `KUBECONFIG` leads to any other.
 
+mod any;
 mod failures;
 mod own_pods;
 mod paths;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         }
     };
     let mut trials = Vec::new();
+    trials.extend(any::trials(&cluster));
     trials.extend(own_pods::trials(&cluster));
     trials.extend(paths::trials(&cluster));
     trials.extend(rights::trials(&cluster));
