@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::programs::{SchedClassifier, TcAttachType, loaded_links, loaded_programs};
+use podtrace::netns::Netns;
 
 use crate::lab::Lab;
 
@@ -20,22 +21,30 @@ const NODES: [&str; 2] = ["node1", "node2"];
 pub fn tcx(lab: &Lab) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for node in NODES {
-        found.extend(lab.netns(node)?.run(|| {
-            let mut found = Vec::new();
-            for device in &nix::net::if_::if_nameindex().context("listing devices")? {
-                let device = device.name().to_string_lossy().into_owned();
-                for side in [TcAttachType::Ingress, TcAttachType::Egress] {
-                    let (_, programs) = SchedClassifier::query_tcx(device.as_str(), side)
-                        .with_context(|| format!("asking what is attached to {device}"))?;
-                    let names =
-                        programs.iter().map(|program| program.name_as_str().unwrap_or("?").to_owned());
-                    found.extend(names.map(|name| format!("{node} {device}: {name}")));
-                }
-            }
-            Ok(found)
-        })?);
+        found.extend(tcx_in(node, &lab.netns(node)?)?);
     }
     Ok(found)
+}
+
+/// Programs attached by tcx to the devices of a node's network, one line each.
+///
+/// # Errors
+///
+/// If the node cannot be looked at.
+pub fn tcx_in(node: &str, network: &Netns) -> Result<Vec<String>> {
+    network.run(|| {
+        let mut found = Vec::new();
+        for device in &nix::net::if_::if_nameindex().context("listing devices")? {
+            let device = device.name().to_string_lossy().into_owned();
+            for side in [TcAttachType::Ingress, TcAttachType::Egress] {
+                let (_, programs) = SchedClassifier::query_tcx(device.as_str(), side)
+                    .with_context(|| format!("asking what is attached to {device}"))?;
+                let names = programs.iter().map(|program| program.name_as_str().unwrap_or("?").to_owned());
+                found.extend(names.map(|name| format!("{node} {device}: {name}")));
+            }
+        }
+        Ok(found)
+    })
 }
 
 /// Process ids of the lab's agents: podtrace's own processes in an environment that names this lab.

@@ -119,7 +119,7 @@ impl Running {
                 None => Ok(None),
             }
         })
-        .with_context(|| format!("it said:\n{}{}", self.stdout.text(), self.stderr.text()))
+        .with_context(|| format!("it said:\n{}{}", tail(&self.stdout.text()), tail(&self.stderr.text())))
     }
 
     /// Sends it a signal.

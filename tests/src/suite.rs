@@ -48,11 +48,26 @@ fn judge(test: impl FnOnce() -> Result<()>) -> Result<(), Failed> {
     result.map_err(|error| format!("{error:#}").into())
 }
 
+/// Tells a figure that a test has come to: it asserts less than is worth knowing.
+pub fn note(text: &str) {
+    anstream::eprintln!("    {text}");
+}
+
 /// Runs the trials as the command line says.
 #[must_use]
 pub fn run(trials: Vec<Trial>) -> ExitCode {
+    go(trials, AT_A_TIME)
+}
+
+/// Runs trials that all are about the same thing: one after the other, in this order.
+#[must_use]
+pub fn run_in_order(trials: Vec<Trial>) -> ExitCode {
+    go(trials, 1)
+}
+
+fn go(trials: Vec<Trial>, at_a_time: usize) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(AT_A_TIME);
+    arguments.test_threads.get_or_insert(at_a_time);
     if nix::unistd::geteuid().is_root()
         && !arguments.list
         && let Err(error) = lab::sweep().and_then(|()| conntrack::sweep())

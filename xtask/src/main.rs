@@ -1,19 +1,24 @@
 //! `cargo xtask`: builds, demonstrates and tests podtrace, and provides what that needs.
 //!
 //! One file per subcommand; the rooms they share are `toolchain` (what compiles the kernel programs), `ebpf`
-//! (compiling them), `run` (a command with progress), `apt`, `root` and `workspace`.
+//! (compiling them), `musl` (programs without shared libraries), `tools` (programs with theirs), `run` (a command with
+//! progress), `apt` and `debian` (packages, installed and not), `root` and `workspace`.
 
 mod apt;
 mod bench;
 mod build;
 mod clean_caches;
+mod debian;
 mod demo;
 mod ebpf;
+mod k8s;
+mod musl;
 mod root;
 mod run;
 mod tally;
 mod test;
 mod toolchain;
+mod tools;
 mod vm;
 mod workspace;
 
@@ -46,6 +51,13 @@ enum Command {
         toolchain: Toolchain,
         #[command(flatten)]
         options: vm::Options,
+    },
+    /// A real Kubernetes of two nodes on this machine, and podtrace's tests on it
+    K8s {
+        #[command(flatten)]
+        toolchain: Toolchain,
+        #[command(subcommand)]
+        action: k8s::Action,
     },
     /// Read a recording of a million events to every output, and print time and memory
     Bench {
@@ -91,6 +103,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Demo(toolchain) => demo::run(toolchain.route()?),
         Command::Test(toolchain) => test::run(toolchain.route()?),
         Command::Vm { toolchain, options } => vm::run(&options, toolchain.route()?),
+        Command::K8s { toolchain, action } => k8s::run(action, toolchain.route()?),
         Command::Bench { toolchain, options } => bench::run(&options, toolchain.route()?),
         Command::CleanCaches => clean_caches::run(),
     }

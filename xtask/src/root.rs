@@ -27,6 +27,16 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
     Ok(command)
 }
 
+/// Has cargo run test programs as root. cargo itself under sudo would leave files of root's in the checkout.
+pub(crate) fn runner(cargo: &mut Command) {
+    if is_root() {
+        return;
+    }
+    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+    let host = format!("{}_unknown_linux_{libc}", std::env::consts::ARCH);
+    cargo.env(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase()), "sudo -E");
+}
+
 /// Lets sudo ask for its password now, before a progress line or a test's output hides the question.
 pub(crate) fn authenticate() -> Result<()> {
     if is_root() {

@@ -79,6 +79,11 @@ pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// The file named `program` in the first of these directories that has one.
+pub(crate) fn find_program_in(program: &str, directories: &[PathBuf]) -> Option<PathBuf> {
+    directories.iter().map(|directory| directory.join(program)).find(|candidate| candidate.is_file())
+}
+
 /// PATH with `dir` in front.
 pub(crate) fn path_with(dir: &Path) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();

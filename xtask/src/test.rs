@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 use crate::build::host_cargo;
 use crate::tally::Tally;
 use crate::toolchain::{Route, Toolchain};
-use crate::{apt, build, ebpf, root, run, vm, workspace};
+use crate::{apt, build, ebpf, k8s, root, run, vm, workspace};
 
 /// A program that scenario tests run, its Debian package, and what for.
 const SCENARIO_TOOLS: [(&str, &str, &str); 8] = [
@@ -61,8 +61,8 @@ pub(crate) fn run(route: Option<Route>) -> Result<ExitCode> {
     let mut tests = host_cargo("test");
     tests.args(["--workspace", "--exclude", "tracer-ebpf", "--exclude", "podtrace-tests", "--no-fail-fast"]);
     report.tests("unit tests", tests);
-    match binary {
-        Some(binary) => match scenarios(&binary) {
+    match &binary {
+        Some(binary) => match scenarios(binary) {
             Ok(tests) => report.tests("scenario tests", tests),
             Err(error) => report.fail("scenario tests", &error),
         },
@@ -74,6 +74,10 @@ pub(crate) fn run(route: Option<Route>) -> Result<ExitCode> {
             report
                 .fail("virtual machines", &anyhow::anyhow!("not run, for nothing can be compiled for them"));
         }
+    }
+    match (&toolchain, binary) {
+        (Some(toolchain), Some(binary)) => report.cluster(toolchain, &binary),
+        _ => report.fail("Kubernetes", &anyhow::anyhow!("not run, for there is no binary to test")),
     }
     Ok(report.close())
 }
@@ -88,16 +92,8 @@ fn scenarios(binary: &Path) -> Result<Command> {
     }
     let mut tests = host_cargo("test");
     tests.args(["--package", "podtrace-tests", "--no-fail-fast"]).env("PODTRACE_BIN", binary);
-    if !root::is_root() {
-        // cargo under sudo would leave files of root's in the checkout: only the test programs become root.
-        root::authenticate()?;
-        let host = format!(
-            "{}_unknown_linux_{}",
-            std::env::consts::ARCH,
-            if cfg!(target_env = "musl") { "musl" } else { "gnu" }
-        );
-        tests.env(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase()), "sudo -E");
-    }
+    root::authenticate()?;
+    root::runner(&mut tests);
     Ok(tests)
 }
 
@@ -187,6 +183,17 @@ impl Report {
         }
         if tested.problems.is_empty() && tested.tally.failed > 0 {
             self.failures.push(NAME.to_owned());
+        }
+    }
+
+    /// Tests on a real Kubernetes, if it was built once: that takes longer than all the rest.
+    fn cluster(&mut self, toolchain: &Toolchain, binary: &Path) {
+        const NAME: &str = "Kubernetes";
+        if !k8s::is_cached() {
+            return self.skip(NAME, "it was not built yet: `cargo xtask k8s test` does so once");
+        }
+        if let Some(cluster) = self.step(NAME, || k8s::cluster(toolchain)) {
+            self.tests("tests on Kubernetes", cluster.tests(binary));
         }
     }
 

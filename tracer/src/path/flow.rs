@@ -294,7 +294,7 @@ impl Flows {
     }
 
     /// Whether the first packet seen of a flow goes the request's way.
-    fn opens(&self, packet: &Packet) -> bool {
+    pub(super) fn opens(&self, packet: &Packet) -> bool {
         if packet.quoted().is_some() {
             return false;
         }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::cpio::Cpio;
-use super::private_apt::{PrivateApt, unpack};
 use super::series::Series;
 use super::{bzimage, modules, packages};
+use crate::debian::{PrivateApt, unpack};
 
 /// Where modules are in the guest, and the file that says in which order to load them.
 pub(super) const MODULES: &str = "/lib/modules";

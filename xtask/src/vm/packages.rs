@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::private_apt::{PrivateApt, Repository};
 use super::series::Series;
+use crate::debian::{PrivateApt, Repository};
 use crate::run;
 
 /// Where kernels come from. Between them these suites have every series from 5.10 on.

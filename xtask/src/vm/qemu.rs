@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::host::Host;
+use crate::debian::Host;
 use crate::{apt, root, run};
 
 const PROGRAM: &str = "qemu-system-x86_64";

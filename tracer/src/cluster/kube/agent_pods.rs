@@ -30,6 +30,10 @@ pub const CONTAINER: &str = "agent";
 /// What all such pods are labelled with.
 const LABEL: (&str, &str) = ("app.kubernetes.io/name", "podtrace-agent");
 
+/// What only those of installed agents are labelled with besides. A DaemonSet takes every pod that its selector fits for
+/// its own, and removes what it did not make like that.
+const INSTALLED: (&str, &str) = ("app.kubernetes.io/component", "installed");
+
 /// How long a short-lived pod waits for the next agent.
 pub const IDLE: Duration = Duration::from_secs(60);
 
@@ -281,6 +285,8 @@ pub fn manifest(image: &str) -> Vec<Value> {
     });
     let mut spec = spec(image, &privileges, &["agent", "--idle"]);
     spec["serviceAccountName"] = json!(account);
+    let mut installed = labels();
+    installed[INSTALLED.0] = json!(INSTALLED.1);
     let unconfined = format!("container.apparmor.security.beta.kubernetes.io/{CONTAINER}");
     vec![
         json!({
@@ -299,10 +305,10 @@ pub fn manifest(image: &str) -> Vec<Value> {
             "kind": "DaemonSet",
             "metadata": metadata(account),
             "spec": {
-                "selector": {"matchLabels": {LABEL.0: LABEL.1}},
+                "selector": {"matchLabels": {LABEL.0: LABEL.1, INSTALLED.0: INSTALLED.1}},
                 "template": {
                     // The runtime's profile keeps a container from looking at the node's processes.
-                    "metadata": {"labels": labels(), "annotations": {unconfined: "unconfined"}},
+                    "metadata": {"labels": installed, "annotations": {unconfined: "unconfined"}},
                     "spec": spec,
                 },
             },
@@ -390,6 +396,23 @@ mod tests {
                 "/api/v1/pods?&fieldSelector=spec.nodeName%3Dnode2&labelSelector=app.kubernetes.io%2Fname%3Dpodtrace-agent&limit=500"
             ]
         );
+    }
+
+    #[test]
+    fn a_daemon_set_takes_no_short_lived_pod_for_its_own() {
+        let objects = manifest("img");
+        let daemon_set = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
+        let fits = |labels: &Value| {
+            let selector = daemon_set["spec"]["selector"]["matchLabels"].as_object().unwrap();
+            selector.iter().all(|(name, value)| labels[name] == *value)
+        };
+        assert!(fits(&daemon_set["spec"]["template"]["metadata"]["labels"]));
+        let short_lived = short_lived("node1", "img");
+        assert!(!fits(&short_lived["metadata"]["labels"]));
+        // Whoever looks for agents finds both.
+        for pod in [&short_lived, &daemon_set["spec"]["template"]] {
+            assert_eq!(pod["metadata"]["labels"][LABEL.0], LABEL.1);
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Joiner {
                         if begins_here(observation, packet, world) {
                             self.begin_or_wait(observation, packet, world);
                         } else {
-                            self.wait(observation, world);
+                            self.wait(observation, false, world);
                         }
                         self.shares = shares;
                         return;

@@ -69,6 +69,8 @@ struct Waiting {
     observations: Vec<Observation>,
     key: u64,
     serial: u64,
+    /// Whether its path begins with it, if it is no other's.
+    begins: bool,
 }
 
 /// When to look at what.
@@ -256,7 +258,7 @@ impl Joiner {
         let mut shares = std::mem::take(&mut self.shares);
         match self.resolve(observation, &mut shares, world) {
             Fit::Whole(ambiguity) => self.attach(observation, &shares, ambiguity, world),
-            Fit::Part(_) | Fit::None => self.wait(observation, world),
+            Fit::Part(_) | Fit::None => self.wait(observation, false, world),
         }
         self.shares = shares;
     }
@@ -292,7 +294,7 @@ impl Joiner {
             Fit::None if begins_here(observation, packet, world) => {
                 self.begin_or_wait(observation, packet, world);
             }
-            Fit::Part(_) | Fit::None => self.wait(observation, world),
+            Fit::Part(_) | Fit::None => self.wait(observation, false, world),
         }
         self.shares = shares;
     }
@@ -304,13 +306,17 @@ impl Joiner {
     }
 
     /// A path begins here; if this may be another's packet only, it has to be known as a flow's of interest first.
+    ///
+    /// The answer to a packet may be read before it, where another node's clock is. If the packet was translated, only
+    /// it can tell that both are of one flow: the answer waits for it.
     fn begin_or_wait(&mut self, observation: &Observation, packet: &Packet, world: &World) {
         let known = self.flows.known(packet, world.moment(observation)).is_some();
         let translated = observation.connection.as_deref().filter(|connection| connection.is_translated());
         // Translated as it is here, it is of interest by what it was before.
         let wanted = translated.is_some_and(|connection| self.flows.wants(connection));
-        if observation.via && !known && !wanted {
-            self.wait(observation, world);
+        let answers = world.names.len() > 1 && !self.flows.opens(packet);
+        if !known && (observation.via && !wanted || answers) {
+            self.wait(observation, true, world);
         } else {
             self.begin(observation, true, world);
         }

@@ -16,8 +16,9 @@ use super::super::world::World;
 use super::{Joiner, Look, TOLERANCE_NS, Timer, Waiting, begins_here};
 
 impl Joiner {
-    /// The beginning of this observation's path has not been seen yet.
-    pub(super) fn wait(&mut self, observation: &Observation, world: &World) {
+    /// The beginning of this observation's path has not been seen yet; or it is the beginning, of a flow that is not
+    /// known yet.
+    pub(super) fn wait(&mut self, observation: &Observation, begins: bool, world: &World) {
         let Some(packet) = &observation.packet else { return };
         if !self.journeys.has_room() {
             self.apart.unmatched += 1;
@@ -28,7 +29,8 @@ impl Joiner {
         self.serial += 1;
         let serial = self.serial;
         let (journey, stamp) = ((observation.node, observation.identity), Stamp::of(packet));
-        let at = self.waiting.insert(Waiting { observations: vec![observation.clone()], key, serial });
+        let observations = vec![observation.clone()];
+        let at = self.waiting.insert(Waiting { observations, key, serial, begins });
         self.waiting_by_key.entry(key).or_default().push(at);
         self.journeys.insert(journey, Holder::Waiting(at), stamp);
         let due = now.saturating_add(self.slack).saturating_add(TOLERANCE_NS);
@@ -81,9 +83,10 @@ impl Joiner {
             let Some(waiting) = self.waiting.get(at).filter(|waiting| waiting.key == key) else { continue };
             let observation = waiting.observations[0].clone();
             let Some(packet) = &observation.packet else { continue };
-            let begins = observation.via
-                && (action(observation.role, observation.point) == Action::PodEgress
-                    || begins_here(&observation, packet, world));
+            let begins = waiting.begins
+                || observation.via
+                    && (action(observation.role, observation.point) == Action::PodEgress
+                        || begins_here(&observation, packet, world));
             match self.resolve(&observation, &mut shares, world) {
                 Fit::Whole(ambiguity) => self.go_on(at, &shares, ambiguity, world),
                 _ if begins => self.begin_waiting(at, &observation, true, world),
@@ -145,7 +148,8 @@ impl Joiner {
 
     /// Nothing more will come for this wait to end: what fits is taken, else a path begins here.
     pub(super) fn give_up(&mut self, at: usize, world: &World) {
-        let observation = self.waiting[at].observations[0].clone();
+        let Waiting { observations, begins, .. } = &self.waiting[at];
+        let (observation, begins) = (observations[0].clone(), *begins);
         let mut shares = Vec::new();
         match self.resolve(&observation, &mut shares, world) {
             Fit::Whole(ambiguity) | Fit::Part(ambiguity) => self.go_on(at, &shares, ambiguity, world),
@@ -154,7 +158,7 @@ impl Joiner {
                 let others = u64::try_from(self.end_wait(at).len()).unwrap_or(u64::MAX);
                 self.apart.aside += others;
             }
-            Fit::None => self.begin_waiting(at, &observation, false, world),
+            Fit::None => self.begin_waiting(at, &observation, begins, world),
         }
     }
 }

@@ -98,6 +98,28 @@ fn clocks_that_are_far_apart_do_not_part_what_was_translated() {
 }
 
 #[test]
+fn an_answer_that_is_read_before_its_question_is_of_its_flow_all_the_same() {
+    for early in [NODE1, NODE2] {
+        let mut scene = Scene::new();
+        to_service(&mut scene, 0, 100);
+        from_service(&mut scene, 100_000, 200);
+        to_service(&mut scene, 200_000, 101);
+        from_service(&mut scene, 300_000, 201);
+        let mut frames = scene.frames(10_000_000);
+        scene.misread_clock(&mut frames, early);
+        let mut context = scene.context();
+        context.filter.from.addresses = vec![POD1.into()];
+        context.filter.to.addresses = vec![WEB.into(), POD3.into()];
+        let (paths, summary) = play(context, &frames);
+        assert!(summary.complete, "{summary:?}");
+        let told: Vec<_> = paths.iter().map(|path| (path.hops.len(), path.verdict, path.flow.id)).collect();
+        assert_eq!(told, [(9, Verdict::Delivered, 1); 4]);
+        let replies = paths.iter().filter(|path| path.flow.direction == Direction::Reply).count();
+        assert_eq!(replies, 2);
+    }
+}
+
+#[test]
 fn by_a_node_port_both_ends_are_translated() {
     let mut scene = Scene::new();
     let (asked, chosen) = (udp(WORLD, NODE1_ADDRESS, 1, b"hello"), udp(TUNNEL1, POD3, 1, b"hello"));

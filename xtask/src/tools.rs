@@ -1,33 +1,14 @@
-//! Programs of this machine that tests use, with the shared libraries they need. Tests whose programs are not here
-//! are skipped in the guest as they would be on this machine.
+//! Programs of this machine, with the shared libraries they need, for guests and images that have no distribution.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::cpio::Cpio;
 use crate::run;
 
-/// What is taken along. The guest's init removes busybox's applets of these names, which can less.
-pub(super) const TOOLS: [&str; 12] = [
-    "ip",
-    "bridge",
-    "nft",
-    "iptables",
-    "iptables-restore",
-    "iptables-nft-restore",
-    "iptables-nft-save",
-    "tc",
-    "tcpdump",
-    "iperf3",
-    "nc",
-    "setpriv",
-];
-
-/// Where they are in the guest.
+/// Where they are taken to.
 const DIRECTORY: &str = "/usr/bin";
 
 /// How the library's name begins that iptables looks for its extensions beside, in a folder of this name.
@@ -36,22 +17,28 @@ const XTABLES: (&str, &str) = ("libxtables.so", "xtables");
 /// How the names of IPv4's extensions begin.
 const EXTENSIONS: [&str; 2] = ["libxt_", "libipt_"];
 
-/// Adds those that are here, and their libraries.
-pub(super) fn add(archive: &mut Cpio) -> Result<()> {
-    let mut libraries = BTreeSet::new();
-    for tool in TOOLS {
-        let Some(path) = run::find_program(tool) else { continue };
-        archive.file(&Path::new(DIRECTORY).join(tool), 0o755, &read(&path)?)?;
-        libraries.extend(libraries_of(&path));
+/// A file to be taken along.
+pub(crate) struct File {
+    /// Where it is there.
+    pub(crate) at: PathBuf,
+    /// Where it is here.
+    pub(crate) from: PathBuf,
+}
+
+/// Those of the programs that are here, and their libraries.
+pub(crate) fn files(programs: &[&str]) -> Result<Vec<File>> {
+    let (mut files, mut libraries) = (Vec::new(), BTreeSet::new());
+    for program in programs {
+        let Some(from) = run::find_program(program) else { continue };
+        libraries.extend(libraries_of(&from));
+        files.push(File { at: Path::new(DIRECTORY).join(program), from });
     }
     for extension in extensions(&libraries)? {
         libraries.extend(libraries_of(&extension));
         libraries.insert(extension);
     }
-    for library in libraries {
-        archive.file(&library, 0o755, &read(&library)?)?;
-    }
-    Ok(())
+    files.extend(libraries.into_iter().map(|path| File { at: path.clone(), from: path }));
+    Ok(files)
 }
 
 fn libraries_of(program: &Path) -> Vec<PathBuf> {
@@ -68,14 +55,10 @@ fn extensions(libraries: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>> {
     let library = library.canonicalize().with_context(|| format!("cannot find {}", library.display()))?;
     let directory = library.with_file_name(XTABLES.1);
     let about = || format!("cannot read {}", directory.display());
-    let entries = fs::read_dir(&directory).with_context(about)?;
+    let entries = std::fs::read_dir(&directory).with_context(about)?;
     let paths = entries.map(|entry| Ok(entry.with_context(about)?.path())).collect::<Result<Vec<_>>>()?;
     let is_wanted = |path: &PathBuf| EXTENSIONS.iter().any(|start| name(path).starts_with(start));
     Ok(paths.into_iter().filter(is_wanted).collect())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The files in the output of `ldd`: `NAME => PATH (ADDRESS)`, and the loader as `PATH (ADDRESS)`.

@@ -11,14 +11,14 @@ use super::private_apt::{PrivateApt, Repository, debian_release, unpack};
 const OTHERWISE: &str = "trixie";
 
 /// The suites of this machine's release, backports too.
-pub(super) struct Host {
-    pub(super) apt: PrivateApt,
+pub(crate) struct Host {
+    pub(crate) apt: PrivateApt,
     release: Option<String>,
 }
 
 impl Host {
     /// Sets up apt for this machine's release and fetches its lists.
-    pub(super) fn open(directory: PathBuf) -> Result<Self> {
+    pub(crate) fn open(directory: PathBuf) -> Result<Self> {
         let release = debian_release();
         let name = release.as_deref().unwrap_or(OTHERWISE);
         let suites = [
@@ -33,12 +33,12 @@ impl Host {
     }
 
     /// Name of this release's backports; nothing where this is not Debian.
-    pub(super) fn backports(&self) -> Option<String> {
+    pub(crate) fn backports(&self) -> Option<String> {
         self.release.as_ref().map(|release| format!("{release}-backports"))
     }
 
     /// Fetches a static busybox.
-    pub(super) fn busybox(&self, into: &Path) -> Result<()> {
+    pub(crate) fn busybox(&self, into: &Path) -> Result<()> {
         let scratch = into.with_extension("scratch");
         self.apt.download("busybox for the guests", &["busybox-static"], &scratch)?;
         let about = || format!("cannot take busybox out of its package in {}", scratch.display());

@@ -14,21 +14,37 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// One of Debian's two archives.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repository {
+pub(crate) enum Repository {
     Main,
     Security,
 }
 
 /// apt with our own sources.
-pub(super) struct PrivateApt {
+pub(crate) struct PrivateApt {
     directory: PathBuf,
 }
 
 impl PrivateApt {
     /// Sets it up in `directory`, with these suites.
-    pub(super) fn open<'a>(
+    pub(crate) fn open<'a>(
         directory: PathBuf,
         suites: impl IntoIterator<Item = (Repository, &'a str)>,
+    ) -> Result<Self> {
+        Self::with(directory, suites, false)
+    }
+
+    /// Sets it up in `directory`, with these suites and their source packages.
+    pub(crate) fn open_with_sources<'a>(
+        directory: PathBuf,
+        suites: impl IntoIterator<Item = (Repository, &'a str)>,
+    ) -> Result<Self> {
+        Self::with(directory, suites, true)
+    }
+
+    fn with<'a>(
+        directory: PathBuf,
+        suites: impl IntoIterator<Item = (Repository, &'a str)>,
+        source_packages: bool,
     ) -> Result<Self> {
         ensure!(
             run::find_program("apt-get").is_some(),
@@ -48,6 +64,9 @@ impl PrivateApt {
         for (repository, suite) in suites {
             let mirror = mirrors.of(repository);
             sources += &format!("deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite} main\n");
+            if source_packages {
+                sources += &format!("deb-src [signed-by={KEYRING}] {mirror} {suite} main\n");
+            }
         }
         apt.write("sources.list", &sources)?;
         apt.write("apt.conf", &apt.settings())?;
@@ -55,7 +74,7 @@ impl PrivateApt {
     }
 
     /// Fetches the package lists. `what` says of what.
-    pub(super) fn update(&self, what: &str) -> Result<()> {
+    pub(crate) fn update(&self, what: &str) -> Result<()> {
         run::step(
             &format!("fetching the package lists of {what}"),
             self.command("apt-get").args(["-q", "update"]),
@@ -63,27 +82,33 @@ impl PrivateApt {
     }
 
     /// Downloads packages into `directory`.
-    pub(super) fn download(
+    pub(crate) fn download(
         &self,
         what: &str,
         packages: &[impl AsRef<std::ffi::OsStr>],
         directory: &Path,
     ) -> Result<()> {
-        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        Self::fetch(what, self.command("apt-get").args(["-q", "download"]).args(packages), directory)
+    }
+
+    /// Downloads a source package into `directory`.
+    pub(crate) fn download_source(&self, what: &str, package: &str, directory: &Path) -> Result<()> {
         let mut command = self.command("apt-get");
-        run::step(
-            &format!("fetching {what}"),
-            command.current_dir(directory).args(["-q", "download"]).args(packages),
-        )
+        Self::fetch(what, command.args(["-q", "source", "--download-only", package]), directory)
+    }
+
+    fn fetch(what: &str, command: &mut Command, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        run::step(&format!("fetching {what}"), command.current_dir(directory))
     }
 
     /// The variable that has any apt command use our sources.
-    pub(super) fn variable(&self) -> (&'static str, PathBuf) {
+    pub(crate) fn variable(&self) -> (&'static str, PathBuf) {
         ("APT_CONFIG", self.directory.join("apt.conf"))
     }
 
     /// A command of apt's that knows of no installed package, so that it judges none.
-    pub(super) fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.envs([self.variable()]).env("LC_ALL", "C").args(["-o", "Dir::State::Status=/dev/null"]);
         command
@@ -148,7 +173,7 @@ impl Mirrors {
 }
 
 /// Code name of the Debian that runs here.
-pub(super) fn debian_release() -> Option<String> {
+pub(crate) fn debian_release() -> Option<String> {
     let text = fs::read_to_string("/etc/os-release").ok()?;
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
@@ -158,7 +183,7 @@ pub(super) fn debian_release() -> Option<String> {
 }
 
 /// Unpacks a downloaded package.
-pub(super) fn unpack(package: &Path, into: &Path) -> Result<()> {
+pub(crate) fn unpack(package: &Path, into: &Path) -> Result<()> {
     let output = Command::new("dpkg").arg("-x").args([package, into]).output().context("cannot run dpkg")?;
     if !output.status.success() {
         bail!("cannot unpack {}: {}", package.display(), String::from_utf8_lossy(&output.stderr).trim());

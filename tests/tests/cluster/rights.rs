@@ -1,0 +1,146 @@
+//! Each right of docs/kubernetes.md taken away in turn: what podtrace says names it.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use podtrace_tests::cluster::{Cluster, SETTLED, Who};
+use podtrace_tests::command::run;
+use podtrace_tests::wait;
+use serde_json::Value;
+
+use crate::own;
+
+const PING: [&str; 6] = ["--from", "pod1", "--to", "pod3", "--probe", "icmp"];
+
+pub(crate) fn trials(cluster: &Arc<Cluster>) -> Vec<Trial> {
+    vec![
+        own(cluster, "rights-to-names-are-named", names),
+        own(cluster, "right-to-exec-is-named", exec),
+        own(cluster, "no-right-at-all-is-told-in-one-line", none),
+    ]
+}
+
+/// Waits until the API server knows what the user may do.
+pub(crate) fn is_allowed(
+    cluster: &Cluster,
+    verb: &str,
+    resource: &str,
+    namespace: Option<&str>,
+    wanted: bool,
+) -> Result<()> {
+    let (resource, part) = resource.split_once('/').unwrap_or((resource, ""));
+    let mut words = vec!["auth", "can-i", verb, resource, "--as", "tracer-user", "--subresource", part];
+    match namespace {
+        Some(namespace) => words.extend(["--namespace", namespace]),
+        None => words.push("--all-namespaces"),
+    }
+    wait::until(&format!("it is {wanted} that the user may {verb} {resource} {part}"), SETTLED, || {
+        let told = run(&mut cluster.kubectl(&words), SETTLED)?;
+        Ok(((told.stdout.trim() == "yes") == wanted).then_some(()))
+    })
+}
+
+/// A role as it is, put back when the test is over.
+struct Role<'a> {
+    cluster: &'a Cluster,
+    whole: Value,
+}
+
+impl<'a> Role<'a> {
+    fn of(cluster: &'a Cluster, words: &[&str]) -> Result<Self> {
+        let told = cluster.ask(["get", "-o", "json"].iter().chain(words))?;
+        let mut whole: Value = serde_json::from_str(&told).context("reading a role")?;
+        // Whoever puts it back is not asked what it was changed from.
+        let metadata = whole["metadata"].as_object_mut().context("a role without metadata")?;
+        metadata.retain(|name, _| ["name", "namespace", "labels"].contains(&name.as_str()));
+        Ok(Self { cluster, whole })
+    }
+
+    /// With each of its rules changed so.
+    fn change(&self, change: impl Fn(&mut Value)) -> Result<()> {
+        let mut changed = self.whole.clone();
+        changed["rules"].as_array_mut().context("a role without rules")?.iter_mut().for_each(change);
+        self.cluster.apply(&changed.to_string())
+    }
+}
+
+impl Drop for Role<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.cluster.apply(&self.whole.to_string()) {
+            eprintln!("a role could not be put back: {error:#}");
+        }
+    }
+}
+
+/// Takes a word out of a rule's list. A list may not be empty: it then holds one that means nothing.
+fn without(rule: &mut Value, list: &str, word: &str) {
+    if let Some(words) = rule[list].as_array_mut() {
+        words.retain(|known| known != word);
+        if words.is_empty() {
+            words.push("nothing".into());
+        }
+    }
+}
+
+/// It does not run, and says in one line why.
+fn refused(cluster: &Cluster, parts: &[&str]) -> Result<()> {
+    let output = run(&mut cluster.podtrace(Who::User, PING), SETTLED)?;
+    ensure!(output.code() == 1 && output.stdout.is_empty(), "{output:?}");
+    ensure!(output.stderr.lines().count() == 1, "{}", output.stderr);
+    for part in parts {
+        ensure!(output.stderr.contains(part), "`{part}` is not in {}", output.stderr);
+    }
+    Ok(())
+}
+
+fn names(cluster: &Cluster) -> Result<()> {
+    let role = Role::of(cluster, &["clusterrole", "podtrace-names"])?;
+    for (resource, told) in [
+        ("nodes", "nodes"),
+        ("pods", "pods"),
+        ("services", "services"),
+        // Asked for where there are no slices of this version, as here.
+        ("endpoints", "endpoints"),
+        ("endpointslices", "endpointslices.discovery.k8s.io"),
+    ] {
+        role.change(|rule| without(rule, "resources", resource))?;
+        is_allowed(cluster, "list", told, None, false)?;
+        let gives = "kubectl create clusterrolebinding podtrace-YOU --clusterrole=podtrace-names";
+        refused(cluster, &[&format!("does not let you list {told} in the whole cluster"), gives])?;
+        role.change(|_| {})?;
+        is_allowed(cluster, "list", told, None, true)?;
+    }
+    Ok(())
+}
+
+fn exec(cluster: &Cluster) -> Result<()> {
+    let role = Role::of(cluster, &["role", "podtrace-user", "--namespace", "podtrace"])?;
+    let namespace = Some("podtrace");
+    role.change(|rule| without(rule, "verbs", "get"))?;
+    is_allowed(cluster, "get", "pods/exec", namespace, false)?;
+    let gives = "kubectl -n podtrace create rolebinding podtrace-YOU --role=podtrace-user";
+    refused(cluster, &["does not let you get pods/exec in namespace podtrace", gives])?;
+    // A server of this age asks for the other one only.
+    role.change(|rule| without(rule, "verbs", "create"))?;
+    is_allowed(cluster, "get", "pods/exec", namespace, true)?;
+    is_allowed(cluster, "create", "pods/exec", namespace, false)?;
+    let output = run(&mut cluster.podtrace(Who::User, PING), SETTLED)?;
+    ensure!(output.code() == 0, "{output:?}");
+    role.change(|_| {})?;
+    is_allowed(cluster, "create", "pods/exec", namespace, true)
+}
+
+/// All that is missing is named at once.
+fn none(cluster: &Cluster) -> Result<()> {
+    let role = Role::of(cluster, &["clusterrole", "podtrace-names"])?;
+    role.change(|rule| without(rule, "verbs", "list"))?;
+    for resource in ["nodes", "pods", "services", "endpointslices.discovery.k8s.io"] {
+        is_allowed(cluster, "list", resource, None, false)?;
+    }
+    let missing = "does not let you list nodes in the whole cluster, nor list pods in the whole cluster, nor list \
+                   services in the whole cluster, nor list endpointslices.discovery.k8s.io in the whole cluster";
+    refused(cluster, &[missing])?;
+    role.change(|_| {})?;
+    is_allowed(cluster, "list", "pods", None, true)
+}

@@ -1,0 +1,94 @@
+//! Programs without shared libraries, for guests and images that have none.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::build::host_cargo;
+use crate::toolchain::Toolchain;
+use crate::{ebpf, run};
+
+/// What is compiled for.
+const TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Variable that names a C compiler for [`TARGET`].
+const C_COMPILER: &str = "CC_x86_64_unknown_linux_musl";
+
+/// A profile of cargo's for this.
+const PROFILE: &str = "guest";
+
+/// Compiles podtrace, its tests' programs and these suites of them; where each is, by name.
+pub(crate) fn programs(toolchain: &Toolchain, suites: &[String]) -> Result<BTreeMap<String, PathBuf>> {
+    ebpf::build(toolchain)?;
+    target()?;
+    compile(suites)
+}
+
+/// Provides the compiler's target.
+fn target() -> Result<()> {
+    if run::find_program("rustup").is_none() {
+        // Whether the target is there shows when it is compiled for.
+        return Ok(());
+    }
+    let installed = run::ask(Command::new("rustup").args(["target", "list", "--installed"]));
+    if installed.is_some_and(|list| list.lines().any(|line| line.trim() == TARGET)) {
+        return Ok(());
+    }
+    eprintln!("installing rustup's target {TARGET}: guests and images have no C library");
+    run::step(&format!("rustup target add {TARGET}"), Command::new("rustup").args(["target", "add", TARGET]))
+}
+
+fn compile(suites: &[String]) -> Result<BTreeMap<String, PathBuf>> {
+    let cargo = || {
+        let mut cargo = host_cargo("build");
+        // What is C among the dependencies wants nothing of the C library, so the host's compiler does.
+        if std::env::var_os(C_COMPILER).is_none() {
+            cargo.env(C_COMPILER, "cc");
+        }
+        // Always both packages: with one alone their common dependencies may have other features, and all would be
+        // compiled once more.
+        cargo.args([
+            "--profile",
+            PROFILE,
+            "--target",
+            TARGET,
+            "--package",
+            "podtrace",
+            "--package",
+            "podtrace-tests",
+        ]);
+        cargo.args(["--bin", "podtrace"]);
+        // What tests run besides podtrace is compiled with them.
+        cargo.args(suites.iter().flat_map(|suite| ["--test", suite]));
+        cargo
+    };
+    run::step("compiling for guests and images", &mut cargo())?;
+    let messages = run::ask(cargo().args(["--quiet", "--message-format", "json"]));
+    let messages = messages.context("cargo does not say where its programs are")?;
+    let mut found = BTreeMap::new();
+    for line in messages.lines() {
+        let message: Value = serde_json::from_str(line).context("reading cargo's messages")?;
+        let (path, name) = (message["executable"].as_str(), message["target"]["name"].as_str());
+        if let (Some(path), Some(name)) = (path, name) {
+            found.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    ensure!(found.contains_key("podtrace"), "cargo has not compiled podtrace statically");
+    Ok(found)
+}
+
+/// A program without its debugging information, which would fill a guest's memory.
+pub(crate) fn stripped(program: &Path) -> Result<Vec<u8>> {
+    let small = program.with_extension("stripped");
+    let mut strip = Command::new("strip");
+    strip.arg("-o").args([&small, program]);
+    let from = if run::ask(&mut strip).is_some() { &small } else { program };
+    let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    // Not there if it could not be made.
+    let _ = fs::remove_file(&small);
+    Ok(content)
+}
