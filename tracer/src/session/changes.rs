@@ -15,7 +15,9 @@ use super::live::Live;
 use super::nodes::{Nodes, SETUP_TIMEOUT};
 use super::{Importance, Plan, hooks};
 use crate::agent::clock;
-use crate::agent::frame::{Attached, Configuration, FromAgent, PROTOCOL_VERSION, ToAgent, Updated};
+use crate::agent::frame::{
+    Attached, Configuration, FromAgent, PROTOCOL_VERSION, PodAddresses, ToAgent, Updated,
+};
 use crate::agent::transport::{AgentPods, Connection, connect};
 use crate::cluster::kube::{News, Watching};
 use crate::path::{Became, Change, Update};
@@ -325,9 +327,11 @@ impl Changes {
         for (number, member) in self.members.iter_mut().enumerate() {
             let State::Traced(_) = member.state else { continue };
             let Some(configuration) = following.configuration(&member.name) else { continue };
-            let matters = Some(essence(configuration.clone()));
-            if matters != member.told || configuration.tapped.iter().any(|pod| renewed.contains(pod)) {
-                member.told = matters;
+            let matters = essence(configuration.clone());
+            let told = member.told.replace(matters.clone()).unwrap_or_default();
+            // A pod that is gone is no news: what of it is under way is better understood by what is known of it.
+            let is_new = |pod: &PodAddresses| !told.pods.contains(pod) || renewed.contains(&pod.pod);
+            if matters.filter != told.filter || matters.pods.iter().any(is_new) {
                 nodes.send(number, &ToAgent::Update { at_ns, configuration }).await;
             }
         }

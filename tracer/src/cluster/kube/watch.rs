@@ -223,3 +223,113 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::describe;
+    use super::super::samples::{Server, cluster, pod};
+    use super::*;
+
+    const POD_PATH: &str = "/api/v1/pods";
+
+    fn event(what: &str, mut object: Value, version: &str) -> Value {
+        object["metadata"]["resourceVersion"] = json!(version);
+        json!({"type": what, "object": object})
+    }
+
+    async fn watching(server: &Server) -> Watching {
+        describe(&server.api(), &Machine::default()).await.unwrap().watch.begin()
+    }
+
+    async fn next(watching: &mut Watching) -> News {
+        tokio::time::timeout(Duration::from_secs(20), watching.next()).await.unwrap().unwrap()
+    }
+
+    /// Addresses of a pod, where that is news.
+    fn address(news: &News, name: &str) -> Option<String> {
+        let News::Cluster { inventory, .. } = news else { panic!("{news:?}") };
+        let pod = inventory.pods.iter().find(|pod| pod.name == name)?;
+        Some(pod.ips.iter().map(ToString::to_string).collect())
+    }
+
+    #[tokio::test]
+    async fn what_becomes_of_pods_is_told() {
+        let moved = event("MODIFIED", pod("pod1", "node1", "10.42.0.17", "Running"), "11");
+        let gone = event("DELETED", pod("pod2", "node1", "", "Running"), "12");
+        let server = cluster().telling(POD_PATH, &[moved, gone]);
+        let news = next(&mut watching(&server).await).await;
+        assert_eq!(address(&news, "pod1").as_deref(), Some("10.42.0.17"));
+        assert_eq!(address(&news, "pod2"), None);
+        let asked = server.asked();
+        let watched = |version: &str| {
+            asked.iter().any(|asked| {
+                asked.starts_with(&format!("{POD_PATH}?"))
+                    && asked.contains("watch=true")
+                    && asked.ends_with(&format!("resourceVersion={version}"))
+            })
+        };
+        assert!(watched("10"), "from where the list was: {asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_was_made_anew_is_told_though_it_is_where_it_was() {
+        let mut anew = pod("pod1", "node1", "10.42.0.10", "Running");
+        anew["metadata"]["uid"] = json!("y");
+        let server = cluster().telling(POD_PATH, &[event("MODIFIED", anew, "11")]);
+        let News::Cluster { renewed, .. } = next(&mut watching(&server).await).await else { panic!() };
+        assert_eq!(renewed, BTreeSet::from(["default/pod1".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn what_is_behind_a_service_is_told() {
+        let slice = json!({
+            "metadata": {"name": "web-abc", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
+            "endpoints": [{"targetRef": {"kind": "Pod", "namespace": "default", "name": "pod2"}}],
+        });
+        let path = "/apis/discovery.k8s.io/v1/endpointslices";
+        let server = cluster().telling(path, &[event("MODIFIED", slice, "11")]);
+        let News::Cluster { inventory, .. } = next(&mut watching(&server).await).await else { panic!() };
+        let web = inventory.services.iter().find(|service| service.name == "web").unwrap();
+        assert_eq!(web.endpoints, ["default/pod2"]);
+    }
+
+    #[tokio::test]
+    async fn what_the_server_has_forgotten_is_listed_again() {
+        let moved = event("MODIFIED", pod("pod1", "node1", "10.42.0.17", "Running"), "11");
+        let server =
+            cluster().not_telling(POD_PATH, 410, "too old resource version").telling(POD_PATH, &[moved]);
+        let news = next(&mut watching(&server).await).await;
+        assert_eq!(address(&news, "pod1").as_deref(), Some("10.42.0.17"));
+        let lists = server.asked().into_iter().filter(|asked| asked.starts_with("/api/v1/pods?&limit"));
+        assert_eq!(lists.count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_server_in_trouble_is_told_once_and_when_it_is_well_again() {
+        let moved = event("MODIFIED", pod("pod1", "node1", "10.42.0.17", "Running"), "11");
+        let mut server = cluster();
+        for _ in 0..2 {
+            server = server.not_telling(POD_PATH, 500, "etcd is on fire");
+        }
+        let mut watching = watching(&server.telling(POD_PATH, &[moved])).await;
+        let News::Lost(why) = next(&mut watching).await else { panic!("not lost") };
+        assert!(why.to_string().contains("could not watch pods in the whole cluster: 500 etcd is on fire"));
+        let news = next(&mut watching).await;
+        assert_eq!(address(&news, "pod1").as_deref(), Some("10.42.0.17"));
+        assert!(matches!(next(&mut watching).await, News::Back));
+    }
+
+    #[tokio::test]
+    async fn all_rights_to_watch_that_are_missing_are_named_at_once() {
+        let server = cluster().not_telling(POD_PATH, 403, "no").not_telling("/api/v1/services", 403, "no");
+        let mut watching = watching(&server).await;
+        let News::Refused(why) = next(&mut watching).await else { panic!("not refused") };
+        let why = why.to_string();
+        for part in ["watch pods in the whole cluster", "watch services in the whole cluster"] {
+            assert!(why.contains(part), "{why}");
+        }
+        assert!(watching.next().await.is_none());
+    }
+}
