@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use super::access::Api;
 
+/// Status and body of answers, by path.
+type Answers = BTreeMap<&'static str, VecDeque<(u16, String)>>;
+
 /// Lists by path, and what was asked for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Server {
@@ -20,7 +23,7 @@ pub(super) struct Server {
     forgets_after: Option<usize>,
     asked: Arc<Mutex<Vec<String>>>,
     /// What is told of those who watch, by path: one answer after the other, then nothing for ever.
-    watched: Arc<Mutex<BTreeMap<&'static str, VecDeque<(u16, String)>>>>,
+    watched: Arc<Mutex<Answers>>,
 }
 
 impl Server {

@@ -12,7 +12,7 @@ const MS: u64 = 1_000_000;
 #[derive(Clone)]
 enum Input {
     Node(usize, FromAgent),
-    Cluster(Update),
+    Cluster(Box<Update>),
 }
 
 fn feed(engine: &mut Engine, input: &Input, paths: &mut Vec<Path>) {
@@ -37,7 +37,7 @@ fn updated(scene: &Scene, update: Update) -> Vec<Input> {
     let is_late =
         |input: &Input| matches!(input, Input::Node(_, FromAgent::Events(_) | FromAgent::Heartbeat { .. }));
     let at = inputs.iter().position(is_late).unwrap();
-    inputs.insert(at, Input::Cluster(update));
+    inputs.insert(at, Input::Cluster(Box::new(update)));
     inputs
 }
 
@@ -109,13 +109,13 @@ fn a_recording_tells_what_became_of_the_cluster_where_it_did() {
             match next {
                 Next::Node(node, Some(frame)) => inputs.push(Input::Node(node, frame)),
                 Next::Node(_, None) => {}
-                Next::Cluster(update) => inputs.push(Input::Cluster(*update)),
+                Next::Cluster(update) => inputs.push(Input::Cluster(update)),
             }
         }
         (context, inputs)
     };
     let (context, inputs) = read(&whole);
-    assert!(inputs.iter().any(|input| matches!(input, Input::Cluster(read) if *read == update)));
+    assert!(inputs.iter().any(|input| matches!(input, Input::Cluster(read) if **read == update)));
     assert_eq!(play(context, &inputs), (told.clone(), summary));
     let (context, inputs) = read(parts.last().unwrap());
     assert!(context.inventory.pods.iter().any(|pod| pod.name == "other"));
@@ -163,25 +163,22 @@ fn a_node_that_joins_is_part_of_the_paths_from_then_on() {
         let until = scene.clocks[1] + 500 * MS;
         let mut context = scene.context();
         context.nodes.truncate(1);
-        let (mut inputs, mut joined, mut heads) = (Vec::new(), false, Vec::new());
+        let (mut inputs, mut is_in, mut heads) = (Vec::new(), false, Vec::new());
         for (node, frame) in scene.frames(100 * MS) {
             match &frame {
                 // It is being set up.
                 FromAgent::Heartbeat { now_ns, .. } if node == 1 && *now_ns < until => continue,
-                FromAgent::Heartbeat { .. } if node == 1 && !joined => {
-                    joined = true;
-                    let names = vec!["node2".to_owned()];
-                    inputs.push(Input::Cluster(Update {
-                        at_ns: 500 * MS,
-                        joined: names,
-                        ..Update::default()
-                    }));
+                FromAgent::Heartbeat { .. } if node == 1 && !is_in => {
+                    is_in = true;
+                    let joined = vec!["node2".to_owned()];
+                    let update = Update { at_ns: 500 * MS, joined, ..Update::default() };
+                    inputs.push(Input::Cluster(Box::new(update)));
                     inputs.append(&mut heads);
                 }
                 _ => {}
             }
             let input = Input::Node(node, frame);
-            if node == 1 && !joined { heads.push(input) } else { inputs.push(input) }
+            if node == 1 && !is_in { heads.push(input) } else { inputs.push(input) }
         }
         let (paths, summary) = play(context, &inputs);
         assert_eq!(paths.len(), 2);
