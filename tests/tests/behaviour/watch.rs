@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("kubernetes-follows-a-pod-that-is-made-anew", &needs, made_anew),
         trial("kubernetes-follows-a-service-to-other-pods", &needs, other_pods),
+        trial("kubernetes-follows-a-service-in-the-middle-of-a-stream", &needs, amid_packets),
         trial("kubernetes-follows-a-pod-to-a-node-that-was-not-traced", &needs, other_node),
         trial("kubernetes-tells-of-a-pod-where-nobody-looks", &needs, nobody_looks),
         trial("kubernetes-tells-of-a-pod-that-goes-and-comes-back", &needs, goes_and_comes_back),
@@ -209,6 +210,31 @@ fn other_pods() -> Result<()> {
     );
     all_cross(&told.paths, "default/pod1", "default/pod3", 1)?;
     all_cross(&told.paths, "default/pod1", "default/pod4", 1)
+}
+
+/// Packets pass while the nodes begin to look for them, one a little before the other: none has vanished, and what was
+/// not to be seen yet is no loss.
+fn amid_packets() -> Result<()> {
+    let lab = Lab::up("watch-amid")?;
+    let server = ApiServer::start(&lab, Cluster { installed: true, ..Cluster::default() })?;
+    server.serve_by("web", &["pod3"]);
+    let directory = writable()?;
+    let file = directory.path().join("trace.pcapng");
+    let file = file.to_str().context("a path that is no text")?;
+    let trace = Trace::of(&server, &["--from", "pod1", "--to", "svc/web", "--write", file])?;
+    // Ends with its own count should it outlive this.
+    let stream = lab.spawn("pod1", [TRAFFIC, "echo", "10.42.1.11", "50000", "56"])?;
+    server.serve_by("web", &["pod3", "pod4"]);
+    trace.wait_for_agents(&["node1", "node2"], 1)?;
+    wait::until("many are told", READY, || {
+        Ok((trace.running.stdout().matches("\"type\":\"path\"").count() > 200).then_some(()))
+    })?;
+    drop(stream);
+    let told = trace.end()?;
+    told.complete()?;
+    let paths = told.summary()?.paths;
+    ensure!(paths.vanished == 0 && paths.dropped == 0, "{paths:?}");
+    recorded::tells_the_same(&told, &[Path::new(file)])
 }
 
 /// Both pods are on one node; then one is on the other.
