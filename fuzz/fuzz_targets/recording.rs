@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use podtrace::path::Engine;
-use podtrace::recording::{Reader, Writer};
+use podtrace::recording::{Next, Reader, Writer};
 use podtrace::report::{Json, Report as _, Text};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,11 +13,23 @@ fuzz_target!(|bytes: &[u8]| {
     let mut writer = Writer::new(header);
     let (mut json, mut text) = (Json::new(std::io::sink()), Text::wide(std::io::sink()));
     let mut paths = Vec::new();
-    while let Some((node, frame)) = reader.next_frame() {
-        writer.frame(node, frame.as_ref());
-        match &frame {
-            Some(frame) => engine.ingest(node, frame, &mut paths),
-            None => engine.node_ended(node),
+    while let Some(next) = reader.next_entry() {
+        match next {
+            Next::Node(node, frame) => {
+                writer.frame(node, frame.as_ref());
+                match &frame {
+                    Some(frame) => engine.ingest(node, frame, &mut paths),
+                    None => engine.node_ended(node),
+                }
+            }
+            Next::Cluster(update) => {
+                engine.update(&update);
+                writer.update(&update);
+                for change in &update.told {
+                    json.change(change).expect("nothing fails to vanish");
+                    text.change(change).expect("nothing fails to vanish");
+                }
+            }
         }
         for path in &mut paths {
             podtrace::diagnose::annotate(path);

@@ -1,10 +1,14 @@
-//! A Kubernetes API server that describes a lab, and runs agents on its nodes as a kubelet would run them in pods.
+//! A Kubernetes API server that describes a lab, tells what becomes of it, and runs agents on its nodes as a kubelet
+//! would run them in pods.
 //!
 //! It speaks HTTP on loopback and knows what podtrace asks for and no more. Its pods are entries in a table; a command
 //! that is executed in one is a process in the network namespace of its node.
 
+mod objects;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,13 +16,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
-use futures_util::{SinkExt as _, StreamExt as _};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
+use futures_util::{SinkExt as _, StreamExt as _, stream};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use podtrace::cluster::{self, Inventory, Run};
+use objects::Objects;
+use podtrace::cluster::{self, Run};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -45,6 +51,10 @@ pub struct Cluster {
     pub slow: bool,
     /// Paths, or what they contain, that are forbidden.
     pub forbidden: Option<&'static str>,
+    /// Whether nothing may be watched.
+    pub unwatchable: bool,
+    /// A node whose pods run no command.
+    pub broken: Option<&'static str>,
 }
 
 /// A server that runs. Dropping it ends it.
@@ -57,7 +67,10 @@ pub struct ApiServer {
 
 struct Shared {
     cluster: Cluster,
-    inventory: Inventory,
+    /// What is told of the cluster.
+    objects: Mutex<Objects>,
+    /// The version of those, and whether the server is there at all: for those who wait for news.
+    state: watch::Sender<(usize, bool)>,
     /// Networks of the nodes.
     networks: BTreeMap<String, PathBuf>,
     podtrace: PathBuf,
@@ -98,7 +111,8 @@ impl ApiServer {
         }
         let shared = Arc::new(Shared {
             cluster,
-            inventory,
+            state: watch::Sender::new((1, true)),
+            objects: Mutex::new(Objects::of(&inventory)),
             networks,
             podtrace: binary::podtrace()?,
             pods: Mutex::new(pods),
@@ -146,6 +160,40 @@ impl ApiServer {
         locked(&self.shared.asked).iter().filter(|asked| asked.starts_with(start)).count()
     }
 
+    /// A pod of the cluster runs, or does so elsewhere from now on. Another `uid` makes another pod of the same name.
+    pub fn run_pod(&self, name: &str, ip: &str, node: &str, uid: &str) {
+        self.change(|objects| objects.put("pods", name, objects::running(name, &[ip.to_owned()], node, uid)));
+    }
+
+    /// A pod of the cluster is not there any more.
+    pub fn remove_pod(&self, name: &str) {
+        self.change(|objects| objects.remove("pods", name));
+    }
+
+    /// These pods are behind a Service without an address of its own.
+    pub fn serve_by(&self, service: &str, pods: &[&str]) {
+        self.change(|objects| {
+            objects.put("services", service, objects::headless(service));
+            objects.put("endpointslices", service, objects::slice(service, pods));
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Objects)) {
+        let mut objects = locked(&self.shared.objects);
+        change(&mut objects);
+        self.shared.state.send_modify(|(version, _)| *version = objects.version());
+    }
+
+    /// What has become of the cluster so far is told to nobody who asks for it from now on.
+    pub fn forget(&self) {
+        locked(&self.shared.objects).forget();
+    }
+
+    /// Is not to be reached from now on, or is again. Connections that carry commands stay.
+    pub fn set_up(&self, up: bool) {
+        self.shared.state.send_modify(|(_, is_up)| *is_up = up);
+    }
+
     /// Cuts all connections that carry commands.
     pub fn cut(&self) {
         self.shared.cut.send_replace(true);
@@ -162,7 +210,10 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         tokio::spawn(async move {
             let service = service_fn(|request| {
                 let shared = Arc::clone(&shared);
-                async move { Ok::<_, Infallible>(answer(&shared, request).await) }
+                async move {
+                    let is_up = shared.state.borrow().1;
+                    if is_up { Ok(answer(&shared, request).await) } else { Err(io::Error::other("down")) }
+                }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
@@ -173,10 +224,14 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<BoxBody<Bytes, io::Error>>;
+
+fn whole(body: impl Into<Bytes>) -> BoxBody<Bytes, io::Error> {
+    Full::new(body.into()).map_err(|never: Infallible| match never {}).boxed()
+}
 
 fn json_answer(code: StatusCode, body: &Value) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    let mut response = Response::new(whole(body.to_string()));
     *response.status_mut() = code;
     response
 }
@@ -186,8 +241,31 @@ fn refusal(code: StatusCode, message: &str) -> Answer {
     json_answer(code, &body)
 }
 
-fn list(items: &[Value]) -> Answer {
-    json_answer(StatusCode::OK, &json!({"metadata": {}, "items": items}))
+/// What becomes of objects of a kind after a version, for as long as the server is there.
+fn watched(shared: &Arc<Shared>, kind: &'static str, version: usize) -> Answer {
+    let news = shared.state.subscribe();
+    let events =
+        stream::unfold((Arc::clone(shared), news, version), move |(shared, mut news, version)| async move {
+            loop {
+                let (now, is_up) = *news.borrow_and_update();
+                if !is_up {
+                    return Some((Err(io::Error::other("down")), (shared, news, version)));
+                }
+                if now > version {
+                    let events = locked(&shared.objects).since(kind, version).unwrap_or_default();
+                    if !events.is_empty() {
+                        return Some((Ok(Frame::data(Bytes::from(events))), (shared, news, now)));
+                    }
+                }
+                news.changed().await.ok()?;
+            }
+        });
+    Response::new(BodyExt::boxed(StreamBody::new(events)))
+}
+
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
 }
 
 async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
@@ -199,10 +277,11 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
     }
     let parts: Vec<_> = path.trim_matches('/').split('/').collect();
     match (&method, parts.as_slice()) {
-        (&Method::GET, ["api", "v1", "nodes"]) => list(&shared.nodes()),
-        (&Method::GET, ["api", "v1", "pods"]) => list(&shared.pods(&query)),
-        (&Method::GET, ["api", "v1", "services"] | ["apis", "discovery.k8s.io", "v1", "endpointslices"]) => {
-            list(&[])
+        (&Method::GET, ["api", "v1", "pods"]) if query.contains("labelSelector") => {
+            json_answer(StatusCode::OK, &json!({"items": shared.agents(&query)}))
+        }
+        (&Method::GET, ["api", "v1", kind] | ["apis", "discovery.k8s.io", "v1", kind]) => {
+            shared.objects(kind, &query)
         }
         (&Method::POST, ["api", "v1", "namespaces", "podtrace", "pods"]) => match request.collect().await {
             Ok(body) => shared.create(&body.to_bytes()),
@@ -217,34 +296,34 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
 }
 
 impl Shared {
-    fn nodes(&self) -> Vec<Value> {
-        let node = |node: &cluster::Node| {
-            let addresses: Vec<_> =
-                node.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect();
-            json!({"metadata": {"name": node.name}, "status": {"addresses": addresses}})
+    /// Objects of a kind, or what becomes of them.
+    fn objects(self: &Arc<Self>, kind: &str, query: &str) -> Answer {
+        let Some(kind) = objects::KINDS.into_iter().find(|known| *known == kind) else {
+            return refusal(StatusCode::NOT_FOUND, "the server could not find the requested resource");
         };
-        self.inventory.nodes.iter().map(node).collect()
+        let objects = locked(&self.objects);
+        if parameter(query, "watch").is_none() {
+            return json_answer(StatusCode::OK, &objects.list(kind));
+        }
+        if self.cluster.unwatchable {
+            return refusal(StatusCode::FORBIDDEN, "User \"nobody\" must not");
+        }
+        let version = parameter(query, "resourceVersion").and_then(|version| version.parse().ok());
+        let version = version.unwrap_or_default();
+        if objects.since(kind, version).is_none() {
+            return refusal(StatusCode::GONE, "too old resource version");
+        }
+        watched(self, kind, version)
     }
 
-    /// The lab's pods, or if that is asked for, the agents' on a node.
-    fn pods(&self, query: &str) -> Vec<Value> {
-        if query.contains("labelSelector") {
-            let pods = locked(&self.pods);
-            let of_node = |pod: &&Value| {
-                let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-                query.contains(&format!("spec.nodeName%3D{node}&"))
-            };
-            return pods.values().filter(of_node).cloned().collect();
-        }
-        let pod = |pod: &cluster::Pod| {
-            let ips: Vec<_> = pod.ips.iter().map(|ip| json!({"ip": ip})).collect();
-            json!({
-                "metadata": {"name": pod.name, "namespace": pod.namespace},
-                "spec": {"nodeName": pod.node},
-                "status": {"phase": "Running", "podIPs": ips},
-            })
+    /// The agents' pods on a node.
+    fn agents(&self, query: &str) -> Vec<Value> {
+        let pods = locked(&self.pods);
+        let of_node = |pod: &&Value| {
+            let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+            query.contains(&format!("spec.nodeName%3D{node}&"))
         };
-        self.inventory.pods.iter().map(pod).collect()
+        pods.values().filter(of_node).cloned().collect()
     }
 
     fn create(&self, body: &[u8]) -> Answer {
@@ -281,6 +360,7 @@ impl Shared {
 fn exec(shared: &Arc<Shared>, request: Request<Incoming>, namespace: &str, name: &str) -> Answer {
     let pod = locked(&shared.pods).get(&(namespace.to_owned(), name.to_owned())).cloned();
     let node = pod.and_then(|pod| pod["spec"]["nodeName"].as_str().map(str::to_owned));
+    let node = node.filter(|node| shared.cluster.broken.is_none_or(|broken| broken != node));
     let network = node.and_then(|node| shared.networks.get(&node).cloned());
     let key = request.headers().get("sec-websocket-key").cloned();
     let (Some(network), Some(key)) = (network, key) else {
@@ -297,7 +377,7 @@ fn exec(shared: &Arc<Shared>, request: Request<Incoming>, namespace: &str, name:
         }
     });
     let accept = derive_accept_key(key.as_bytes());
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(whole(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     for (name, value) in [
         ("connection", "Upgrade"),

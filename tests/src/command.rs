@@ -100,6 +100,12 @@ impl Running {
         self.stderr.text()
     }
 
+    /// What it has said on stdout so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
     /// Waits until a line of its stdout or stderr begins with `start`.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use podtrace::path::{Path, Summary};
+use podtrace::path::{Change, Path, Summary};
 use serde_json::Value;
 
 use crate::command::{Output, Running};
@@ -100,6 +100,8 @@ pub struct Told {
     pub lines: Vec<Value>,
     /// The paths.
     pub paths: Vec<Path>,
+    /// What became of the cluster.
+    pub changes: Vec<Change>,
     /// The summary; `None` if the trace could not run.
     pub summary: Option<Summary>,
 }
@@ -113,7 +115,8 @@ impl Told {
     pub fn from(output: Output) -> Result<Self> {
         let code = output.code();
         let Output { stdout, stderr, .. } = output;
-        let mut told = Self { code, stdout, stderr, lines: vec![], paths: vec![], summary: None };
+        let mut told =
+            Self { code, stdout, stderr, lines: vec![], paths: vec![], changes: vec![], summary: None };
         for line in told.stdout.lines() {
             ensure!(told.summary.is_none(), "there is a line after the summary: {line}");
             let value = schema::parse(line)?;
@@ -122,10 +125,13 @@ impl Told {
                     told.paths.push(serde_json::from_value(value.clone()).context("reading a path")?);
                     told.lines.push(value);
                 }
+                Some("change") => {
+                    told.changes.push(serde_json::from_value(value).context("reading a change")?);
+                }
                 Some("summary") => {
                     told.summary = Some(serde_json::from_value(value).context("reading the summary")?);
                 }
-                _ => bail!("neither path nor summary: {line}"),
+                _ => bail!("neither path nor change nor summary: {line}"),
             }
         }
         if let Some(summary) = &told.summary {

@@ -183,6 +183,7 @@ fn node_port(protocol: u8, port: u16) -> u32 {
 
 #[inline(always)]
 fn sides(address: &tracer_common::Address) -> u32 {
-    // SAFETY: entries are written before events are wanted and never removed.
+    // SAFETY: an entry that is removed meanwhile may be another address's by the time that it is read: of a packet or two
+    // at that moment it is not certain anyway whether they are of interest.
     unsafe { ADDRESSES.get(address) }.map_or(0, |sides| *sides)
 }

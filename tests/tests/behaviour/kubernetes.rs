@@ -30,12 +30,12 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// podtrace as a user with no rights at all and a kubeconfig.
-struct User {
+pub(crate) struct User {
     directory: tempfile::TempDir,
 }
 
 impl User {
-    fn of(server: &ApiServer) -> Result<Self> {
+    pub(crate) fn of(server: &ApiServer) -> Result<Self> {
         use std::os::unix::fs::PermissionsExt as _;
         // Not where only root gets to, as the binary may be.
         let permissions = fs::Permissions::from_mode(0o755);
@@ -45,7 +45,7 @@ impl User {
         Ok(Self { directory })
     }
 
-    fn podtrace(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn podtrace(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
         command.arg(self.directory.path().join("podtrace")).args(arguments);

@@ -1,5 +1,5 @@
 //! What does not fit into a scenario file: load, isolation, kills, refusals, recordings, how a trace ends, its page,
-//! what a terminal shows meanwhile, and the drawing of a cluster.
+//! what a terminal shows meanwhile, the drawing of a cluster, and what becomes of one while it is traced.
 
 mod ends;
 mod isolation;
@@ -14,6 +14,7 @@ mod services;
 mod stream;
 mod terminal;
 mod topology;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -41,5 +42,6 @@ fn main() -> ExitCode {
     trials.extend(terminal::trials());
     trials.extend(kubernetes::trials());
     trials.extend(topology::trials());
+    trials.extend(watch::trials());
     suite::run(trials)
 }

@@ -112,7 +112,7 @@ fn from_json<T: DeserializeOwned>(raw: &RawFrame) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::frame::{Accounting, Hello};
+    use crate::agent::frame::{Accounting, Configuration, Hello, HookState, PodAddresses, Updated};
 
     fn frames() -> Vec<FromAgent> {
         vec![
@@ -120,6 +120,13 @@ mod tests {
             FromAgent::Events(Bytes::from_static(&[0, 1, 2, 255])),
             FromAgent::Events(Bytes::new()),
             FromAgent::Symbols([(0xffff_ffff_8100_0000, "ip_forward".to_owned())].into()),
+            FromAgent::Updated(Updated {
+                of: 5,
+                at_ns: 7,
+                hooks: vec![HookState::absent("tc:ingress")],
+                missing: vec!["default/pod1".to_owned()],
+                error: None,
+            }),
             FromAgent::Goodbye { counters: Accounting { produced: u64::MAX, ..Accounting::default() } },
         ]
     }
@@ -135,6 +142,17 @@ mod tests {
             assert_eq!(FromAgent::from_raw(read_raw(&mut rest).unwrap().unwrap()).unwrap(), frame);
         }
         assert_eq!(read_raw(&mut rest).unwrap(), None);
+    }
+
+    #[test]
+    fn what_the_tracer_says_is_read_as_it_was() {
+        let pod = PodAddresses { pod: "default/pod1".to_owned(), ips: vec!["10.42.0.17".parse().unwrap()] };
+        let tapped = vec![pod.pod.clone()];
+        let configuration = Configuration { pods: vec![pod], tapped, ..Configuration::default() };
+        let update = ToAgent::Update { at_ns: 5, configuration };
+        for frame in [update, ToAgent::Start { via: vec!["fd00::1".parse().unwrap()] }, ToAgent::Stop] {
+            assert_eq!(ToAgent::from_raw(&frame.to_raw()).unwrap(), frame);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::rules::Rules;
 use crate::topology::Topology;
 
 /// Version of the frames; both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// Largest frame that is read, in bytes: anything longer is a broken stream.
 pub const MAX_FRAME: u32 = 16 << 20;
@@ -41,6 +41,14 @@ pub enum ToAgent {
     Start {
         /// Addresses that nodes have themselves, which they may give to the packets of others.
         via: Vec<IpAddr>,
+    },
+    /// What is to be traced from here on, in place of what was. Answered by `Topology` and `Updated`. What the
+    /// kernel programs were loaded with stays: ports, protocol, whether a side may be anything.
+    Update {
+        /// The tracer's monotonic clock when this became known, in nanoseconds; echoed.
+        at_ns: u64,
+        /// What is to be traced.
+        configuration: Configuration,
     },
     /// Answered at once by [`FromAgent::Clock`].
     Clock {
@@ -151,6 +159,8 @@ pub enum FromAgent {
     Attached(Attached),
     /// Events are emitted from now on.
     Started,
+    /// What is traced is what the last [`ToAgent::Update`] said.
+    Updated(Updated),
     /// Hop events, encoded; see [`crate::capture::Records`].
     #[serde(skip)]
     Events(Bytes),
@@ -240,6 +250,21 @@ pub struct Attached {
     pub notes: Vec<String>,
     /// Names of this kernel's `enum skb_drop_reason`.
     pub drop_reasons: BTreeMap<u32, String>,
+}
+
+/// What came of an update.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Updated {
+    /// `at_ns` of the update that this is about; those before it are done with it.
+    pub of: u64,
+    /// The node's monotonic clock when it was done, nanoseconds.
+    pub at_ns: u64,
+    /// Hooks at devices that are new.
+    pub hooks: Vec<HookState>,
+    /// Full names of pods whose veths are to be tapped and were not found.
+    pub missing: Vec<String>,
+    /// Why it is not as it was to be.
+    pub error: Option<String>,
 }
 
 /// The state of one hook.

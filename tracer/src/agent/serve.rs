@@ -20,7 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::clock;
 use super::codec::{read_raw, write_raw};
 use super::conntrack;
-use super::frame::{Accounting, Conntracked, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent};
+use super::frame::{
+    Accounting, Configuration, Conntracked, FromAgent, Hello, HookState, PROTOCOL_VERSION, PodAddresses,
+    ToAgent, Updated,
+};
 use super::traffic;
 use crate::capture::{self, Drained};
 use crate::probe::{Settings, Symbols, TcMode, Tracer, must_end_in_order};
@@ -130,16 +133,9 @@ async fn run(out: &mut Output) -> Result<()> {
     let symbols = LazySymbols::begin();
     let topology = tell_topology(out, configuration.pods.clone()).await?;
     let rules = read_rules(&topology);
-    let settings = Settings {
-        filter: &configuration.filter,
-        topology: &topology,
-        tapped: &configuration.tapped,
-        node_addresses: &configuration.node_addresses,
-        mode: TcMode::from_env(),
-        // The thread that reads ends with its input.
-        wanted: &|| !input.is_closed(),
-    };
-    let (tracer, ring, attached) = Tracer::attach(&settings)?;
+    // The thread that reads ends with its input.
+    let wanted = || !input.is_closed();
+    let (tracer, ring, attached) = Tracer::attach(&settings(&configuration, &topology, &wanted))?;
     out.send(&FromAgent::Attached(attached))?;
     // SAFETY: the ring buffer owns its descriptor, keeps it for life, and is only ever reached through this.
     let ring = unsafe { AsyncFd::register(ring) }.context("waiting for the ring buffer")?;
@@ -148,8 +144,17 @@ async fn run(out: &mut Output) -> Result<()> {
         out.send(&FromAgent::Conntracked(counters))?;
     }
     let named = BTreeSet::new();
-    let mut serving = Serving { out, tracer, ring, sent: 0, symbols, named, conntracked };
-    serving.run(&mut input, &topology, rules).await
+    let mut serving = Serving { out, tracer, ring, sent: 0, symbols, named, conntracked, topology };
+    serving.run(&mut input, rules).await
+}
+
+fn settings<'a>(
+    configuration: &'a Configuration,
+    topology: &'a Topology,
+    wanted: &'a dyn Fn() -> bool,
+) -> Settings<'a> {
+    let Configuration { filter, pods: _, tapped, node_addresses } = configuration;
+    Settings { filter, topology, tapped, node_addresses, mode: TcMode::from_env(), wanted }
 }
 
 /// The node's packet filter, read while the programs are attached, and beyond that if it takes longer.
@@ -165,9 +170,24 @@ fn read_rules(topology: &Topology) -> oneshot::Receiver<Rules> {
     rules
 }
 
-async fn tell_topology(out: &mut Output, pods: Vec<PodAddresses>) -> Result<Topology> {
+async fn survey(pods: Vec<PodAddresses>) -> Result<Reading> {
     let reading = tokio::task::spawn_blocking(move || topology::read(&pods)).await;
-    let Reading { topology, warnings } = reading.context("reading the node's networking")??;
+    reading.context("reading the node's networking")?
+}
+
+type Surveyed = (u64, Configuration, Result<Reading>);
+
+/// Looks at the node beside the ring, which is not to run full meanwhile.
+fn survey_for(at_ns: u64, configuration: Configuration, done: mpsc::UnboundedSender<Surveyed>) {
+    tokio::spawn(async move {
+        let reading = survey(configuration.pods.clone()).await;
+        // Nobody waits for it if the trace is over.
+        let _ = done.send((at_ns, configuration, reading));
+    });
+}
+
+async fn tell_topology(out: &mut Output, pods: Vec<PodAddresses>) -> Result<Topology> {
+    let Reading { topology, warnings } = survey(pods).await?;
     for text in warnings {
         out.send(&FromAgent::Warning { text })?;
     }
@@ -209,17 +229,19 @@ struct Serving<'a> {
     named: BTreeSet<u64>,
     /// What was told last.
     conntracked: Option<Conntracked>,
+    topology: Topology,
 }
 
 impl Serving<'_> {
     async fn run(
         &mut self,
         input: &mut mpsc::UnboundedReceiver<io::Result<ToAgent>>,
-        topology: &Topology,
         rules: oneshot::Receiver<Rules>,
     ) -> Result<()> {
         let mut rules = Some(rules);
         let (probed, mut probes) = mpsc::unbounded_channel();
+        let (surveyed, mut surveys) = mpsc::unbounded_channel();
+        let (mut surveying, mut next) = (false, None);
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0;
@@ -238,7 +260,16 @@ impl Serving<'_> {
                         self.out.send(&FromAgent::Started)?;
                     }
                     Some(ToAgent::Clock { sent_ns }) => self.out.send(&clock_answer(sent_ns))?,
-                    Some(ToAgent::Probe(probe)) => traffic::send(&probe, topology, probed.clone()),
+                    Some(ToAgent::Probe(probe)) => traffic::send(&probe, &self.topology, probed.clone()),
+                    Some(ToAgent::Update { at_ns, configuration }) => {
+                        if surveying {
+                            // Only the last one counts.
+                            next = Some((at_ns, configuration));
+                        } else {
+                            surveying = true;
+                            survey_for(at_ns, configuration, surveyed.clone());
+                        }
+                    }
                     Some(ToAgent::Configure(_) | ToAgent::Look { .. }) => {
                         bail!("the tracer said twice what to do");
                     }
@@ -252,6 +283,13 @@ impl Serving<'_> {
                     }
                 }
                 Some(frame) = probes.recv() => self.out.send(&frame)?,
+                Some((at_ns, configuration, reading)) = surveys.recv() => {
+                    self.update(at_ns, &configuration, reading)?;
+                    surveying = next.is_some();
+                    if let Some((at_ns, configuration)) = next.take() {
+                        survey_for(at_ns, configuration, surveyed.clone());
+                    }
+                }
                 _ = drain.tick() => {
                     ticks += 1;
                     let until = self.drain()?;
@@ -297,6 +335,27 @@ impl Serving<'_> {
         }
         // Still not empty: nothing is promised about times near now.
         Ok(0)
+    }
+
+    /// Traces what is to be traced from here on, and says what came of it.
+    fn update(&mut self, of: u64, configuration: &Configuration, reading: Result<Reading>) -> Result<()> {
+        let updated = reading.and_then(|reading| self.renew(configuration, reading.topology));
+        let (hooks, error) = match updated {
+            Ok(hooks) => (hooks, None),
+            Err(error) => (Vec::new(), Some(format!("{error:#}"))),
+        };
+        let is_missing = |pod: &&String| self.topology.host_veth_of(pod).is_none();
+        let missing = configuration.tapped.iter().filter(is_missing).cloned().collect();
+        let updated = Updated { of, at_ns: clock::monotonic_ns(), hooks, missing, error };
+        self.out.send(&FromAgent::Updated(updated))
+    }
+
+    fn renew(&mut self, configuration: &Configuration, topology: Topology) -> Result<Vec<HookState>> {
+        // What was seen so far was seen at the devices that were.
+        self.drain()?;
+        self.out.send(&FromAgent::Topology(topology.clone()))?;
+        self.topology = topology;
+        self.tracer.update(&settings(configuration, &self.topology, &|| true))
     }
 
     /// Packets were dropped: tells what connection tracking has to do with it.

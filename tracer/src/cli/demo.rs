@@ -84,5 +84,6 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
         write: None,
         snaplen: None,
         inventory: inventory.clone(),
+        following: None,
     })
 }

@@ -12,7 +12,7 @@ use super::output::Notes;
 use super::{DONE, NOT_AS_EXPECTED, NOTHING_SEEN};
 use crate::cluster::Inventory;
 use crate::expect::{Judge, Judgement, Suite, unfinished};
-use crate::path::{Path, Summary};
+use crate::path::{Change, Path, Summary};
 use crate::report::Report;
 use crate::session::Importance;
 
@@ -101,6 +101,10 @@ impl Report for Watched<'_> {
     fn path(&mut self, path: &Path) -> io::Result<()> {
         self.judge.path(path);
         self.tell(|report| report.path(path))
+    }
+
+    fn change(&mut self, change: &Change) -> io::Result<()> {
+        self.tell(|report| report.change(change))
     }
 
     fn lacks(&mut self, what: &str) -> io::Result<()> {

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::UsageError;
 use super::args::{Proto, Read, Trace};
 use super::source::{self, Found};
-use crate::agent::frame::{FilterSpec, ProbeKind, Side};
-use crate::cluster::{self, Endpoint, Inventory, Resolved, Wanted};
-use crate::session::{Importance, Plan, ProbePlan};
+use crate::agent::frame::ProbeKind;
+use crate::cluster::{Endpoint, Inventory, Resolved, Wanted};
+use crate::session::{Aim, Followed, Importance, Plan, ProbePlan};
 
 /// Port of a TCP probe if none is given.
 const TCP_PORT: u16 = 80;
@@ -38,14 +38,15 @@ pub(super) async fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) ->
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
     };
-    let Found { mut inventory, namespace, pods } =
+    let Found { mut inventory, namespace, pods, watch } =
         source::find(&wanted, args.agent_image.as_deref(), say).await?;
-    let namespace = args.namespace.as_deref().unwrap_or(&namespace);
-    let from = cluster::resolve(&from, &inventory, namespace)?;
-    let to = cluster::resolve(&to, &inventory, namespace)?;
+    let namespace = args.namespace.clone().unwrap_or(namespace);
+    let (port, protocol, one_way) = (args.port, args.proto.map(number), args.one_way);
+    let aim = Aim { from, to, namespace, port, protocol, one_way };
+    let (from, to) = aim.ends(&inventory)?;
     // It has said why a name means nothing, and is in nobody's way from here on.
     inventory.untraceable.clear();
-    let nodes = nodes(&inventory, &from, &to);
+    let nodes = aim.nodes(&inventory, &from, &to);
     check_root(&inventory, &nodes)?;
     let probe = probe.map(|kind| probe_plan(kind, args, &inventory, &from, &to)).transpose()?;
     if let Some(filter) = &args.filter {
@@ -61,7 +62,7 @@ pub(super) async fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) ->
     let tapped: BTreeSet<_> = from.pods.iter().chain(&to.pods).cloned().collect();
     // An end that may be anything may be any pod.
     let open = from.addresses.is_empty() || to.addresses.is_empty();
-    let filter = filter(&from, &to, args.port, args.proto, args.one_way);
+    let filter = aim.filter(&from, &to);
     Ok(Plan {
         title: format!("{} → {}", from.what, to.what),
         pods,
@@ -75,54 +76,26 @@ pub(super) async fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) ->
         write,
         snaplen: (usize::from(args.snaplen) < tracer_common::CAPTURE).then_some(args.snaplen),
         inventory,
+        following: watch.map(|watch| Followed { watch, aim, from, to }),
     })
 }
 
-/// The traffic that is chosen of a recording's, whose pods and nodes are these.
-pub(super) fn ends(args: &Read, inventory: &Inventory) -> Result<FilterSpec> {
+/// The traffic that is chosen of a recording's.
+pub(super) fn aim(args: &Read) -> Result<Aim> {
     check_port(args.port, args.proto)?;
-    let namespace = args.namespace.as_deref().unwrap_or(source::NAMESPACE);
-    let from = cluster::resolve(&endpoint(args.from.as_deref())?, inventory, namespace)?;
-    let to = cluster::resolve(&endpoint(args.to.as_deref())?, inventory, namespace)?;
-    Ok(filter(&from, &to, args.port, args.proto, args.one_way))
-}
-
-fn filter(
-    from: &Resolved,
-    to: &Resolved,
-    port: Option<u16>,
-    proto: Option<Proto>,
-    one_way: bool,
-) -> FilterSpec {
-    FilterSpec { from: side(from, None), to: side(to, port), protocol: proto.map(number), one_way }
-}
-
-/// A side of the traffic: where it is a Service, a port stands for what it becomes at its endpoints too.
-fn side(of: &Resolved, port: Option<u16>) -> Side {
-    let ports = port.map_or_else(|| of.ports.clone(), |port| of.ports_of(port));
-    // More do not fit into the kernel's filter, which then lets through all.
-    let ports = if ports.len() > tracer_common::PORTS { Vec::new() } else { ports };
-    let node_ports = of.node_ports();
-    Side { addresses: of.addresses.clone(), ports, node_ports }
+    Ok(Aim {
+        from: endpoint(args.from.as_deref())?,
+        to: endpoint(args.to.as_deref())?,
+        namespace: args.namespace.clone().unwrap_or_else(|| source::NAMESPACE.to_owned()),
+        port: args.port,
+        protocol: args.proto.map(number),
+        one_way: args.one_way,
+    })
 }
 
 fn endpoint(text: Option<&str>) -> Result<Endpoint> {
     let Some(text) = text else { return Ok(Endpoint::Any) };
     text.parse::<Endpoint>().map_err(|error| UsageError(error.to_string()).into())
-}
-
-/// The nodes to ask: those of both ends, or all where an end may be anywhere.
-fn nodes(inventory: &Inventory, from: &Resolved, to: &Resolved) -> Vec<String> {
-    // By a node port a Service is reached through any node.
-    let by_any_node =
-        |service: &Resolved, other: &Resolved| other.nodes.is_empty() && !service.node_ports().is_empty();
-    let anywhere = from.addresses.is_empty()
-        || to.addresses.is_empty()
-        || (from.nodes.is_empty() && to.nodes.is_empty())
-        || by_any_node(to, from)
-        || by_any_node(from, to);
-    let names = inventory.nodes.iter().map(|node| &node.name);
-    names.filter(|name| anywhere || from.nodes.contains(name) || to.nodes.contains(name)).cloned().collect()
 }
 
 /// Said before anything is started; what runs elsewhere finds its own rights there.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::args::{Color, Format, Output};
 use crate::escape::escape;
-use crate::path::{Path, Summary};
+use crate::path::{Change, Path, Summary};
 use crate::report::{Html, Json, Report, Text};
 use crate::session::Importance;
 
@@ -70,6 +70,11 @@ impl Report for Kept {
     fn path(&mut self, path: &Path) -> io::Result<()> {
         self.page.tell(|page| page.path(path))?;
         self.show(|shown| shown.path(path))
+    }
+
+    fn change(&mut self, change: &Change) -> io::Result<()> {
+        self.page.tell(|page| page.change(change))?;
+        self.show(|shown| shown.change(change))
     }
 
     fn lacks(&mut self, what: &str) -> io::Result<()> {

@@ -9,7 +9,7 @@ use super::{FAILED, meaning};
 use crate::filter::Choice;
 use crate::recording::{Files, Header, Recorder};
 use crate::report::losses;
-use crate::session::{Importance, Replayed, Telling, replay};
+use crate::session::{Aim, Importance, Replayed, Telling, replay};
 
 pub(super) fn run(args: &Read) -> Result<u8> {
     choose_color(args.output.color);
@@ -20,7 +20,7 @@ pub(super) fn run(args: &Read) -> Result<u8> {
         [first, ..] => first.display().to_string(),
         [] => header.title.clone(),
     };
-    let choice = choice(args, header, notes)?;
+    let (choice, aim) = choice(args, header, notes)?;
     let mut judging = Judging::begin(&args.expect, &header.context.inventory, &title)?;
     let target = args.write.target()?;
     if let Some(target) = &target {
@@ -34,7 +34,7 @@ pub(super) fn run(args: &Read) -> Result<u8> {
     let recorder = target.map(|target| Recorder::create(target, header)).transpose()?;
     let mut report = judging.watch(reports(&args.output, &title, args.write.takes_stdout())?);
     let Replayed { outcome, damage } =
-        replay(recording, Telling { count: args.count, choice, recorder }, &mut report)?;
+        replay(recording, Telling { count: args.count, choice, aim, recorder }, &mut report)?;
     if let Some(losses) = losses(&outcome.summary) {
         notes.say(Importance::Warning, &losses);
     }
@@ -45,8 +45,9 @@ pub(super) fn run(args: &Read) -> Result<u8> {
     Ok(if damage.is_some() { FAILED } else { status })
 }
 
-/// Which of the recording's paths are told: those that were told live, unless something else is asked for.
-fn choice(args: &Read, header: &Header, notes: Notes) -> Result<Choice> {
+/// Which of the recording's paths are told: those that were told live, unless something else is asked for. With the
+/// ends that were named, which may mean something else later in the recording.
+fn choice(args: &Read, header: &Header, notes: Notes) -> Result<(Choice, Option<Aim>)> {
     let filter = match (&args.filter, &header.filter) {
         (Some(filter), _) => Some(filter.clone()),
         (None, Some(text)) => match text.parse() {
@@ -66,6 +67,13 @@ fn choice(args: &Read, header: &Header, notes: Notes) -> Result<Choice> {
         (None, None) => None,
     };
     let asked = args.from.is_some() || args.to.is_some() || args.port.is_some() || args.proto.is_some();
-    let ends = if asked { Some(meaning::ends(args, &header.context.inventory)?) } else { None };
-    Ok(Choice::new(filter, ends))
+    let aim = asked.then(|| meaning::aim(args)).transpose()?;
+    let ends = match &aim {
+        Some(aim) => {
+            let (from, to) = aim.ends(&header.context.inventory)?;
+            Some(aim.filter(&from, &to))
+        }
+        None => None,
+    };
+    Ok((Choice::new(filter, ends), aim))
 }

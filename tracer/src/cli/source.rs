@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::agent::transport::AgentPods;
-use crate::cluster::kube::{Api, Described, Machine, default_image, describe};
+use crate::cluster::kube::{Api, Described, Machine, Watch, default_image, describe};
 use crate::cluster::{self, Host, Inventory, Source, Wanted};
 use crate::session::Importance;
 
@@ -20,6 +20,8 @@ pub(super) struct Found {
     pub(super) namespace: String,
     /// Pods for agents, if it is the Kubernetes API that told us.
     pub(super) pods: Option<Arc<AgentPods>>,
+    /// How it is watched, if it can be.
+    pub(super) watch: Option<Watch>,
 }
 
 /// Finds the cluster, and says where. Agents are made of `image` where there are none.
@@ -38,17 +40,18 @@ pub(super) async fn find(
     let api = match &found.source {
         Source::Inventory(file) | Source::Lab(file) => {
             let inventory = cluster::load(file)?;
-            return Ok(Found { inventory, namespace: NAMESPACE.to_owned(), pods: None });
+            return Ok(Found { inventory, namespace: NAMESPACE.to_owned(), pods: None, watch: None });
         }
         Source::Kubeconfig { files, context } => Api::by_kubeconfig(files, context.as_deref()).await?,
         Source::InCluster => Api::in_cluster()?,
     };
     say(Importance::Detail, &api.account());
-    let Described { inventory, notes } = describe(&api, &Machine::here()).await?;
+    let Described { inventory, notes, watch } = describe(&api, &Machine::here()).await?;
     for note in &notes {
         say(Importance::Detail, note);
     }
     let namespace = api.namespace().to_owned();
     let image = image.map_or_else(default_image, str::to_owned);
-    Ok(Found { inventory, namespace, pods: Some(Arc::new(AgentPods::new(api, image))) })
+    let pods = Some(Arc::new(AgentPods::new(api, image)));
+    Ok(Found { inventory, namespace, pods, watch: Some(watch) })
 }

@@ -13,7 +13,7 @@ use terminal_size::{Width, terminal_size_of};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::args::Output;
-use crate::path::{Path, Summary};
+use crate::path::{Change, Path, Summary};
 use crate::report::{Report, thousands};
 use crate::session::Progress;
 
@@ -101,6 +101,10 @@ struct Beside {
 impl Report for Beside {
     fn path(&mut self, path: &Path) -> io::Result<()> {
         self.status.aside(|| self.report.path(path))
+    }
+
+    fn change(&mut self, change: &Change) -> io::Result<()> {
+        self.status.aside(|| self.report.change(change))
     }
 
     fn lacks(&mut self, what: &str) -> io::Result<()> {

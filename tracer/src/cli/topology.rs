@@ -27,7 +27,7 @@ pub(super) fn run(args: &Topology) -> Result<u8> {
     let runtime = runtime()?;
     let image = args.agent_image.as_deref();
     let mut say = |importance, line: &str| notes.say(importance, line);
-    let Found { inventory, namespace: _, pods } = runtime.block_on(source::find(&wanted, image, &mut say))?;
+    let Found { inventory, pods, .. } = runtime.block_on(source::find(&wanted, image, &mut say))?;
     let local = inventory.nodes.iter().any(|node| node.run.is_local());
     ensure!(
         !local || nix::unistd::geteuid().is_root(),

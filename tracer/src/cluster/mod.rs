@@ -4,6 +4,7 @@
 //! what was typed and [`resolve()`] says which addresses, pods and nodes that means.
 
 mod check;
+mod delta;
 mod discover;
 mod endpoint;
 mod inventory;
@@ -12,6 +13,7 @@ mod load;
 mod nearest;
 mod resolve;
 
+pub use delta::Delta;
 pub use discover::{Discovered, Host, NotFound, Source, Wanted, discover};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use inventory::{Inventory, Node, Pod, Run, Service, ServicePort, Unreached, Untraceable};

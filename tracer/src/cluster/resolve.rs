@@ -273,7 +273,7 @@ impl<'a> Cluster<'a> {
         found.ok_or_else(|| {
             self.unknown_namespace(namespace, name).unwrap_or_else(|| {
                 let name = format!("{namespace}/{name}");
-                let names: Vec<_> = self.0.services.iter().map(service_name).collect();
+                let names: Vec<_> = self.0.services.iter().map(Service::full_name).collect();
                 let near = nearest_text(&name, "services", names.iter().map(String::as_str));
                 ResolveError::Unknown { kind: "service", name, near }
             })
@@ -282,7 +282,7 @@ impl<'a> Cluster<'a> {
 
     /// A service is its cluster addresses and those of its endpoints: before and after the translation.
     fn behind(&self, service: &Service, port: Option<u16>) -> Result<Resolved, ResolveError> {
-        let name = service_name(service);
+        let name = service.full_name();
         if let Some(port) = port.filter(|port| !service.ports.iter().any(|known| known.port == *port)) {
             let ports: Vec<_> =
                 service.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol)).collect();
@@ -369,10 +369,6 @@ impl<'a> Cluster<'a> {
     fn node_names(&self) -> impl Iterator<Item = &'a str> {
         self.0.nodes.iter().map(|node| node.name.as_str())
     }
-}
-
-fn service_name(service: &Service) -> String {
-    format!("{}/{}", service.namespace, service.name)
 }
 
 #[cfg(test)]

@@ -50,6 +50,13 @@ impl Choice {
         Self { filter, ends: ends.map(Ends::new), nodes: Vec::new() }
     }
 
+    /// Chooses by other ends from here on.
+    pub fn widen(&mut self, ends: impl FnOnce(&FilterSpec) -> FilterSpec) {
+        if let Some(known) = &mut self.ends {
+            known.set(ends(known.spec()));
+        }
+    }
+
     /// Whether every path is told.
     #[must_use]
     pub fn is_all(&self) -> bool {

@@ -23,6 +23,14 @@ impl Ends {
         Self { spec, fragmented: FxHashSet::default() }
     }
 
+    pub(super) fn spec(&self) -> &FilterSpec {
+        &self.spec
+    }
+
+    pub(super) fn set(&mut self, spec: FilterSpec) {
+        self.spec = spec;
+    }
+
     pub(super) fn hold(&mut self, layers: &Layers) -> bool {
         let Some(layer) = layers.inner.or(layers.outer) else { return false };
         self.wants(&layer) || layers.quoted.is_some_and(|quoted| self.wants(&quoted))

@@ -21,6 +21,8 @@ pub(super) struct Clocks {
     crossings: FxHashMap<(usize, usize), Bound>,
     /// Latest moment known, on the tracer's clock.
     now: i64,
+    /// A lone node's clock is the timeline; what its offset is against the tracer's, for those that join it.
+    lone: Option<Estimate>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,12 +63,23 @@ impl Clocks {
             crossings: FxHashMap::default(),
             // Not the smallest number, so that differences stay within range.
             now: i64::MIN / 4,
+            lone: None,
         };
         if let [only] = clocks.nodes.as_mut_slice() {
             // With nothing to compare it to, a lone node's clock is the timeline.
             only.offset = Some(Estimate { middle: 0, half: 0, taken: i64::MAX / 4 });
         }
         clocks
+    }
+
+    /// One more node.
+    pub(super) fn add(&mut self) {
+        self.nodes.push(Node::default());
+    }
+
+    /// A reading of the tracer's own clock on the common timeline.
+    pub(super) fn tracers(&self, at: u64) -> i64 {
+        signed(at).saturating_add(self.lone.map_or(0, |lone| lone.middle))
     }
 
     /// Takes what a node said at first of its clocks.
@@ -77,14 +90,24 @@ impl Clocks {
     /// Takes an answered question.
     pub(super) fn sample(&mut self, node: usize, sent: u64, read: u64, received: u64) {
         let (sent, read, received) = (signed(sent), signed(read), signed(received));
-        if received < sent || self.nodes.len() == 1 {
+        if received < sent || (node == 0 && self.nodes.len() > 1 && self.lone.is_some()) {
             return;
         }
-        self.now = self.now.max(received);
         let half = (received - sent + 1) / 2;
-        let new = Estimate { middle: read - (sent + (received - sent) / 2), half, taken: received };
-        let offset = &mut self.nodes[node].offset;
-        if offset.is_none_or(|old| new.half <= aged(old.half, old.taken, received)) {
+        let mut new = Estimate { middle: read - (sent + (received - sent) / 2), half, taken: received };
+        let offset = if self.nodes.len() == 1 {
+            &mut self.lone
+        } else {
+            if let Some(lone) = self.lone {
+                // The lone one's own drift goes into the bound as the new one's does.
+                new.middle = new.middle.saturating_sub(lone.middle);
+                new.half = new.half.saturating_add(aged(lone.half, lone.taken, received));
+                new.taken = received.saturating_add(lone.middle);
+            }
+            self.now = self.now.max(new.taken);
+            &mut self.nodes[node].offset
+        };
+        if offset.is_none_or(|old| new.half <= aged(old.half, old.taken, new.taken)) {
             *offset = Some(new);
         }
     }

@@ -66,6 +66,9 @@ struct Node {
     routes: Vec<NodeRoute>,
     addresses: FxHashSet<IpAddr>,
     vxlan_ports: Vec<u16>,
+    /// What the topologies before had, and this one has no more: something may still be told of them.
+    former_devices: FxHashMap<(u32, u32), DeviceId>,
+    former_namespaces: FxHashMap<u32, Option<Arc<str>>>,
 }
 
 /// The devices of all nodes.
@@ -113,7 +116,17 @@ impl Devices {
                 metric: route.metric,
             }));
         }
-        self.nodes[node] = known;
+        let before = std::mem::replace(&mut self.nodes[node], known);
+        let known = &mut self.nodes[node];
+        known.former_devices = before.former_devices;
+        known.former_devices.extend(before.devices);
+        known.former_namespaces = before.former_namespaces;
+        known.former_namespaces.extend(before.namespaces);
+    }
+
+    /// One more node.
+    pub(super) fn add(&mut self) {
+        self.nodes.push(Node::default());
     }
 
     pub(super) fn info(&self, id: DeviceId) -> &DeviceInfo {
@@ -121,12 +134,14 @@ impl Devices {
     }
 
     pub(super) fn find(&self, node: usize, netns: u32, index: u32) -> Option<DeviceId> {
-        self.nodes[node].devices.get(&(netns, index)).copied()
+        let Node { devices, former_devices, .. } = &self.nodes[node];
+        devices.get(&(netns, index)).or_else(|| former_devices.get(&(netns, index))).copied()
     }
 
     /// Name of the pod whose namespace this is.
     pub(super) fn pod_of(&self, node: usize, netns: u32) -> Option<&Arc<str>> {
-        self.nodes[node].namespaces.get(&netns)?.as_ref()
+        let Node { namespaces, former_namespaces, .. } = &self.nodes[node];
+        namespaces.get(&netns).or_else(|| former_namespaces.get(&netns))?.as_ref()
     }
 
     /// Whether the address is one of the node itself.

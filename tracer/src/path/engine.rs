@@ -13,6 +13,7 @@ use crate::agent::frame::{Accounting, FilterSpec, FromAgent};
 use crate::capture::Records;
 use crate::cluster::Inventory;
 
+use super::change::Update;
 use super::clock::Clocks;
 use super::devices::Devices;
 use super::directory::Directory;
@@ -26,7 +27,11 @@ use super::rule::NodeRules;
 use super::track::Track;
 use super::translate;
 use super::verdict::verdict;
+use super::window::Window;
 use super::world::{Kernel, World};
+
+/// Why a path is open that would have vanished, had all nodes looked for it.
+const CUT: &str = "what is traced changed while it was under way";
 
 /// What has to be known besides the frames; saved with them in a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +56,11 @@ pub struct Engine {
     unusable: u64,
     /// Every wait is over: the clocks have told what they will.
     finishing: bool,
+    filter: FilterSpec,
+    /// Times in which what is traced changed, oldest first.
+    windows: Vec<Window>,
+    /// Whether packets of interest may have passed where nobody looked.
+    blind: bool,
 }
 
 /// What one node has told.
@@ -99,13 +109,38 @@ impl Engine {
                 lost: vec![false; count],
                 names,
             },
-            joiner: Joiner::new(context.filter),
+            joiner: Joiner::new(context.filter.clone()),
             nodes: (0..count).map(|_| Node::default()).collect(),
             told: 0,
             verdicts: VerdictCounts::default(),
             received: 0,
             unusable: 0,
             finishing: false,
+            filter: context.filter,
+            windows: Vec::new(),
+            blind: false,
+        }
+    }
+
+    /// Takes what became of the cluster, between two frames.
+    pub fn update(&mut self, update: &Update) {
+        let Update { at_ns, delta, filter, joined, blind, told: _ } = update;
+        let at = self.world.clocks.tracers(*at_ns);
+        self.blind |= blind;
+        self.windows.retain(|window| !window.is_over(at));
+        self.world.directory.update(delta, at);
+        if let Some(filter) = filter {
+            let nodes = self.nodes.iter().enumerate();
+            let waiting = nodes.filter(|(_, node)| !node.ended).map(|(number, _)| number);
+            self.windows.extend(Window::between((&self.filter, filter), *at_ns, at, waiting));
+            self.filter.clone_from(filter);
+            self.joiner.flows.set_filter(filter.clone());
+        }
+        for name in joined {
+            let name: Arc<str> = name.as_str().into();
+            self.windows.push(Window::of_node(self.world.directory.at_home(&name).collect(), at));
+            self.world.add(&name);
+            self.nodes.push(Node::default());
         }
     }
 
@@ -164,6 +199,11 @@ impl Engine {
                 let first = self.world.conntracked[node].map_or(*counted, |(first, _)| first);
                 self.world.conntracked[node] = Some((first, *counted));
             }
+            FromAgent::Updated(updated) => {
+                if let Some(at) = self.world.clocks.common(node, updated.at_ns) {
+                    self.windows.iter_mut().for_each(|window| window.confirmed(node, updated.of, at));
+                }
+            }
             FromAgent::Rules(rules) => self.world.rules[node] = NodeRules::new(rules),
             FromAgent::Started
             | FromAgent::Probed { .. }
@@ -178,6 +218,7 @@ impl Engine {
         state.ended = true;
         state.release(u64::MAX);
         self.world.lost[node] = !state.goodbye;
+        self.windows.iter_mut().for_each(|window| window.ended(node));
     }
 
     /// Tracing is over: what is still under way is told, as open unless it had its time, with the summary.
@@ -221,7 +262,8 @@ impl Engine {
             missed_probes: sum(|of| of.missed_probes),
             unmatched: self.joiner.apart.unmatched + self.unusable,
         };
-        let complete = self.nodes.iter().all(|node| node.goodbye)
+        let complete = !self.blind
+            && self.nodes.iter().all(|node| node.goodbye)
             && events.produced == events.delivered
             && lost_ring + lost_map + events.missed_probes + events.unmatched == 0;
         Summary { paths: self.verdicts, events, complete }
@@ -312,10 +354,18 @@ impl Engine {
     fn tell(&mut self, at: usize, had_its_time: bool, out: &mut Vec<Path>) {
         let mut track = self.joiner.take(at);
         track.sort();
-        if !track.whole {
-            self.joiner.apart.unmatched += track.events;
+        let is_cut = self.is_cut(&track);
+        match (track.whole, is_cut) {
+            (true, _) => {}
+            // Its beginning was nobody's to see yet.
+            (false, true) => self.joiner.apart.aside += track.events,
+            (false, false) => self.joiner.apart.unmatched += track.events,
         }
-        let path = self.path(&track, had_its_time);
+        let mut path = self.path(&track, had_its_time);
+        if is_cut && path.verdict == Verdict::Vanished {
+            path.verdict = Verdict::Open;
+            path.reason = Some(CUT.to_owned());
+        }
         let count = match path.verdict {
             Verdict::Delivered => &mut self.verdicts.delivered,
             Verdict::Dropped => &mut self.verdicts.dropped,
@@ -326,6 +376,17 @@ impl Engine {
         *count += 1;
         out.push(path);
         self.joiner.recycle(track);
+    }
+
+    /// Whether it may lack hops because what is traced changed meanwhile.
+    fn is_cut(&self, track: &Track) -> bool {
+        let tuples = std::iter::once(track.packet.tuple())
+            .chain(track.sightings.last().map(|last| translate::tuple(track, last)));
+        !self.windows.is_empty()
+            && tuples.into_iter().any(|tuple| {
+                let ends = [tuple.src, tuple.dst];
+                self.windows.iter().any(|window| window.cuts(ends, track.first, track.last))
+            })
     }
 
     fn path(&mut self, track: &Track, had_its_time: bool) -> Path {
@@ -339,10 +400,10 @@ impl Engine {
         let (verdict, reason) = verdict(track, had_its_time, &self.world);
         let forward_is_request = flow.direction(true) == Direction::Request;
         let made = hops(track, forward_is_request, &self.world);
-        let (from, to) = self.world.directory.ends(&track.packet.tuple());
+        let (from, to) = self.world.directory.ends(&track.packet.tuple(), track.first);
         let last = track.sightings.last().map(|last| translate::tuple(track, last));
         let translated = last.filter(|last| *last != track.packet.tuple()).map(|last| {
-            let (from, to) = self.world.directory.ends(&last);
+            let (from, to) = self.world.directory.ends(&last, track.first);
             Box::new(Translated { from, to })
         });
         let confidence = 1.0 / f64::from(track.ambiguity.max(1));

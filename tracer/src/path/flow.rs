@@ -234,6 +234,11 @@ impl Flows {
         }
     }
 
+    /// What is traced from here on.
+    pub(super) fn set_filter(&mut self, filter: FilterSpec) {
+        self.filter = filter;
+    }
+
     /// Number of the packet's flow, made if it is new, and which way the packet goes.
     pub(super) fn of(&mut self, packet: &Packet, now: i64) -> (usize, bool) {
         if let Some(known) = self.known(packet, now) {

@@ -2,6 +2,7 @@
 //! Pure functions and state, no I/O: what comes in is frames, what goes out is finished paths.
 
 mod arrival;
+mod change;
 mod clock;
 mod connection;
 mod devices;
@@ -26,8 +27,10 @@ mod testkit;
 mod track;
 mod translate;
 mod verdict;
+mod window;
 mod world;
 
+pub use change::{Became, Change, Place, Update};
 pub use engine::{Context, Engine};
 
 pub use model::{

@@ -381,16 +381,19 @@ pub enum DropCause {
 }
 
 /// RFC 3339 in UTC with nanoseconds.
-mod timestamp {
+pub(super) mod timestamp {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    pub(super) fn serialize<S: Serializer>(nanoseconds: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::path) fn serialize<S: Serializer>(
+        nanoseconds: &u64,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         let time =
             jiff::Timestamp::from_nanosecond(i128::from(*nanoseconds)).map_err(serde::ser::Error::custom)?;
         serializer.collect_str(&format_args!("{time:.9}"))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    pub(in crate::path) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         let time: jiff::Timestamp = text.parse().map_err(D::Error::custom)?;
         u64::try_from(time.as_nanosecond()).map_err(D::Error::custom)

@@ -60,6 +60,19 @@ impl Kernel {
 }
 
 impl World {
+    /// One more node.
+    pub(super) fn add(&mut self, name: &Arc<str>) {
+        let Self { names, directory, devices, clocks, kernels, conntracked, rules, lost } = self;
+        names.push(name.clone());
+        directory.trace(name);
+        devices.add();
+        clocks.add();
+        kernels.push(Kernel::default());
+        conntracked.push(None);
+        rules.push(NodeRules::default());
+        lost.push(false);
+    }
+
     /// An observation's moment on the common timeline.
     pub(super) fn moment(&self, observation: &Observation) -> i64 {
         self.clocks.common(observation.node, observation.at).unwrap_or_default()

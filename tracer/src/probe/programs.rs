@@ -1,5 +1,6 @@
 //! The loaded and attached kernel programs of one node, from configuration to detaching.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -47,6 +48,10 @@ pub struct Settings<'a> {
 /// Kernel programs in place. Dropping it detaches them.
 pub struct Tracer {
     taps: Vec<SchedClassifierLink>,
+    /// Where they are: a device's index, and its side.
+    tapped: BTreeSet<(u32, &'static str)>,
+    /// The addresses of both ends in the kernel's map.
+    ends: BTreeMap<Address, u32>,
     stack: Vec<StackLink>,
     /// `None` once detached.
     ebpf: Option<Ebpf>,
@@ -88,9 +93,8 @@ impl Tracer {
             .override_global("NODE_NETNS", &node.inode, true)
             .load(object::object()?)
             .context("creating the kernel programs' maps")?;
-        fill(&mut ebpf, settings)?;
+        let ends = fill(&mut ebpf, settings)?;
 
-        let taps = taps(settings.topology, settings.tapped, settings.node_addresses);
         let swept = Ledger::sweep()?;
         let enabled = Array::try_from(take(&mut ebpf, "ENABLED")?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
@@ -98,39 +102,22 @@ impl Tracer {
         // From here on, whatever goes wrong, dropping this takes away what was attached.
         let mut tracer = Self {
             taps: Vec::new(),
+            tapped: BTreeSet::new(),
+            ends,
             stack: Vec::new(),
             ebpf: Some(ebpf),
             ledger: Some(Ledger::default()),
             enabled,
             counters,
         };
-        let (Some(ebpf), Some(ledger)) = (&mut tracer.ebpf, &mut tracer.ledger) else {
-            bail!("nothing is loaded")
-        };
+        let ebpf = tracer.ebpf.as_mut().context("nothing is loaded")?;
         for program in attach::TC_PROGRAMS {
             let program: &mut SchedClassifier = program_mut(ebpf, program)?;
             wanted()?;
             program.load().map_err(refused)?;
         }
-        for tap in &taps {
-            wanted()?;
-            let program: &mut SchedClassifier = program_mut(ebpf, tap.program)?;
-            let state = match attach::attach(program, tap, settings.mode, ledger) {
-                Ok(Attachment { how, note, link }) => {
-                    tracer.taps.push(link);
-                    (Some(how.to_owned()), note)
-                }
-                Err(error) => (None, Some(format!("{error:#}"))),
-            };
-            hooks.push(HookState {
-                point: tap.side.point().to_owned(),
-                device: Some(tap.device.clone()),
-                how: state.0,
-                note: state.1,
-                instructions: ebpf.program(tap.program).and_then(instructions),
-            });
-        }
-        ledger.share();
+        hooks.extend(tracer.tap(settings)?);
+        let ebpf = tracer.ebpf.as_mut().context("nothing is loaded")?;
         wanted()?;
         hooks.push(attach_drops(ebpf, &btf, &missing));
         hooks.push(attach_queues(ebpf));
@@ -145,6 +132,72 @@ impl Tracer {
             ring,
             Attached { hooks, notes: note.into_iter().chain(swept).collect(), drop_reasons: reasons },
         ))
+    }
+
+    /// Puts taps where they are to be and are not yet.
+    fn tap(&mut self, settings: &Settings<'_>) -> Result<Vec<HookState>> {
+        let (Some(ebpf), Some(ledger)) = (&mut self.ebpf, &mut self.ledger) else {
+            bail!("nothing is loaded")
+        };
+        let mut hooks = Vec::new();
+        for tap in taps(settings.topology, settings.tapped, settings.node_addresses) {
+            if !(settings.wanted)() {
+                bail!("the tracer is gone");
+            }
+            let place = (tap.ifindex, tap.side.point());
+            if self.tapped.contains(&place) {
+                continue;
+            }
+            let program: &mut SchedClassifier = program_mut(ebpf, tap.program)?;
+            let state = match attach::attach(program, &tap, settings.mode, ledger) {
+                Ok(Attachment { how, note, link }) => {
+                    self.taps.push(link);
+                    self.tapped.insert(place);
+                    (Some(how.to_owned()), note)
+                }
+                Err(error) => (None, Some(format!("{error:#}"))),
+            };
+            hooks.push(HookState {
+                point: tap.side.point().to_owned(),
+                device: Some(tap.device.clone()),
+                how: state.0,
+                note: state.1,
+                instructions: ebpf.program(tap.program).and_then(instructions),
+            });
+        }
+        ledger.share();
+        Ok(hooks)
+    }
+
+    /// Traces from here on what these settings say: taps devices that are new, and looks for other addresses. What
+    /// the programs were loaded with stays. Returns the hooks that are new.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is loaded, or a map cannot be written.
+    pub fn update(&mut self, settings: &Settings<'_>) -> Result<Vec<HookState>> {
+        let node = settings.topology.namespaces.first().context("the node's own namespace was not read")?;
+        // The number of a device that is gone may be another's one day.
+        self.tapped.retain(|(index, _)| node.device(*index).is_some());
+        let hooks = self.tap(settings)?;
+        let ebpf = self.ebpf.as_mut().context("nothing is loaded")?;
+        add_namespaces(ebpf, settings.topology)?;
+        fill_node_ports(ebpf, settings.filter)?;
+        let ends = ends(settings.filter);
+        let mut map: HashMap<_, Address, u32> = map_mut(ebpf, "ADDRESSES")?.try_into()?;
+        for (address, sides) in &ends {
+            let via = map.get(address, 0).unwrap_or(0) & side::VIA;
+            map.insert(address, sides | via, 0).context(ADDRESSES_FULL)?;
+        }
+        for address in self.ends.keys().filter(|address| !ends.contains_key(*address)) {
+            if map.get(address, 0).unwrap_or(0) & side::VIA != 0 {
+                map.insert(address, side::VIA, 0).context(ADDRESSES_FULL)?;
+            } else {
+                map.remove(address).context("removing an address that is not traced any more")?;
+            }
+        }
+        self.ends = ends;
+        Ok(hooks)
     }
 
     /// Takes addresses of nodes, for which the ends of packets of interest may be translated.
@@ -260,22 +313,35 @@ fn ports_of(side: &Side) -> [u16; PORTS] {
     ports
 }
 
-/// Fills the maps that the filter looks into.
-fn fill(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<()> {
-    let mut sides = std::collections::BTreeMap::<Address, u32>::new();
-    for (addresses, side) in
-        [(&settings.filter.from.addresses, side::FROM), (&settings.filter.to.addresses, side::TO)]
-    {
+/// What is wrong if an address does not fit.
+const ADDRESSES_FULL: &str = "storing the addresses to trace (at most 4096)";
+
+/// The addresses of both ends, and which sides they are on.
+fn ends(filter: &FilterSpec) -> BTreeMap<Address, u32> {
+    let mut sides = BTreeMap::<Address, u32>::new();
+    for (addresses, side) in [(&filter.from.addresses, side::FROM), (&filter.to.addresses, side::TO)] {
         for address in addresses {
             *sides.entry(mapped(*address)).or_default() |= side;
         }
     }
+    sides
+}
+
+/// Fills the maps that the filter looks into. Returns the addresses of both ends.
+fn fill(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<BTreeMap<Address, u32>> {
+    let ends = ends(settings.filter);
     let mut map: HashMap<_, Address, u32> = map_mut(ebpf, "ADDRESSES")?.try_into()?;
-    for (address, side) in sides {
-        map.insert(address, side, 0).context("storing the addresses to trace (at most 4096)")?;
+    for (address, side) in &ends {
+        map.insert(address, side, 0).context(ADDRESSES_FULL)?;
     }
-    let mut ports = std::collections::BTreeMap::<u32, u32>::new();
-    for (of, side) in [(&settings.filter.from, side::FROM), (&settings.filter.to, side::TO)] {
+    fill_node_ports(ebpf, settings.filter)?;
+    add_namespaces(ebpf, settings.topology)?;
+    Ok(ends)
+}
+
+fn fill_node_ports(ebpf: &mut Ebpf, filter: &FilterSpec) -> Result<()> {
+    let mut ports = BTreeMap::<u32, u32>::new();
+    for (of, side) in [(&filter.from, side::FROM), (&filter.to, side::TO)] {
         for (protocol, port) in &of.node_ports {
             *ports.entry(u32::from(*protocol) << 16 | u32::from(*port)).or_default() |= side;
         }
@@ -284,8 +350,12 @@ fn fill(ebpf: &mut Ebpf, settings: &Settings<'_>) -> Result<()> {
     for (port, side) in ports {
         map.insert(port, side, 0).context("storing the node ports to trace (at most 4096)")?;
     }
+    Ok(())
+}
+
+fn add_namespaces(ebpf: &mut Ebpf, topology: &Topology) -> Result<()> {
     let mut map: HashMap<_, u32, u32> = map_mut(ebpf, "NAMESPACES")?.try_into()?;
-    for namespace in &settings.topology.namespaces {
+    for namespace in &topology.namespaces {
         map.insert(namespace.inode, 1, 0).context("storing the node's namespaces (at most 4096)")?;
     }
     Ok(())

@@ -10,10 +10,13 @@ use tracer_common::{Conntrack, Event};
 use crate::agent::codec::RawFrame;
 use crate::agent::frame::{FromAgent, KIND_EVENTS, KIND_JSON, PROTOCOL_VERSION};
 use crate::capture::{RawEvent, Records, encode};
-use crate::path::{Context, Summary};
+use crate::path::{Context, Summary, Update};
 
 /// Version of the blocks and options in which podtrace writes for itself.
 const FORMAT: u32 = 1;
+
+/// The oldest version of the frames of which nothing is other than in this one.
+const OLDEST_PROTOCOL: u32 = 3;
 
 /// Set on what an earlier part of the recording has, too.
 const REPEATED: u8 = 1;
@@ -74,7 +77,8 @@ impl Header {
     /// What there is to say of a recording that another version wrote.
     #[must_use]
     pub fn foreign(&self) -> Option<String> {
-        ((self.format, self.protocol) != (FORMAT, PROTOCOL_VERSION)).then(|| {
+        let known = self.format == FORMAT && (OLDEST_PROTOCOL..=PROTOCOL_VERSION).contains(&self.protocol);
+        (!known).then(|| {
             format!(
                 "it was written by podtrace {} (format {}, frames of version {}); this one knows format {FORMAT} and \
                  frames of version {PROTOCOL_VERSION}, and reads of it what it can",
@@ -104,6 +108,8 @@ pub(super) enum What {
     Record(Record),
     /// The node's stream ended.
     NodeEnded,
+    /// What became of the cluster; of no node in particular.
+    Update(Box<Update>),
     /// The trace ended, and amounted to this.
     End(Summary),
 }
@@ -117,6 +123,7 @@ mod kind {
     pub(super) const NODE_ENDED: u8 = 3;
     pub(super) const END: u8 = 4;
     pub(super) const RECORD: u8 = 5;
+    pub(super) const UPDATE: u8 = 6;
 }
 
 impl Entry {
@@ -130,6 +137,7 @@ impl Entry {
             }
             What::Record(record) => (kind::RECORD, record.encode().into()),
             What::NodeEnded => (kind::NODE_ENDED, Bytes::new()),
+            What::Update(update) => (kind::UPDATE, serde_json::to_vec(update).unwrap_or_default().into()),
             What::End(summary) => (kind::END, serde_json::to_vec(summary).unwrap_or_default().into()),
         };
         let mut out = Vec::with_capacity(16 + content.len());
@@ -156,6 +164,7 @@ impl Entry {
             kind::EVENTS => What::Frame(frame(KIND_EVENTS).ok()?),
             kind::RECORD => What::Record(Record::decode(content)?),
             kind::NODE_ENDED => What::NodeEnded,
+            kind::UPDATE => What::Update(serde_json::from_slice(content).ok()?),
             kind::END => What::End(serde_json::from_slice(content).ok()?),
             _ => return None,
         };
@@ -202,7 +211,18 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::frame::Accounting;
+    use crate::agent::frame::{Accounting, FilterSpec};
+    use crate::path::{Became, Change, Place};
+
+    fn update() -> Update {
+        let change = Change {
+            now: Some(Place { ips: vec!["10.42.0.17".parse().unwrap()], node: Some("node1".to_owned()) }),
+            ..Change::of(1_800_000_000_000_000_001, "default/pod1", Became::Moved)
+        };
+        let filter = Some(FilterSpec { one_way: true, ..FilterSpec::default() });
+        let told = vec![change];
+        Update { at_ns: 7, filter, joined: vec!["node3".to_owned()], blind: true, told, ..Update::default() }
+    }
 
     fn entries() -> Vec<Entry> {
         let counters = Accounting { produced: 7, ..Accounting::default() };
@@ -211,6 +231,7 @@ mod tests {
             What::Frame(FromAgent::Heartbeat { now_ns: u64::MAX, counters }),
             What::Frame(FromAgent::Events(Bytes::from_static(&[1, 2, 3]))),
             What::NodeEnded,
+            What::Update(Box::new(update())),
             What::End(Summary { complete: true, ..Summary::default() }),
         ]
         .into_iter()

@@ -97,6 +97,11 @@ impl Hold {
         Self { nodes: (0..nodes).map(|_| Node::default()).collect(), sent: 0 }
     }
 
+    /// One more node.
+    pub(super) fn add(&mut self) {
+        self.nodes.push(Node::default());
+    }
+
     /// Takes the node's next packet in.
     pub(super) fn push(&mut self, node: usize, held: Held) {
         let Some(node) = self.nodes.get_mut(node) else { return };

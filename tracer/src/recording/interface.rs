@@ -59,6 +59,11 @@ impl Interfaces {
         Self { nodes, snaplen, numbers: HashMap::new(), all: Vec::new() }
     }
 
+    /// One more node.
+    pub(super) fn add(&mut self, name: &str) {
+        self.nodes.push(Node { name: name.to_owned(), ..Node::default() });
+    }
+
     pub(super) fn hello(&mut self, node: usize, hello: &Hello) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.os = Some(format!("Linux {}", escape(&hello.kernel)));
@@ -66,8 +71,19 @@ impl Interfaces {
     }
 
     pub(super) fn learn(&mut self, node: usize, topology: &Topology) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.topology = topology.clone();
+        let Some(node) = self.nodes.get_mut(node) else { return };
+        let before = std::mem::replace(&mut node.topology, topology.clone());
+        // Packets of what is gone may still wait to be written.
+        for former in before.namespaces {
+            let known = node.topology.namespaces.iter_mut().find(|known| known.inode == former.inode);
+            match known {
+                Some(known) => {
+                    let gone = |device: &Device| known.device(device.index).is_none();
+                    let gone: Vec<_> = former.devices.into_iter().filter(gone).collect();
+                    known.devices.extend(gone);
+                }
+                None => node.topology.namespaces.push(former),
+            }
         }
     }
 

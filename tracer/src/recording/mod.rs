@@ -17,6 +17,7 @@ mod remark;
 mod writer;
 
 pub use entry::Header;
+pub use order::Next;
 pub use output::{Recorder, Rotation, Target};
 pub use reader::{Files, Reader};
 pub use writer::Writer;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::entry::Record;
 use crate::agent::frame::FromAgent;
 use crate::capture::encode;
+use crate::path::Update;
 
 /// Bytes that wait at most: more than what a writer holds back.
 const MOST_WAITING: usize = 96 << 20;
@@ -19,8 +20,14 @@ const OVERHEAD: usize = 64;
 /// Bytes of records in one frame.
 const BATCH: usize = 1 << 20;
 
-/// A node's frame, or the end of its stream.
-pub(super) type Next = (usize, Option<FromAgent>);
+/// What comes next in a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// A node's frame, or the end of its stream.
+    Node(usize, Option<FromAgent>),
+    /// What became of the cluster.
+    Cluster(Box<Update>),
+}
 
 #[derive(Debug, Default)]
 struct Node {
@@ -35,7 +42,7 @@ struct Entry {
     node: usize,
     /// How many records the node had sent before it.
     records: u64,
-    frame: Option<FromAgent>,
+    what: Next,
     size: usize,
 }
 
@@ -80,9 +87,20 @@ impl Order {
 
     /// Takes a frame, or the end of a node's stream, which took so many bytes in the file.
     pub(super) fn frame(&mut self, node: usize, records: u64, frame: Option<FromAgent>, size: usize) {
-        let size = size + OVERHEAD;
-        self.waiting += size;
-        self.entries.push_back(Entry { node, records, frame, size });
+        self.push(Entry { node, records, what: Next::Node(node, frame), size });
+    }
+
+    /// Takes what became of the cluster, which waits for nothing but what came before it.
+    pub(super) fn update(&mut self, update: Box<Update>, size: usize) {
+        let joined = update.joined.iter().map(|_| Node::default());
+        self.nodes.extend(joined);
+        self.push(Entry { node: 0, records: 0, what: Next::Cluster(update), size });
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let entry = Entry { size: entry.size + OVERHEAD, ..entry };
+        self.waiting += entry.size;
+        self.entries.push_back(entry);
     }
 
     /// How many records are missing so far.
@@ -99,12 +117,12 @@ impl Order {
             let (number, until) = (entry.node, entry.records);
             let node = self.nodes.get_mut(number)?;
             if node.next >= until {
-                let Entry { node, frame, size, .. } = self.entries.pop_front()?;
+                let Entry { what, size, .. } = self.entries.pop_front()?;
                 self.waiting -= size;
-                return Some((node, frame));
+                return Some(what);
             }
             if let Some(events) = self.take(number, until) {
-                return Some((number, Some(events)));
+                return Some(Next::Node(number, Some(events)));
             }
             if !ended && self.waiting <= MOST_WAITING {
                 return None;
@@ -147,7 +165,7 @@ impl Order {
     fn leftovers(&mut self) -> Option<Next> {
         let number = self.nodes.iter().position(|node| !node.records.is_empty())?;
         self.give_up(number, u64::MAX);
-        self.take(number, u64::MAX).map(|events| (number, Some(events)))
+        self.take(number, u64::MAX).map(|events| Next::Node(number, Some(events)))
     }
 }
 
@@ -172,7 +190,14 @@ mod tests {
     /// What comes, in short: `0:r5` is record 5 of node 0, `0:b7` its heartbeat at 7, `0:end` its end.
     fn all(order: &mut Order, ended: bool) -> Vec<String> {
         let mut told = Vec::new();
-        while let Some((node, frame)) = order.next(ended) {
+        while let Some(next) = order.next(ended) {
+            let (node, frame) = match next {
+                Next::Node(node, frame) => (node, frame),
+                Next::Cluster(update) => {
+                    told.push(format!("u{}", update.at_ns));
+                    continue;
+                }
+            };
             match frame {
                 Some(FromAgent::Events(body)) => told.extend(
                     Records::new(&body).map(|record| format!("{node}:r{}", record.unwrap().event.at_ns)),
@@ -195,6 +220,18 @@ mod tests {
         assert_eq!(all(&mut order, false), [""; 0]);
         order.record(&record(0, 0), &[]);
         assert_eq!(all(&mut order, false), ["0:r0", "0:r1", "0:b9", "1:r0", "1:end"]);
+        assert_eq!((order.missing(), order.waiting), (0, 0));
+    }
+
+    #[test]
+    fn what_became_of_the_cluster_comes_between_the_frames_it_came_between() {
+        let mut order = Order::new(1);
+        order.frame(0, 1, Some(beat(1)), 0);
+        order.update(Box::new(Update { at_ns: 5, joined: vec!["b".to_owned()], ..Update::default() }), 0);
+        order.frame(1, 0, Some(beat(2)), 0);
+        assert_eq!(all(&mut order, false), [""; 0]);
+        order.record(&record(0, 0), &[]);
+        assert_eq!(all(&mut order, false), ["0:r0", "0:b1", "u5", "1:b2"]);
         assert_eq!((order.missing(), order.waiting), (0, 0));
     }
 

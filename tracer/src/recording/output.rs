@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::entry::Header;
 use super::writer::Writer;
 use crate::agent::frame::FromAgent;
-use crate::path::{Path as Way, Summary};
+use crate::path::{Path as Way, Summary, Update};
 
 /// Where a recording goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,11 @@ impl Recorder {
     /// Takes a node's next frame, or the end of its stream.
     pub fn frame(&mut self, node: usize, frame: Option<&FromAgent>) {
         self.writer.frame(node, frame);
+    }
+
+    /// Takes what became of the cluster, between two frames.
+    pub fn update(&mut self, update: &Update) {
+        self.writer.update(update);
     }
 
     /// Takes a finished path.

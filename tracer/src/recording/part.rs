@@ -44,7 +44,9 @@ impl Said {
                 }
                 self.last_clock = Some(frame.clone());
             }
-            FromAgent::Started
+            // Its hooks are at devices of a topology that was told before it.
+            FromAgent::Updated(_)
+            | FromAgent::Started
             | FromAgent::Events(_)
             | FromAgent::Heartbeat { .. }
             | FromAgent::Probed { .. }

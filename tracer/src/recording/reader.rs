@@ -13,6 +13,7 @@ use super::block::{ENTRY, RECORD};
 use super::blocks::{Blocks, Broken};
 use super::entry::{Entry, Header, Record, What};
 use super::order::{Next, Order};
+use crate::agent::frame::FromAgent;
 
 /// A file that is opened when its turn comes.
 type Source<'a> = Box<dyn FnOnce() -> Result<Box<dyn Read + 'a>> + 'a>;
@@ -36,6 +37,8 @@ pub struct Reader<'a> {
     order: Order,
     faults: Faults,
     part: u32,
+    /// How many there are so far.
+    nodes: usize,
     /// Whether the trace's end was read.
     complete: bool,
     ended: bool,
@@ -94,8 +97,18 @@ impl<'a> Reader<'a> {
         if header.part > 1 {
             faults.found.push(format!("it begins with part {} of the trace", header.part));
         }
-        let part = header.part;
-        Ok(Self { header, blocks, more: VecDeque::new(), order, faults, part, complete: false, ended: false })
+        let (part, nodes) = (header.part, header.context.nodes.len());
+        Ok(Self {
+            header,
+            blocks,
+            more: VecDeque::new(),
+            order,
+            faults,
+            part,
+            nodes,
+            complete: false,
+            ended: false,
+        })
     }
 
     /// The header.
@@ -104,8 +117,18 @@ impl<'a> Reader<'a> {
         &self.header
     }
 
-    /// The next frame with the number of its node; the node's end if there is no frame.
-    pub fn next_frame(&mut self) -> Option<Next> {
+    /// The next frame with the number of its node; the node's end if there is no frame. What became of the cluster is
+    /// passed over.
+    pub fn next_frame(&mut self) -> Option<(usize, Option<FromAgent>)> {
+        loop {
+            if let Next::Node(node, frame) = self.next_entry()? {
+                return Some((node, frame));
+            }
+        }
+    }
+
+    /// What comes next, in the order in which it came live.
+    pub fn next_entry(&mut self) -> Option<Next> {
         loop {
             if let Some(next) = self.order.next(self.ended) {
                 return Some(next);
@@ -182,7 +205,7 @@ impl<'a> Reader<'a> {
         };
         let record = option.as_bytes().ok().and_then(Record::decode);
         match (record, packet.data.get(..packet.caplen as usize)) {
-            (Some(record), Some(bytes)) if record.node < self.header.context.nodes.len() => {
+            (Some(record), Some(bytes)) if record.node < self.nodes => {
                 self.order.record(&record, bytes);
             }
             _ => self.faults.unknown += 1,
@@ -191,7 +214,7 @@ impl<'a> Reader<'a> {
 
     fn entry(&mut self, entry: Entry, size: usize) {
         let Entry { node, records, repeated, what } = entry;
-        if node >= self.header.context.nodes.len() {
+        if node >= self.nodes {
             self.faults.unknown += 1;
             return;
         }
@@ -199,11 +222,15 @@ impl<'a> Reader<'a> {
             What::Header(header) => self.next_part(&header),
             What::Frame(_) if repeated && self.part != self.header.part => {}
             What::Frame(frame) => self.order.frame(node, records, Some(frame), size),
-            What::Record(record) if record.node < self.header.context.nodes.len() => {
+            What::Record(record) if record.node < self.nodes => {
                 self.order.record(&record, &[]);
             }
             What::Record(_) => self.faults.unknown += 1,
             What::NodeEnded => self.order.frame(node, records, None, size),
+            What::Update(update) => {
+                self.nodes = self.nodes.saturating_add(update.joined.len()).min(usize::from(u16::MAX));
+                self.order.update(update, size);
+            }
             What::End(_) => self.complete = true,
         }
     }

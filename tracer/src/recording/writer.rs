@@ -10,7 +10,7 @@ use super::part::Said;
 use super::remark::{APART, remarks};
 use crate::agent::frame::FromAgent;
 use crate::capture::Records;
-use crate::path::{Path, Source, Summary};
+use crate::path::{Path, Source, Summary, Update};
 use crate::report::plain;
 
 /// Where podtrace's comments are explained, and what tshark has to be told.
@@ -133,6 +133,23 @@ impl Writer {
         };
         self.entry(&Entry { node, records: self.hold.sent(node), repeated: false, what });
         self.write_due();
+    }
+
+    /// Takes what became of the cluster, between two frames.
+    pub fn update(&mut self, update: &Update) {
+        self.entry(&Entry {
+            node: 0,
+            records: 0,
+            repeated: false,
+            what: What::Update(Box::new(update.clone())),
+        });
+        // So that later parts can be read without this one.
+        self.header.context.apply(update);
+        for name in &update.joined {
+            self.hold.add();
+            self.interfaces.add(name);
+            self.nodes.push(Node::default());
+        }
     }
 
     /// Takes a finished path: its packets need not wait any longer.

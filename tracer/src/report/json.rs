@@ -7,7 +7,7 @@ use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 use super::Report;
 use crate::escape::is_deceptive;
-use crate::path::{Path, Summary};
+use crate::path::{Change, Path, Summary};
 
 /// The output for programs.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ impl<W: Write> Report for Json<W> {
         self.line(&Line::Path(path))
     }
 
+    fn change(&mut self, change: &Change) -> io::Result<()> {
+        self.line(&Line::Change(change))
+    }
+
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         self.line(&Line::Summary(summary))
     }
@@ -44,6 +48,7 @@ impl<W: Write> Report for Json<W> {
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Line<'a> {
     Path(&'a Path),
+    Change(&'a Change),
     Summary(&'a Summary),
 }
 
@@ -74,7 +79,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::path::{Evidence, RouteTaken};
+    use crate::path::{Became, Evidence, Place, RouteTaken};
     use crate::report::samples;
 
     const SCHEMA: &str = include_str!("../../../schema/podtrace.schema.json");
@@ -120,6 +125,56 @@ mod tests {
              \"unmatched\":0},\"complete\":true}\n"
         );
         assert!(validator().is_valid(&serde_json::from_str(&line).unwrap()));
+    }
+
+    #[test]
+    fn a_change_is_what_is_promised() {
+        let place = |ip: &str| Some(Place { ips: vec![ip.parse().unwrap()], node: Some("node1".to_owned()) });
+        let change = Change {
+            now: place("10.42.0.17"),
+            was: place("10.42.0.10"),
+            ..Change::of(1_800_000_000_123_456_789, "default/pod1", Became::Moved)
+        };
+        let mut out = Vec::new();
+        Json::new(&mut out).change(&change).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"type\":\"change\",\"at\":\"2027-01-15T08:00:00.123456789Z\",\"about\":\"default/pod1\",\
+             \"what\":\"moved\",\"now\":{\"ips\":[\"10.42.0.17\"],\"node\":\"node1\"},\
+             \"was\":{\"ips\":[\"10.42.0.10\"],\"node\":\"node1\"},\"added\":[],\"removed\":[],\"detail\":null}\n"
+        );
+    }
+
+    #[test]
+    fn every_kind_of_change_fits_the_schema() {
+        let validator = validator();
+        for what in [
+            Became::Moved,
+            Became::Renewed,
+            Became::Gone,
+            Became::Back,
+            Became::Endpoints,
+            Became::Untraced,
+            Became::Traced,
+        ] {
+            let bare = Change::of(0, "svc/default/web", what);
+            let place = Some(Place { ips: vec!["fd00::1".parse().unwrap()], node: None });
+            let full = Change {
+                now: place.clone(),
+                was: place,
+                added: vec!["default/a".to_owned()],
+                removed: vec!["default/b".to_owned()],
+                detail: Some("d".to_owned()),
+                ..bare.clone()
+            };
+            for change in [bare, full] {
+                let mut out = Vec::new();
+                Json::new(&mut out).change(&change).unwrap();
+                let value: Value = serde_json::from_slice(&out).unwrap();
+                let faults: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+                assert_eq!(faults, Vec::<String>::new(), "{what:?}");
+            }
+        }
     }
 
     #[test]

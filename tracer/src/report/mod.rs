@@ -4,6 +4,7 @@
 //! where they are not wanted (`anstream::AutoStream` or `StripStream`). What came from outside (names, reasons,
 //! packets) reaches a terminal through [`escape()`] only, see `phrase`.
 
+mod change;
 mod html;
 mod json;
 pub mod map;
@@ -23,7 +24,7 @@ mod snapshot_tests;
 
 use std::io;
 
-use crate::path::{Path, Summary};
+use crate::path::{Change, Path, Summary};
 
 pub use html::Html;
 pub use json::Json;
@@ -41,6 +42,14 @@ pub trait Report {
     /// # Errors
     /// What the writer says.
     fn path(&mut self, path: &Path) -> io::Result<()>;
+
+    /// Tells what became of something that is traced, between the paths that were told before and after it was known.
+    ///
+    /// # Errors
+    /// What the writer says.
+    fn change(&mut self, _change: &Change) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Tells why a recording is not whole, before its summary. An output without a place for it leaves it to the
     /// summary to say that something is missing.

@@ -73,7 +73,7 @@ pub(crate) fn whole(path: &Path) -> String {
     anstream::adapter::strip_str(&String::from_utf8_lossy(&out)).to_string()
 }
 
-fn plain(phrase: &Phrase) -> String {
+pub(super) fn plain(phrase: &Phrase) -> String {
     let mut out = String::new();
     phrase.write(&mut out);
     anstream::adapter::strip_str(&out).to_string()

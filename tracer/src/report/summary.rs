@@ -121,7 +121,7 @@ pub fn losses(summary: &Summary) -> Option<String> {
 }
 
 /// What is said where no count tells what is missing.
-const UNKNOWN: &str = "not every event is accounted for";
+const UNKNOWN: &str = "not every event is accounted for, or packets may have passed where nobody looked";
 
 /// What was lost, by cause; `None` where no count tells.
 fn lost(events: &EventCounts) -> Option<String> {
@@ -218,7 +218,7 @@ mod tests {
     fn incomplete_without_a_cause_is_still_told() {
         assert_eq!(
             losses(&Summary::default()).unwrap(),
-            "this trace is incomplete: not every event is accounted for"
+            "this trace is incomplete: not every event is accounted for, or packets may have passed where nobody looked"
         );
         assert_eq!(losses(&Summary { complete: true, ..Summary::default() }), None);
         let text = told(&[], &Summary::default());

@@ -10,8 +10,8 @@ use super::summary::Told;
 use super::timing::{Step, Unit, steps};
 use super::verdict;
 use super::words::{address, bytes, device, protocol, what, who};
-use super::{Report, wide};
-use crate::path::{Direction, End, FlowRef, Hop, Path, Summary, Translated, Verdict};
+use super::{Report, change, wide};
+use crate::path::{Change, Direction, End, FlowRef, Hop, Path, Summary, Translated, Verdict};
 
 /// The outputs for people: the default one and the wide one, which differ in how a path is laid out.
 #[derive(Debug)]
@@ -20,12 +20,14 @@ pub struct Text<W> {
     layout: fn(&Path, &mut String),
     told: Told,
     before: Option<FlowRef>,
+    /// Whether the last thing told was no path.
+    changed: bool,
 }
 
 impl<W: Write> Text<W> {
     /// Writes colours too: `out` strips them where they are not wanted.
     pub fn new(out: W) -> Self {
-        Self { out, layout: body, told: Told::default(), before: None }
+        Self { out, layout: body, told: Told::default(), before: None, changed: false }
     }
 
     /// The wide output: tuples, points and both kinds of times.
@@ -38,9 +40,25 @@ impl<W: Write> Report for Text<W> {
     fn path(&mut self, path: &Path) -> io::Result<()> {
         self.told.note(path);
         let mut text = String::new();
-        separate(self.before.replace(path.flow), path.flow, &mut text);
+        let before = self.before.replace(path.flow);
+        if std::mem::take(&mut self.changed) {
+            text.push('\n');
+        } else {
+            separate(before, path.flow, &mut text);
+        }
         header(path).write_line(0, &mut text);
         (self.layout)(path, &mut text);
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
+    fn change(&mut self, told: &Change) -> io::Result<()> {
+        let mut text = String::new();
+        if self.before.is_some() && !self.changed {
+            text.push('\n');
+        }
+        self.changed = true;
+        change::line(told).write_line(0, &mut text);
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
@@ -51,19 +69,14 @@ impl<W: Write> Report for Text<W> {
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        write_summary(&self.told, self.before, summary, &mut self.out)
+        write_summary(&self.told, self.before.is_some() || self.changed, summary, &mut self.out)
     }
 }
 
 /// Writes the closing lines, apart from the paths before them.
-fn write_summary(
-    told: &Told,
-    before: Option<FlowRef>,
-    summary: &Summary,
-    out: &mut impl Write,
-) -> io::Result<()> {
+fn write_summary(told: &Told, told_any: bool, summary: &Summary, out: &mut impl Write) -> io::Result<()> {
     let mut text = String::new();
-    if before.is_some() {
+    if told_any {
         text.push('\n');
     }
     for line in told.lines(summary) {

@@ -86,7 +86,12 @@ pub(super) fn tuple(tuple: &Tuple) -> String {
 
 /// When a path began, by its first node's clock.
 pub(super) fn started(path: &Path) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(path.started_at))
+    moment(path.started_at)
+}
+
+/// Nanoseconds since 1970 as a date and a time in UTC.
+pub(super) fn moment(at: u64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(at))
         .map_or_else(|_| "?".to_owned(), |time| format!("{time:.9}"))
 }
 

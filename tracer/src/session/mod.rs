@@ -1,14 +1,19 @@
 //! A trace from beginning to end: agents are started, their frames feed the path engine, finished paths go to a
 //! report. Reading a recording is the same without agents.
 
+mod aim;
+mod changes;
+mod follow;
 mod hooks;
+mod live;
 mod nodes;
 mod plan;
 mod replay;
 mod survey;
 mod trace;
 
-pub use plan::{Plan, ProbePlan};
+pub use aim::Aim;
+pub use plan::{Followed, Plan, ProbePlan};
 pub use replay::{Replayed, Telling, replay};
 pub use survey::survey;
 pub use trace::{Importance, Progress, trace};
@@ -19,7 +24,7 @@ use anyhow::{Context as _, Result};
 
 use crate::agent::frame::FromAgent;
 use crate::filter::Choice;
-use crate::path::{Path, Summary, Verdict, VerdictCounts};
+use crate::path::{Path, Summary, Update, Verdict, VerdictCounts};
 use crate::recording::Recorder;
 use crate::report::Report;
 
@@ -73,6 +78,20 @@ impl<'a> Teller<'a> {
         if let Some(frame) = frame {
             self.choice.hear(node, frame);
         }
+    }
+
+    /// Takes and tells what became of the cluster.
+    fn update(&mut self, update: &Update) -> Result<()> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.update(update);
+        }
+        for change in &update.told {
+            // After the last path that is told there is nothing to tell apart.
+            if !self.full() {
+                self.report(|report| report.change(change))?;
+            }
+        }
+        self.recorder.as_mut().map_or(Ok(()), Recorder::flush)
     }
 
     /// Tells these paths, less those that are not wanted and those over the limit. All of them are recorded: the file

@@ -24,7 +24,7 @@ const REACH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a node that was reached may take for each answer while a trace is set up: the kernel's verifier has much
 /// to do, and may have little of a CPU to do it with.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long an agent may take to end once it was asked to.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
@@ -48,6 +48,8 @@ struct Agent {
 pub(super) struct Nodes {
     agents: Vec<Agent>,
     heard: mpsc::Receiver<Heard>,
+    /// For those that join.
+    sender: mpsc::Sender<Heard>,
 }
 
 impl Nodes {
@@ -62,14 +64,21 @@ impl Nodes {
         pods: Option<&AgentPods>,
     ) -> Result<Self> {
         let (sender, heard) = mpsc::channel(QUEUE);
-        let mut agents = Vec::new();
+        let mut all = Self { agents: Vec::new(), heard, sender };
         let connected = join_all(nodes.map(async |node| (node, connect(node, pods).await))).await;
-        for (number, (node, connection)) in connected.into_iter().enumerate() {
-            let Connection { process, input, output } = connection?;
-            agents.push(Agent { name: node.name.clone(), process, input: Some(input), reached: false });
-            tokio::spawn(listen(number, output, sender.clone()));
+        for (node, connection) in connected {
+            all.add(&node.name, connection?);
         }
-        Ok(Self { agents, heard })
+        Ok(all)
+    }
+
+    /// Listens to one more agent. Returns its number.
+    pub(super) fn add(&mut self, name: &str, connection: Connection) -> usize {
+        let Connection { process, input, output } = connection;
+        let number = self.agents.len();
+        self.agents.push(Agent { name: name.to_owned(), process, input: Some(input), reached: false });
+        tokio::spawn(listen(number, output, self.sender.clone()));
+        number
     }
 
     /// Names in the order of their numbers.
@@ -200,11 +209,16 @@ impl Nodes {
     /// Asks every agent for its clock.
     pub(super) async fn ask_clocks(&mut self) {
         for number in 0..self.agents.len() {
-            self.send(number, &ToAgent::Clock { sent_ns: clock::monotonic_ns() }).await;
+            self.ask_clock(number).await;
         }
     }
 
-    /// What comes next; `None` once all streams have ended.
+    /// Asks one agent for its clock.
+    pub(super) async fn ask_clock(&mut self, number: usize) {
+        self.send(number, &ToAgent::Clock { sent_ns: clock::monotonic_ns() }).await;
+    }
+
+    /// What comes next.
     pub(super) async fn next(&mut self) -> Option<Heard> {
         self.heard.recv().await
     }

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::aim::Aim;
 use crate::agent::frame::{Configuration, FilterSpec, PodAddresses, ProbeKind};
 use crate::agent::transport::AgentPods;
-use crate::cluster::{Inventory, Node};
+use crate::cluster::kube::Watch;
+use crate::cluster::{Inventory, Node, Resolved};
 use crate::filter::Filter;
 use crate::recording::Target;
 
@@ -38,6 +40,21 @@ pub struct Plan {
     pub snaplen: Option<u16>,
     /// What is traced, for the line that says so.
     pub title: String,
+    /// How what becomes of the cluster is followed; what a file describes stays as it is.
+    pub following: Option<Followed>,
+}
+
+/// A cluster that is watched, and what is traced of it.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    /// The cluster.
+    pub watch: Watch,
+    /// What was asked for.
+    pub aim: Aim,
+    /// What its ends mean at first.
+    pub from: Resolved,
+    /// And the other.
+    pub to: Resolved,
 }
 
 /// Packets to send.
@@ -63,14 +80,24 @@ impl Plan {
 
     /// What one node's agent is told.
     pub(super) fn configuration(&self, node: &Node) -> Configuration {
-        let pods = pods_of(&self.inventory, node);
-        let tapped = pods
-            .iter()
-            .map(|pod| pod.pod.clone())
-            .filter(|pod| self.tapped.as_ref().is_none_or(|tapped| tapped.contains(pod)))
-            .collect();
-        Configuration { filter: self.filter.clone(), pods, tapped, node_addresses: node.addresses.clone() }
+        configuration(&self.inventory, node, &self.filter, self.tapped.as_ref())
     }
+}
+
+/// What a node's agent is told, where these pods are tapped.
+pub(super) fn configuration(
+    inventory: &Inventory,
+    node: &Node,
+    filter: &FilterSpec,
+    tapped: Option<&BTreeSet<String>>,
+) -> Configuration {
+    let pods = pods_of(inventory, node);
+    let tapped = pods
+        .iter()
+        .map(|pod| pod.pod.clone())
+        .filter(|pod| tapped.is_none_or(|tapped| tapped.contains(pod)))
+        .collect();
+    Configuration { filter: filter.clone(), pods, tapped, node_addresses: node.addresses.clone() }
 }
 
 /// The pods of a node that have a network namespace of their own.

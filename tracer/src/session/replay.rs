@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::{Outcome, Teller};
+use super::{Aim, Outcome, Teller};
 use crate::filter::Choice;
 use crate::path::Engine;
-use crate::recording::{Reader, Recorder};
+use crate::recording::{Next, Reader, Recorder};
 use crate::report::Report;
 
 /// What reading a recording came to.
@@ -24,6 +24,8 @@ pub struct Telling {
     pub count: Option<u64>,
     /// Which paths.
     pub choice: Choice,
+    /// The ends of those paths, as named.
+    pub aim: Option<Aim>,
     /// Where it is recorded anew.
     pub recorder: Option<Recorder>,
 }
@@ -35,16 +37,29 @@ pub struct Telling {
 ///
 /// If the report or the new recording cannot be written.
 pub fn replay(mut recording: Reader<'_>, telling: Telling, report: &mut dyn Report) -> Result<Replayed> {
-    let Telling { count, choice, recorder } = telling;
+    let Telling { count, choice, aim, recorder } = telling;
     let header = recording.header().clone();
+    let mut inventory = header.context.inventory.clone();
     let mut engine = Engine::new(header.context);
     let mut teller = Teller::new(report, recorder, choice, count.or(header.count));
     let mut paths = Vec::new();
-    while let Some((node, frame)) = recording.next_frame() {
-        teller.hear(node, frame.as_ref());
-        match &frame {
-            Some(frame) => engine.ingest(node, frame, &mut paths),
-            None => engine.node_ended(node),
+    while let Some(next) = recording.next_entry() {
+        match next {
+            Next::Node(node, frame) => {
+                teller.hear(node, frame.as_ref());
+                match &frame {
+                    Some(frame) => engine.ingest(node, frame, &mut paths),
+                    None => engine.node_ended(node),
+                }
+            }
+            Next::Cluster(update) => {
+                inventory.apply(&update.delta);
+                if let Some(aim) = &aim {
+                    teller.choice.widen(|was| aim.widened(was, &inventory));
+                }
+                engine.update(&update);
+                teller.update(&update)?;
+            }
         }
         teller.tell(&mut paths)?;
     }

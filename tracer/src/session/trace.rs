@@ -9,14 +9,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracer_common::CAPTURE;
 
+use super::changes::Changes;
 use super::hooks;
+use super::live::Live;
 use super::nodes::Nodes;
 use super::{Outcome, Plan, Teller};
 use crate::agent::clock;
-use crate::agent::frame::{Accounting, FromAgent, Probe, ToAgent};
-use crate::capture;
+use crate::agent::frame::{FromAgent, Probe, ToAgent};
 use crate::filter::Choice;
-use crate::path::{Context, Engine};
+use crate::path::Context;
 use crate::recording::{Header, Recorder};
 use crate::report::Report;
 use crate::topology::Topology;
@@ -139,13 +140,8 @@ async fn run(
         )?),
         None => None,
     };
-    let mut live = Live {
-        engine: Engine::new(context),
-        teller: Teller::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count),
-        snaplen: plan.snaplen,
-        counted: vec![Accounting::default(); nodes.names().len()],
-        paths: Vec::new(),
-    };
+    let teller = Teller::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count);
+    let mut live = Live::new(context, teller, plan.snaplen);
     let names = nodes.names();
     let mut via: BTreeSet<IpAddr> =
         plan.inventory.nodes.iter().flat_map(|node| node.addresses.clone()).collect();
@@ -173,8 +169,8 @@ async fn run(
     for _ in 0..CLOCK_ROUNDS {
         nodes.compare_clocks(|number, frame| live.take(number, Some(frame))).await?;
     }
-    let via = via.into_iter().collect();
-    nodes.start(via, |number, frame| live.take(number, Some(frame))).await?;
+    nodes.start(via.iter().copied().collect(), |number, frame| live.take(number, Some(frame))).await?;
+    let mut changes = Changes::begin(plan, &names, via);
     say(
         Importance::Note,
         &format!(
@@ -190,27 +186,36 @@ async fn run(
     let mut clock = interval(CLOCK_EVERY);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut probing = Probing::begin(plan, nodes, &names).await;
-    let mut ended = 0;
     let why = loop {
         tokio::select! {
             heard = nodes.next() => {
                 let Some((number, frame)) = heard else { break Stop::AgentsEnded };
+                let Some(node) = changes.traced(number) else {
+                    changes.hear(number, frame, nodes, &mut live, say).await?;
+                    continue;
+                };
                 match frame {
                     Ok(Some(frame)) => {
+                        let name = changes.name(number);
                         match &frame {
-                            FromAgent::Warning { text } => say(Importance::Warning, &format!("{}: {text}", names[number])),
-                            FromAgent::Failed { error } => say(Importance::Warning, &format!("{}: {error}", names[number])),
+                            FromAgent::Warning { text } => say(Importance::Warning, &format!("{name}: {text}")),
+                            FromAgent::Failed { error } => say(Importance::Warning, &format!("{name}: {error}")),
                             FromAgent::Probed { sent, error } => probing.done(*sent, error.as_deref(), say),
                             _ => {}
                         }
-                        live.take(number, Some(&frame))?;
+                        live.take(node, Some(&frame))?;
+                        if let FromAgent::Updated(updated) = &frame {
+                            changes.updated(number, updated, &mut live, say)?;
+                        }
                     }
                     Ok(None) | Err(_) => {
                         let reason = frame.err().unwrap_or_else(|| "its stream ended".to_owned());
-                        say(Importance::Warning, &format!("lost {}: {reason}; what it saw from here on is missing", names[number]));
-                        live.take(number, None)?;
-                        ended += 1;
-                        if ended == names.len() {
+                        say(
+                            Importance::Warning,
+                            &format!("lost {}: {reason}; what it saw from here on is missing", changes.name(number)),
+                        );
+                        live.take(node, None)?;
+                        if changes.ended(number) {
                             break Stop::AgentsEnded;
                         }
                     }
@@ -222,9 +227,11 @@ async fn run(
                     break Stop::Probed;
                 }
             }
+            turn = changes.next() => changes.take(turn, nodes, &mut live, say).await?,
             _ = clock.tick() => {
                 nodes.ask_clocks().await;
                 watch(&live.progress(ready));
+                changes.check_deadlines(&mut live)?;
                 // A quiet wire brings no frames but heartbeats, so these conditions are looked at above in time.
             }
             () = until(deadline) => break Stop::TimedOut,
@@ -233,7 +240,7 @@ async fn run(
         }
     };
     say(Importance::Detail, &format!("stopping: {why:?}"));
-    goodbye(nodes, &mut live, &names, ended, say).await?;
+    goodbye(nodes, &mut live, &mut changes, say).await?;
     let outcome = live.finish()?;
     Ok(Outcome { all_lost: why == Stop::AgentsEnded, ..outcome })
 }
@@ -242,19 +249,22 @@ async fn run(
 async fn goodbye(
     nodes: &mut Nodes,
     live: &mut Live<'_>,
-    names: &[String],
-    mut ended: usize,
+    changes: &mut Changes,
     say: &mut dyn FnMut(Importance, &str),
 ) -> Result<()> {
     nodes.send_all(&ToAgent::Stop).await;
     let deadline = Instant::now() + GOODBYE_TIMEOUT;
-    while ended < names.len() {
+    while !changes.all_ended() {
         tokio::select! {
             heard = nodes.next() => {
                 let Some((number, frame)) = heard else { break };
                 let frame = frame.ok().flatten();
-                ended += usize::from(frame.is_none());
-                live.take(number, frame.as_ref())?;
+                if let Some(node) = changes.traced(number) {
+                    live.take(node, frame.as_ref())?;
+                }
+                if frame.is_none() {
+                    changes.ended(number);
+                }
             }
             () = sleep_until(deadline) => {
                 say(Importance::Warning, "not every agent ended in time; what they still had is missing");
@@ -269,58 +279,6 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The part of a trace that frames go through.
-struct Live<'a> {
-    engine: Engine,
-    teller: Teller<'a>,
-    snaplen: Option<u16>,
-    /// What each node counted last.
-    counted: Vec<Accounting>,
-    paths: Vec<crate::path::Path>,
-}
-
-impl Live<'_> {
-    /// Takes a frame, or the end of a node's stream.
-    fn take(&mut self, node: usize, frame: Option<&FromAgent>) -> Result<()> {
-        let shortened = match (frame, self.snaplen) {
-            (Some(FromAgent::Events(body)), Some(snaplen)) => {
-                Some(FromAgent::Events(capture::shorten(body, snaplen)))
-            }
-            _ => None,
-        };
-        // Everything goes by what is kept, so that reading it again comes to the same.
-        let frame = shortened.as_ref().or(frame);
-        self.teller.hear(node, frame);
-        if let (Some(FromAgent::Heartbeat { counters, .. }), Some(counted)) =
-            (frame, self.counted.get_mut(node))
-        {
-            *counted = *counters;
-        }
-        match frame {
-            Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
-            None => self.engine.node_ended(node),
-        }
-        self.teller.tell(&mut self.paths)
-    }
-
-    fn progress(&self, ready: Instant) -> Progress {
-        let sum = |count: fn(&Accounting) -> u64| self.counted.iter().map(count).sum();
-        Progress {
-            paths: self.teller.told,
-            under_way: u64::try_from(self.engine.under_way()).unwrap_or(u64::MAX),
-            events: sum(|counted| counted.produced),
-            lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),
-            elapsed: ready.elapsed(),
-        }
-    }
-
-    fn finish(mut self) -> Result<Outcome> {
-        let summary = self.engine.finish(&mut self.paths);
-        self.teller.tell(&mut self.paths)?;
-        self.teller.close(summary)
     }
 }
 

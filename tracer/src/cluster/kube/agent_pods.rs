@@ -167,7 +167,7 @@ pub async fn standing(api: &Api, node: &str) -> Result<Standing, Refusal> {
         .labels(&format!("{}={}", LABEL.0, LABEL.1))
         .fields(&format!("spec.nodeName={node}"));
     let mut standing = Standing::default();
-    for pod in list_some::<Pod>(api, PODS, params).await? {
+    for pod in list_some::<Pod>(api, PODS, params).await?.items {
         let state = pod.state();
         let Pod { metadata: PodMeta { name, namespace, deletion_timestamp }, status: _ } = pod;
         let named = AgentPod { namespace, name };

@@ -1,20 +1,29 @@
 //! Everything that an inventory takes, asked for at once.
 
 use super::access::Api;
-use super::list::{ENDPOINT_SLICES, ENDPOINTS, NODES, PODS, SERVICES, list};
+use super::known::{Known, Told};
+use super::list::{ENDPOINT_SLICES, ENDPOINTS, Listed, NODES, PODS, SERVICES, list};
 use super::machine::Machine;
 use super::objects::{EndpointSlice, Endpoints, Node, Pod, Service};
 use super::refusal::Refusal;
-use super::translate::{self, Backing};
+use super::watch::{Versions, Watch};
 use crate::cluster::Inventory;
 
 /// A cluster, as its API describes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Described {
     /// What there is.
     pub inventory: Inventory,
     /// What was left out, and why, a line each.
     pub notes: Vec<String>,
+    /// How it is watched from here on.
+    pub watch: Watch,
+}
+
+/// What is behind Services: by slices, or by what there was before them.
+enum Behind {
+    Slices(Listed<EndpointSlice>),
+    Endpoints(Listed<Endpoints>),
 }
 
 /// Asks the API what there is; `machine` tells which of the nodes need not be reached by it.
@@ -22,55 +31,47 @@ pub struct Described {
 /// # Errors
 /// If the server cannot be reached, or does not tell all that is needed.
 pub async fn describe(api: &Api, machine: &Machine) -> Result<Described, Refusal> {
-    let (nodes, pods, services, backing) = tokio::join!(
+    let (nodes, pods, services, behind) = tokio::join!(
         list::<Node>(api, NODES),
         list::<Pod>(api, PODS),
         list::<Service>(api, SERVICES),
-        backing(api),
+        behind(api),
     );
-    let mut refusals = Refusals::default();
-    let nodes = refusals.take(nodes);
-    let pods = refusals.take(pods);
-    let services = refusals.take(services);
-    let backing = refusals.take(backing);
-    refusals.into_result()?;
-    Ok(translate::inventory(machine, &nodes, &pods, &services, backing))
+    // All that is missing at once, so that it can be given at once.
+    let ((nodes, pods), (services, behind)) = both(both(nodes, pods), both(services, behind))?;
+    let mut known = Known::default();
+    known.nodes = nodes.items;
+    known.pods(Told::All(pods.items));
+    known.services(Told::All(services.items));
+    let (slices, backing) = match behind {
+        Behind::Slices(Listed { items, version }) => {
+            known.slices(Told::All(items));
+            (true, version)
+        }
+        Behind::Endpoints(Listed { items, version }) => {
+            known.endpoints(Told::All(items));
+            (false, version)
+        }
+    };
+    let versions = Versions { pods: pods.version, services: services.version, backing };
+    let (inventory, notes) = known.inventory(machine);
+    let watch = Watch { api: api.clone(), machine: machine.clone(), known, versions, slices };
+    Ok(Described { inventory, notes, watch })
 }
 
-/// What is behind Services: by slices, or by what there was before them.
-async fn backing(api: &Api) -> Result<Vec<Backing>, Refusal> {
-    match list::<EndpointSlice>(api, ENDPOINT_SLICES).await {
-        Ok(slices) => Ok(slices.into_iter().filter_map(Backing::of_slice).collect()),
-        Err(Refusal::NotFound { .. }) => {
-            let endpoints = list::<Endpoints>(api, ENDPOINTS).await?;
-            Ok(endpoints.into_iter().flat_map(Backing::of_endpoints).collect())
-        }
+fn both<A, B>(one: Result<A, Refusal>, other: Result<B, Refusal>) -> Result<(A, B), Refusal> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(one), Err(other)) => Err(one.and(other)),
+        (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
+    }
+}
+
+async fn behind(api: &Api) -> Result<Behind, Refusal> {
+    match list(api, ENDPOINT_SLICES).await {
+        Ok(slices) => Ok(Behind::Slices(slices)),
+        Err(Refusal::NotFound { .. }) => list(api, ENDPOINTS).await.map(Behind::Endpoints),
         Err(refusal) => Err(refusal),
-    }
-}
-
-/// What went wrong in several requests: all missing rights at once, so that they can be given at once.
-#[derive(Default)]
-struct Refusals {
-    forbidden: Option<Refusal>,
-    other: Option<Refusal>,
-}
-
-impl Refusals {
-    fn take<T>(&mut self, result: Result<Vec<T>, Refusal>) -> Vec<T> {
-        match (result, &mut self.forbidden) {
-            (Ok(items), _) => return items,
-            (Err(Refusal::Forbidden { missing, .. }), Some(Refusal::Forbidden { missing: known, .. })) => {
-                known.extend(missing);
-            }
-            (Err(refusal @ Refusal::Forbidden { .. }), forbidden) => *forbidden = Some(refusal),
-            (Err(refusal), _) => self.other = Some(self.other.take().unwrap_or(refusal)),
-        }
-        Vec::new()
-    }
-
-    fn into_result(self) -> Result<(), Refusal> {
-        self.other.or(self.forbidden).map_or(Ok(()), Err)
     }
 }
 
@@ -102,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_resolve() {
-        let Described { inventory, notes } = described(&cluster()).await;
+        let Described { inventory, notes, .. } = described(&cluster()).await;
         let addresses = |text: &str| {
             let resolved = resolve(&text.parse().unwrap(), &inventory, "default").unwrap();
             (
@@ -274,7 +275,7 @@ mod tests {
         let server = cluster()
             .with("/api/v1/nodes", vec![samples::node("a\u{1b}[2J", &[], "")])
             .with("/api/v1/pods", vec![pod("p/../x", "node1", "10.0.0.1", "Running")]);
-        let Described { inventory, notes } = described(&server).await;
+        let Described { inventory, notes, .. } = described(&server).await;
         assert!(inventory.nodes.is_empty() && inventory.pods.is_empty());
         assert_eq!(notes[0], "left out node \"\"/\"a\\u{1b}[2J\": no such name can be");
     }

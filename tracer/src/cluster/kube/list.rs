@@ -37,6 +37,18 @@ pub(super) const ENDPOINT_SLICES: Kind = Kind {
     resource: "endpointslices",
 };
 
+impl Kind {
+    /// The right to do this with all objects of the kind.
+    pub(super) fn right(self, verb: &'static str) -> Right {
+        Right { verb, group: self.group, resource: self.resource, namespace: None }
+    }
+
+    /// What is asked of them.
+    pub(super) fn request(self) -> Request {
+        Request::new(self.path)
+    }
+}
+
 #[derive(Deserialize)]
 struct Page<T> {
     #[serde(default)]
@@ -46,13 +58,23 @@ struct Page<T> {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct ListMeta {
     #[serde(rename = "continue")]
     continue_token: Option<String>,
+    resource_version: String,
+}
+
+/// Objects of a kind, as they were at one moment.
+#[derive(Debug)]
+pub(super) struct Listed<T> {
+    pub(super) items: Vec<T>,
+    /// What the server calls the moment.
+    pub(super) version: String,
 }
 
 /// All objects of a kind, in all namespaces.
-pub(super) async fn list<T: DeserializeOwned>(api: &Api, kind: Kind) -> Result<Vec<T>, Refusal> {
+pub(super) async fn list<T: DeserializeOwned>(api: &Api, kind: Kind) -> Result<Listed<T>, Refusal> {
     list_some(api, kind, ListParams::default()).await
 }
 
@@ -61,9 +83,9 @@ pub(super) async fn list_some<T: DeserializeOwned>(
     api: &Api,
     kind: Kind,
     chosen: ListParams,
-) -> Result<Vec<T>, Refusal> {
-    let right = Right { verb: "list", group: kind.group, resource: kind.resource, namespace: None };
-    let request = Request::new(kind.path);
+) -> Result<Listed<T>, Refusal> {
+    let right = kind.right("list");
+    let request = kind.request();
     let mut params = chosen.clone().limit(PAGE);
     let mut items = Vec::new();
     loop {
@@ -80,7 +102,7 @@ pub(super) async fn list_some<T: DeserializeOwned>(
         items.extend(page.items);
         match page.metadata.continue_token.filter(|token| !token.is_empty()) {
             Some(token) => params.continue_token = Some(token),
-            None => return Ok(items),
+            None => return Ok(Listed { items, version: page.metadata.resource_version }),
         }
     }
 }

@@ -8,6 +8,29 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
+/// What can be followed.
+pub(super) trait Object {
+    fn meta(&self) -> &Meta;
+}
+
+macro_rules! objects {
+    ($($kind:ident)*) => {
+        $(impl Object for $kind {
+            fn meta(&self) -> &Meta {
+                &self.metadata
+            }
+        })*
+    };
+}
+objects!(Pod Service EndpointSlice Endpoints);
+
+impl Meta {
+    /// Namespace and name.
+    pub(super) fn key(&self) -> (String, String) {
+        (self.namespace.clone(), self.name.clone())
+    }
+}
+
 /// A value, or its default in place of `null`.
 pub(super) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
@@ -15,23 +38,27 @@ pub(super) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct Meta {
     pub(super) name: String,
     pub(super) namespace: String,
+    /// Another one for what was removed and made anew.
+    pub(super) uid: String,
+    /// Another one after every change.
+    pub(super) resource_version: String,
     #[serde(deserialize_with = "nullable")]
     pub(super) labels: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Node {
     pub(super) metadata: Meta,
     pub(super) status: NodeStatus,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct NodeStatus {
     #[serde(deserialize_with = "nullable")]
@@ -39,7 +66,7 @@ pub(super) struct NodeStatus {
     pub(super) node_info: NodeInfo,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct NodeAddress {
     #[serde(rename = "type")]
@@ -47,14 +74,14 @@ pub(super) struct NodeAddress {
     pub(super) address: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct NodeInfo {
     #[serde(rename = "bootID")]
     pub(super) boot_id: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Pod {
     pub(super) metadata: Meta,
@@ -62,14 +89,14 @@ pub(super) struct Pod {
     pub(super) status: PodStatus,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct PodSpec {
     pub(super) node_name: String,
     pub(super) host_network: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct PodStatus {
     pub(super) phase: String,
@@ -81,13 +108,13 @@ pub(super) struct PodStatus {
     pub(super) conditions: Vec<Condition>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct PodIp {
     pub(super) ip: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Condition {
     #[serde(rename = "type")]
@@ -95,14 +122,14 @@ pub(super) struct Condition {
     pub(super) message: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Service {
     pub(super) metadata: Meta,
     pub(super) spec: ServiceSpec,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct ServiceSpec {
     #[serde(rename = "type")]
@@ -116,7 +143,7 @@ pub(super) struct ServiceSpec {
     pub(super) ports: Vec<ServicePort>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct ServicePort {
     pub(super) name: String,
@@ -126,7 +153,7 @@ pub(super) struct ServicePort {
     pub(super) node_port: Option<u16>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub(super) enum TargetPort {
     Number(u16),
@@ -134,7 +161,7 @@ pub(super) enum TargetPort {
     Name(IgnoredAny),
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct EndpointSlice {
     pub(super) metadata: Meta,
@@ -144,7 +171,7 @@ pub(super) struct EndpointSlice {
     pub(super) ports: Vec<EndpointPort>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct SliceEndpoint {
     #[serde(deserialize_with = "nullable")]
@@ -152,13 +179,13 @@ pub(super) struct SliceEndpoint {
     pub(super) target_ref: Option<TargetRef>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct EndpointConditions {
     pub(super) ready: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct TargetRef {
     pub(super) kind: String,
@@ -166,7 +193,7 @@ pub(super) struct TargetRef {
     pub(super) name: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct EndpointPort {
     #[serde(deserialize_with = "nullable")]
@@ -174,7 +201,7 @@ pub(super) struct EndpointPort {
     pub(super) port: Option<u16>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Endpoints {
     pub(super) metadata: Meta,
@@ -182,7 +209,7 @@ pub(super) struct Endpoints {
     pub(super) subsets: Vec<Subset>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Subset {
     #[serde(deserialize_with = "nullable")]
@@ -191,7 +218,7 @@ pub(super) struct Subset {
     pub(super) ports: Vec<EndpointPort>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct SubsetAddress {
     pub(super) target_ref: Option<TargetRef>,

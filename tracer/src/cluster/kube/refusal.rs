@@ -154,6 +154,19 @@ fn all(rights: &[Right]) -> String {
 }
 
 impl Refusal {
+    /// What to tell of two: all missing rights; but before those, what nobody can be given.
+    #[must_use]
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Forbidden { server, mut missing, words }, Self::Forbidden { missing: more, .. }) => {
+                missing.extend(more);
+                Self::Forbidden { server, missing, words }
+            }
+            (Self::Forbidden { .. }, other) => other,
+            (one, _) => one,
+        }
+    }
+
     /// What an error means when `right` was made use of.
     pub(crate) fn of(server: &str, right: Right, error: kube::Error) -> Self {
         let server = server.to_owned();

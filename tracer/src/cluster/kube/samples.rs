@@ -1,6 +1,6 @@
 //! An API server for tests: a service that answers like one, with no server and no network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use super::access::Api;
 
+/// Status and body of answers, by path.
+type Answers = BTreeMap<&'static str, VecDeque<(u16, String)>>;
+
 /// Lists by path, and what was asked for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Server {
@@ -19,6 +22,8 @@ pub(super) struct Server {
     /// How many pages are given before the server forgets what it was at.
     forgets_after: Option<usize>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// What is told of those who watch, by path: one answer after the other, then nothing for ever.
+    watched: Arc<Mutex<Answers>>,
 }
 
 impl Server {
@@ -42,6 +47,20 @@ impl Server {
         self
     }
 
+    /// Tells who watches what is at this path these events, after those it was told to tell before.
+    pub(super) fn telling(self, path: &'static str, events: &[Value]) -> Self {
+        let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
+        self.watched.lock().unwrap().entry(path).or_default().push_back((200, lines));
+        self
+    }
+
+    /// Refuses the next watch of what is at this path.
+    pub(super) fn not_telling(self, path: &'static str, code: u16, message: &str) -> Self {
+        let answer = (code, status(code, message).to_string());
+        self.watched.lock().unwrap().entry(path).or_default().push_back(answer);
+        self
+    }
+
     /// Paths and queries that were asked for.
     pub(super) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
@@ -51,20 +70,33 @@ impl Server {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let answer = server.answer(&request);
-            async move { Ok::<_, Infallible>(answer) }
+            async move {
+                match answer {
+                    Some(answer) => Ok::<_, Infallible>(answer),
+                    None => std::future::pending().await,
+                }
+            }
         });
         Api::fake(Client::new(service, "default"))
     }
 
-    fn answer(&self, request: &Request<Body>) -> Response<Body> {
+    fn answer(&self, request: &Request<Body>) -> Option<Response<Body>> {
         let uri = request.uri();
         self.asked.lock().unwrap().push(uri.to_string());
+        let whole = |code: u16, body: String| {
+            Response::builder().status(code).body(Body::from(body.into_bytes())).unwrap()
+        };
+        if uri.query().is_some_and(|query| query.contains("watch=true")) {
+            let mut watched = self.watched.lock().unwrap();
+            let (code, body) = watched.get_mut(uri.path())?.pop_front()?;
+            return Some(whole(code, body));
+        }
         let (code, body) = match (self.refused.get(uri.path()), self.lists.get(uri.path())) {
             (Some((code, message)), _) => (*code, status(*code, message)),
             (None, Some(items)) => self.page(items, uri.query().unwrap_or_default()),
             (None, None) => (404, status(404, "the server could not find the requested resource")),
         };
-        Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).unwrap()
+        Some(whole(code, body.to_string()))
     }
 
     /// As the real one does, an empty list is `null`.
@@ -79,7 +111,10 @@ impl Server {
             return (410, status(410, "the provided continue parameter is too old"));
         }
         let end = begin.saturating_add(limit).min(items.len());
-        let metadata = if end < items.len() { json!({"continue": end.to_string()}) } else { json!({}) };
+        let mut metadata = json!({"resourceVersion": "10"});
+        if end < items.len() {
+            metadata["continue"] = json!(end.to_string());
+        }
         let page = if items.is_empty() { Value::Null } else { json!(items[begin..end]) };
         (200, json!({"kind": "List", "metadata": metadata, "items": page}))
     }

@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::gather::Described;
 use super::machine::Machine;
 use super::objects::{self, EndpointPort, EndpointSlice, Endpoints, TargetPort, TargetRef};
 use crate::cluster::check::is_name;
-use crate::cluster::inventory::{Node, Pod, Run, Service, ServicePort, Unreached, Untraceable};
+use crate::cluster::inventory::{Inventory, Node, Pod, Run, Service, ServicePort, Unreached, Untraceable};
 
 /// The label that says whose a slice is.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -19,7 +18,7 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const WORDS: usize = 160;
 
 /// Something behind a Service.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Backing {
     /// Namespace and name of the Service.
     service: (String, String),
@@ -73,26 +72,29 @@ fn numbered(ports: Vec<EndpointPort>) -> Vec<(String, u16)> {
 }
 
 /// Makes an inventory, and notes of what was left out.
-pub(super) fn inventory(
+pub(super) fn inventory<'a>(
     machine: &Machine,
     nodes: &[objects::Node],
-    pods: &[objects::Pod],
-    services: &[objects::Service],
-    backing: Vec<Backing>,
-) -> Described {
+    pods: impl Iterator<Item = &'a objects::Pod>,
+    services: impl Iterator<Item = &'a objects::Service>,
+    backing: impl Iterator<Item = &'a Backing>,
+) -> (Inventory, Vec<String>) {
     let mut translation = Translation::default();
     translation.nodes(machine, nodes);
     translation.pods(pods);
     translation.services(services, backing);
-    translation.0
+    (translation.inventory, translation.notes)
 }
 
 #[derive(Default)]
-struct Translation(Described);
+struct Translation {
+    inventory: Inventory,
+    notes: Vec<String>,
+}
 
 impl Translation {
     fn note(&mut self, text: String) {
-        self.0.notes.push(text);
+        self.notes.push(text);
     }
 
     /// Names reach terminals and requests: what Kubernetes would not have called anything is left out.
@@ -127,12 +129,12 @@ impl Translation {
             }
             let here = machine.is(&metadata.name, &addresses, &status.node_info.boot_id);
             let run = if here { Run::Here } else { Run::Kubernetes };
-            self.0.inventory.nodes.push(Node { name: metadata.name.clone(), addresses, run });
+            self.inventory.nodes.push(Node { name: metadata.name.clone(), addresses, run });
         }
     }
 
-    fn pods(&mut self, pods: &[objects::Pod]) {
-        let nodes: HashSet<_> = self.0.inventory.nodes.iter().map(|node| node.name.clone()).collect();
+    fn pods<'a>(&mut self, pods: impl Iterator<Item = &'a objects::Pod>) {
+        let nodes: HashSet<_> = self.inventory.nodes.iter().map(|node| node.name.clone()).collect();
         for objects::Pod { metadata, spec, status } in pods {
             if !self.is_named("pod", metadata, true) {
                 continue;
@@ -145,7 +147,7 @@ impl Translation {
                 _ => None,
             };
             if let Some(what) = what {
-                self.0.inventory.untraceable.push(Untraceable { namespace, name, what });
+                self.inventory.untraceable.push(Untraceable { namespace, name, what });
                 continue;
             }
             if !nodes.contains(&spec.node_name) {
@@ -160,7 +162,7 @@ impl Translation {
             if ips.is_empty() {
                 ips.extend(status.pod_ip.parse::<IpAddr>());
             }
-            self.0.inventory.pods.push(Pod {
+            self.inventory.pods.push(Pod {
                 namespace,
                 name,
                 ips,
@@ -170,11 +172,16 @@ impl Translation {
         }
     }
 
-    fn services(&mut self, services: &[objects::Service], backing: Vec<Backing>) {
-        let pods: HashSet<_> = self.0.inventory.pods.iter().map(Pod::full_name).collect();
-        let mut behind: HashMap<(String, String), Vec<Backing>> = HashMap::new();
+    fn services<'a>(
+        &mut self,
+        services: impl Iterator<Item = &'a objects::Service>,
+        backing: impl Iterator<Item = &'a Backing>,
+    ) {
+        let pods: HashSet<_> = self.inventory.pods.iter().map(Pod::full_name).collect();
+        let mut behind: HashMap<(&str, &str), Vec<&Backing>> = HashMap::new();
         for backing in backing {
-            behind.entry(backing.service.clone()).or_default().push(backing);
+            let (namespace, name) = &backing.service;
+            behind.entry((namespace, name)).or_default().push(backing);
         }
         for objects::Service { metadata, spec } in services {
             if !self.is_named("service", metadata, true) {
@@ -183,10 +190,10 @@ impl Translation {
             let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
             if spec.kind == "ExternalName" {
                 let what = Unreached::ExternalName(spec.external_name.clone());
-                self.0.inventory.untraceable.push(Untraceable { namespace, name, what });
+                self.inventory.untraceable.push(Untraceable { namespace, name, what });
                 continue;
             }
-            let backing = behind.remove(&(namespace.clone(), name.clone())).unwrap_or_default();
+            let backing = behind.remove(&(&*metadata.namespace, &*metadata.name)).unwrap_or_default();
             let others: usize = backing.iter().map(|backing| backing.others).sum();
             if others > 0 {
                 self.note(format!(
@@ -197,7 +204,11 @@ impl Translation {
             endpoints.retain(|pod| pods.contains(pod));
             endpoints.sort_unstable();
             endpoints.dedup();
-            let targets: BTreeMap<_, _> = backing.into_iter().flat_map(|backing| backing.ports).collect();
+            let targets: BTreeMap<_, _> = backing
+                .iter()
+                .flat_map(|backing| &backing.ports)
+                .map(|(name, port)| (&**name, *port))
+                .collect();
             // Of a headless Service the address is the word `None`.
             let mut cluster_ips: Vec<IpAddr> =
                 spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
@@ -205,13 +216,13 @@ impl Translation {
                 cluster_ips.extend(spec.cluster_ip.parse::<IpAddr>());
             }
             let ports = spec.ports.iter().map(|port| service_port(port, &targets)).collect();
-            self.0.inventory.services.push(Service { namespace, name, cluster_ips, ports, endpoints });
+            self.inventory.services.push(Service { namespace, name, cluster_ips, ports, endpoints });
         }
     }
 }
 
 /// Endpoints know the port by number, where the Service may have only its name in the pod.
-fn service_port(port: &objects::ServicePort, targets: &BTreeMap<String, u16>) -> ServicePort {
+fn service_port(port: &objects::ServicePort, targets: &BTreeMap<&str, u16>) -> ServicePort {
     let objects::ServicePort { name, protocol, port, target_port, node_port } = port;
     let by_number = match target_port {
         Some(TargetPort::Number(number)) => Some(*number),
@@ -220,7 +231,7 @@ fn service_port(port: &objects::ServicePort, targets: &BTreeMap<String, u16>) ->
     ServicePort {
         protocol: if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() },
         port: *port,
-        target_port: targets.get(name).copied().or(by_number).unwrap_or(*port),
+        target_port: targets.get(name.as_str()).copied().or(by_number).unwrap_or(*port),
         node_port: node_port.filter(|port| *port != 0),
     }
 }

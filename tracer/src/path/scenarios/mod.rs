@@ -1,5 +1,6 @@
 //! What must come out of what happened, as scenes on two nodes.
 
+mod changing;
 mod endings;
 mod headers;
 mod order;

@@ -18,10 +18,10 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use self::room::Room;
-use self::view::{PathView, SummaryView, TraceView};
+use self::view::{ChangeView, PathView, SummaryView, TraceView};
 use super::Report;
 use super::summary::Told;
-use crate::path::{Path, Summary};
+use crate::path::{Change, Path, Summary};
 
 const TEMPLATE: &str = include_str!("assets/page.html");
 const STYLE: &str = include_str!("assets/page.css");
@@ -84,6 +84,10 @@ impl<W: Write> Report for Html<W> {
         }
     }
 
+    fn change(&mut self, change: &Change) -> io::Result<()> {
+        if self.room.take_change() { self.data("change", &ChangeView::new(change)) } else { Ok(()) }
+    }
+
     fn lacks(&mut self, what: &str) -> io::Result<()> {
         self.told.lacks(what);
         Ok(())
@@ -91,7 +95,7 @@ impl<W: Write> Report for Html<W> {
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         let mut lines = self.told.lines(summary);
-        lines.extend(self.room.note());
+        lines.extend(self.room.notes());
         self.data("summary", &SummaryView::new(summary, &lines))?;
         self.out.write_all(END.as_bytes())?;
         self.out.flush()
@@ -106,6 +110,7 @@ fn hash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::Became;
     use crate::report::samples;
 
     fn page(paths: &[Path]) -> String {
@@ -142,6 +147,18 @@ mod tests {
         for begun in ["<!--", "<img", "</ScRiPt"] {
             assert!(!page.contains(begun), "{begun}");
         }
+    }
+
+    #[test]
+    fn changes_are_on_the_page_as_text() {
+        let mut out = Vec::new();
+        let mut page = Html::begin(&mut out, "").unwrap();
+        let change = Change::of(1_800_000_000_123_456_789, "default/</script><img>\u{1b}", Became::Gone);
+        page.change(&change).unwrap();
+        page.summary(&Summary::default()).unwrap();
+        let page = String::from_utf8(out).unwrap();
+        assert!(page.contains(r#"class="change">{"at":"2027-01-15T08:00:00.123456789Z""#), "{page}");
+        assert!(!page.contains("<img>") && !page.contains('\u{1b}'));
     }
 
     #[test]

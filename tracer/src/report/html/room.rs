@@ -1,4 +1,4 @@
-//! How many paths a page has: a browser holds all of them at once.
+//! How many paths and changes a page has: a browser holds all of them at once.
 
 use crate::path::Verdict;
 use crate::report::phrase::{DOUBT, PLAIN, Phrase};
@@ -9,6 +9,9 @@ const FIRST: u64 = 20_000;
 /// And so many of the later ones that were not delivered: they are what people look for.
 const TROUBLED: u64 = 20_000;
 
+/// So many changes of the cluster.
+const CHANGES: u64 = 1_000;
+
 /// What there is room for.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -17,6 +20,7 @@ pub(super) struct Room {
     taken: u64,
     troubled_taken: u64,
     left_out: u64,
+    changes: u64,
 }
 
 impl Default for Room {
@@ -27,7 +31,7 @@ impl Default for Room {
 
 impl Room {
     pub(super) fn for_paths(first: u64, troubled: u64) -> Self {
-        Self { first, troubled, taken: 0, troubled_taken: 0, left_out: 0 }
+        Self { first, troubled, taken: 0, troubled_taken: 0, left_out: 0, changes: 0 }
     }
 
     /// Whether there is room for one more path that ended so.
@@ -44,13 +48,28 @@ impl Room {
         true
     }
 
+    /// Whether there is room for one more change of the cluster.
+    pub(super) fn take_change(&mut self) -> bool {
+        self.changes += 1;
+        self.changes <= CHANGES
+    }
+
+    /// What the page has instead of all.
+    pub(super) fn notes(&self) -> impl Iterator<Item = Phrase> {
+        let changes = self.changes.checked_sub(CHANGES).filter(|left_out| *left_out > 0).map(|left_out| {
+            let text = format!("{} changes of the cluster are not on this page", thousands(left_out));
+            Phrase::new().with(DOUBT, text)
+        });
+        self.note().into_iter().chain(changes)
+    }
+
     /// Whether the path that was asked about last is the first one without room.
     pub(super) fn is_just_full(&self) -> bool {
         self.left_out == 1
     }
 
-    /// What the page has instead of all; `None` if it has all.
-    pub(super) fn note(&self) -> Option<Phrase> {
+    /// What the page has instead of all paths; `None` if it has all.
+    fn note(&self) -> Option<Phrase> {
         let left_out = match self.left_out {
             0 => return None,
             1 => "1 path is not on this page".to_owned(),

@@ -7,15 +7,16 @@ use serde::{Serialize, Serializer};
 
 use crate::escape::escape;
 use crate::path::{
-    Action, ConnState, ConnectionSeen, Direction, End, Evidence, Hop, HopEvent, Nat, Outer, Path, Summary,
-    Tuple, Verdict, VerdictCounts,
+    Action, Change, ConnState, ConnectionSeen, Direction, End, Evidence, Hop, HopEvent, Nat, Outer, Path,
+    Summary, Tuple, Verdict, VerdictCounts,
 };
+use crate::report::change;
 use crate::report::phrase::{BAD, CHANGED, DIM, DOUBT, GOOD, LOUD, Phrase, WIRE};
 use crate::report::text::WAITED;
 use crate::report::timing::{Step, Unit, span, steps};
 use crate::report::verdict;
 use crate::report::words::{
-    address, bytes, drop_reason, protocol, resolution, route, started, thousands, tuple, what, who,
+    address, bytes, drop_reason, moment, protocol, resolution, route, started, thousands, tuple, what, who,
 };
 
 /// Text from outside, with what deceives made visible.
@@ -77,6 +78,19 @@ pub(super) struct TraceView {
 impl TraceView {
     pub(super) fn new(title: &str) -> Self {
         Self { title: Text::new(title), version: env!("CARGO_PKG_VERSION") }
+    }
+}
+
+/// What became of something that is traced.
+#[derive(Debug, Serialize)]
+pub(super) struct ChangeView {
+    at: String,
+    words: Spans,
+}
+
+impl ChangeView {
+    pub(super) fn new(told: &Change) -> Self {
+        Self { at: moment(told.at), words: Spans::new(&change::words(told)) }
     }
 }
 

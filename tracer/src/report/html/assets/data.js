@@ -1,4 +1,4 @@
-// The data of the page: an element each for the trace, every path, and the summary.
+// The data of the page: an element each for the trace, every path, every change of the cluster, and the summary.
 
 const VERDICTS = {
   delivered: { mark: "✓", word: "delivered", rank: 4 },
@@ -10,7 +10,7 @@ const VERDICTS = {
 
 /** Reads all of it, and takes it out of the document: it is needed only once. */
 function readData() {
-  const data = { trace: { title: "", version: "" }, paths: [], flows: new Map(), full: false, summary: null, damaged: 0 };
+  const data = { trace: { title: "", version: "" }, paths: [], changes: [], flows: new Map(), full: false, summary: null, damaged: 0 };
   for (const element of document.querySelectorAll('script[type="application/json"]')) {
     let value;
     try {
@@ -24,7 +24,8 @@ function readData() {
       data.paths.push(filledIn(value));
       if (!data.flows.has(value.flow)) data.flows.set(value.flow, []);
       data.flows.get(value.flow).push(value);
-    } else data[element.className] = value;
+    } else if (element.className === "change") data.changes.push(value);
+    else data[element.className] = value;
     element.remove();
   }
   return data;

@@ -35,6 +35,14 @@ function showAccounting(data) {
     ...summary.lines.map((line) => make("div", {}, ...spans(line))));
 }
 
+/** What became of the cluster while it was traced. */
+function showChanges({ changes }) {
+  const element = document.getElementById("changes");
+  element.hidden = changes.length === 0;
+  element.replaceChildren(...changes.map(({ at, words }) =>
+    make("li", {}, make("time", { datetime: at, title: at }, at.slice(11, 23)), " ", ...spans(words))));
+}
+
 function showVerdicts(data, table) {
   const counts = {};
   for (const path of data.paths) counts[path.verdict] = (counts[path.verdict] ?? 0) + 1;
@@ -63,6 +71,7 @@ function start() {
   document.getElementById("version").textContent = data.trace.version;
   document.title = `podtrace ${data.trace.title}`;
   showAccounting(data);
+  showChanges(data);
 
   const picture = document.getElementById("path");
   let hop = null;

@@ -1,0 +1,74 @@
+//! What the frames of a live trace go through: the recording, the engine, the report.
+
+use anyhow::Result;
+use tokio::time::Instant;
+
+use super::{Outcome, Progress, Teller};
+use crate::agent::frame::{Accounting, FromAgent};
+use crate::capture;
+use crate::path::{Context, Engine, Path, Update};
+
+/// The part of a trace that frames go through.
+pub(super) struct Live<'a> {
+    pub(super) engine: Engine,
+    pub(super) teller: Teller<'a>,
+    snaplen: Option<u16>,
+    /// What each node counted last.
+    counted: Vec<Accounting>,
+    paths: Vec<Path>,
+}
+
+impl<'a> Live<'a> {
+    /// With nothing taken yet; `snaplen` is how many bytes are kept of each packet, where that is fewer than come.
+    pub(super) fn new(context: Context, teller: Teller<'a>, snaplen: Option<u16>) -> Self {
+        let counted = vec![Accounting::default(); context.nodes.len()];
+        Self { engine: Engine::new(context), teller, snaplen, counted, paths: Vec::new() }
+    }
+
+    /// Takes what became of the cluster.
+    pub(super) fn update(&mut self, update: &Update) -> Result<()> {
+        self.engine.update(update);
+        self.counted.resize(self.counted.len() + update.joined.len(), Accounting::default());
+        self.teller.update(update)
+    }
+
+    /// Takes a frame, or the end of a node's stream.
+    pub(super) fn take(&mut self, node: usize, frame: Option<&FromAgent>) -> Result<()> {
+        let shortened = match (frame, self.snaplen) {
+            (Some(FromAgent::Events(body)), Some(snaplen)) => {
+                Some(FromAgent::Events(capture::shorten(body, snaplen)))
+            }
+            _ => None,
+        };
+        // Everything goes by what is kept, so that reading it again comes to the same.
+        let frame = shortened.as_ref().or(frame);
+        self.teller.hear(node, frame);
+        if let (Some(FromAgent::Heartbeat { counters, .. }), Some(counted)) =
+            (frame, self.counted.get_mut(node))
+        {
+            *counted = *counters;
+        }
+        match frame {
+            Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
+            None => self.engine.node_ended(node),
+        }
+        self.teller.tell(&mut self.paths)
+    }
+
+    pub(super) fn progress(&self, ready: Instant) -> Progress {
+        let sum = |count: fn(&Accounting) -> u64| self.counted.iter().map(count).sum();
+        Progress {
+            paths: self.teller.told,
+            under_way: u64::try_from(self.engine.under_way()).unwrap_or(u64::MAX),
+            events: sum(|counted| counted.produced),
+            lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),
+            elapsed: ready.elapsed(),
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<Outcome> {
+        let summary = self.engine.finish(&mut self.paths);
+        self.teller.tell(&mut self.paths)?;
+        self.teller.close(summary)
+    }
+}
