@@ -1,15 +1,22 @@
 //! The node's packet filter, as it is read from the kernel: what was loaded is known, and nothing was changed by looking.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use podtrace::agent::frame::FromAgent;
 use podtrace::recording::Files;
 use podtrace::rules::{End, Finder, Hook, Loss, Packet, Rules, Table, Translation, read};
+use podtrace_tests::command::run;
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
-use podtrace_tests::trace::Trace;
+use podtrace_tests::trace::{self, Told, Trace};
+
+/// How long a probe and its trace may take.
+const END: Duration = Duration::from_secs(45);
 
 /// Rule sets to load.
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer/src/rules/samples");
@@ -19,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("rules-of-iptables-and-nftables-are-read", &["nft", "iptables-nft-restore"], both_frameworks),
         trial("rules-of-the-old-iptables-are-read", &["nft", "iptables-legacy-restore"], old_iptables),
         trial("rules-are-in-the-recording", &["nft"], recorded),
+        trial("rules-that-cannot-be-read-are-told-of", &["nft"], unreadable),
     ]
 }
 
@@ -127,6 +135,24 @@ fn recorded() -> Result<()> {
     let question = Loss { packet: packet(("10.42.9.1", 1), ("10.42.1.10", 2))?, ..Loss::at(Hook::Forward) };
     let told = Finder::new(guard).dropped(&question).map(|attribution| attribution.to_string());
     ensure!(told.as_deref().is_some_and(|told| told.contains("nft inet guard: forward")), "{told:?}");
+    Ok(())
+}
+
+fn unreadable() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let nft = directory.path().join("nft");
+    fs::write(&nft, "#!/bin/sh\necho 'netlink: Operation not permitted' >&2\nexit 1\n")?;
+    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755))?;
+    let lab = Lab::up("rules-unreadable")?;
+    let mut path = directory.path().as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let mut command = trace::command(&lab, ["--from", "pod1", "--to", "pod2", "--probe", "icmp"]);
+    let told = Told::from(run(command.env("PATH", path), END)?)?;
+    told.complete()?;
+    let line = told.stderr.lines().find(|line| line.starts_with("node1: rules of nftables are not known"));
+    let line = line.with_context(|| format!("nothing is said of it:\n{}", told.stderr))?;
+    ensure!(line.contains("Operation not permitted"), "{line}");
     Ok(())
 }
 

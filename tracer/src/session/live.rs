@@ -3,7 +3,7 @@
 use anyhow::Result;
 use tokio::time::Instant;
 
-use super::{Outcome, Progress, Teller};
+use super::{Importance, Outcome, Progress, Teller};
 use crate::agent::frame::{Accounting, FromAgent};
 use crate::capture;
 use crate::path::{Context, Engine, Path, Update};
@@ -16,18 +16,24 @@ pub(super) struct Live<'a> {
     /// What each node counted last.
     counted: Vec<Accounting>,
     paths: Vec<Path>,
+    nodes: Vec<String>,
+    /// What could not be found out about a node, to be said.
+    gaps: Vec<String>,
 }
 
 impl<'a> Live<'a> {
     /// With nothing taken yet; `snaplen` is how many bytes are kept of each packet, where that is fewer than come.
     pub(super) fn new(context: Context, teller: Teller<'a>, snaplen: Option<u16>) -> Self {
         let counted = vec![Accounting::default(); context.nodes.len()];
-        Self { engine: Engine::new(context), teller, snaplen, counted, paths: Vec::new() }
+        let nodes = context.nodes.clone();
+        let engine = Engine::new(context);
+        Self { engine, teller, snaplen, counted, paths: Vec::new(), nodes, gaps: Vec::new() }
     }
 
     /// Takes what became of the cluster.
     pub(super) fn update(&mut self, update: &Update) -> Result<()> {
         self.engine.update(update);
+        self.nodes.extend(update.joined.iter().cloned());
         self.counted.resize(self.counted.len() + update.joined.len(), Accounting::default());
         self.teller.update(update)
     }
@@ -48,11 +54,21 @@ impl<'a> Live<'a> {
         {
             *counted = *counters;
         }
+        if let (Some(FromAgent::Rules(rules)), Some(name)) = (frame, self.nodes.get(node)) {
+            self.gaps.extend(rules.gaps.iter().map(|gap| format!("{name}: {}", gap.text)));
+        }
         match frame {
             Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
             None => self.engine.node_ended(node),
         }
         self.teller.tell(&mut self.paths)
+    }
+
+    /// Says what could not be found out since this was asked last.
+    pub(super) fn tell_gaps(&mut self, say: &mut dyn FnMut(Importance, &str)) {
+        for gap in self.gaps.drain(..) {
+            say(Importance::Note, &gap);
+        }
     }
 
     pub(super) fn progress(&self, ready: Instant) -> Progress {

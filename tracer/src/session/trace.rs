@@ -187,6 +187,7 @@ async fn run(
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut probing = Probing::begin(plan, nodes, &names).await;
     let why = loop {
+        live.tell_gaps(say);
         tokio::select! {
             heard = nodes.next() => {
                 let Some((number, frame)) = heard else { break Stop::AgentsEnded };
@@ -241,6 +242,7 @@ async fn run(
     };
     say(Importance::Detail, &format!("stopping: {why:?}"));
     goodbye(nodes, &mut live, &mut changes, say).await?;
+    live.tell_gaps(say);
     let outcome = live.finish()?;
     Ok(Outcome { all_lost: why == Stop::AgentsEnded, ..outcome })
 }

@@ -30,7 +30,7 @@ fn one(to: SocketAddrV4) -> Result<String> {
 }
 
 /// How long a connection may take where there is room for it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens connections until one is not let through, and holds them until this process is ended.
 pub(super) fn fill(to: SocketAddrV4, most: usize) -> Result<()> {
