@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace::path::{Path, Summary};
+use podtrace::path::{Became, Change, Path, Summary};
 use podtrace::report::{Html, Report as _};
 use podtrace_tests::browser::{self, Dom};
 use podtrace_tests::command::{SHORT, run, succeed};
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
     trials.push(trial("the-keyboard-is-enough", keyboard));
     trials.push(trial("what-the-stack-saw-is-among-the-details", stack));
     trials.push(trial("packets-of-a-flow-lead-to-each-other", flow));
+    trials.push(trial("what-became-of-the-cluster-is-told", changed));
     trials.push(trial("no-other-script-is-allowed", no_other_script));
     trials.push(suite::plain("a-page-outlives-the-reader-of-the-text", outlives_the_reader));
     trials.push(suite::plain("a-page-that-cannot-be-written-is-told", cannot_be_written));
@@ -203,6 +204,29 @@ fn incomplete() -> Result<()> {
     let dom = browser::look(&page, "")?;
     let accounting = one(&dom, "<div id=\"accounting\" role=\"status\" class=\"incomplete\"")?;
     ensure!(accounting.contains("3 events lost to a full ring buffer"), "{accounting}");
+    Ok(())
+}
+
+/// The list of changes where there are none.
+const HIDDEN: &str =
+    "<ol id=\"changes\" aria-label=\"What became of the cluster meanwhile (UTC)\" tabindex=\"0\" hidden";
+
+/// What became of the cluster is a list above the paths; without any there is none to be seen.
+fn changed() -> Result<()> {
+    let pages = Pages::new()?;
+    let none = pages.write("unchanged", [sample()?].into_iter(), &whole())?;
+    one(&browser::look(&none, "")?, HIDDEN)?;
+    let file = pages.page("changed");
+    let mut page = Html::begin(BufWriter::new(File::create(&file)?), "changed")?;
+    page.path(&sample()?)?;
+    page.change(&Change::of(1_800_000_000_123_456_789, "default/<b>pod1</b>", Became::Gone))?;
+    page.summary(&whole())?;
+    keep(&file)?;
+    let dom = browser::look(&file, "")?;
+    let said = one(&dom, "<li")?;
+    let expected = "08:00:00.123 default/<b>pod1</b> is gone; its traffic is traced again when it is back";
+    ensure!(said == expected, "{said:?}");
+    ensure!(dom.texts(HIDDEN).is_empty(), "it is hidden");
     Ok(())
 }
 

@@ -222,8 +222,9 @@ fn amid_packets() -> Result<()> {
     let file = directory.path().join("trace.pcapng");
     let file = file.to_str().context("a path that is no text")?;
     let trace = Trace::of(&server, &["--from", "pod1", "--to", "svc/web", "--write", file])?;
-    // Ends with its own count should it outlive this.
-    let stream = lab.spawn("pod1", [TRAFFIC, "echo", "10.42.1.11", "50000", "56"])?;
+    // A few at a time, again and again; it ends by itself should it outlive this.
+    let again = "i=0; while [ $i -lt 20000 ] && \"$0\" echo 10.42.1.11 4 56; do i=$((i + 1)); done";
+    let stream = lab.spawn("pod1", ["sh", "-c", again, TRAFFIC])?;
     server.serve_by("web", &["pod3", "pod4"]);
     trace.wait_for_agents(&["node1", "node2"], 1)?;
     wait::until("many are told", READY, || {

@@ -36,6 +36,10 @@ const DRAIN_EVERY: Duration = Duration::from_millis(10);
 /// How many drains make a heartbeat.
 const HEARTBEAT_EVERY: u32 = 3;
 
+/// How long after an update the node's packet filter is read again: kube-proxy hears of it at the same time, and takes a
+/// second to write it down.
+const RULES_AFTER: Duration = Duration::from_secs(2);
+
 /// Bytes of events in one frame, and frames drained before input is looked at again.
 const BATCH: usize = 256 << 10;
 const BATCHES: usize = 16;
@@ -157,6 +161,13 @@ fn settings<'a>(
     Settings { filter, topology, tapped, node_addresses, mode: TcMode::from_env(), wanted }
 }
 
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The node's packet filter, read while the programs are attached, and beyond that if it takes longer.
 fn read_rules(topology: &Topology) -> oneshot::Receiver<Rules> {
     let (done, rules) = oneshot::channel();
@@ -242,6 +253,7 @@ impl Serving<'_> {
         let (probed, mut probes) = mpsc::unbounded_channel();
         let (surveyed, mut surveys) = mpsc::unbounded_channel();
         let (mut surveying, mut next) = (false, None);
+        let mut rules_at: Option<tokio::time::Instant> = None;
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0;
@@ -282,9 +294,14 @@ impl Serving<'_> {
                         self.out.send(&FromAgent::Rules(read))?;
                     }
                 }
+                () = sleep_until(rules_at), if rules.is_none() => {
+                    rules_at = None;
+                    rules = Some(read_rules(&self.topology));
+                }
                 Some(frame) = probes.recv() => self.out.send(&frame)?,
                 Some((at_ns, configuration, reading)) = surveys.recv() => {
                     self.update(at_ns, &configuration, reading)?;
+                    rules_at = Some(tokio::time::Instant::now() + RULES_AFTER);
                     surveying = next.is_some();
                     if let Some((at_ns, configuration)) = next.take() {
                         survey_for(at_ns, configuration, surveyed.clone());

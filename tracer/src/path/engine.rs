@@ -204,7 +204,10 @@ impl Engine {
                     self.windows.iter_mut().for_each(|window| window.confirmed(node, updated.of, at));
                 }
             }
-            FromAgent::Rules(rules) => self.world.rules[node] = NodeRules::new(rules),
+            FromAgent::Rules(rules) => {
+                let known = std::mem::take(&mut self.world.rules[node]);
+                self.world.rules[node] = known.renewed(rules);
+            }
             FromAgent::Started
             | FromAgent::Probed { .. }
             | FromAgent::Warning { .. }

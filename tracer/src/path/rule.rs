@@ -29,16 +29,25 @@ pub(super) struct Asked {
 #[derive(Debug, Default)]
 pub(super) struct NodeRules {
     finder: Option<Finder>,
+    /// The rules before these: connections that they translated go on.
+    former: Option<Finder>,
     /// Whether none of them translates, as far as all are known.
     stays: bool,
     answers: RefCell<FxHashMap<Asked, Option<Arc<Attribution>>>>,
 }
 
 impl NodeRules {
+    /// Rules that were read anew.
+    pub(super) fn renewed(self, rules: &Rules) -> Self {
+        let renewed = Self::new(rules);
+        let stays = renewed.stays && (self.stays || self.finder.is_none());
+        Self { former: self.finder, stays, ..renewed }
+    }
+
     pub(super) fn new(rules: &Rules) -> Self {
         let mut all = rules.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
         let stays = rules.gaps.is_empty() && !all.any(|rule| rule.action.translates());
-        Self { finder: Some(Finder::new(rules.clone())), stays, answers: RefCell::default() }
+        Self { finder: Some(Finder::new(rules.clone())), former: None, stays, answers: RefCell::default() }
     }
 
     /// Whether packets to the node may be translated and go on.
@@ -67,7 +76,8 @@ impl NodeRules {
             entered: entered.map(|(tuple, mark)| Entered { packet: packet(&tuple), mark: Some(mark) }),
             ..Translation::of(end)
         };
-        let answer = finder.translated(&question).map(Arc::new);
+        let former = || self.former.as_ref().and_then(|former| former.translated(&question));
+        let answer = finder.translated(&question).or_else(former).map(Arc::new);
         if answers.len() >= REMEMBERED {
             answers.clear();
         }
@@ -201,5 +211,44 @@ fn packet(tuple: &Tuple) -> Packet {
         protocol: tuple.proto.number(),
         source_port: tuple.sport,
         destination_port: tuple.dport,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::model::Protocol;
+    use crate::rules::{Family, iptables};
+
+    fn rules(endpoint: &str) -> Rules {
+        let text = format!(
+            "*nat\n:PREROUTING ACCEPT [0:0]\n\
+             -A PREROUTING -d 10.96.0.20/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination {endpoint}:8080\n\
+             COMMIT\n"
+        );
+        Rules { tables: iptables::parse(&text, Family::Ip), ..Rules::default() }
+    }
+
+    fn asked(endpoint: &str) -> Asked {
+        let to = |address: &str, port| Tuple {
+            src: "10.42.0.10".parse().unwrap(),
+            dst: address.parse().unwrap(),
+            proto: Protocol::Tcp,
+            sport: Some(40_000),
+            dport: Some(port),
+        };
+        let (before, after) = (to("10.96.0.20", 80), to(endpoint, 8080));
+        Asked { before, after, in_device: None, out_device: None, entered: None }
+    }
+
+    #[test]
+    fn rules_that_were_read_anew_name_what_is_new_and_what_goes_on() {
+        let known = NodeRules::default().renewed(&rules("10.42.0.11"));
+        assert!(known.translated(asked("10.42.0.11")).is_some());
+        assert!(known.translated(asked("10.42.1.11")).is_none());
+        let known = known.renewed(&rules("10.42.1.11"));
+        assert!(known.translated(asked("10.42.1.11")).is_some());
+        assert!(known.translated(asked("10.42.0.11")).is_some(), "a connection of before");
+        assert!(known.translated(asked("10.42.9.9")).is_none());
     }
 }

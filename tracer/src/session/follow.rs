@@ -121,10 +121,12 @@ impl Following {
         filter.from.ports.clone_from(&self.filter.from.ports);
         filter.to.ports.clone_from(&self.filter.to.ports);
         for (side, end) in [(&mut filter.from, from), (&mut filter.to, to)] {
-            if !end.present {
-                side.addresses.clear();
+            side.addresses.retain(|address| end.present || end.leaving.contains_key(address));
+            for address in end.leaving.keys() {
+                if !side.addresses.contains(address) {
+                    side.addresses.push(*address);
+                }
             }
-            side.addresses.extend(end.leaving.keys());
         }
         if filter == self.filter {
             return None;

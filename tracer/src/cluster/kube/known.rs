@@ -87,11 +87,11 @@ impl Known {
         translate::inventory(machine, nodes, pods.values(), services.values(), backing.values().flatten())
     }
 
-    /// Whether a pod is on a node that is not known.
-    pub(super) fn lacks_nodes(&self) -> bool {
+    /// Names of nodes that pods are on and that are not known.
+    pub(super) fn unknown_nodes(&self) -> BTreeSet<String> {
         let known: BTreeSet<_> = self.nodes.iter().map(|node| node.metadata.name.as_str()).collect();
-        let mut nodes = self.pods.values().map(|pod| pod.spec.node_name.as_str());
-        nodes.any(|node| !node.is_empty() && !known.contains(node))
+        let nodes = self.pods.values().map(|pod| pod.spec.node_name.as_str());
+        nodes.filter(|node| !node.is_empty() && !known.contains(node)).map(str::to_owned).collect()
     }
 
     /// Full names of the pods that were made anew since this was asked last.

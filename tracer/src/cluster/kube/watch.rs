@@ -117,6 +117,7 @@ impl Watch {
         }
         let mut state = State { known, changed: false, lost: 0, why: None, refused: None };
         let mut told_lost = false;
+        let mut unlisted = BTreeSet::new();
         while let Some(first) = heard.recv().await {
             state.take(first);
             let deadline = Instant::now() + TOGETHER;
@@ -135,11 +136,14 @@ impl Watch {
                 news.push(News::Lost(why));
             }
             if std::mem::take(changed) {
-                if known.lacks_nodes()
-                    && let Ok(nodes) = list(&api, NODES).await
-                {
+                let unknown = known.unknown_nodes();
+                if !unknown.is_subset(&unlisted) {
                     // Should it fail, a pod's node stays unknown, which is told where it matters.
-                    known.nodes = nodes.items;
+                    if let Ok(nodes) = list(&api, NODES).await {
+                        known.nodes = nodes.items;
+                    }
+                    // A node that is not there now is not asked for again and again.
+                    unlisted = known.unknown_nodes();
                 }
                 let (inventory, _) = known.inventory(&machine);
                 news.push(News::Cluster { inventory: Box::new(inventory), renewed: known.take_renewed() });
@@ -280,6 +284,21 @@ mod tests {
         let server = cluster().telling(POD_PATH, &[event("MODIFIED", anew, "11")]);
         let News::Cluster { renewed, .. } = next(&mut watching(&server).await).await else { panic!() };
         assert_eq!(renewed, BTreeSet::from(["default/pod1".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_new_is_asked_for_once() {
+        let on_new = |number: &str, version: &str| {
+            let pod = pod(&format!("new{number}"), "node9", &format!("10.42.9.{number}"), "Running");
+            event("ADDED", pod, version)
+        };
+        let server =
+            cluster().telling(POD_PATH, &[on_new("1", "11")]).telling(POD_PATH, &[on_new("2", "12")]);
+        let mut watching = watching(&server).await;
+        assert_eq!(address(&next(&mut watching).await, "new1").as_deref(), Some("10.42.9.1"));
+        assert_eq!(address(&next(&mut watching).await, "new2").as_deref(), Some("10.42.9.2"));
+        let asked = server.asked();
+        assert_eq!(asked.iter().filter(|asked| asked.starts_with("/api/v1/nodes")).count(), 2, "{asked:?}");
     }
 
     #[tokio::test]
