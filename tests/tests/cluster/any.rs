@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace::path::Verdict;
+use podtrace::path::{Direction, Verdict};
 use podtrace_tests::cluster::{Cluster, SETTLED, Who};
 use podtrace_tests::command::run;
 use podtrace_tests::trace::Told;
@@ -82,7 +82,10 @@ fn pinged(cluster: &Cluster) -> Result<()> {
     let told = Told::from(run(&mut cluster.podtrace(Who::Admin, arguments), SETTLED * 2)?)?;
     told.complete().with_context(|| told.stdout.clone())?;
     ensure!(told.paths.len() == 2, "{}", told.stdout);
-    for (path, ends) in told.paths.iter().zip([[from, to], [to, from]]) {
+    // Either may be told first, as far as clocks can tell.
+    for (direction, ends) in [(Direction::Request, [from, to]), (Direction::Reply, [to, from])] {
+        let path = told.paths.iter().find(|path| path.flow.direction == direction);
+        let path = path.with_context(|| format!("no {direction:?} in\n{}", told.stdout))?;
         let pods = [path.from.pod.as_deref(), path.to.pod.as_deref()];
         let expected = ends.map(|end| Some(end.as_str()));
         ensure!(path.verdict == Verdict::Delivered && pods == expected, "{}", told.stdout);

@@ -97,8 +97,8 @@ fn rights(cluster: &Cluster) -> Result<()> {
         || cluster.ask(["--namespace", "podtrace", "delete", "pods", "--all", "--grace-period=0", "--force"]);
     for (allowed, missing, works) in [
         (&["get", "delete"][..], "create", false),
-        // To list pods everywhere, which the user may, is not to get one of them: but the names come with both.
-        (&["create", "get"], "delete", true),
+        // To get pods is a right that comes with their names, so it cannot be missing here.
+        (&["create", "get"][..], "delete", true),
     ] {
         allow(allowed)?;
         is_allowed(cluster, missing, "pods", Some("podtrace"), false)?;

@@ -69,11 +69,15 @@ fn whole(output: Output) -> Result<Told> {
     Ok(told)
 }
 
+/// The first path of this label.
+fn line<'a>(told: &'a Told, label: &str) -> Result<&'a Value> {
+    let fits = |path: &&Value| path["label"].as_str().is_some_and(|name| expect::fits(label, name));
+    told.lines.iter().find(fits).with_context(|| format!("there is no {label} in\n{}", told.stdout))
+}
+
 /// Whether there is a path of this label that is as expected.
 fn holds(told: &Told, label: &str, expected: &Value, hops: &[&str]) -> Result<()> {
-    let fits = |path: &&Value| path["label"].as_str().is_some_and(|name| expect::fits(label, name));
-    let path = told.lines.iter().find(fits);
-    let path = path.with_context(|| format!("there is no {label} in\n{}", told.stdout))?;
+    let path = line(told, label)?;
     let about = || format!("{label}: {path}");
     expect::subset(expected, path).map_err(anyhow::Error::msg).with_context(about)?;
     let hops: Vec<String> = hops.iter().map(|hop| (*hop).to_owned()).collect();
@@ -125,7 +129,7 @@ fn service(cluster: &Cluster) -> Result<()> {
         "translated": {"to": {"pod": "default/pod3", "port": 8080}},
     });
     holds(&told, "SYN", &expected, &there)?;
-    let nat = &told.lines[0]["hops"][1]["nat"];
+    let nat = &line(&told, "SYN")?["hops"][1]["nat"];
     let expected =
         json!({"kind": "dnat", "service": {"name": "default/web", "port": 80, "endpoint": "default/pod3"}});
     expect::subset(&expected, nat).map_err(anyhow::Error::msg)?;

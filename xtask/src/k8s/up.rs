@@ -11,6 +11,9 @@ use super::state::State;
 use super::{Parts, objects};
 use crate::run;
 
+/// The file that is there once all was started.
+const WHOLE: &str = "whole";
+
 /// Starts one, unless one is up.
 pub(super) fn up(state: &State, parts: &Parts) -> Result<()> {
     if state.exists() || !network::existing()?.is_empty() {
@@ -27,11 +30,10 @@ pub(super) fn up(state: &State, parts: &Parts) -> Result<()> {
 
 /// Whether everything that was started runs, and the API server answers.
 fn is_whole(state: &State, parts: &Parts) -> Result<()> {
-    let processes = state.processes()?;
-    if processes.is_empty() {
-        bail!("nothing of it runs");
+    if !state.path(WHOLE).exists() {
+        bail!("it was not started to its end");
     }
-    for (name, process) in processes {
+    for (name, process) in state.processes()? {
         if !process.is_there() {
             bail!("{name} has ended: {}", state.last_words(&name));
         }
@@ -60,7 +62,7 @@ fn start(state: &State, parts: &Parts) -> Result<()> {
     for capability in run::watched("starting pods and agents", |_| objects::make(state, parts))? {
         eprintln!("agents go without {capability}, which this machine has none of");
     }
-    Ok(())
+    state.write(WHOLE, "").map(drop)
 }
 
 fn describe(state: &State, parts: &Parts) {

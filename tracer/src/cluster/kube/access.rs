@@ -64,7 +64,7 @@ impl Api {
         };
         let namespace = config.default_namespace.clone();
         let client = Client::try_from(config)
-            .map_err(|error| Refusal::Login { account: account.clone(), what: innermost(&error) })?;
+            .map_err(|error| Refusal::Login { account: account.clone(), what: login(&innermost(&error)) })?;
         Ok(Self { client, server, namespace, account })
     }
 
@@ -118,6 +118,17 @@ fn plain(error: &KubeconfigError) -> String {
         KubeconfigError::ReadConfig(error, _) => error.to_string(),
         _ => error.to_string(),
     }
+}
+
+/// What is wrong with keys or certificates, with what to do where the words alone do not tell.
+fn login(words: &str) -> String {
+    // rustls calls the certificate the peer's although it is the user's, which nobody has sent yet.
+    if words.contains("UnsupportedCertVersion") {
+        return "a certificate in it is of X.509 version 1, which podtrace's TLS does not take: have it signed again with \
+                an extension, such as extendedKeyUsage=clientAuth"
+            .to_owned();
+    }
+    words.to_owned()
 }
 
 /// The context to use: the one asked for, else the file's own choice.
@@ -194,6 +205,13 @@ current-context: home
             }
             assert!(!error.contains('\n') && !error.contains("hunter2"), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_certificate_without_extensions_is_told_with_what_to_do() {
+        let told = login("invalid peer certificate: Other(OtherError(UnsupportedCertVersion))");
+        assert!(told.contains("X.509 version 1") && told.contains("signed again"), "{told}");
+        assert_eq!(login("no such file"), "no such file");
     }
 
     #[tokio::test]
