@@ -95,7 +95,7 @@ fn told_again(name: &str) -> Result<()> {
     for line in told.lines() {
         schema::parse(line)?;
     }
-    ensure!(told.contains("\"type\":\"path\""), "it tells of no packet");
+    ensure!(told.contains("\"type\":\"summary\""), "it does not tell to the end");
     compare(name, "json", &told)
 }
 

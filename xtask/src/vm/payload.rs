@@ -24,7 +24,7 @@ const DATA: [&str; 2] = ["scenarios", "instructions.yaml"];
 
 /// Programs of this machine that tests use. The guest's init removes busybox's applets of these names, which can less;
 /// tests whose programs are not here are skipped in the guest as they would be on this machine.
-const TOOLS: [&str; 12] = [
+const TOOLS: [&str; 13] = [
     "ip",
     "bridge",
     "nft",
@@ -37,6 +37,7 @@ const TOOLS: [&str; 12] = [
     "iperf3",
     "nc",
     "setpriv",
+    "chrt",
 ];
 
 /// A test program that was compiled.
