@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::{SocketAddrV4, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
@@ -32,17 +32,34 @@ fn one(to: SocketAddrV4) -> Result<String> {
 /// How long a connection may take where there is room for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Opens connections until one is not let through, and holds them until this process is ended.
+/// How long it is tried for again where there was none.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// After so long it ends by itself.
+const LONGEST: Duration = Duration::from_secs(900);
+
+/// Opens connections until one is not let through, and holds them until this process is ended. Whatever room there is
+/// later is taken as well.
 pub(super) fn fill(to: SocketAddrV4, most: usize) -> Result<()> {
     let mut held = Vec::new();
-    while let Ok(mut stream) = TcpStream::connect_timeout(&to.into(), PATIENCE) {
-        // Once it has been answered, the connection counts as one that stands.
-        stream.read_to_string(&mut String::new()).with_context(|| format!("reading what {to} answers"))?;
-        held.push(stream);
-        ensure!(held.len() < most, "all of {most} connections were let through");
+    let mut patience = PATIENCE;
+    let end = Instant::now() + LONGEST;
+    while Instant::now() < end {
+        match TcpStream::connect_timeout(&to.into(), patience) {
+            Ok(mut stream) => {
+                // Once it has been answered, the connection counts as one that stands.
+                stream
+                    .read_to_string(&mut String::new())
+                    .with_context(|| format!("reading what {to} answers"))?;
+                held.push(stream);
+                ensure!(held.len() < most, "all of {most} connections were let through");
+            }
+            Err(_) if patience == PATIENCE => {
+                println!("ready: {} connections, and no more", held.len());
+                patience = AGAIN;
+            }
+            Err(_) => {}
+        }
     }
-    println!("ready: {} connections, and no more", held.len());
-    loop {
-        thread::park();
-    }
+    Ok(())
 }
