@@ -1,6 +1,7 @@
 //! podtrace on a real Kubernetes: `cargo xtask k8s test` makes one and says where it is, `KUBECONFIG` leads to any other.
 
 mod any;
+mod changes;
 mod failures;
 mod own_pods;
 mod paths;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     trials.extend(any::trials(&cluster));
     trials.extend(own_pods::trials(&cluster));
     trials.extend(paths::trials(&cluster));
+    trials.extend(changes::trials(&cluster));
     trials.extend(rights::trials(&cluster));
     trials.extend(failures::trials(&cluster));
     trials.extend(own_pods::late_trials(&cluster));

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace_tests::cluster::{Cluster, SETTLED, Who};
+use podtrace_tests::cluster::{Cluster, SETTLED, Who, nothing_runs, traced};
 use podtrace_tests::command::run;
+use podtrace_tests::trace::Told;
 use podtrace_tests::wait;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::own;
 
@@ -16,6 +17,7 @@ const PING: [&str; 6] = ["--from", "pod1", "--to", "pod3", "--probe", "icmp"];
 pub(crate) fn trials(cluster: &Arc<Cluster>) -> Vec<Trial> {
     vec![
         own(cluster, "rights-to-names-are-named", names),
+        own(cluster, "right-to-watch-is-named", watch),
         own(cluster, "right-to-exec-is-named", exec),
         own(cluster, "no-right-at-all-is-told-in-one-line", none),
     ]
@@ -59,8 +61,13 @@ impl<'a> Role<'a> {
 
     /// With each of its rules changed so.
     fn change(&self, change: impl Fn(&mut Value)) -> Result<()> {
+        self.replace(|rules| rules.iter_mut().for_each(change))
+    }
+
+    /// With its rules changed so.
+    fn replace(&self, change: impl FnOnce(&mut Vec<Value>)) -> Result<()> {
         let mut changed = self.whole.clone();
-        changed["rules"].as_array_mut().context("a role without rules")?.iter_mut().for_each(change);
+        change(changed["rules"].as_array_mut().context("a role without rules")?);
         self.cluster.apply(&changed.to_string())
     }
 }
@@ -112,6 +119,55 @@ fn names(cluster: &Cluster) -> Result<()> {
         is_allowed(cluster, "list", told, None, true)?;
     }
     Ok(())
+}
+
+/// A trace stays with what there was when it began.
+fn watch(cluster: &Cluster) -> Result<()> {
+    const UNFOLLOWED: &str = "what becomes of the cluster while it is traced is not followed";
+    let role = Role::of(cluster, &["clusterrole", "podtrace-names"])?;
+    let address = cluster.ask(["get", "pod", "pod3", "-o", "jsonpath={.status.podIP}"])?;
+    // There are no slices of the version that is asked for here.
+    for resource in ["pods", "services", "endpoints"] {
+        // Two rules, as the others are to be watched still.
+        role.replace(|rules| {
+            let unwatched: Vec<_> = rules
+                .iter_mut()
+                .filter(|rule| holds(rule, "resources", resource))
+                .map(|rule| {
+                    let mut alone = rule.clone();
+                    alone["resources"] = json!([resource]);
+                    without(&mut alone, "verbs", "watch");
+                    without(rule, "resources", resource);
+                    alone
+                })
+                .collect();
+            rules.extend(unwatched);
+        })?;
+        is_allowed(cluster, "watch", resource, None, false)?;
+        is_allowed(cluster, "list", resource, None, true)?;
+        let words = ["--from", "pod1", "--to", "pod3", "--proto", "icmp", "-o", "json"];
+        let mut trace = traced(&mut cluster.podtrace(Who::User, words))?;
+        trace.wait_for_line(&format!("warning: {UNFOLLOWED}"), SETTLED)?;
+        let ping = cluster.exec("pod1", &["ping", "-c", "1", &address])?;
+        ensure!(ping.code() == 0, "{ping:?}");
+        let told = Told::from(trace.interrupt(SETTLED)?)?;
+        told.complete()?;
+        ensure!(
+            told.paths.len() == 2 && told.paths.iter().all(|path| path.hops.len() == 8),
+            "{}",
+            told.stdout
+        );
+        let said: Vec<_> = told.stderr.lines().filter(|line| line.contains(UNFOLLOWED)).collect();
+        let named = format!("does not let you watch {resource} in the whole cluster");
+        ensure!(said.len() == 1 && said[0].contains(&named), "`{named}` is not told once in {}", told.stderr);
+        role.change(|_| {})?;
+        is_allowed(cluster, "watch", resource, None, true)?;
+    }
+    nothing_runs()
+}
+
+fn holds(rule: &Value, list: &str, word: &str) -> bool {
+    rule[list].as_array().is_some_and(|words| words.iter().any(|known| known == word))
 }
 
 fn exec(cluster: &Cluster) -> Result<()> {

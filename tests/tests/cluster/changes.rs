@@ -1,0 +1,242 @@
+//! What is traced is deleted and made anew meanwhile: it keeps its name, and what became of it is told.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use podtrace::path::{Became, Change, Path, Place, Verdict};
+use podtrace_tests::cluster::{Cluster, SETTLED, Who, nothing_runs, traced};
+use podtrace_tests::command::Running;
+use podtrace_tests::trace::Told;
+use podtrace_tests::wait;
+use serde_json::{Value, json};
+
+use crate::own;
+
+/// What an agent is said to do after a change that concerns it.
+const LOOKS: &str = "looks for what is traced now";
+
+pub(crate) fn trials(cluster: &Arc<Cluster>) -> Vec<Trial> {
+    vec![
+        own(cluster, "pod-is-made-anew-while-it-is-traced", made_anew),
+        own(cluster, "service-loses-and-gets-a-pod-while-it-is-traced", fewer_and_more),
+    ]
+}
+
+/// A pod that can be deleted and made anew. Dropping it puts back what the cluster had before.
+struct Pod<'a> {
+    cluster: &'a Cluster,
+    name: String,
+    whole: Value,
+    /// Whether it is one of the cluster's own.
+    stays: bool,
+}
+
+impl<'a> Pod<'a> {
+    /// One that is there.
+    fn of(cluster: &'a Cluster, name: &str) -> Result<Self> {
+        let whole = cluster.ask(["get", "pod", name, "-o", "json"])?;
+        let mut whole: Value = serde_json::from_str(&whole).context("reading a pod")?;
+        let known = whole.as_object_mut().context("a pod that is no object")?;
+        known.remove("status");
+        let metadata = whole["metadata"].as_object_mut().context("a pod without metadata")?;
+        metadata.retain(|name, _| ["name", "namespace", "labels", "annotations"].contains(&name.as_str()));
+        Ok(Self { cluster, name: name.to_owned(), whole, stays: true })
+    }
+
+    /// One more like it, on another node, for as long as this lasts.
+    fn another(&self, name: &str, node: &str) -> Result<Self> {
+        let mut whole = self.whole.clone();
+        whole["metadata"]["name"] = json!(name);
+        whole["metadata"]["annotations"] = json!({});
+        whole["spec"]["nodeName"] = json!(node);
+        let pod = Self { cluster: self.cluster, name: name.to_owned(), whole, stays: false };
+        pod.make()?;
+        Ok(pod)
+    }
+
+    fn make(&self) -> Result<()> {
+        self.cluster.create(&self.whole.to_string())?;
+        self.is_ready()
+    }
+
+    fn is_ready(&self) -> Result<()> {
+        let timeout = format!("--timeout={}s", SETTLED.as_secs() / 2);
+        self.cluster.ask(["wait", "--for=condition=Ready", "pod", &self.name, &timeout]).map(drop)
+    }
+
+    /// Returns when there is no pod of that name any more.
+    fn delete(&self) -> Result<()> {
+        self.cluster.ask(["delete", "pod", &self.name, "--ignore-not-found"]).map(drop)
+    }
+
+    fn address(&self) -> Result<IpAddr> {
+        let told = self.cluster.ask(["get", "pod", &self.name, "-o", "jsonpath={.status.podIP}"])?;
+        told.parse().with_context(|| format!("the address of {}: `{told}`", self.name))
+    }
+
+    fn put_back(&self) -> Result<()> {
+        if !self.stays {
+            return self.delete();
+        }
+        let there = self.cluster.ask(["get", "pod", &self.name, "--ignore-not-found", "-o", "name"])?;
+        if there.is_empty() { self.make() } else { self.is_ready() }
+    }
+}
+
+impl Drop for Pod<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.put_back() {
+            eprintln!("the pod {} could not be put back: {error:#}", self.name);
+        }
+    }
+}
+
+fn start(cluster: &Cluster, ends: [&str; 4]) -> Result<Running> {
+    traced(&mut cluster.podtrace(Who::User, ends.iter().chain(&["-o", "json", "-v"])))
+}
+
+/// Waits until a line that it tells has all of these in it.
+fn tells(trace: &Running, parts: &[&str]) -> Result<()> {
+    wait::until(&format!("it tells of {parts:?}"), SETTLED, || {
+        let told = trace.stdout();
+        Ok(told.lines().any(|line| parts.iter().all(|part| line.contains(part))).then_some(()))
+    })
+    .with_context(|| format!("it told:\n{}{}", trace.stdout(), trace.stderr()))
+}
+
+/// How often a node's agent has said that it looks for what is traced now.
+fn looks(trace: &Running, node: &str) -> usize {
+    let start = format!("{node}: {LOOKS}");
+    trace.stderr().lines().filter(|line| line.contains(&start)).count()
+}
+
+/// Waits until the agents of both nodes have said so more often than `before`.
+fn agents_look(trace: &Running, before: [usize; 2]) -> Result<()> {
+    for (node, before) in ["node1", "node2"].into_iter().zip(before) {
+        wait::until(&format!("{node} looks for what is traced now"), SETTLED, || {
+            Ok((looks(trace, node) > before).then_some(()))
+        })
+        .with_context(|| format!("it said:\n{}{}", trace.stdout(), trace.stderr()))?;
+    }
+    Ok(())
+}
+
+fn both_look(trace: &Running) -> [usize; 2] {
+    ["node1", "node2"].map(|node| looks(trace, node))
+}
+
+fn ping(cluster: &Cluster, address: IpAddr) -> Result<()> {
+    let ping = cluster.exec("pod1", &["ping", "-c", "1", &address.to_string()])?;
+    ensure!(ping.code() == 0, "{ping:?}");
+    Ok(())
+}
+
+/// Where a pod of node2 is.
+fn on_node2(address: IpAddr) -> Place {
+    Place { ips: vec![address], node: Some("node2".to_owned()) }
+}
+
+/// An echo request and its reply crossed both nodes, told by the names of the pods.
+fn crosses(told: &Told, address: IpAddr) -> Result<()> {
+    let here: Vec<&Path> =
+        told.paths.iter().filter(|path| [path.from.ip, path.to.ip].contains(&address)).collect();
+    ensure!(here.len() == 2, "{} paths of {address} in\n{}", here.len(), told.stdout);
+    for (from, to) in [("default/pod1", "default/pod3"), ("default/pod3", "default/pod1")] {
+        let ends = (Some(from), Some(to));
+        let path = here.iter().find(|path| (path.from.pod.as_deref(), path.to.pod.as_deref()) == ends);
+        let path = path.with_context(|| format!("none of {from} to {to} at {address}:\n{}", told.stdout))?;
+        let on = |node: &str| path.hops.iter().filter(|hop| &*hop.node == node).count();
+        ensure!(path.verdict == Verdict::Delivered && on("node1") == 4 && on("node2") == 4, "{path:?}");
+    }
+    Ok(())
+}
+
+/// pod3 is deleted and made anew, on its node and with another address.
+fn made_anew(cluster: &Cluster) -> Result<()> {
+    let pod3 = Pod::of(cluster, "pod3")?;
+    let old = pod3.address()?;
+    let trace = start(cluster, ["--from", "pod1", "--to", "pod3"])?;
+    ping(cluster, old)?;
+    tells(&trace, &[r#""type":"path""#, "echo reply"])?;
+    let before = both_look(&trace);
+    pod3.delete()?;
+    tells(&trace, &[r#""type":"change""#, r#""what":"gone""#])?;
+    pod3.make()?;
+    let new = pod3.address()?;
+    ensure!(new != old, "{old} was given again: the test has nothing to see");
+    tells(&trace, &[r#""type":"change""#, &new.to_string()])?;
+    agents_look(&trace, before)?;
+    ping(cluster, new)?;
+    let told = Told::from(trace.interrupt(SETTLED)?)?;
+    told.complete().with_context(|| told.stdout.clone())?;
+    let whats: Vec<_> = told.changes.iter().map(|change| (change.about.as_str(), change.what)).collect();
+    ensure!(whats == [("default/pod3", Became::Gone), ("default/pod3", Became::Back)], "{:?}", told.changes);
+    ensure!(told.changes[0].was == Some(on_node2(old)), "{:?}", told.changes);
+    ensure!(told.changes[1].now == Some(on_node2(new)), "{:?}", told.changes);
+    crosses(&told, old)?;
+    crosses(&told, new)?;
+    ensure!(told.paths.len() == 4, "{}", told.stdout);
+    nothing_runs()
+}
+
+/// Calls the Service `web` from pod1, and tells whether it was answered.
+fn call(cluster: &Cluster, address: &str) -> Result<bool> {
+    let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} 80");
+    let answer = cluster.exec("pod1", &["sh", "-c", &script])?;
+    Ok(answer.code() == 0 && answer.stdout.ends_with("hello from a pod\n"))
+}
+
+/// Calls until one was answered since and the SYN of one to this pod is told.
+fn call_until(cluster: &Cluster, trace: &Running, address: &str, pod: &str) -> Result<()> {
+    let count = |trace: &Running| {
+        let answered = format!(r#""pod":"{pod}""#);
+        let told = trace.stdout();
+        told.lines().filter(|line| line.contains(r#""label":"SYN""#) && line.contains(&answered)).count()
+    };
+    let before = count(trace);
+    wait::until(&format!("a call is answered by {pod}"), SETTLED, || {
+        Ok((call(cluster, address)? && count(trace) > before).then_some(()))
+    })
+    .with_context(|| format!("it told:\n{}{}", trace.stdout(), trace.stderr()))
+}
+
+/// One of the two pods behind a Service goes, and comes back.
+fn fewer_and_more(cluster: &Cluster) -> Result<()> {
+    let address = cluster.ask(["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
+    let pod5 = Pod::of(cluster, "pod3")?.another("pod5", "node1")?;
+    stands_behind(cluster, &pod5)?;
+    let trace = start(cluster, ["--from", "pod1", "--to", "svc/web:80"])?;
+    pod5.delete()?;
+    tells(&trace, &[r#""type":"change""#, r#""removed":["default/pod5"]"#])?;
+    call_until(cluster, &trace, &address, "default/pod3")?;
+    let before = looks(&trace, "node1");
+    pod5.make()?;
+    tells(&trace, &[r#""type":"change""#, r#""added":["default/pod5"]"#])?;
+    wait::until("node1 looks for what is traced now", SETTLED, || {
+        Ok((looks(&trace, "node1") > before).then_some(()))
+    })
+    .with_context(|| format!("it said:\n{}{}", trace.stdout(), trace.stderr()))?;
+    call_until(cluster, &trace, &address, "default/pod5")?;
+    let told = Told::from(trace.interrupt(SETTLED)?)?;
+    told.complete().with_context(|| told.stdout.clone())?;
+    let whats: Vec<_> = told
+        .changes
+        .iter()
+        .map(|Change { about, what, added, removed, .. }| (about.as_str(), *what, added.len(), removed.len()))
+        .collect();
+    let web = "svc/default/web:80";
+    ensure!(whats == [(web, Became::Endpoints, 0, 1), (web, Became::Endpoints, 1, 0)], "{:?}", told.changes);
+    nothing_runs()
+}
+
+/// Waits until a pod is behind the Service.
+fn stands_behind(cluster: &Cluster, pod: &Pod<'_>) -> Result<()> {
+    const NAMES: &str =
+        "jsonpath={range .items[*].endpoints[?(@.conditions.ready==true)]}{.targetRef.name}{\"\\n\"}{end}";
+    let words = ["get", "endpointslices", "-l", "kubernetes.io/service-name=web", "-o", NAMES];
+    wait::until(&format!("{} is behind the Service", pod.name), SETTLED, || {
+        Ok((cluster.ask(words)?.lines().any(|name| name == pod.name)).then_some(()))
+    })
+}
