@@ -73,8 +73,8 @@ where
             Ended::Unwanted => return,
             Ended::Orderly if lasted => continue,
             Ended::Orderly => None,
-            // At once, the first time: a connection that broke says nothing of the server.
-            Ended::Broken(_) if lasted => continue,
+            // At once, the first time: a connection that broke says nothing of the server. What the server says does.
+            Ended::Broken(Refusal::Unreachable { .. }) if lasted => continue,
             Ended::Broken(refusal) => Some(refusal),
             Ended::Forgotten => match list::<T>(api, kind).await {
                 Ok(Listed { items, version: now }) => {
