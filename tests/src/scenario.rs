@@ -11,13 +11,13 @@ use crate::command::Running;
 use crate::kernel::{self, Kernels, Series};
 use crate::lab::Lab;
 use crate::trace::{Told, Trace};
-use crate::{command, conntrack, expect};
+use crate::{command, conntrack, expect, suite};
 
 /// How long a server may take to be ready.
 const READY: Duration = Duration::from_secs(10);
 
 /// How often a scenario is run whose trace says itself that the kernel withheld some of it.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 5;
 
 /// One scenario.
 #[derive(Debug, Deserialize)]
@@ -197,7 +197,9 @@ impl Scenario {
             if withheld == 0 || attempt == ATTEMPTS {
                 bail!("{what}\nit told:\n{}{}", told.stdout, told.stderr);
             }
-            eprintln!("{name}: run again, for its trace lacks {withheld} events that the kernel withheld");
+            suite::note_at_the_end(format!(
+                "{name} was run again, for its trace lacked {withheld} events that the kernel withheld"
+            ));
             attempt += 1;
         }
     }

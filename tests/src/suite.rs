@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -10,6 +11,14 @@ use crate::{conntrack, lab, need};
 
 /// Trials at a time: each has a lab and a busy tracer.
 const AT_A_TIME: usize = 2;
+
+/// What is to be told once all trials have had their lines.
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Notes what is told after the trials' own lines: programs read these.
+pub fn note_at_the_end(text: String) {
+    NOTES.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+}
 
 /// A test on real packets, for which these programs have to be installed.
 pub fn trial(
@@ -74,5 +83,9 @@ fn go(trials: Vec<Trial>, at_a_time: usize) -> ExitCode {
     {
         eprintln!("what earlier runs left behind may still be there: {error:#}");
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    for note in NOTES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        eprintln!("note: {note}");
+    }
+    conclusion.exit_code()
 }
