@@ -68,6 +68,18 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
     go(trials, AT_A_TIME)
 }
 
+/// Runs the trials if they could be put together, or says why not.
+#[must_use]
+pub fn run_if(trials: Result<Vec<Trial>>) -> ExitCode {
+    match trials {
+        Ok(trials) => run(trials),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Runs trials that all are about the same thing: one after the other, in this order.
 #[must_use]
 pub fn run_in_order(trials: Vec<Trial>) -> ExitCode {

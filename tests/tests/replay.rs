@@ -42,13 +42,7 @@ type Render = fn(&[u8]) -> Result<String>;
 const CUT: usize = 97;
 
 fn main() -> ExitCode {
-    match trials() {
-        Ok(trials) => suite::run(trials),
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    suite::run_if(trials())
 }
 
 /// Every scenario has its recording.

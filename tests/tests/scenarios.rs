@@ -73,13 +73,7 @@ fn runs((name, scenario): (String, Scenario), turn: Option<Series>) -> Vec<Run> 
 const GUESTS: &str = "PODTRACE_TEST_GUESTS";
 
 fn main() -> ExitCode {
-    match trials() {
-        Ok(trials) => suite::run(trials),
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    suite::run_if(trials())
 }
 
 fn trials() -> Result<Vec<Trial>> {

@@ -18,6 +18,7 @@ mod translation;
 mod waiting;
 
 use super::arrival::{arrival, is_stray};
+use super::connection::Connection;
 use super::devices::action;
 use super::fit::{Fit, resolve};
 use super::flow::{Flows, Span};
@@ -311,9 +312,8 @@ impl Joiner {
     /// it can tell that both are of one flow: the answer waits for it.
     fn begin_or_wait(&mut self, observation: &Observation, packet: &Packet, world: &World) {
         let known = self.flows.known(packet, world.moment(observation)).is_some();
-        let translated = observation.connection.as_deref().filter(|connection| connection.is_translated());
-        // Translated as it is here, it is of interest by what it was before.
-        let wanted = translated.is_some_and(|connection| self.flows.wants(connection));
+        // Translated as it is here, it is of interest by what it was before: another's was set aside.
+        let wanted = observation.connection.as_deref().is_some_and(Connection::is_translated);
         let answers = world.names.len() > 1 && !self.flows.opens(packet);
         if !known && (observation.via && !wanted || answers) {
             self.wait(observation, true, world);

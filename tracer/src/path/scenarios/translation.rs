@@ -283,8 +283,8 @@ fn a_packet_that_lost_the_race_for_its_connection_is_told() {
     assert_eq!(drop.cause, Some(DropCause::ConntrackClash));
 }
 
-#[test]
-fn what_another_pods_packet_was_translated_to_is_not_taken_for_the_nodes_own() {
+/// Out of the pod and, masqueraded, out of the node: the packet as it was sent, and as it left.
+fn masqueraded() -> (Scene, Wire, Wire) {
     let mut scene = Scene::new();
     let (sent, left) = (udp(POD1, WORLD, 5, b"hello"), udp(NODE1_ADDRESS, WORLD, 5, b"hello"));
     let identity = scene.identity();
@@ -292,6 +292,12 @@ fn what_another_pods_packet_was_translated_to_is_not_taken_for_the_nodes_own() {
     scene.see(NODE1, 0, At::FromPod(POD1), identity, &sent);
     scene.see(NODE1, 10_000, At::BridgeIn, identity, &sent);
     scene.see(NODE1, 20_000, At::UplinkOut, identity, &left);
+    (scene, sent, left)
+}
+
+#[test]
+fn what_another_pods_packet_was_translated_to_is_not_taken_for_the_nodes_own() {
+    let (mut scene, ..) = masqueraded();
     // The other pod's was masqueraded to the same port at the same time, and so lost the race.
     let other = udp(NODE1_ADDRESS, WORLD, 9, b"hello");
     let identity = scene.identity();
@@ -313,13 +319,7 @@ fn what_another_pods_packet_was_translated_to_is_not_taken_for_the_nodes_own() {
 
 #[test]
 fn an_error_about_a_translated_packet_is_its_refusal() {
-    let mut scene = Scene::new();
-    let (sent, left) = (udp(POD1, WORLD, 5, b"hello"), udp(NODE1_ADDRESS, WORLD, 5, b"hello"));
-    let identity = scene.identity();
-    scene.tunnel = false;
-    scene.see(NODE1, 0, At::FromPod(POD1), identity, &sent);
-    scene.see(NODE1, 10_000, At::BridgeIn, identity, &sent);
-    scene.see(NODE1, 20_000, At::UplinkOut, identity, &left);
+    let (mut scene, sent, left) = masqueraded();
     let error = port_unreachable(WORLD, NODE1_ADDRESS, &left);
     let back = port_unreachable(WORLD, POD1, &sent);
     let identity = scene.identity();
