@@ -4,7 +4,7 @@ mod bad;
 mod deaf;
 mod echo;
 mod offload;
-mod step;
+mod race;
 mod stream;
 mod web;
 
@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 
 const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE | udp ADDRESS PORT COUNT SIZE | udp-sink PORT COUNT | \
-                     udp-in-step ADDRESS PORT COUNT PROCESSOR | udp-deaf PORT | udp-bad ADDRESS PORT | tcp ADDRESS PORT BYTES | tcp-sink PORT | \
-                     web ADDRESS PORT CONNECTIONS | web-fill ADDRESS PORT MOST | \
+                     udp-race POD POD ADDRESS PORT COUNT | udp-deaf PORT | udp-bad ADDRESS PORT | \
+                     tcp ADDRESS PORT BYTES | tcp-sink PORT | web ADDRESS PORT CONNECTIONS | web-fill ADDRESS PORT MOST | \
                      offload DEVICE on|off";
 
 fn main() -> ExitCode {
@@ -37,9 +37,8 @@ fn run(words: &[&str]) -> Result<()> {
             datagrams(SocketAddrV4::new(address(to)?, number(port)?), number(count)?, number(size)?)
         }
         ["udp-sink", port, count] => udp_sink(number(port)?, number(count)?),
-        ["udp-in-step", to, port, count, processor] => {
-            let to = SocketAddrV4::new(address(to)?, number(port)?);
-            step::send(to, number(count)?, number(processor)?)
+        ["udp-race", slow, quick, to, port, count] => {
+            race::run(slow, quick, SocketAddrV4::new(address(to)?, number(port)?), number(count)?)
         }
         ["udp-deaf", port] => deaf::listen(number(port)?),
         ["udp-bad", to, port] => bad::datagram(SocketAddrV4::new(address(to)?, number(port)?)),
