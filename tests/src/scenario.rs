@@ -17,7 +17,7 @@ use crate::{command, conntrack, expect, suite};
 const READY: Duration = Duration::from_secs(10);
 
 /// How often a scenario is run whose trace says itself that the kernel withheld some of it.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 10;
 
 /// One scenario.
 #[derive(Debug, Deserialize)]

@@ -36,6 +36,9 @@ const DRAIN_EVERY: Duration = Duration::from_millis(10);
 /// How many drains make a heartbeat.
 const HEARTBEAT_EVERY: u32 = 3;
 
+/// How many drains until the kernel is asked anew how often it skipped a program: a file of each program has to be read.
+const SKIPPED_EVERY: u32 = 30;
+
 /// How long after an update the node's packet filter is read again: kube-proxy hears of it at the same time, and takes a
 /// second to write it down.
 const RULES_AFTER: Duration = Duration::from_secs(2);
@@ -148,7 +151,8 @@ async fn run(out: &mut Output) -> Result<()> {
         out.send(&FromAgent::Conntracked(counters))?;
     }
     let named = BTreeSet::new();
-    let mut serving = Serving { out, tracer, ring, sent: 0, symbols, named, conntracked, topology };
+    let mut serving =
+        Serving { out, tracer, ring, sent: 0, missed: 0, symbols, named, conntracked, topology };
     serving.run(&mut input, rules).await
 }
 
@@ -236,6 +240,8 @@ struct Serving<'a> {
     tracer: Tracer,
     ring: AsyncFd<RingBuf<MapData>>,
     sent: u64,
+    /// How often the kernel had skipped a program when it was asked last.
+    missed: u64,
     symbols: LazySymbols,
     named: BTreeSet<u64>,
     /// What was told last.
@@ -310,6 +316,9 @@ impl Serving<'_> {
                 _ = drain.tick() => {
                     ticks += 1;
                     let until = self.drain()?;
+                    if ticks % SKIPPED_EVERY == 0 {
+                        self.missed = self.tracer.missed();
+                    }
                     if ticks % HEARTBEAT_EVERY == 0 {
                         let counters = self.accounting()?;
                         self.out.send(&FromAgent::Heartbeat { now_ns: until, counters })?;
@@ -411,13 +420,13 @@ impl Serving<'_> {
             sent: self.sent,
             lost_ring: counters.lost_ring,
             lost_map: counters.lost_map,
-            missed_probes: self.tracer.missed(),
+            missed_probes: self.missed,
         })
     }
 
     async fn stop(&mut self) -> Result<()> {
         self.tracer.enable(false)?;
-        let missed = self.tracer.missed();
+        self.missed = self.tracer.missed();
         self.tracer.detach();
         // A program that was running when its link went may still be writing: it has counted its event by then.
         for _ in 0..BALANCE_ROUNDS {
@@ -428,7 +437,7 @@ impl Serving<'_> {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let counters = Accounting { missed_probes: missed, ..self.accounting()? };
+        let counters = self.accounting()?;
         self.out.send(&FromAgent::Goodbye { counters })
     }
 }
