@@ -1,4 +1,5 @@
-//! Many connections to one Service at once: each is told with the endpoint that it got.
+//! Services of several endpoints: each of many connections is told with the one that it got, and of a Service that is
+//! well nothing is refused.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("each-of-many-connections-names-its-endpoint-iptables", &["iptables-restore"], || {
             shares("iptables")
         }),
+        trial("a-probe-hears-its-answer-out", &["nft"], heard_out),
     ]
 }
 
@@ -54,5 +56,18 @@ fn shares(rules: &str) -> Result<()> {
     }
     ensure!(chosen == served, "endpoints by their paths {chosen:?}, by their own count {served:?}");
     ensure!(chosen.values().sum::<usize>() == CONNECTIONS, "connections are missing: {chosen:?}");
+    Ok(())
+}
+
+/// A server that speaks first, and an answer to a datagram: whoever probes them waits for it.
+fn heard_out() -> Result<()> {
+    let lab = Lab::up_with("heard-out", "nft")?;
+    for (service, probe, least) in [("svc/web", "tcp", 7), ("svc/dns", "udp", 2)] {
+        let told = Trace::start(&lab, ["--from", "pod1", "--to", service, "--probe", probe])?.finish()?;
+        told.complete()?;
+        let paths = &told.summary()?.paths;
+        let others = [paths.dropped, paths.vanished, paths.rejected, paths.open];
+        ensure!(others == [0; 4] && paths.delivered >= least, "{service} by {probe}: {}", told.stdout);
+    }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! `--probe`: packets sent from inside a pod's network namespace, so that there is something to trace.
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, ErrorKind, Read as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,6 +15,13 @@ use crate::topology::Topology;
 
 /// How long a TCP connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long an answer is waited for. A socket that is closed before it comes makes the kernel refuse it, which the trace of
+/// a sound server should not show.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes of an answer that are listened to.
+const ANSWER: u64 = 64 << 10;
 
 /// What probes carry, so that a reader of packets knows where they come from.
 const PAYLOAD: &[u8; 56] = b"podtrace probe podtrace probe podtrace probe podtrace pr";
@@ -77,14 +84,36 @@ fn connect(to: SocketAddr) -> Result<()> {
     match socket.connect_timeout(&to.into(), CONNECT_TIMEOUT) {
         // A refusal or silence is what the trace is there to show.
         Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::TimedOut) => Ok(()),
-        other => tell(other, "connecting", to),
+        other => tell(other, "connecting", to).map(|()| hear_out(&socket.into())),
+    }
+}
+
+/// Ends this side of a connection, and lets the other say what it has to say and end its own.
+fn hear_out(stream: &TcpStream) {
+    let end = Instant::now() + ANSWER_TIMEOUT;
+    // Whatever goes wrong from here on, the connection is over.
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut answer = stream.take(ANSWER);
+    let mut heard = [0; 4096];
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        // No time is none to be set.
+        if stream.set_read_timeout(Some(left)).is_err() || !answer.read(&mut heard).is_ok_and(|read| read > 0)
+        {
+            return;
+        }
     }
 }
 
 fn datagram(to: SocketAddr) -> Result<()> {
     let socket =
         Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP)).context("opening a socket")?;
-    tell(socket.send_to(PAYLOAD, &to.into()), "sending a datagram", to)
+    // Connected, for it to hear of errors too.
+    tell(socket.connect(&to.into()), "looking for a way", to)?;
+    tell(socket.send(PAYLOAD), "sending a datagram", to)?;
+    // A refusal or silence is what the trace is there to show.
+    let _ = socket.set_read_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| (&socket).read(&mut [0; 1]));
+    Ok(())
 }
 
 fn tell<T>(result: io::Result<T>, what: &str, to: impl std::fmt::Display) -> Result<()> {

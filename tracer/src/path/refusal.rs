@@ -53,8 +53,8 @@ pub(super) fn meaning(
         return Meaning::Superfluous(words);
     }
     let function = drop.location.as_deref().unwrap_or_default();
-    if had_arrived && is_last_of_connection(function, reason, &track.packet) {
-        return Meaning::Superfluous("the receiver had closed already");
+    if had_arrived && let Some(words) = last_of_connection(function, reason, &track.packet) {
+        return Meaning::Superfluous(words);
     }
     // The ping got its clone; the original is then nobody's.
     // A fragment goes with the whole that it was put into: what became of that tells.
@@ -86,13 +86,21 @@ fn superfluous(reason: &str, packet: &Packet) -> Option<&'static str> {
     }
 }
 
-/// A socket that waits out the end of its connection frees what still comes in TCP's entry, and gives no reason: the
-/// other side's FIN or its acknowledgement. A packet without a socket is given one, or answered by a reset.
-fn is_last_of_connection(function: &str, reason: Option<&str>, packet: &Packet) -> bool {
-    let in_entry = ["tcp_v4_rcv", "tcp_v6_rcv"].iter().any(|name| function.starts_with(name));
+/// What a connection that ends frees without a reason: a socket that waits out the end frees what still comes in TCP's
+/// entry (the other side's FIN or its acknowledgement; a packet without a socket is given a reason, or answered by a
+/// reset), and one that has sent its own FIN frees acknowledgements once it has taken note of them.
+fn last_of_connection(function: &str, reason: Option<&str>, packet: &Packet) -> Option<&'static str> {
     let without_data = packet.payload == 0
         && matches!(packet.transport, Transport::Tcp { flags, .. } if flags & (tcp::SYN | tcp::RST) == 0);
-    in_entry && matches!(reason, None | Some("NOT_SPECIFIED")) && without_data
+    if !without_data || !matches!(reason, None | Some("NOT_SPECIFIED")) {
+        return None;
+    }
+    if ["tcp_v4_rcv", "tcp_v6_rcv"].iter().any(|name| function.starts_with(name)) {
+        return Some("the receiver had closed already");
+    }
+    function
+        .starts_with("tcp_rcv_state_process")
+        .then_some("the receiver was closing, and has taken note of it")
 }
 
 /// A path has begun: if it refuses another, or is refused by one that began before it was seen, that is noted.

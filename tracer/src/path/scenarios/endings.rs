@@ -34,15 +34,23 @@ fn what_the_receiver_had_already_was_delivered() {
 
 #[test]
 fn the_last_segment_of_a_connection_is_no_drop() {
-    for (flags, verdict) in [("FA", Verdict::Delivered), ("A", Verdict::Delivered), ("S", Verdict::Dropped)] {
+    let (whole, lost) = (Verdict::Delivered, Verdict::Dropped);
+    for (function, flags, payload, verdict) in [
+        ("tcp_v4_rcv", "FA", 0, whole),
+        ("tcp_v4_rcv", "A", 0, whole),
+        ("tcp_v4_rcv", "S", 0, lost),
+        ("tcp_rcv_state_process", "A", 0, whole),
+        ("tcp_rcv_state_process", "A", 500, lost),
+        ("tcp_rcv_state_process", "S", 0, lost),
+    ] {
         let mut scene = Scene::new();
-        scene.dropped_in = "tcp_v4_rcv";
-        let packet = Tcp { flags, ..Tcp::data(1000, 0, 7) }.wire();
+        scene.dropped_in = function;
+        let packet = Tcp { flags, ..Tcp::data(1000, payload, 7) }.wire();
         scene.leave(0, &packet);
         let identity = scene.arrive(40_000, &packet);
         scene.drop(NODE2, 75_000, Some(POD3), NOT_SPECIFIED, identity, &packet);
         let (paths, summary) = scene.play();
-        assert_eq!(paths[0].verdict, verdict, "{flags}");
+        assert_eq!(paths[0].verdict, verdict, "{function}: {flags}, {payload} bytes");
         assert!(summary.complete);
     }
 }
