@@ -79,7 +79,7 @@ impl Lab {
         if on == "fabric" {
             // Not a place that users go to, so `podtrace lab exec` does not either.
             command = Command::new("nsenter");
-            command.arg(format!("--net={}", self.netns_path(on).display()));
+            command.arg(format!("--net={}", netns_path(&self.name, on).display()));
         } else {
             command = self.podtrace();
             command.args(["lab", "exec", on, "--"]);
@@ -112,12 +112,14 @@ impl Lab {
     ///
     /// If it is not there.
     pub fn netns(&self, of: &str) -> Result<Netns> {
-        Netns::open(self.netns_path(of))
+        Netns::open(netns_path(&self.name, of))
     }
+}
 
-    fn netns_path(&self, of: &str) -> PathBuf {
-        named_path(&format!("podtrace-{}-{of}", self.name))
-    }
+/// Where the network namespace of a lab's pod, node or fabric is.
+#[must_use]
+pub fn netns_path(lab: &str, of: &str) -> PathBuf {
+    named_path(&format!("podtrace-{lab}-{of}"))
 }
 
 impl Drop for Lab {

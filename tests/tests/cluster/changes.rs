@@ -112,19 +112,12 @@ fn looks(trace: &Running, node: &str) -> usize {
     trace.stderr().lines().filter(|line| line.contains(&start)).count()
 }
 
-/// Waits until the agents of both nodes have said so more often than `before`.
-fn agents_look(trace: &Running, before: [usize; 2]) -> Result<()> {
-    for (node, before) in ["node1", "node2"].into_iter().zip(before) {
-        wait::until(&format!("{node} looks for what is traced now"), SETTLED, || {
-            Ok((looks(trace, node) > before).then_some(()))
-        })
-        .with_context(|| format!("it said:\n{}{}", trace.stdout(), trace.stderr()))?;
-    }
-    Ok(())
-}
-
-fn both_look(trace: &Running) -> [usize; 2] {
-    ["node1", "node2"].map(|node| looks(trace, node))
+/// Waits until it has said so more often than `before`.
+fn looks_again(trace: &Running, node: &str, before: usize) -> Result<()> {
+    wait::until(&format!("{node} looks for what is traced now"), SETTLED, || {
+        Ok((looks(trace, node) > before).then_some(()))
+    })
+    .with_context(|| format!("it said:\n{}{}", trace.stdout(), trace.stderr()))
 }
 
 fn ping(cluster: &Cluster, address: IpAddr) -> Result<()> {
@@ -170,14 +163,17 @@ fn made_anew(cluster: &Cluster) -> Result<()> {
     let trace = start(cluster, ["--from", "pod1", "--to", "pod3"])?;
     ping(cluster, old)?;
     tells(&trace, &[r#""type":"path""#, "echo reply"])?;
-    let before = both_look(&trace);
+    let nodes = ["node1", "node2"];
+    let before = nodes.map(|node| looks(&trace, node));
     pod3.delete()?;
     tells(&trace, &[r#""type":"change""#, r#""what":"gone""#])?;
     pod3.make()?;
     let new = pod3.address()?;
     ensure!(new != old, "{old} was given again: the test has nothing to see");
     tells(&trace, &[r#""type":"change""#, &new.to_string()])?;
-    agents_look(&trace, before)?;
+    for (node, before) in nodes.into_iter().zip(before) {
+        looks_again(&trace, node, before)?;
+    }
     ping_until_told(cluster, &trace, new)?;
     let told = Told::from(trace.interrupt(SETTLED)?)?;
     told.complete().with_context(|| told.stdout.clone())?;
@@ -225,10 +221,7 @@ fn fewer_and_more(cluster: &Cluster) -> Result<()> {
     let before = looks(&trace, "node1");
     pod5.make()?;
     tells(&trace, &[r#""type":"change""#, r#""added":["default/pod5"]"#])?;
-    wait::until("node1 looks for what is traced now", SETTLED, || {
-        Ok((looks(&trace, "node1") > before).then_some(()))
-    })
-    .with_context(|| format!("it said:\n{}{}", trace.stdout(), trace.stderr()))?;
+    looks_again(&trace, "node1", before)?;
     call_until(cluster, &trace, &address, "default/pod5")?;
     let told = Told::from(trace.interrupt(SETTLED)?)?;
     told.complete().with_context(|| told.stdout.clone())?;

@@ -1,4 +1,4 @@
-//! What connection tracking counts on this node: how full its table is, and packets that it dropped.
+//! What connection tracking counts in this network namespace: how full its table is, and packets that it dropped.
 
 use std::fs;
 
@@ -11,7 +11,8 @@ const COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// Reads the counters; `None` where nothing is tracked, or the kernel does not tell.
-pub(super) fn read() -> Option<Conntracked> {
+#[must_use]
+pub fn read() -> Option<Conntracked> {
     let counters = parse(&fs::read_to_string(COUNTERS).ok()?)?;
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
     Some(Conntracked { count: number(COUNT), max: number(MAX), ..counters })

@@ -6,7 +6,7 @@ pub mod frame;
 #[cfg(target_os = "linux")]
 pub mod clock;
 #[cfg(target_os = "linux")]
-mod conntrack;
+pub mod conntrack;
 #[cfg(target_os = "linux")]
 mod idle;
 #[cfg(target_os = "linux")]

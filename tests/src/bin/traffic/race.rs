@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use podtrace::netns::{Netns, named_path};
+use podtrace::agent::conntrack;
+use podtrace::netns::Netns;
+use podtrace_tests::lab::netns_path;
 
 /// Ports of the datagrams that race; the others' are below.
 const RACING: u16 = 20_000;
@@ -24,7 +26,7 @@ const DOUBLINGS: u32 = 11;
 /// same port, until this node could not enter a connection into its table. For a process of the node.
 pub(super) fn run(slow: &str, quick: &str, to: SocketAddrV4, count: u16) -> Result<()> {
     let lab = env::var("PODTRACE_LAB").context("finding the lab by PODTRACE_LAB")?;
-    let pod = |name: &str| Netns::open(named_path(&format!("podtrace-{lab}-{name}")));
+    let pod = |name: &str| Netns::open(netns_path(&lab, name));
     let (slow, quick) = (pod(slow)?, pod(quick)?);
     keep_to_processor(0)?;
     let before = not_entered()?;
@@ -82,11 +84,6 @@ fn keep_to_processor(number: usize) -> Result<()> {
 
 /// How many connections this node could not enter into its table, for another had taken their place.
 fn not_entered() -> Result<u64> {
-    const COUNTERS: &str = "/proc/thread-self/net/stat/nf_conntrack";
-    let text = std::fs::read_to_string(COUNTERS).with_context(|| format!("reading {COUNTERS}"))?;
-    let mut lines = text.lines().map(str::split_whitespace);
-    let column = lines.next().and_then(|mut names| names.position(|name| name == "insert_failed"));
-    column
-        .and_then(|column| lines.map(|mut line| u64::from_str_radix(line.nth(column)?, 16).ok()).sum())
-        .with_context(|| format!("finding insert_failed in {COUNTERS}"))
+    let counters = conntrack::read().context("reading what connection tracking counts here")?;
+    Ok(counters.insert_failed)
 }
