@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use podtrace::expect::Expectation;
-use podtrace::filter::Filter;
+use podtrace_report::expect::Expectation;
+use podtrace_report::filter::Filter;
 
 fuzz_target!(|text: &str| {
     if let Err(error) = text.parse::<Expectation>() {

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use podtrace::agent::codec::{read_raw, write_raw};
-use podtrace::agent::frame::{FromAgent, ToAgent};
-use podtrace::capture::{Records, shorten};
+use podtrace_protocol::codec::{read_raw, write_raw};
+use podtrace_protocol::frame::{FromAgent, ToAgent};
+use podtrace_protocol::record::{Records, shorten};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut rest = bytes;

@@ -4,12 +4,12 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use podtrace::agent::frame::{FilterSpec, FromAgent};
-use podtrace::capture::{Records, encode};
-use podtrace::filter::{Choice, Filter};
-use podtrace::path::{Context, Engine};
-use podtrace::recording::Reader;
-use podtrace::report::{Report as _, Text};
+use podtrace_protocol::frame::{FilterSpec, FromAgent};
+use podtrace_protocol::record::{Records, encode};
+use podtrace_report::filter::{Choice, Filter};
+use podtrace_path::{Context, Engine};
+use podtrace_report::recording::Reader;
+use podtrace_report::output::{Report as _, Text};
 use tracer_common::{Event, hook};
 
 /// What two nodes say of themselves.
@@ -86,7 +86,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut text = Text::wide(std::io::sink());
     for mut path in paths {
         let _ = choice.wants(&path);
-        podtrace::diagnose::annotate(&mut path);
+        podtrace_report::diagnose::annotate(&mut path);
         text.path(&path).expect("nothing fails to vanish");
     }
     text.summary(&summary).expect("nothing fails to vanish");

@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use podtrace::path::Engine;
-use podtrace::recording::{Next, Reader, Writer};
-use podtrace::report::{Json, Report as _, Text};
+use podtrace_path::Engine;
+use podtrace_report::recording::{Next, Reader, Writer};
+use podtrace_report::output::{Json, Report as _, Text};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(mut reader) = Reader::new(bytes) else { return };
@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         for path in &mut paths {
-            podtrace::diagnose::annotate(path);
+            podtrace_report::diagnose::annotate(path);
             writer.path(path);
             json.path(path).expect("nothing fails to vanish");
             text.path(path).expect("nothing fails to vanish");

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use libfuzzer_sys::fuzz_target;
-use podtrace::rules::{End, Family, Finder, Hook, Loss, Packet, Rules, Translation, iptables, nft};
+use podtrace_rules::{End, Family, Finder, Hook, Loss, Packet, Rules, Translation, iptables, nft};
 
 /// A packet to this end, by TCP.
 fn packet(destination: [u8; 4], port: u16) -> Packet {

@@ -24,7 +24,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use objects::Objects;
-use podtrace::cluster::{self, Run};
+use podtrace_protocol::inventory::{self, Run};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -91,7 +91,7 @@ impl ApiServer {
     ///
     /// If there is no port to listen at.
     pub fn start(lab: &Lab, cluster: Cluster) -> Result<Self> {
-        let inventory = cluster::load(&lab.inventory())?;
+        let inventory = inventory::load(&lab.inventory())?;
         let networks = inventory.nodes.iter().filter_map(|node| match &node.run {
             Run::Netns(path) => Some((node.name.clone(), path.clone())),
             _ => None,

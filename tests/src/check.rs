@@ -1,7 +1,7 @@
 //! What holds of every trace, whatever was traced.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use podtrace::path::{Action, Evidence, Path, Summary, Verdict, VerdictCounts};
+use podtrace_path::{Action, Evidence, Path, Summary, Verdict, VerdictCounts};
 
 /// Checks what must hold of the paths and summary of any trace.
 ///

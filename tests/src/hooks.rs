@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use podtrace::agent::frame::FromAgent;
-use podtrace::recording::Files;
+use podtrace_protocol::frame::FromAgent;
+use podtrace_report::recording::Files;
 use serde::Deserialize;
 use serde_json::Value;
 

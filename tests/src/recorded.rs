@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use podtrace::path::{Evidence, Hop, HopEvent, Path as Told, Protocol};
+use podtrace_path::{Evidence, Hop, HopEvent, Path as Told, Protocol};
 use serde::Deserialize;
 
 use crate::command::{Output, SHORT, run};

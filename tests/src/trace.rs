@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use podtrace::path::{Change, Path, Summary};
+use podtrace_path::{Change, Path, Summary};
 use serde_json::Value;
 
 use crate::command::{Output, Running};

@@ -9,8 +9,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace::path::{Became, Change, Path, Summary};
-use podtrace::report::{Html, Report as _};
+use podtrace_path::{Became, Change, Path, Summary};
+use podtrace_report::output::{Html, Report as _};
 use podtrace_tests::browser::{self, Dom};
 use podtrace_tests::command::{SHORT, run, succeed};
 use podtrace_tests::{binary, suite};

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use podtrace::agent::frame::{FromAgent, Hello};
-use podtrace::path::{Direction, Path as PacketPath, Verdict};
-use podtrace::recording::Files;
+use podtrace_path::{Direction, Path as PacketPath, Verdict};
+use podtrace_protocol::frame::{FromAgent, Hello};
+use podtrace_report::recording::Files;
 use podtrace_tests::check::brief;
 use podtrace_tests::command::{self, Running};
 use podtrace_tests::trace::Told;

@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use anstream::StripStream;
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
-use podtrace::recording::Reader;
-use podtrace::report::{Html, Json, Report, Text};
-use podtrace::session::{Replayed, Telling, replay};
+use podtrace_report::output::{Html, Json, Report, Text};
+use podtrace_report::recording::Reader;
+use podtrace_report::replay::{Replayed, Telling, replay};
 use podtrace_tests::scenario::Scenario;
 use podtrace_tests::{scenario, schema, suite};
 

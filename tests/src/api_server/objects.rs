@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use podtrace::cluster::{self, Inventory};
+use podtrace_protocol::inventory::{self, Inventory};
 use serde_json::{Value, json};
 
 /// Kinds that are listed, by the last part of their path.
@@ -74,7 +74,7 @@ impl Objects {
     }
 }
 
-fn described(node: &cluster::Node) -> Value {
+fn described(node: &inventory::Node) -> Value {
     let addresses: Vec<_> =
         node.addresses.iter().map(|ip| json!({"type": "InternalIP", "address": ip})).collect();
     json!({"metadata": {"name": node.name}, "status": {"addresses": addresses}})

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace::agent::frame::FromAgent;
-use podtrace::capture::Records;
-use podtrace::path::Verdict;
-use podtrace::recording::Files;
+use podtrace_path::Verdict;
+use podtrace_protocol::frame::FromAgent;
+use podtrace_protocol::record::Records;
+use podtrace_report::recording::Files;
 use podtrace_tests::check::brief;
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;

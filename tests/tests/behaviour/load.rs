@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace::path::{Direction, Evidence, Path, Verdict};
+use podtrace_path::{Direction, Evidence, Path, Verdict};
 use podtrace_tests::check::brief;
 use podtrace_tests::command::Running;
 use podtrace_tests::lab::Lab;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace::agent::frame::FromAgent;
-use podtrace::recording::Files;
-use podtrace::rules::{End, Finder, Hook, Loss, Packet, Rules, Table, Translation, read};
+use podtrace::node::rules::read;
+use podtrace_protocol::frame::FromAgent;
+use podtrace_report::recording::Files;
+use podtrace_rules::{End, Finder, Hook, Loss, Packet, Rules, Table, Translation};
 use podtrace_tests::command::run;
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
@@ -19,7 +20,7 @@ use podtrace_tests::trace::{self, Told, Trace};
 const END: Duration = Duration::from_secs(45);
 
 /// Rule sets to load.
-const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer/src/rules/samples");
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer/rules/src/samples");
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace::path::{NatKind, Verdict};
+use podtrace_path::{NatKind, Verdict};
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::Trace;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace::path::{Action, Direction, Path, Verdict};
+use podtrace_path::{Action, Direction, Path, Verdict};
 use podtrace_tests::check::brief;
 use podtrace_tests::command::SHORT;
 use podtrace_tests::lab::Lab;

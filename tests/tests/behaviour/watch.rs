@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use podtrace::netns;
-use podtrace::path::{Became, Change, Path as Way};
+use podtrace_path::{Became, Change, Path as Way};
 use podtrace_tests::api_server::{ApiServer, Cluster};
 use podtrace_tests::command::{Running, SHORT, succeed};
 use podtrace_tests::lab::Lab;
@@ -160,7 +160,7 @@ fn made_anew() -> Result<()> {
     told.complete()?;
     ensure!(whats(&told) == [("default/pod1", Became::Moved)], "{:?}", told.changes);
     let change = &told.changes[0];
-    let place = |place: &Option<podtrace::path::Place>| {
+    let place = |place: &Option<podtrace_path::Place>| {
         place.as_ref().map(|place| (place.ips[0].to_string(), place.node.clone().unwrap_or_default()))
     };
     ensure!(place(&change.was) == Some((POD1.to_owned(), "node1".to_owned())), "{change:?}");

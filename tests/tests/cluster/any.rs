@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace::path::{Direction, Verdict};
+use podtrace_path::{Direction, Verdict};
 use podtrace_tests::cluster::{Cluster, SETTLED, Who};
 use podtrace_tests::command::run;
 use podtrace_tests::trace::Told;

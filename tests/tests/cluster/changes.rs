@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace::path::{Became, Change, Path, Place, Verdict};
+use podtrace_path::{Became, Change, Path, Place, Verdict};
 use podtrace_tests::cluster::{Cluster, SETTLED, Who, nothing_runs, traced};
 use podtrace_tests::command::Running;
 use podtrace_tests::trace::Told;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
-use podtrace::path::Direction;
+use podtrace_path::Direction;
 use podtrace_tests::cluster::{Cluster, SETTLED, Who, agents_on, end, nothing_runs, traced};
 use podtrace_tests::command::{Running, SHORT, run};
 use podtrace_tests::trace::Told;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::frame::Conntracked;
+use podtrace_protocol::frame::Conntracked;
 
 /// Counters, a line for each CPU below their names.
 const COUNTERS: &str = "/proc/thread-self/net/stat/nf_conntrack";

@@ -18,17 +18,19 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
-use super::codec::{read_raw, write_raw};
 use super::conntrack;
-use super::frame::{
+use super::traffic;
+use crate::capture::{self, Drained};
+use crate::node;
+use crate::node::topology::Reading;
+use crate::probe::{Settings, Symbols, TcMode, Tracer, must_end_in_order};
+use podtrace_protocol::codec::{read_raw, write_raw};
+use podtrace_protocol::frame::{
     Accounting, Configuration, Conntracked, FromAgent, Hello, HookState, PROTOCOL_VERSION, PodAddresses,
     ToAgent, Updated,
 };
-use super::traffic;
-use crate::capture::{self, Drained};
-use crate::probe::{Settings, Symbols, TcMode, Tracer, must_end_in_order};
-use crate::rules::{self, Rules};
-use crate::topology::{self, Reading, Topology};
+use podtrace_protocol::topology::Topology;
+use podtrace_rules::{self, Rules};
 
 /// How often the ring is looked into when nothing wakes the agent.
 const DRAIN_EVERY: Duration = Duration::from_millis(10);
@@ -180,13 +182,13 @@ fn read_rules(topology: &Topology) -> oneshot::Receiver<Rules> {
     let local = addresses.map(IpNet::addr).collect();
     std::thread::spawn(move || {
         // Nobody waits for it if the trace is over.
-        let _ = done.send(rules::read(local));
+        let _ = done.send(node::rules::read(local));
     });
     rules
 }
 
 async fn survey(pods: Vec<PodAddresses>) -> Result<Reading> {
-    let reading = tokio::task::spawn_blocking(move || topology::read(&pods)).await;
+    let reading = tokio::task::spawn_blocking(move || node::topology::read(&pods)).await;
     reading.context("reading the node's networking")?
 }
 

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 
-use super::frame::{FromAgent, Probe, ProbeKind};
 use crate::netns;
-use crate::topology::Topology;
+use podtrace_protocol::frame::{FromAgent, Probe, ProbeKind};
+use podtrace_protocol::topology::Topology;
 
 /// How long a TCP connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

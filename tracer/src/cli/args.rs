@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::expect::Expectation;
-use crate::filter::Filter;
-use crate::recording::Rotation;
+use podtrace_report::expect::Expectation;
+use podtrace_report::filter::Filter;
+use podtrace_report::recording::Rotation;
 
 /// Shows, packet by packet and hop by hop, the way from one Kubernetes pod to another.
 #[derive(Clone, Debug, Parser)]

@@ -5,10 +5,11 @@ use anyhow::{Context as _, Result, ensure};
 use super::args::Format;
 use super::output::{Notes, report};
 use super::{DONE, FAILED, runtime};
-use crate::agent::frame::{FilterSpec, ProbeKind, Side};
-use crate::cluster::{Inventory, Pod, load};
 use crate::lab::{Lab, RuleSet};
-use crate::session::{Outcome, Plan, ProbePlan, trace};
+use crate::session::{Plan, ProbePlan, trace};
+use podtrace_protocol::frame::{FilterSpec, ProbeKind, Side};
+use podtrace_protocol::inventory::{Inventory, Pod, load};
+use podtrace_report::replay::Outcome;
 
 /// A lab of its own, so that one the user has is left alone.
 const LAB: &str = "demo";

@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result};
 use super::args::Expect;
 use super::output::Notes;
 use super::{DONE, NOT_AS_EXPECTED, NOTHING_SEEN};
-use crate::cluster::Inventory;
-use crate::expect::{Judge, Judgement, Suite, unfinished};
-use crate::path::{Change, Path, Summary};
-use crate::report::Report;
 use crate::session::Importance;
+use podtrace_path::{Change, Path, Summary};
+use podtrace_protocol::inventory::Inventory;
+use podtrace_report::expect::{Judge, Judgement, Suite, unfinished};
+use podtrace_report::output::Report;
 
 /// The expectations of a trace that is about to begin.
 pub(super) struct Judging {
@@ -158,7 +158,7 @@ impl Junit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::samples;
+    use podtrace_report::output::samples;
 
     fn judgements(expressions: &[&str], paths: &[Path]) -> Vec<Judgement> {
         let mut judge = Judge::new(expressions.iter().map(|text| text.parse().unwrap()).collect());

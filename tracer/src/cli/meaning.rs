@@ -8,9 +8,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::UsageError;
 use super::args::{Proto, Read, Trace};
 use super::source::{self, Found};
-use crate::agent::frame::ProbeKind;
-use crate::cluster::{Endpoint, Inventory, Resolved, Wanted};
-use crate::session::{Aim, Followed, Importance, Plan, ProbePlan};
+use crate::cluster::Wanted;
+use crate::session::{Followed, Importance, Plan, ProbePlan};
+use podtrace_protocol::frame::ProbeKind;
+use podtrace_protocol::inventory::{Endpoint, Inventory, Resolved};
+use podtrace_report::replay::Aim;
 
 /// Port of a TCP probe if none is given.
 const TCP_PORT: u16 = 80;

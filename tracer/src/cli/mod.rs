@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
         Err(error) => {
             // One line, whatever its causes hold.
-            anstream::eprintln!("podtrace: {}", crate::escape::escape(&format!("{error:#}")));
+            anstream::eprintln!("podtrace: {}", podtrace_escape::escape(&format!("{error:#}")));
             let usage = error.downcast_ref::<UsageError>().is_some();
             ExitCode::from(if usage { USAGE } else { FAILED })
         }

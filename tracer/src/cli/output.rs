@@ -8,10 +8,10 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, Result};
 
 use super::args::{Color, Format, Output};
-use crate::escape::escape;
-use crate::path::{Change, Path, Summary};
-use crate::report::{Html, Json, Report, Text};
 use crate::session::Importance;
+use podtrace_escape::escape;
+use podtrace_path::{Change, Path, Summary};
+use podtrace_report::output::{Html, Json, Report, Text};
 
 /// Makes the choice of `--color` known to stdout and stderr.
 pub(super) fn choose_color(color: Color) {

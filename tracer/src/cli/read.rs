@@ -6,10 +6,11 @@ use super::args::Read;
 use super::expect::Judging;
 use super::output::{Notes, choose_color, reports};
 use super::{FAILED, meaning};
-use crate::filter::Choice;
-use crate::recording::{Files, Header, Recorder};
-use crate::report::losses;
-use crate::session::{Aim, Importance, Replayed, Telling, replay};
+use crate::session::Importance;
+use podtrace_report::filter::Choice;
+use podtrace_report::output::losses;
+use podtrace_report::recording::{Files, Header, Recorder};
+use podtrace_report::replay::{Aim, Replayed, Telling, replay};
 
 pub(super) fn run(args: &Read) -> Result<u8> {
     choose_color(args.output.color);

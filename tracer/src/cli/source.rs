@@ -6,8 +6,9 @@ use anyhow::Result;
 
 use crate::agent::transport::AgentPods;
 use crate::cluster::kube::{Api, Described, Machine, Watch, default_image, describe};
-use crate::cluster::{self, Host, Inventory, Source, Wanted};
+use crate::cluster::{self, Host, Source, Wanted};
 use crate::session::Importance;
+use podtrace_protocol::inventory::{self, Inventory};
 
 /// Namespace of endpoints named without one, where nothing says otherwise.
 pub(super) const NAMESPACE: &str = "default";
@@ -39,7 +40,7 @@ pub(super) async fn find(
     }
     let api = match &found.source {
         Source::Inventory(file) | Source::Lab(file) => {
-            let inventory = cluster::load(file)?;
+            let inventory = inventory::load(file)?;
             return Ok(Found { inventory, namespace: NAMESPACE.to_owned(), pods: None, watch: None });
         }
         Source::Kubeconfig { files, context } => Api::by_kubeconfig(files, context.as_deref()).await?,

@@ -13,9 +13,9 @@ use terminal_size::{Width, terminal_size_of};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::args::Output;
-use crate::path::{Change, Path, Summary};
-use crate::report::{Report, thousands};
 use crate::session::Progress;
+use podtrace_path::{Change, Path, Summary};
+use podtrace_report::output::{Report, thousands};
 
 /// Back to the line's begin, and nothing on it.
 const ERASE: &str = "\r\x1b[2K";

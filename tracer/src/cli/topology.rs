@@ -11,10 +11,11 @@ use super::output::{Notes, choose_color};
 use super::source::{self, Found};
 use super::{DONE, FAILED, runtime};
 use crate::agent::transport::AgentPods;
-use crate::cluster::{Inventory, Wanted};
-use crate::report::map;
+use crate::cluster::Wanted;
 use crate::session::{Importance, survey};
-use crate::topology::Survey;
+use podtrace_protocol::inventory::Inventory;
+use podtrace_protocol::topology::Survey;
+use podtrace_report::output::map;
 
 pub(super) fn run(args: &Topology) -> Result<u8> {
     choose_color(args.color);

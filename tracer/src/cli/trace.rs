@@ -7,8 +7,8 @@ use super::expect::Judging;
 use super::output::{Notes, choose_color, reports};
 use super::status::Status;
 use super::{FAILED, meaning, runtime};
-use crate::report::losses;
 use crate::session::{Importance, Progress, trace};
+use podtrace_report::output::losses;
 
 pub(super) fn run(args: &Trace) -> Result<u8> {
     choose_color(args.output.color);

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::UsageError;
 use super::args::Write;
-use crate::recording::{Rotation, Target};
+use podtrace_report::recording::{Rotation, Target};
 
 impl Write {
     /// Where the recording goes, if there is to be one.

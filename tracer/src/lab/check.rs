@@ -14,9 +14,9 @@ use super::plan::{
 };
 use super::services::is_endpoint;
 use crate::netns::{Netns, named_path};
-use crate::topology::dump::Dump;
-use crate::topology::parse::{Link, Neighbour, Port};
-use crate::topology::{DeviceKind, Vxlan};
+use crate::node::topology::dump::Dump;
+use crate::node::topology::parse::{Link, Neighbour, Port};
+use podtrace_protocol::topology::{DeviceKind, Vxlan};
 
 /// What was found of one namespace.
 #[derive(Clone, Debug, Default)]
@@ -227,7 +227,7 @@ fn pod(node: &LabNode, pod: &LabPod, check: &mut Check<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{Device, Route};
+    use podtrace_protocol::topology::{Device, Route};
 
     /// One namespace as it should be, put together by hand.
     #[derive(Default)]

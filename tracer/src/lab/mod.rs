@@ -27,8 +27,8 @@ use self::plan::Plan;
 pub use self::report::{Down, Status, Up};
 pub use self::rules::RuleSet;
 use self::state::Lock;
-use crate::cluster::Inventory;
 use crate::netns::{Netns, named_path};
+use podtrace_protocol::inventory::Inventory;
 
 /// Environment variable that names the lab.
 pub const NAME_VARIABLE: &str = "PODTRACE_LAB";

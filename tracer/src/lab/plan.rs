@@ -6,8 +6,8 @@ use ipnet::Ipv4Net;
 
 use super::rules::RuleSet;
 use super::services::SERVICES;
-use crate::cluster::{Inventory, Node, Pod, Run};
 use crate::netns::named_path;
+use podtrace_protocol::inventory::{Inventory, Node, Pod, Run};
 
 /// Kubernetes namespace of the lab's pods.
 const NAMESPACE: &str = "default";

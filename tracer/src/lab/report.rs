@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use super::rules::RuleSet;
-use crate::cluster::Inventory;
+use podtrace_protocol::inventory::Inventory;
 
 /// Outcome of [`super::Lab::up`].
 #[derive(Clone, Debug, PartialEq, Eq)]

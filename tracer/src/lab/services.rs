@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::plan::{LabNode, Plan};
-use crate::cluster::{Service, ServicePort};
+use podtrace_protocol::inventory::{Service, ServicePort};
 
 /// Port that the lab's web servers listen on.
 pub(super) const WEB_PORT: u16 = 8080;

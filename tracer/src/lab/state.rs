@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::rules::RuleSet;
-use crate::cluster::Inventory;
+use podtrace_protocol::inventory::Inventory;
 
 const ROOT: &str = "/run/podtrace";
 

@@ -21,8 +21,8 @@ use super::{
     stack::{self, Prototypes, StackLink},
     taps::taps,
 };
-use crate::agent::frame::{Attached, FilterSpec, HookState, Side};
-use crate::topology::{DeviceKind, Topology};
+use podtrace_protocol::frame::{Attached, FilterSpec, HookState, Side};
+use podtrace_protocol::topology::{DeviceKind, Topology};
 
 /// Where the kernel keeps its type information, and the variable that names another place.
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";

@@ -12,8 +12,8 @@ use aya::programs::{
 use tracer_common::Arguments;
 
 use super::{btf::Btf, programs::instructions, refusal::refused};
-use crate::agent::frame::HookState;
-use crate::hook::{COPIES, HOOKS, Hook, Other};
+use podtrace_protocol::frame::HookState;
+use podtrace_protocol::hook::{COPIES, HOOKS, Hook, Other};
 
 /// Here when the kernel has kprobes: their kind of perf event.
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe/type";

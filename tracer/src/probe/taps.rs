@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::topology::{Namespace, Role, Topology};
+use podtrace_protocol::topology::{Namespace, Role, Topology};
 
 /// One tc program on one side of one device.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,12 +15,12 @@ use super::live::Live;
 use super::nodes::{Nodes, SETUP_TIMEOUT};
 use super::{Importance, Plan, hooks};
 use crate::agent::clock;
-use crate::agent::frame::{
-    Attached, Configuration, FromAgent, PROTOCOL_VERSION, PodAddresses, ToAgent, Updated,
-};
 use crate::agent::transport::{AgentPods, Connection, connect};
 use crate::cluster::kube::{News, Watching};
-use crate::path::{Became, Change, Update};
+use podtrace_path::{Became, Change, Update};
+use podtrace_protocol::frame::{
+    Attached, Configuration, FromAgent, PROTOCOL_VERSION, PodAddresses, ToAgent, Updated,
+};
 
 /// Clock comparisons of a node that joins.
 const CLOCK_ROUNDS: u32 = 8;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::Aim;
-use crate::agent::frame::{Configuration, FilterSpec};
-use crate::cluster::{Delta, Endpoint, Inventory, ResolveError, Resolved};
-use crate::path::{Became, Change, Place, Update};
+use podtrace_path::{Became, Change, Place, Update};
+use podtrace_protocol::frame::{Configuration, FilterSpec};
+use podtrace_protocol::inventory::{Delta, Endpoint, Inventory, ResolveError, Resolved};
+use podtrace_report::replay::Aim;
 
 /// How long an address is still looked for that is nobody's of the trace any more: what was sent there is under way.
 const GRACE_NS: u64 = 10_000_000_000;
@@ -297,7 +297,7 @@ mod tests {
              endpoints: [{}]}}]\n",
             web.join(", ")
         ));
-        crate::cluster::parse(&text).unwrap()
+        podtrace_protocol::inventory::parse(&text).unwrap()
     }
 
     fn following(from: &str, to: &str, inventory: &Inventory) -> Following {
@@ -325,7 +325,7 @@ mod tests {
 
     fn addresses(update: &Update) -> (String, String) {
         let filter = update.filter.as_ref().unwrap();
-        let all = |side: &crate::agent::frame::Side| {
+        let all = |side: &podtrace_protocol::frame::Side| {
             side.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         (all(&filter.from), all(&filter.to))

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Importance;
-use crate::agent::frame::{Attached, HookState};
-use crate::hook::{COPIES, Hook};
+use podtrace_protocol::frame::{Attached, HookState};
+use podtrace_protocol::hook::{COPIES, Hook};
 
 /// Tells what was attached on a node.
 pub(super) fn tell(node: &str, attached: &Attached, say: &mut dyn FnMut(Importance, &str)) {

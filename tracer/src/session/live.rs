@@ -3,15 +3,16 @@
 use anyhow::Result;
 use tokio::time::Instant;
 
-use super::{Importance, Outcome, Progress, Teller};
-use crate::agent::frame::{Accounting, FromAgent};
-use crate::capture;
-use crate::path::{Context, Engine, Path, Update};
+use super::{Importance, Progress};
+use podtrace_path::{Context, Engine, Path, Update};
+use podtrace_protocol::frame::{Accounting, FromAgent};
+use podtrace_protocol::record;
+use podtrace_report::replay::{Outcome, Presenter};
 
 /// The part of a trace that frames go through.
 pub(super) struct Live<'a> {
     pub(super) engine: Engine,
-    pub(super) teller: Teller<'a>,
+    pub(super) teller: Presenter<'a>,
     snaplen: Option<u16>,
     /// What each node counted last.
     counted: Vec<Accounting>,
@@ -23,7 +24,7 @@ pub(super) struct Live<'a> {
 
 impl<'a> Live<'a> {
     /// With nothing taken yet; `snaplen` is how many bytes are kept of each packet, where that is fewer than come.
-    pub(super) fn new(context: Context, teller: Teller<'a>, snaplen: Option<u16>) -> Self {
+    pub(super) fn new(context: Context, teller: Presenter<'a>, snaplen: Option<u16>) -> Self {
         let counted = vec![Accounting::default(); context.nodes.len()];
         let nodes = context.nodes.clone();
         let engine = Engine::new(context);
@@ -42,7 +43,7 @@ impl<'a> Live<'a> {
     pub(super) fn take(&mut self, node: usize, frame: Option<&FromAgent>) -> Result<()> {
         let shortened = match (frame, self.snaplen) {
             (Some(FromAgent::Events(body)), Some(snaplen)) => {
-                Some(FromAgent::Events(capture::shorten(body, snaplen)))
+                Some(FromAgent::Events(record::shorten(body, snaplen)))
             }
             _ => None,
         };
@@ -74,7 +75,7 @@ impl<'a> Live<'a> {
     pub(super) fn progress(&self, ready: Instant) -> Progress {
         let sum = |count: fn(&Accounting) -> u64| self.counted.iter().map(count).sum();
         Progress {
-            paths: self.teller.told,
+            paths: self.teller.reported(),
             under_way: u64::try_from(self.engine.under_way()).unwrap_or(u64::MAX),
             events: sum(|counted| counted.produced),
             lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),

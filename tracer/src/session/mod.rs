@@ -1,149 +1,15 @@
 //! A trace from beginning to end: agents are started, their frames feed the path engine, finished paths go to a
-//! report. Reading a recording is the same without agents.
+//! report. Reading a recording (`podtrace_report::replay`) is the same without agents.
 
-mod aim;
 mod changes;
 mod follow;
 mod hooks;
 mod live;
 mod nodes;
 mod plan;
-mod replay;
 mod survey;
 mod trace;
 
-pub use aim::Aim;
 pub use plan::{Followed, Plan, ProbePlan};
-pub use replay::{Replayed, Telling, replay};
 pub use survey::survey;
 pub use trace::{Importance, Progress, trace};
-
-use std::io::{self, ErrorKind};
-
-use anyhow::{Context as _, Result};
-
-use crate::agent::frame::FromAgent;
-use crate::filter::Choice;
-use crate::path::{Path, Summary, Update, Verdict, VerdictCounts};
-use crate::recording::Recorder;
-use crate::report::Report;
-
-/// How a trace went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// What was told last.
-    pub summary: Summary,
-    /// Whether every node was lost before the trace was to end.
-    pub all_lost: bool,
-}
-
-impl Outcome {
-    /// Whether any matching packet was seen.
-    #[must_use]
-    pub fn saw_packets(&self) -> bool {
-        self.summary.events.delivered > 0
-    }
-}
-
-/// Tells the finished paths that are wanted up to a limit, counts what was told, and records all if that is asked for.
-struct Teller<'a> {
-    /// `None` once nobody reads it any more: the recording is still wanted whole.
-    report: Option<&'a mut dyn Report>,
-    recorder: Option<Recorder>,
-    choice: Choice,
-    limit: Option<u64>,
-    told: u64,
-    verdicts: VerdictCounts,
-}
-
-impl<'a> Teller<'a> {
-    fn new(
-        report: &'a mut dyn Report,
-        recorder: Option<Recorder>,
-        choice: Choice,
-        limit: Option<u64>,
-    ) -> Self {
-        Self { report: Some(report), recorder, choice, limit, told: 0, verdicts: VerdictCounts::default() }
-    }
-
-    fn full(&self) -> bool {
-        self.limit.is_some_and(|limit| self.told >= limit)
-    }
-
-    /// Takes what a node said, before paths are made of it.
-    fn hear(&mut self, node: usize, frame: Option<&FromAgent>) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.frame(node, frame);
-        }
-        if let Some(frame) = frame {
-            self.choice.hear(node, frame);
-        }
-    }
-
-    /// Takes and tells what became of the cluster.
-    fn update(&mut self, update: &Update) -> Result<()> {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.update(update);
-        }
-        for change in &update.told {
-            // After the last path that is told there is nothing to tell apart.
-            if !self.full() {
-                self.report(|report| report.change(change))?;
-            }
-        }
-        self.recorder.as_mut().map_or(Ok(()), Recorder::flush)
-    }
-
-    /// Tells these paths, less those that are not wanted and those over the limit. All of them are recorded: the file
-    /// may be read with another choice.
-    fn tell(&mut self, paths: &mut Vec<Path>) -> Result<()> {
-        for mut path in paths.drain(..) {
-            if self.full() {
-                continue;
-            }
-            crate::diagnose::annotate(&mut path);
-            if let Some(recorder) = &mut self.recorder {
-                recorder.path(&path)?;
-            }
-            if !self.choice.wants(&path) {
-                continue;
-            }
-            self.told += 1;
-            *match path.verdict {
-                Verdict::Delivered => &mut self.verdicts.delivered,
-                Verdict::Dropped => &mut self.verdicts.dropped,
-                Verdict::Vanished => &mut self.verdicts.vanished,
-                Verdict::Rejected => &mut self.verdicts.rejected,
-                Verdict::Open => &mut self.verdicts.open,
-            } += 1;
-            self.report(|report| report.path(&path))?;
-        }
-        self.recorder.as_mut().map_or(Ok(()), Recorder::flush)
-    }
-
-    fn report(&mut self, tell: impl FnOnce(&mut dyn Report) -> io::Result<()>) -> Result<()> {
-        let Some(report) = &mut self.report else { return Ok(()) };
-        match tell(&mut **report) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe && self.recorder.is_some() => {
-                self.report = None;
-                Ok(())
-            }
-            result => result.context("writing the report"),
-        }
-    }
-
-    /// Tells why what is told is not whole.
-    fn lacks(&mut self, what: &str) -> Result<()> {
-        self.report(|report| report.lacks(what))
-    }
-
-    /// Tells the summary of what was told.
-    fn close(mut self, mut summary: Summary) -> Result<Outcome> {
-        summary.paths = self.verdicts;
-        self.report(|report| report.summary(&summary))?;
-        if let Some(recorder) = self.recorder {
-            recorder.finish(&summary)?;
-        }
-        Ok(Outcome { summary, all_lost: false })
-    }
-}

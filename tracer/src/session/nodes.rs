@@ -13,11 +13,11 @@ use tokio::time::timeout;
 
 use super::Plan;
 use crate::agent::clock;
-use crate::agent::codec::{RawFrame, write_raw};
-use crate::agent::frame::{Attached, FromAgent, MAX_FRAME, PROTOCOL_VERSION, ToAgent};
 use crate::agent::transport::{AgentPods, Connection, Process, connect};
-use crate::cluster::Node;
-use crate::topology::Topology;
+use podtrace_protocol::codec::{RawFrame, write_raw};
+use podtrace_protocol::frame::{Attached, FromAgent, MAX_FRAME, PROTOCOL_VERSION, ToAgent};
+use podtrace_protocol::inventory::Node;
+use podtrace_protocol::topology::Topology;
 
 /// How long a node may take to say its first word.
 const REACH_TIMEOUT: Duration = Duration::from_secs(20);

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::aim::Aim;
-use crate::agent::frame::{Configuration, FilterSpec, PodAddresses, ProbeKind};
 use crate::agent::transport::AgentPods;
 use crate::cluster::kube::Watch;
-use crate::cluster::{Inventory, Node, Resolved};
-use crate::filter::Filter;
-use crate::recording::Target;
+use podtrace_protocol::frame::{Configuration, FilterSpec, PodAddresses, ProbeKind};
+use podtrace_protocol::inventory::{Inventory, Node, Resolved};
+use podtrace_report::filter::Filter;
+use podtrace_report::recording::Target;
+use podtrace_report::replay::Aim;
 
 /// What a trace is to do.
 #[derive(Clone, Debug)]

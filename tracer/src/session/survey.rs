@@ -5,10 +5,11 @@ use futures_util::future::join_all;
 
 use super::nodes::Nodes;
 use super::plan::pods_of;
-use crate::agent::frame::{FromAgent, ToAgent};
 use crate::agent::transport::AgentPods;
-use crate::cluster::{Inventory, Node};
-use crate::topology::{Reading, Survey};
+use crate::node::topology::Reading;
+use podtrace_protocol::frame::{FromAgent, ToAgent};
+use podtrace_protocol::inventory::{Inventory, Node};
+use podtrace_protocol::topology::Survey;
 
 /// Looks at all nodes at once; those that only the Kubernetes API reaches, by agents in `pods`. One that cannot be
 /// reached says why, and keeps nobody waiting.

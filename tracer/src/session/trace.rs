@@ -9,18 +9,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracer_common::CAPTURE;
 
+use super::Plan;
 use super::changes::Changes;
 use super::hooks;
 use super::live::Live;
 use super::nodes::Nodes;
-use super::{Outcome, Plan, Teller};
 use crate::agent::clock;
-use crate::agent::frame::{FromAgent, Probe, ToAgent};
-use crate::filter::Choice;
-use crate::path::Context;
-use crate::recording::{Header, Recorder};
-use crate::report::Report;
-use crate::topology::Topology;
+use podtrace_path::Context;
+use podtrace_protocol::frame::{FromAgent, Probe, ToAgent};
+use podtrace_protocol::topology::Topology;
+use podtrace_report::filter::Choice;
+use podtrace_report::output::Report;
+use podtrace_report::recording::{Header, Recorder};
+use podtrace_report::replay::{Outcome, Presenter};
 
 /// How often clocks are compared while tracing.
 const CLOCK_EVERY: Duration = Duration::from_millis(250);
@@ -140,7 +141,7 @@ async fn run(
         )?),
         None => None,
     };
-    let teller = Teller::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count);
+    let teller = Presenter::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count);
     let mut live = Live::new(context, teller, plan.snaplen);
     let names = nodes.names();
     let mut via: BTreeSet<IpAddr> =

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use podtrace::agent::frame::{Accounting, FromAgent};
-use podtrace::capture::{RawEvent, Records, encode};
-use podtrace::path::Engine;
-use podtrace::recording::{Files, Header, Recorder, Target};
+use podtrace_path::Engine;
+use podtrace_protocol::frame::{Accounting, FromAgent};
+use podtrace_protocol::record::{RawEvent, Records, encode};
+use podtrace_report::recording::{Files, Header, Recorder, Target};
 
 /// Time from one packet to the next.
 const EVERY_NS: u64 = 100_000;

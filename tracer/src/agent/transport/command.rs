@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::process::Command;
 
 use super::{Connection, Process};
-use crate::cluster::{Node, Run};
+use podtrace_protocol::inventory::{Node, Run};
 
 /// Starts the agent of a node.
 pub(super) fn connect(node: &Node) -> Result<Connection> {

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::pods::AgentPod;
 use super::{Connection, Process};
 use crate::cluster::kube::{AGENT_COMMAND, Api, CONTAINER, Refusal, Right};
-use crate::escape::escape;
+use podtrace_escape::escape;
 
 /// Bytes that may wait on the way to and from the API server.
 const BUFFER: usize = 256 << 10;

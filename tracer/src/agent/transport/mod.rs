@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::Child;
 
-use crate::cluster::{Node, Run};
+use podtrace_protocol::inventory::{Node, Run};
 
 use exec::Session;
 pub use pods::AgentPods;

@@ -8,7 +8,7 @@ use kube::{Client, Config};
 use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
 
 use super::refusal::{Refusal, innermost};
-use crate::cluster::nearest::nearest_text;
+use podtrace_protocol::inventory::nearest_text;
 
 /// How long a connection may take: a server that is there answers at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use super::machine::Machine;
 use super::objects::{EndpointSlice, Endpoints, Node, Pod, Service};
 use super::refusal::Refusal;
 use super::watch::{Versions, Watch};
-use crate::cluster::Inventory;
+use podtrace_protocol::inventory::Inventory;
 
 /// A cluster, as its API describes it.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ mod tests {
 
     use super::super::samples::{self, Server, cluster, pod};
     use super::*;
-    use crate::cluster::{Run, resolve};
+    use podtrace_protocol::inventory::{Run, resolve};
 
     fn node1() -> Machine {
         Machine {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::machine::Machine;
 use super::objects::{EndpointSlice, Endpoints, Node, Object, Pod, Service};
 use super::translate::{self, Backing};
-use crate::cluster::Inventory;
+use podtrace_protocol::inventory::Inventory;
 
 /// Namespace and name.
 type Key = (String, String);

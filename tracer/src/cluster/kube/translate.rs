@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use super::machine::Machine;
 use super::objects::{self, EndpointPort, EndpointSlice, Endpoints, TargetPort, TargetRef};
-use crate::cluster::check::is_name;
-use crate::cluster::inventory::{Inventory, Node, Pod, Run, Service, ServicePort, Unreached, Untraceable};
+use podtrace_protocol::inventory::is_name;
+use podtrace_protocol::inventory::{Inventory, Node, Pod, Run, Service, ServicePort, Unreached, Untraceable};
 
 /// The label that says whose a slice is.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";

@@ -15,7 +15,7 @@ use super::list::{ENDPOINT_SLICES, ENDPOINTS, Kind, NODES, PODS, SERVICES, list}
 use super::machine::Machine;
 use super::objects::{EndpointSlice, Endpoints, Pod, Service};
 use super::refusal::Refusal;
-use crate::cluster::Inventory;
+use podtrace_protocol::inventory::Inventory;
 
 /// What belongs together comes within this time: a rollout has many changes a second.
 const TOGETHER: Duration = Duration::from_millis(50);

@@ -1,0 +1,72 @@
+//! Text from outside must not steer a terminal or disguise itself.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Makes control characters, bidirectional overrides and invisible characters visible as `\n`, `\u{1b}`, ….
+/// All other text stays as it is.
+#[must_use]
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_deceptive) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
+            c if is_deceptive(c) => {
+                // Writing into a string cannot fail.
+                let _ = write!(escaped, "\\u{{{:x}}}", u32::from(c));
+            }
+            c => escaped.push(c),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Whether a terminal would obey the character, or show something else than its neighbours in their order.
+pub fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}'                     // soft hyphen
+            | '\u{61c}'                  // Arabic letter mark
+            | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' // Hangul fillers
+            | '\u{180e}'                 // Mongolian vowel separator
+            | '\u{200b}'..='\u{200f}'    // zero width, left-to-right and right-to-left marks
+            | '\u{2028}'..='\u{202e}'    // line and paragraph separators, embeddings, overrides
+            | '\u{2060}'..='\u{206f}'    // word joiner, invisible operators, isolates
+            | '\u{fe00}'..='\u{fe0f}'    // variation selectors
+            | '\u{feff}'                 // byte order mark
+            | '\u{fff9}'..='\u{fffb}'    // interlinear annotation
+            | '\u{e0000}'..='\u{e0fff}') // tags, more variation selectors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_is_left_alone() {
+        for text in ["", "default/pod1", "flannel.1", "größe", "日本", "a → b"] {
+            assert!(matches!(escape(text), Cow::Borrowed(same) if same == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_steers_or_hides_becomes_visible() {
+        for (text, escaped) in [
+            ("\x1b[2J", "\\u{1b}[2J"),
+            ("a\nb\tc\r", "a\\nb\\tc\\r"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("\u{7f}\0", "\\u{7f}\\u{0}"),
+            ("pod\u{202e}1dop", "pod\\u{202e}1dop"),
+            ("\u{2066}x\u{2069}", "\\u{2066}x\\u{2069}"),
+            ("po\u{200b}d", "po\\u{200b}d"),
+            ("\u{e0041}", "\\u{e0041}"),
+        ] {
+            assert_eq!(escape(text), escaped);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What each device of each node is to a packet, and what it means to be seen there: [`action`] is the table.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use podtrace_protocol::topology::{Device, DeviceKind, Namespace, Role, Topology};
+
+use super::directory::Directory;
+use super::model::{Action, Point};
+
+/// What an observation at a device of this role means.
+pub(super) fn action(role: Role, point: Point) -> Action {
+    match (role, point) {
+        (_, Point::KfreeSkb) => Action::Drop,
+        // The one hook of the stack that is a sighting of its own: the others belong to hops that taps see.
+        (_, Point::Stack(..)) => Action::LocalOut,
+        (Role::PodVeth, Point::TcIngress) => Action::PodEgress,
+        (Role::PodVeth, Point::TcEgress) => Action::PodIngress,
+        (Role::Bridge, _) => Action::Route,
+        (Role::Tunnel, Point::TcEgress) => Action::Encapsulate,
+        (Role::Tunnel, Point::TcIngress) => Action::Decapsulate,
+        // A device of no known role is tapped only because packets enter or leave the node by it.
+        (Role::Uplink | Role::Other, Point::TcIngress) => Action::NodeIngress,
+        (Role::Uplink | Role::Other, Point::TcEgress) => Action::NodeEgress,
+    }
+}
+
+/// Number of a device among those of all nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct DeviceId(u32);
+
+/// What is known of a device.
+#[derive(Debug)]
+pub(super) struct DeviceInfo {
+    pub(super) name: Arc<str>,
+    pub(super) role: Role,
+    pub(super) ethernet: bool,
+    /// Index within its namespace.
+    pub(super) index: u32,
+    /// The pod behind a pod's veth, or whose namespace this device is in.
+    pub(super) pod: Option<Arc<str>>,
+    /// Addresses of that pod.
+    pub(super) pod_addresses: Vec<IpAddr>,
+    /// The bridge it is a port of.
+    pub(super) bridge: Option<DeviceId>,
+}
+
+/// One route of a node's own namespace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NodeRoute {
+    pub(super) destination: IpNet,
+    pub(super) gateway: Option<IpAddr>,
+    device: u32,
+    metric: u32,
+}
+
+/// One node's namespaces and routes.
+#[derive(Debug, Default)]
+struct Node {
+    devices: FxHashMap<(u32, u32), DeviceId>,
+    /// Pod by namespace; `None` for the node's own.
+    namespaces: FxHashMap<u32, Option<Arc<str>>>,
+    routes: Vec<NodeRoute>,
+    addresses: FxHashSet<IpAddr>,
+    vxlan_ports: Vec<u16>,
+    /// What the topologies before had, and this one has no more: something may still be told of them.
+    former_devices: FxHashMap<(u32, u32), DeviceId>,
+    former_namespaces: FxHashMap<u32, Option<Arc<str>>>,
+}
+
+/// The devices of all nodes.
+#[derive(Debug)]
+pub(super) struct Devices {
+    all: Vec<DeviceInfo>,
+    nodes: Vec<Node>,
+}
+
+impl Devices {
+    pub(super) fn new(nodes: usize) -> Self {
+        Self { all: Vec::new(), nodes: (0..nodes).map(|_| Node::default()).collect() }
+    }
+
+    /// Takes a node's topology, in place of any that it told before. Numbers given out stay valid.
+    pub(super) fn learn(&mut self, node: usize, topology: &Topology, directory: &Directory, name: &str) {
+        let mut known = Node::default();
+        for namespace in &topology.namespaces {
+            let pod = namespace.pod.as_deref().map(Arc::from);
+            known.namespaces.insert(namespace.inode, pod);
+            for device in &namespace.devices {
+                let id = DeviceId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
+                known.devices.insert((namespace.inode, device.index), id);
+                self.all.push(describe(topology, namespace, device, directory, name));
+            }
+            for device in &namespace.devices {
+                let bridge = device.master.and_then(|master| known.devices.get(&(namespace.inode, master)));
+                if let Some(id) = known.devices.get(&(namespace.inode, device.index)) {
+                    self.all[id.0 as usize].bridge = bridge.copied();
+                }
+            }
+            if namespace.pod.is_some() {
+                continue;
+            }
+            for device in &namespace.devices {
+                known.addresses.extend(device.addresses.iter().map(IpNet::addr));
+                if let DeviceKind::Vxlan(vxlan) = &device.kind {
+                    known.vxlan_ports.push(vxlan.port);
+                }
+            }
+            known.routes.extend(namespace.routes.iter().map(|route| NodeRoute {
+                destination: route.destination,
+                gateway: route.gateway,
+                device: route.device,
+                metric: route.metric,
+            }));
+        }
+        let before = std::mem::replace(&mut self.nodes[node], known);
+        let known = &mut self.nodes[node];
+        known.former_devices = before.former_devices;
+        known.former_devices.extend(before.devices);
+        known.former_namespaces = before.former_namespaces;
+        known.former_namespaces.extend(before.namespaces);
+    }
+
+    /// One more node.
+    pub(super) fn add(&mut self) {
+        self.nodes.push(Node::default());
+    }
+
+    pub(super) fn info(&self, id: DeviceId) -> &DeviceInfo {
+        &self.all[id.0 as usize]
+    }
+
+    pub(super) fn find(&self, node: usize, netns: u32, index: u32) -> Option<DeviceId> {
+        let Node { devices, former_devices, .. } = &self.nodes[node];
+        devices.get(&(netns, index)).or_else(|| former_devices.get(&(netns, index))).copied()
+    }
+
+    /// Name of the pod whose namespace this is.
+    pub(super) fn pod_of(&self, node: usize, netns: u32) -> Option<&Arc<str>> {
+        let Node { namespaces, former_namespaces, .. } = &self.nodes[node];
+        namespaces.get(&netns).or_else(|| former_namespaces.get(&netns))?.as_ref()
+    }
+
+    /// Whether the address is one of the node itself.
+    pub(super) fn is_own(&self, node: usize, address: IpAddr) -> bool {
+        self.nodes[node].addresses.contains(&address)
+    }
+
+    pub(super) fn vxlan_ports(&self, node: usize) -> &[u16] {
+        &self.nodes[node].vxlan_ports
+    }
+
+    /// The node's pod veths that hang on this bridge and lead to this address.
+    pub(super) fn port_to(&self, node: usize, bridge: DeviceId, address: IpAddr) -> Option<&DeviceInfo> {
+        self.nodes[node]
+            .devices
+            .values()
+            .map(|id| self.info(*id))
+            .find(|port| port.bridge == Some(bridge) && port.pod_addresses.contains(&address))
+    }
+
+    /// The entry of the node's table that leads to `address` by `device`.
+    pub(super) fn route(&self, node: usize, address: IpAddr, device: DeviceId) -> Option<NodeRoute> {
+        let index = self.info(device).index;
+        self.nodes[node]
+            .routes
+            .iter()
+            .filter(|route| route.device == index && route.destination.contains(&address))
+            .min_by_key(|route| (std::cmp::Reverse(route.destination.prefix_len()), route.metric))
+            .copied()
+    }
+}
+
+fn describe(
+    topology: &Topology,
+    namespace: &Namespace,
+    device: &Device,
+    directory: &Directory,
+    node: &str,
+) -> DeviceInfo {
+    let behind = device
+        .peer
+        .and_then(|peer| topology.namespaces.iter().find(|other| Some(other.inode) == peer.netns))
+        .filter(|other| other.pod.is_some());
+    let home = if namespace.pod.is_some() { Some(namespace) } else { behind };
+    let pod_addresses = home
+        .map(|home| home.devices.iter().flat_map(|device| &device.addresses).map(IpNet::addr).collect())
+        .unwrap_or_default();
+    let role = if namespace.pod.is_some() {
+        Role::Other
+    } else if behind.is_some() {
+        Role::PodVeth
+    } else {
+        role_on_node(namespace, device, directory, node)
+    };
+    DeviceInfo {
+        name: device.name.as_str().into(),
+        role,
+        ethernet: device.ethernet,
+        index: device.index,
+        pod: home.and_then(|home| home.pod.as_deref()).map(Arc::from),
+        pod_addresses,
+        bridge: None,
+    }
+}
+
+fn role_on_node(namespace: &Namespace, device: &Device, directory: &Directory, node: &str) -> Role {
+    let underlay = |other: &Device| match &other.kind {
+        DeviceKind::Vxlan(vxlan) => vxlan.underlay == Some(device.index),
+        _ => false,
+    };
+    let is_default = |route: &podtrace_protocol::topology::Route| {
+        route.device == device.index && route.destination.prefix_len() == 0
+    };
+    let has_node_address = || {
+        device
+            .addresses
+            .iter()
+            .any(|address| directory.listed_node(address.addr()).is_some_and(|n| n == node))
+    };
+    match device.kind {
+        DeviceKind::Vxlan(_) => Role::Tunnel,
+        _ if namespace.devices.iter().any(underlay) => Role::Uplink,
+        _ if has_node_address() || namespace.routes.iter().any(is_default) => Role::Uplink,
+        DeviceKind::Bridge => Role::Bridge,
+        _ => Role::Other,
+    }
+}

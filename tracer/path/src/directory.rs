@@ -1,0 +1,182 @@
+//! Whose address is it: pods and nodes of the inventory by address.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use podtrace_protocol::inventory::{Delta, Inventory, Node, Pod, Service};
+use podtrace_protocol::topology::Topology;
+
+use super::model::{End, Protocol, Tuple};
+
+/// Pods and nodes by address.
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    /// Whoever had an address last: what is gone keeps it until another takes it.
+    pods: FxHashMap<IpAddr, Owner>,
+    /// Those who had an address before, oldest first, and until when on the common timeline.
+    former: FxHashMap<IpAddr, Vec<(i64, Owner)>>,
+    nodes: FxHashMap<IpAddr, Arc<str>>,
+    /// The inventory's part of `nodes`: what a device that leads out of its node has.
+    listed: FxHashSet<IpAddr>,
+    services: FxHashMap<(IpAddr, u16, Protocol), ServiceEntry>,
+    node_ports: FxHashMap<(u16, Protocol), ServiceEntry>,
+    /// Names of the nodes that are traced.
+    traced: FxHashSet<Arc<str>>,
+}
+
+/// A Service, by one of its ports.
+#[derive(Clone, Debug)]
+pub(super) struct ServiceEntry {
+    pub(super) name: Arc<str>,
+    pub(super) endpoints: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Owner {
+    pod: Arc<str>,
+    node: Arc<str>,
+}
+
+/// Owners of one address that are remembered.
+const FORMER: usize = 16;
+
+impl Directory {
+    pub(super) fn new(inventory: &Inventory, traced: &[Arc<str>]) -> Self {
+        let mut directory = Self { traced: traced.iter().cloned().collect(), ..Self::default() };
+        inventory.nodes.iter().for_each(|node| directory.add_node(node));
+        inventory.pods.iter().for_each(|pod| directory.add_pod(pod, i64::MIN));
+        inventory.services.iter().for_each(|service| directory.add_service(service));
+        directory
+    }
+
+    /// Takes what became of the cluster, as of a moment on the common timeline.
+    pub(super) fn update(&mut self, delta: &Delta, at: i64) {
+        // Pods that are gone keep their addresses: what is sent there was meant for them.
+        let Delta { nodes, pods, pods_gone: _, services, services_gone } = delta;
+        nodes.iter().for_each(|node| self.add_node(node));
+        pods.iter().for_each(|pod| self.add_pod(pod, at));
+        let others: FxHashSet<_> =
+            services.iter().map(Service::full_name).chain(services_gone.iter().cloned()).collect();
+        self.services.retain(|_, entry| !others.contains(&*entry.name));
+        self.node_ports.retain(|_, entry| !others.contains(&*entry.name));
+        services.iter().for_each(|service| self.add_service(service));
+    }
+
+    /// Packets of this node are seen from here on.
+    pub(super) fn trace(&mut self, node: &Arc<str>) {
+        self.traced.insert(node.clone());
+    }
+
+    /// The addresses of a node's pods.
+    pub(super) fn at_home(&self, node: &str) -> impl Iterator<Item = IpAddr> {
+        self.pods.iter().filter(move |(_, owner)| &*owner.node == node).map(|(address, _)| *address)
+    }
+
+    fn add_node(&mut self, node: &Node) {
+        let name: Arc<str> = node.name.as_str().into();
+        for address in &node.addresses {
+            self.nodes.insert(*address, name.clone());
+            self.listed.insert(*address);
+        }
+    }
+
+    fn add_pod(&mut self, pod: &Pod, at: i64) {
+        // A pod on the host network has its node's address, which is then nobody's in particular.
+        if pod.host_network {
+            return;
+        }
+        let owner = Owner { pod: pod.full_name().into(), node: pod.node.as_str().into() };
+        for address in &pod.ips {
+            let before = self.pods.insert(*address, owner.clone()).filter(|before| *before != owner);
+            if let Some(before) = before {
+                let former = self.former.entry(*address).or_default();
+                if former.len() == FORMER {
+                    former.remove(0);
+                }
+                former.push((at, before));
+            }
+        }
+    }
+
+    fn add_service(&mut self, service: &Service) {
+        let entry = ServiceEntry {
+            name: service.full_name().into(),
+            endpoints: u32::try_from(service.endpoints.len()).unwrap_or(u32::MAX),
+        };
+        for port in &service.ports {
+            let Some(proto) = port.protocol_number().map(Protocol::of_number) else { continue };
+            for address in &service.cluster_ips {
+                self.services.insert((*address, port.port, proto), entry.clone());
+            }
+            if let Some(node_port) = port.node_port {
+                self.node_ports.insert((node_port, proto), entry.clone());
+            }
+        }
+    }
+
+    /// The Service that has this port at this address: its own, or a node's.
+    pub(super) fn service(&self, address: IpAddr, port: u16, proto: Protocol) -> Option<&ServiceEntry> {
+        self.services
+            .get(&(address, port, proto))
+            .or_else(|| self.node_ports.get(&(port, proto)).filter(|_| self.nodes.contains_key(&address)))
+    }
+
+    /// Adds the addresses that a node's own namespace has: its bridge's and tunnels' are in no inventory.
+    pub(super) fn learn(&mut self, node: &Arc<str>, topology: &Topology) {
+        for address in topology.own_addresses() {
+            self.nodes.entry(address).or_insert_with(|| node.clone());
+        }
+    }
+
+    /// Name of the pod with this address.
+    pub(super) fn pod(&self, address: IpAddr) -> Option<&Arc<str>> {
+        self.pods.get(&address).map(|owner| &owner.pod)
+    }
+
+    /// Name of the node with this address itself.
+    pub(super) fn node(&self, address: IpAddr) -> Option<&Arc<str>> {
+        self.nodes.get(&address)
+    }
+
+    /// Name of the node that the inventory lists with this address.
+    pub(super) fn listed_node(&self, address: IpAddr) -> Option<&str> {
+        if self.listed.contains(&address) { self.nodes.get(&address).map(|name| &**name) } else { None }
+    }
+
+    /// Name of the node that packets to this address have to reach.
+    pub(super) fn home(&self, address: IpAddr) -> Option<&Arc<str>> {
+        self.pods.get(&address).map(|owner| &owner.node).or_else(|| self.nodes.get(&address))
+    }
+
+    /// Whether packets from this address begin where a traced node sees them.
+    pub(super) fn begins_in_sight(&self, address: IpAddr) -> bool {
+        self.home(address).is_some_and(|node| self.traced.contains(node))
+    }
+
+    pub(super) fn is_traced(&self, node: &str) -> bool {
+        self.traced.contains(node)
+    }
+
+    /// Whose an address was at a moment.
+    fn owner(&self, address: IpAddr, at: i64) -> Option<&Owner> {
+        let former = self.former.get(&address).into_iter().flatten();
+        let then = former.into_iter().find(|(until, _)| at < *until).map(|(_, owner)| owner);
+        then.or_else(|| self.pods.get(&address))
+    }
+
+    /// Both ends of a packet that was seen at this moment of the common timeline.
+    pub(super) fn ends(&self, tuple: &Tuple, at: i64) -> (End, End) {
+        let end = |ip, port: Option<u16>| End {
+            pod: self.owner(ip, at).map(|owner| owner.pod.clone()),
+            ip,
+            port,
+            node: self.owner(ip, at).map(|owner| &owner.node).or_else(|| self.nodes.get(&ip)).cloned(),
+            service: port
+                .and_then(|port| self.service(ip, port, tuple.proto))
+                .map(|service| service.name.clone()),
+        };
+        (end(tuple.src, tuple.sport), end(tuple.dst, tuple.dport))
+    }
+}

@@ -1,0 +1,36 @@
+//! WHICH observations are the same packet: identity on a node, joining across nodes, tunnels, clocks, verdicts.
+//! Pure functions and state, no I/O: what comes in is frames, what goes out is finished paths.
+
+mod arrival;
+mod change;
+mod clock;
+mod connection;
+mod devices;
+mod directory;
+mod engine;
+mod fit;
+mod flow;
+mod hops;
+mod join;
+mod journey;
+mod label;
+mod model;
+mod observation;
+mod packet;
+mod refusal;
+mod rule;
+mod steps;
+mod track;
+mod translate;
+mod verdict;
+mod window;
+mod world;
+
+pub use change::{Became, Change, Place, Update};
+pub use engine::{Context, Engine};
+
+pub use model::{
+    Action, ConnState, ConnectionSeen, Direction, Drop, DropCause, End, EventCounts, Evidence, FlowRef, Hop,
+    HopEvent, Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Resolution, RouteTaken, ServiceRef,
+    Source, Summary, Translated, Tuple, Verdict, VerdictCounts, Via,
+};

@@ -1,0 +1,13 @@
+//! What must come out of what happened, as scenes on two nodes.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test that met it")]
+
+mod changing;
+mod endings;
+mod order;
+mod recorded;
+mod stack;
+mod streams;
+mod testkit;
+mod translation;
+mod ways;

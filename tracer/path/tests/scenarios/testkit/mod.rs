@@ -1,0 +1,472 @@
+//! Two nodes on paper: composes packets, the events that kernel programs would make of them and the frames that
+//! agents would send, with each node's clock as far off as a test wants it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tracer_common::{CAPTURE, Conntrack, Event, flag, hook};
+
+use podtrace_protocol::frame::{Accounting, Attached, FilterSpec, FromAgent, Hello, HookState};
+use podtrace_protocol::hook::{HOOKS, Hook};
+use podtrace_protocol::inventory::{Inventory, Node, Pod, Service, ServicePort};
+use podtrace_protocol::record::encode;
+
+use podtrace_path::{Context, Engine, Path, Summary};
+
+mod nodes;
+mod wire;
+
+use nodes::{pod_inode, root, topology};
+pub(super) use wire::{Tcp, Wire, echo, echo_reply, fragments, port_unreachable, udp};
+use wire::{framed, in_vxlan};
+
+pub(super) const NODE1: usize = 0;
+pub(super) const NODE2: usize = 1;
+pub(super) const POD1: [u8; 4] = [10, 42, 0, 10];
+pub(super) const POD2: [u8; 4] = [10, 42, 0, 11];
+pub(super) const POD3: [u8; 4] = [10, 42, 1, 10];
+pub(super) const POD4: [u8; 4] = [10, 42, 1, 11];
+/// The cluster address of a Service, and where the outside begins.
+pub(super) const WEB: [u8; 4] = [10, 43, 0, 10];
+pub(super) const WORLD: [u8; 4] = [192, 168, 56, 1];
+pub(super) const NO_SOCKET: u32 = 3;
+pub(super) const NEIGH_FAILED: u32 = 40;
+pub(super) const OTHERHOST: u32 = 9;
+pub(super) const TCP_OLD_DATA: u32 = 10;
+pub(super) const TCP_PAWS: u32 = 11;
+pub(super) const NETFILTER_DROP: u32 = 12;
+pub(super) const NOT_SPECIFIED: u32 = 2;
+
+pub(super) const ETH0: u32 = 2;
+pub(super) const FLANNEL: u32 = 3;
+pub(super) const CNI0: u32 = 4;
+
+/// Where an event is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum At {
+    FromPod([u8; 4]),
+    ToPod([u8; 4]),
+    BridgeIn,
+    BridgeOut,
+    TunnelIn,
+    TunnelOut,
+    UplinkIn,
+    UplinkOut,
+}
+
+/// What happens, and what is told of it.
+pub(super) struct Scene {
+    /// What each node's clock says at moment 0, nanoseconds.
+    pub(super) clocks: [u64; 2],
+    /// Between question and answer about the clock, nanoseconds.
+    pub(super) round_trip: u64,
+    pub(super) tunnel: bool,
+    /// Bytes that are captured of each packet.
+    pub(super) capture: usize,
+    /// Events that are produced but lost, by their number among all.
+    pub(super) lost: Vec<usize>,
+    /// Until when nodes go on after the last event, nanoseconds.
+    pub(super) quiet: u64,
+    pub(super) one_node: bool,
+    /// Name of the function that drops packets.
+    pub(super) dropped_in: &'static str,
+    events: Vec<(usize, u64, Event, Vec<u8>)>,
+    /// What connection tracking says, by number of the event.
+    connections: BTreeMap<usize, Conntrack>,
+    identities: u64,
+}
+
+impl Scene {
+    pub(super) fn new() -> Self {
+        Self {
+            clocks: [1_000_000_000_000, 7_000_000_000_000],
+            round_trip: 200_000,
+            tunnel: true,
+            capture: CAPTURE,
+            lost: Vec::new(),
+            quiet: 1_000_000_000,
+            one_node: false,
+            dropped_in: "some_function",
+            events: Vec::new(),
+            connections: BTreeMap::new(),
+            identities: 100,
+        }
+    }
+
+    /// Has questions about the clocks take 8 ms one way and none the other: the estimate of each is off by 4 ms, and
+    /// says so. What happens on one node seems to be earlier than it is.
+    pub(super) fn misread_clock(&self, frames: &mut [(usize, FromAgent)], early: usize) {
+        for (node, frame) in frames {
+            if let FromAgent::Clock { sent_ns, node_ns, received_ns } = frame {
+                (*sent_ns, *received_ns) = (0, 8_000_000);
+                *node_ns = self.clocks[*node] + if *node == early { 8_000_000 } else { 0 };
+            }
+        }
+    }
+
+    /// A new packet identity.
+    pub(super) fn identity(&mut self) -> u64 {
+        self.identities += 1;
+        self.identities
+    }
+
+    fn push(&mut self, node: usize, at: u64, mut event: Event, bytes: &[u8]) {
+        event.at_ns = self.clocks[node] + at;
+        if !self.events.iter().any(|(other, _, seen, _)| *other == node && seen.packet == event.packet) {
+            event.flags |= flag::FIRST_SEEN;
+        }
+        let captured = bytes.len().min(self.capture);
+        event.captured = captured as u16;
+        self.events.push((node, at, event, bytes[..captured].to_vec()));
+    }
+
+    /// An event of a tc program.
+    pub(super) fn see(&mut self, node: usize, at: u64, place: At, identity: u64, packet: &Wire) {
+        let (ifindex, hook) = match place {
+            At::FromPod(pod) => (u32::from(pod[3]), hook::TC_INGRESS),
+            At::ToPod(pod) => (u32::from(pod[3]), hook::TC_EGRESS),
+            At::BridgeIn => (CNI0, hook::TC_INGRESS),
+            At::BridgeOut => (CNI0, hook::TC_EGRESS),
+            At::TunnelIn => (FLANNEL, hook::TC_INGRESS),
+            At::TunnelOut => (FLANNEL, hook::TC_EGRESS),
+            At::UplinkIn => (ETH0, hook::TC_INGRESS),
+            At::UplinkOut => (ETH0, hook::TC_EGRESS),
+        };
+        let ip = match place {
+            At::UplinkIn if self.tunnel => in_vxlan(node, &packet.bytes, true),
+            At::UplinkOut if self.tunnel => in_vxlan(node, &packet.bytes, false),
+            _ => packet.bytes.clone(),
+        };
+        let bytes = framed(&ip);
+        let event = Event {
+            packet: identity,
+            skb: 0xffff_8880_1234_0000,
+            netns: root(node),
+            ifindex,
+            len: (bytes.len() + packet.length - packet.bytes.len()) as u32,
+            hook,
+            gso_segs: if packet.segments > 1 { packet.segments } else { 0 },
+            gso_size: packet.size,
+            ..blank()
+        };
+        self.push(node, at, event, &bytes);
+    }
+
+    /// Connection tracking says this of the packet of the last event.
+    pub(super) fn tracked(&mut self, connection: Conntrack) {
+        self.connections.insert(self.events.len() - 1, connection);
+    }
+
+    /// The packets of the events so far from `first` on matched by a node's address only.
+    pub(super) fn only_via(&mut self, first: usize) {
+        for (_, _, event, _) in &mut self.events[first..] {
+            event.flags |= flag::VIA;
+        }
+    }
+
+    /// How many events there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.events.len()
+    }
+
+    /// An event of a tc program that knows the packet for a copy of another.
+    pub(super) fn see_copy(
+        &mut self,
+        node: usize,
+        at: u64,
+        place: At,
+        identity: u64,
+        original: u64,
+        packet: &Wire,
+    ) {
+        self.see(node, at, place, identity, packet);
+        if let Some((.., event, _)) = self.events.last_mut() {
+            event.parent = original;
+        }
+    }
+
+    /// A packet of the node's own sets out by the device of this index.
+    pub(super) fn set_out(&mut self, node: usize, at: u64, ifindex: u32, identity: u64, packet: &Wire) {
+        let event = Event {
+            packet: identity,
+            netns: root(node),
+            ifindex,
+            route_ifindex: ifindex,
+            hook: hook::IP_LOCAL_OUT,
+            flags: flag::FROM_NETWORK,
+            ..blank()
+        };
+        self.push(node, at, event, &packet.bytes);
+    }
+
+    /// An event of a hook of the network stack, at the device of this index.
+    pub(super) fn pass(
+        &mut self,
+        node: usize,
+        at: u64,
+        number: u16,
+        ifindex: u32,
+        identity: u64,
+        more: Event,
+    ) {
+        let event = Event { packet: identity, netns: root(node), ifindex, hook: number, ..more };
+        self.push(node, at, event, &[]);
+    }
+
+    /// The kernel drops the packet, in the namespace of a pod or of the node.
+    pub(super) fn drop(
+        &mut self,
+        node: usize,
+        at: u64,
+        pod: Option<[u8; 4]>,
+        reason: u32,
+        identity: u64,
+        packet: &Wire,
+    ) {
+        let event = Event {
+            packet: identity,
+            location: 0xffff_ffff_8100_0000,
+            netns: pod.map_or(root(node), |pod| pod_inode(node, pod)),
+            ifindex: if pod.is_some() { 2 } else { 0 },
+            len: packet.length as u32,
+            reason,
+            hook: hook::KFREE_SKB,
+            flags: flag::FROM_NETWORK,
+            ..blank()
+        };
+        self.push(node, at, event, &packet.bytes);
+    }
+
+    /// Out of a pod as far as the wire, from `at` on.
+    pub(super) fn leave(&mut self, at: u64, packet: &Wire) -> u64 {
+        let node = node_of(packet.bytes[12..16].try_into().unwrap());
+        let identity = self.identity();
+        self.see(node, at, At::FromPod(packet.bytes[12..16].try_into().unwrap()), identity, packet);
+        self.see(node, at + 10_000, At::BridgeIn, identity, packet);
+        if self.tunnel {
+            self.see(node, at + 20_000, At::TunnelOut, identity, packet);
+        }
+        self.see(node, at + 30_000, At::UplinkOut, identity, packet);
+        identity
+    }
+
+    /// From the wire into a pod, from `at` on.
+    pub(super) fn arrive(&mut self, at: u64, packet: &Wire) -> u64 {
+        let pod: [u8; 4] = packet.bytes[16..20].try_into().unwrap();
+        let node = node_of(pod);
+        let identity = self.identity();
+        self.see(node, at, At::UplinkIn, identity, packet);
+        if self.tunnel {
+            self.see(node, at + 10_000, At::TunnelIn, identity, packet);
+        }
+        self.see(node, at + 20_000, At::BridgeOut, identity, packet);
+        self.see(node, at + 30_000, At::ToPod(pod), identity, packet);
+        identity
+    }
+
+    /// From pod to pod across the wire: eight events, 70 µs.
+    pub(super) fn cross(&mut self, at: u64, packet: &Wire) {
+        self.leave(at, packet);
+        self.arrive(at + 40_000, packet);
+    }
+
+    /// From pod to pod over one bridge.
+    pub(super) fn bridge(&mut self, at: u64, packet: &Wire) -> u64 {
+        let identity = self.identity();
+        let (src, dst) = (packet.bytes[12..16].try_into().unwrap(), packet.bytes[16..20].try_into().unwrap());
+        self.see(node_of(src), at, At::FromPod(src), identity, packet);
+        self.see(node_of(src), at + 8_000, At::ToPod(dst), identity, packet);
+        identity
+    }
+
+    pub(super) fn context(&self) -> Context {
+        let pod = |name: &str, address: [u8; 4], node: &str| Pod {
+            namespace: "default".into(),
+            name: name.into(),
+            ips: vec![address.into()],
+            node: node.into(),
+            host_network: false,
+        };
+        let node = |name: &str, last| Node {
+            name: name.into(),
+            addresses: vec![[192, 168, 56, last].into()],
+            run: podtrace_protocol::inventory::Run::Here,
+        };
+        Context {
+            inventory: Inventory {
+                nodes: vec![node("node1", 11), node("node2", 12)],
+                pods: vec![
+                    pod("pod1", POD1, "node1"),
+                    pod("pod2", POD2, "node1"),
+                    pod("pod3", POD3, "node2"),
+                    pod("pod4", POD4, "node2"),
+                ],
+                services: vec![Service {
+                    namespace: "default".into(),
+                    name: "web".into(),
+                    cluster_ips: vec![WEB.into()],
+                    ports: vec![ServicePort {
+                        protocol: "udp".into(),
+                        port: 5000,
+                        target_port: 5000,
+                        node_port: None,
+                    }],
+                    endpoints: vec!["default/pod2".into(), "default/pod3".into()],
+                }],
+                ..Inventory::default()
+            },
+            nodes: if self.one_node { vec!["node1".into()] } else { vec!["node1".into(), "node2".into()] },
+            filter: FilterSpec::default(),
+        }
+    }
+
+    fn heads(&self, node: usize) -> Vec<FromAgent> {
+        let reasons = [
+            (NO_SOCKET, "NO_SOCKET"),
+            (NEIGH_FAILED, "NEIGH_FAILED"),
+            (OTHERHOST, "OTHERHOST"),
+            (TCP_OLD_DATA, "TCP_OLD_DATA"),
+            (TCP_PAWS, "TCP_RFC7323_PAWS"),
+            (NETFILTER_DROP, "NETFILTER_DROP"),
+            (NOT_SPECIFIED, "NOT_SPECIFIED"),
+        ];
+        vec![
+            FromAgent::Hello(Hello {
+                monotonic_ns: self.clocks[node],
+                realtime_ns: 1_800_000_000_000_000_000,
+                ..Hello::default()
+            }),
+            FromAgent::Topology(topology(node)),
+            FromAgent::Attached(Attached {
+                notes: Vec::new(),
+                hooks: HOOKS.iter().map(|hook| attached("fentry", hook)).chain([queue()]).collect(),
+                drop_reasons: reasons.into_iter().map(|(number, name)| (number, name.to_owned())).collect(),
+            }),
+            FromAgent::Symbols(BTreeMap::from([(0xffff_ffff_8100_0000, self.dropped_in.to_owned())])),
+            FromAgent::Clock {
+                sent_ns: 0,
+                node_ns: self.clocks[node] + self.round_trip / 2,
+                received_ns: self.round_trip,
+            },
+        ]
+    }
+
+    fn nodes(&self) -> usize {
+        if self.one_node { 1 } else { 2 }
+    }
+
+    /// The frames as they come live: a heartbeat of each node every `beat` nanoseconds.
+    pub(super) fn frames(&self, beat: u64) -> Vec<(usize, FromAgent)> {
+        let mut frames: Vec<(usize, FromAgent)> = (0..self.nodes())
+            .flat_map(|node| self.heads(node).into_iter().map(move |frame| (node, frame)))
+            .collect();
+        let end = self.events.iter().map(|(_, at, ..)| *at).max().unwrap_or(0) + self.quiet;
+        let mut counters = [Accounting::default(); 2];
+        let mut from = 0;
+        while from <= end {
+            let until = from + beat;
+            for (node, counters) in counters.iter_mut().enumerate().take(self.nodes()) {
+                let mut body = Vec::new();
+                for (number, (of, at, event, bytes)) in self.events.iter().enumerate() {
+                    if *of != node || !(from..until).contains(at) {
+                        continue;
+                    }
+                    counters.produced += 1;
+                    if self.lost.contains(&number) {
+                        counters.lost_ring += 1;
+                    } else {
+                        counters.sent += 1;
+                        encode(event, self.connections.get(&number), bytes, &mut body);
+                    }
+                }
+                if !body.is_empty() {
+                    frames.push((node, FromAgent::Events(Bytes::from(body))));
+                }
+                let now_ns = self.clocks[node] + until;
+                frames.push((node, FromAgent::Heartbeat { now_ns, counters: *counters }));
+            }
+            from = until;
+        }
+        for (node, counters) in counters.into_iter().enumerate().take(self.nodes()) {
+            frames.push((node, FromAgent::Goodbye { counters }));
+        }
+        frames
+    }
+
+    /// Plays the scene with heartbeats every 100 ms.
+    pub(super) fn play(&self) -> (Vec<Path>, Summary) {
+        play(self.context(), &self.frames(100_000_000))
+    }
+}
+
+/// Feeds frames to an engine.
+pub(super) fn play(context: Context, frames: &[(usize, FromAgent)]) -> (Vec<Path>, Summary) {
+    let mut engine = Engine::new(context);
+    let mut paths = Vec::new();
+    for (node, frame) in frames {
+        engine.ingest(*node, frame, &mut paths);
+    }
+    let summary = engine.finish(&mut paths);
+    (paths, summary)
+}
+
+/// A path's hops as `device action` words; what was inferred stands in brackets.
+pub(super) fn steps(path: &Path) -> Vec<String> {
+    path.hops
+        .iter()
+        .map(|hop| {
+            let action = serde_json::to_value(hop.action).unwrap();
+            let text = format!("{} {}", hop.device.as_deref().unwrap_or("-"), action.as_str().unwrap());
+            if hop.point.is_none() { format!("[{text}]") } else { text }
+        })
+        .collect()
+}
+
+pub(super) const CROSSING: [&str; 8] = [
+    "veth10 pod-egress",
+    "cni0 route",
+    "flannel.1 encapsulate",
+    "eth0 node-egress",
+    "eth0 node-ingress",
+    "flannel.1 decapsulate",
+    "cni0 route",
+    "veth10 pod-ingress",
+];
+
+pub(super) fn blank() -> Event {
+    Event {
+        at_ns: 0,
+        packet: 0,
+        skb: 0,
+        location: 0,
+        sequence: 0,
+        parent: 0,
+        gateway: [0; 16],
+        cpu: 0,
+        netns: 0,
+        ifindex: 0,
+        len: 0,
+        reason: 0,
+        mark: 0,
+        hook: 0,
+        flags: 0,
+        captured: 0,
+        gso_segs: 0,
+        gso_size: 0,
+        route_ifindex: 0,
+        aux: 0,
+        reserved: 0,
+    }
+}
+
+fn attached(how: &str, hook: &Hook) -> HookState {
+    HookState { how: Some(how.to_owned()), ..HookState::absent(&format!("{how}:{}", hook.function)) }
+}
+
+fn queue() -> HookState {
+    Hook::of(hook::START_XMIT).map(|hook| attached("tp", hook)).unwrap()
+}
+
+fn node_of(pod: [u8; 4]) -> usize {
+    usize::from(pod[2])
+}

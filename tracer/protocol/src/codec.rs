@@ -1,0 +1,172 @@
+//! Frames to bytes and back. Pure over `Read` and `Write`, so that pipes, files and tests are the same to it.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::frame::{FromAgent, KIND_EVENTS, KIND_JSON, MAX_FRAME, ToAgent};
+
+/// A frame as it travels: its kind and its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawFrame {
+    /// [`KIND_JSON`] or [`KIND_EVENTS`].
+    pub kind: u8,
+    /// What follows the kind.
+    pub body: Bytes,
+}
+
+/// Writes one frame.
+///
+/// # Errors
+///
+/// If writing fails, or the body is longer than [`MAX_FRAME`].
+pub fn write_raw(to: &mut impl Write, frame: &RawFrame) -> io::Result<()> {
+    let len = u32::try_from(frame.body.len() + 1).ok().filter(|len| *len <= MAX_FRAME);
+    let len = len.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a frame is too long to be sent"))?;
+    to.write_all(&len.to_le_bytes())?;
+    to.write_all(&[frame.kind])?;
+    to.write_all(&frame.body)
+}
+
+/// Reads one frame; `None` at the end of the stream between two frames.
+///
+/// # Errors
+///
+/// If reading fails, the stream ends within a frame, or a length is impossible.
+pub fn read_raw(from: &mut impl Read) -> io::Result<Option<RawFrame>> {
+    let mut len = [0; 4];
+    match from.read(&mut len[..1])? {
+        0 => return Ok(None),
+        _ => from.read_exact(&mut len[1..])?,
+    }
+    let len = u32::from_le_bytes(len);
+    if len == 0 || len > MAX_FRAME {
+        // Text where a frame should be: a shell's greeting, a message of sudo, a different program.
+        let message = format!("a frame of {len} bytes: what arrives is not podtrace's agent speaking");
+        return Err(io::Error::new(ErrorKind::InvalidData, message));
+    }
+    let mut kind = [0];
+    from.read_exact(&mut kind)?;
+    // Grows as bytes arrive: a length that lies costs no memory.
+    let mut body = Vec::new();
+    from.take(u64::from(len - 1)).read_to_end(&mut body)?;
+    if body.len() != len as usize - 1 {
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, "the stream ends within a frame"));
+    }
+    Ok(Some(RawFrame { kind: kind[0], body: body.into() }))
+}
+
+impl FromAgent {
+    /// As it travels.
+    #[must_use]
+    pub fn to_raw(&self) -> RawFrame {
+        match self {
+            Self::Events(events) => RawFrame { kind: KIND_EVENTS, body: events.clone() },
+            control => json(control),
+        }
+    }
+
+    /// From how it travelled.
+    ///
+    /// # Errors
+    ///
+    /// If it is of no kind or shape that this version knows.
+    pub fn from_raw(raw: RawFrame) -> io::Result<Self> {
+        match raw.kind {
+            KIND_EVENTS => Ok(Self::Events(raw.body)),
+            _ => from_json(&raw),
+        }
+    }
+}
+
+impl ToAgent {
+    /// As it travels.
+    #[must_use]
+    pub fn to_raw(&self) -> RawFrame {
+        json(self)
+    }
+
+    /// From how it travelled.
+    ///
+    /// # Errors
+    ///
+    /// If it is of no kind or shape that this version knows.
+    pub fn from_raw(raw: &RawFrame) -> io::Result<Self> {
+        from_json(raw)
+    }
+}
+
+fn json(frame: &impl Serialize) -> RawFrame {
+    // Serialising these types to memory cannot fail: string keys or integer keys only, no maps of structs.
+    RawFrame { kind: KIND_JSON, body: serde_json::to_vec(frame).unwrap_or_default().into() }
+}
+
+fn from_json<T: DeserializeOwned>(raw: &RawFrame) -> io::Result<T> {
+    if raw.kind != KIND_JSON {
+        return Err(io::Error::new(ErrorKind::InvalidData, format!("a frame of unknown kind {}", raw.kind)));
+    }
+    serde_json::from_slice(&raw.body).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Accounting, Configuration, Hello, HookState, PodAddresses, Updated};
+
+    fn frames() -> Vec<FromAgent> {
+        vec![
+            FromAgent::Hello(Hello { protocol: 1, kernel: "6.18 \"x\"\n".to_owned(), ..Hello::default() }),
+            FromAgent::Events(Bytes::from_static(&[0, 1, 2, 255])),
+            FromAgent::Events(Bytes::new()),
+            FromAgent::Symbols([(0xffff_ffff_8100_0000, "ip_forward".to_owned())].into()),
+            FromAgent::Updated(Updated {
+                of: 5,
+                at_ns: 7,
+                hooks: vec![HookState::absent("tc:ingress")],
+                missing: vec!["default/pod1".to_owned()],
+                error: None,
+            }),
+            FromAgent::Goodbye { counters: Accounting { produced: u64::MAX, ..Accounting::default() } },
+        ]
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let mut stream = Vec::new();
+        for frame in frames() {
+            write_raw(&mut stream, &frame.to_raw()).unwrap();
+        }
+        let mut rest = stream.as_slice();
+        for frame in frames() {
+            assert_eq!(FromAgent::from_raw(read_raw(&mut rest).unwrap().unwrap()).unwrap(), frame);
+        }
+        assert_eq!(read_raw(&mut rest).unwrap(), None);
+    }
+
+    #[test]
+    fn what_the_tracer_says_is_read_as_it_was() {
+        let pod = PodAddresses { pod: "default/pod1".to_owned(), ips: vec!["10.42.0.17".parse().unwrap()] };
+        let tapped = vec![pod.pod.clone()];
+        let configuration = Configuration { pods: vec![pod], tapped, ..Configuration::default() };
+        let update = ToAgent::Update { at_ns: 5, configuration };
+        for frame in [update, ToAgent::Start { via: vec!["fd00::1".parse().unwrap()] }, ToAgent::Stop] {
+            assert_eq!(ToAgent::from_raw(&frame.to_raw()).unwrap(), frame);
+        }
+    }
+
+    #[test]
+    fn a_stream_cut_within_a_frame_is_an_error() {
+        let mut stream = Vec::new();
+        write_raw(&mut stream, &frames()[0].to_raw()).unwrap();
+        for cut in 1..stream.len() {
+            assert!(read_raw(&mut &stream[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn text_is_not_taken_for_a_frame() {
+        let error = read_raw(&mut b"Last login: Sun Nov 22\n".as_slice()).unwrap_err();
+        assert!(error.to_string().contains("not podtrace's agent"), "{error}");
+    }
+}

@@ -1,0 +1,266 @@
+//! Advice for a drop: what it means on a node, and the command to look next, with the names of this packet.
+
+use super::reasons::{CAUSES, Cause, NO_SOCKET, NO_TUNNEL};
+use super::vanished::advice_for_vanished;
+use podtrace_escape::escape;
+use podtrace_path::{Action, Drop, DropCause, Hop, Path, Protocol};
+use podtrace_rules::{Framework, Kind};
+
+/// Names that [`Cause::text`] may hold in braces.
+#[cfg(test)]
+pub(super) const PLACEHOLDERS: [&str; 9] =
+    ["node", "device", "src", "dst", "to", "port", "proto", "sockets", "bytes"];
+
+/// One sentence on a drop and where to look next; `None` if its cause is none we know.
+#[must_use]
+pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
+    if let Some(text) = by_rule(drop) {
+        return Some(fill(&text, hop, path));
+    }
+    let cause = cause(drop)?;
+    let text = if cause.text == NO_SOCKET && is_in_tunnel(hop, path) { NO_TUNNEL } else { cause.text };
+    Some(fill(text, hop, path))
+}
+
+/// What to do about a drop of which the rule is known, or that connection tracking has counted.
+fn by_rule(drop: &Drop) -> Option<String> {
+    match drop.cause {
+        Some(DropCause::ConntrackTableFull { count, max }) => {
+            let number =
+                |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+            return Some(format!(
+                "connection tracking's table on {{node}} is full ({} of {} connections): raise it by `sysctl -w \
+                 net.netfilter.nf_conntrack_max=…`, and look who fills it: `conntrack -L | sort` or \
+                 `cat /proc/net/nf_conntrack`",
+                number(count),
+                number(max)
+            ));
+        }
+        Some(DropCause::ConntrackClash) => {
+            return Some(
+                "another packet had opened the same connection at the same time, and connection tracking on {node} \
+                 keeps one of them (insert_failed in `conntrack -S`): typical of two DNS requests from one socket, or of \
+                 pods that are masqueraded to one port. Use a node-local DNS cache, `options single-request-reopen` in the \
+                 pod's resolv.conf, or let the ports be chosen at random: `MASQUERADE --random-fully`"
+                    .to_owned(),
+            );
+        }
+        None => {}
+    }
+    let rule = drop.rule.as_deref().filter(|rule| rule.certain)?;
+    let (table, chain) = (rule.table.as_deref()?, rule.chains.last()?);
+    // Names are text from outside, and braces have a meaning here.
+    let plain = |text: &str| escape(text).replace(['{', '}'], "?");
+    let written = rule.rule.as_deref().map(|rule| format!(": `{}`", plain(rule))).unwrap_or_default();
+    let (table, chain) = (plain(table), plain(chain));
+    let look = match (rule.framework?, rule.kind) {
+        (Framework::Nft, Kind::Policy) => format!("`nft list chain {} {table} {chain}`", rule.family?),
+        (Framework::Nft, _) => format!("`nft -a list chain {} {table} {chain}`", rule.family?),
+        (Framework::Iptables, _) => format!("`iptables -t {table} -vnL {chain} --line-numbers`"),
+    };
+    let what = if rule.kind == Kind::Policy { "the policy of this chain" } else { "this rule" };
+    Some(format!(
+        "{what} on {{node}} drops it{written}. If it should not, see who wrote it: on {{node}} {look}; where \
+         NetworkPolicies make rules: `kubectl get networkpolicy -A`"
+    ))
+}
+
+/// Whether the packet arrived at this node in a tunnel and was not taken out of it.
+fn is_in_tunnel(hop: &Hop, path: &Path) -> bool {
+    let here =
+        path.hops.iter().take_while(|other| other.index < hop.index).filter(|other| other.node == hop.node);
+    here.last().is_some_and(|last| last.action == Action::NodeIngress && last.outer.is_some())
+}
+
+/// Fills in the advice of a path's drops, and the path's own where it vanished. What has advice keeps it.
+pub fn annotate(path: &mut Path) {
+    let missing: Vec<_> = path
+        .hops
+        .iter()
+        .map(|hop| {
+            hop.drop.as_ref().filter(|drop| drop.advice.is_none()).and_then(|drop| advice(drop, hop, path))
+        })
+        .collect();
+    for (hop, found) in path.hops.iter_mut().zip(missing) {
+        if let (Some(drop), Some(found)) = (&mut hop.drop, found) {
+            drop.advice = Some(found);
+        }
+    }
+    if path.advice.is_none() {
+        path.advice = advice_for_vanished(path);
+    }
+}
+
+fn cause(drop: &Drop) -> Option<&'static Cause> {
+    let reason = drop.reason.as_deref().map(|name| name.strip_prefix("SKB_DROP_REASON_").unwrap_or(name));
+    let reason = reason.filter(|name| *name != "NOT_SPECIFIED");
+    let symbol = drop.location.as_deref().map(base);
+    CAUSES.iter().find(|cause| {
+        let by_reason = reason.is_some_and(|reason| cause.reasons.contains(&reason));
+        let by_symbol = symbol.is_some_and(|symbol| cause.symbols.contains(&symbol));
+        match (cause.reasons.is_empty(), cause.symbols.is_empty()) {
+            (false, false) => by_reason && by_symbol,
+            (false, true) => by_reason,
+            (true, _) => by_symbol,
+        }
+    })
+}
+
+/// The function that a location names: without offset, and without what the compiler appends to clones.
+fn base(location: &str) -> &str {
+    location.split(['+', '.', ' ']).next().unwrap_or(location)
+}
+
+fn fill(text: &str, hop: &Hop, path: &Path) -> String {
+    let mut filled = String::with_capacity(text.len() + 64);
+    let mut rest = text;
+    while let Some((before, (name, after))) =
+        rest.split_once('{').and_then(|(before, tail)| tail.split_once('}').map(|tail| (before, tail)))
+    {
+        filled.push_str(before);
+        filled.push_str(&value(name, hop, path));
+        rest = after;
+    }
+    filled.push_str(rest);
+    filled
+}
+
+fn value(name: &str, hop: &Hop, path: &Path) -> String {
+    match name {
+        "node" => quoted(&hop.node),
+        "device" => hop.device.as_deref().map_or_else(|| "DEVICE".to_owned(), quoted),
+        "src" => hop.tuple.src.to_string(),
+        "dst" => hop.tuple.dst.to_string(),
+        "to" => path.to.pod.as_deref().map_or_else(|| path.to.ip.to_string(), quoted),
+        "port" => hop.tuple.dport.map_or_else(|| "PORT".to_owned(), |port| port.to_string()),
+        "proto" => super::vanished::protocol(hop.tuple.proto),
+        "sockets" => match hop.tuple.proto {
+            Protocol::Tcp => "ss -lnt",
+            Protocol::Udp => "ss -lnu",
+            Protocol::Sctp => "ss -lnS",
+            Protocol::Icmp | Protocol::Icmpv6 | Protocol::Other(_) => "ss -lnw",
+        }
+        .to_owned(),
+        "bytes" => hop.bytes.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// A name as a shell takes it: advice is there to be pasted, and names come from outside.
+pub(super) fn quoted(name: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':' | '@');
+    if !name.is_empty() && name.chars().all(harmless) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples;
+
+    fn drop(reason: Option<&str>, location: Option<&str>) -> Drop {
+        Drop {
+            reason: reason.map(str::to_owned),
+            location: location.map(str::to_owned),
+            netfilter: None,
+            rule: None,
+            cause: None,
+            advice: None,
+        }
+    }
+
+    fn told(reason: Option<&str>, location: Option<&str>) -> Option<String> {
+        let path = samples::dropped();
+        advice(&drop(reason, location), &path.hops[2], &path)
+    }
+
+    #[test]
+    fn the_names_of_the_packet_are_filled_in() {
+        assert_eq!(
+            told(Some("NO_SOCKET"), None).unwrap(),
+            "nothing in default/pod3 listens on udp port 53, or only on another address. There: `ss -lnu`, and \
+             compare the Service's targetPort"
+        );
+    }
+
+    #[test]
+    fn a_tunnel_that_nobody_receives_is_no_matter_of_the_pods() {
+        let mut path = samples::vanished();
+        let mut arrived = path.hops.last().unwrap().clone();
+        arrived.index += 1;
+        (arrived.node, arrived.action) = ("node2".into(), Action::NodeIngress);
+        let mut dropped = arrived.clone();
+        dropped.index += 1;
+        (dropped.action, dropped.drop) =
+            (Action::Drop, Some(drop(Some("NO_SOCKET"), Some("__udp4_lib_rcv"))));
+        path.hops.extend([arrived, dropped]);
+        annotate(&mut path);
+        let told = path.hops.last().unwrap().drop.as_ref().unwrap().advice.clone().unwrap();
+        assert!(told.starts_with("node2 received the tunnel's packet"), "{told}");
+    }
+
+    #[test]
+    fn reasons_go_before_symbols_and_both_together_first() {
+        for (reason, location, part) in [
+            (Some("NETFILTER_DROP"), None, "netfilter rule on node1"),
+            (Some("SKB_DROP_REASON_NETFILTER_DROP"), Some("nf_hook_slow+0xb3"), "netfilter rule on node1"),
+            (Some("IP_INHDR"), Some("ip_forward+0x1"), "routing loop"),
+            (Some("IP_INHDR"), Some("ip_rcv_core"), "header is broken"),
+            (Some("PKT_TOO_BIG"), Some("ip_forward"), "128 bytes are too many"),
+            (Some("NOT_SPECIFIED"), Some("nf_hook_slow"), "netfilter rule on node1"),
+            (None, Some("nf_hook_slow.constprop.0+0x12/0x80"), "netfilter rule on node1"),
+            (None, Some("ip_error"), "no route to 10.42.1.10"),
+            (Some("A_NEW_ONE"), Some("ip_error"), "no route to 10.42.1.10"),
+            (Some("VXLAN_VNI_NOT_FOUND"), None, "id and dstport"),
+        ] {
+            let advice = told(reason, location).unwrap_or_default();
+            assert!(advice.contains(part), "{reason:?} {location:?}: {advice}");
+        }
+        assert_eq!(told(Some("A_NEW_ONE"), Some("0xffffffff81000000")), None);
+        assert_eq!(told(None, None), None);
+    }
+
+    #[test]
+    fn every_text_can_be_filled_and_no_reason_has_two() {
+        let mut seen = std::collections::BTreeSet::new();
+        for cause in CAUSES {
+            for part in cause.text.split('{').skip(1) {
+                let name = part.split('}').next().unwrap();
+                assert!(PLACEHOLDERS.contains(&name), "{{{name}}} in {}", cause.text);
+            }
+            assert_eq!(cause.text.matches('`').count() % 2, 0, "{}", cause.text);
+            assert!(!cause.text.ends_with('.') && !cause.text.contains("  "), "{}", cause.text);
+            let symbols = if cause.symbols.is_empty() { &[""][..] } else { cause.symbols };
+            let reasons = if cause.reasons.is_empty() { &[""][..] } else { cause.reasons };
+            for pair in symbols.iter().flat_map(|symbol| reasons.iter().map(move |reason| (reason, symbol))) {
+                assert!(seen.insert(pair), "{pair:?} twice");
+            }
+        }
+        let path = samples::dropped();
+        for name in PLACEHOLDERS {
+            assert_ne!(value(name, &path.hops[2], &path), "", "{name}");
+        }
+    }
+
+    #[test]
+    fn names_cannot_become_commands() {
+        assert_eq!(quoted("flannel.1"), "flannel.1");
+        assert_eq!(quoted("$(reboot)"), "'$(reboot)'");
+        assert_eq!(quoted("a'b"), r"'a'\''b'");
+    }
+
+    #[test]
+    fn annotating_keeps_what_was_there() {
+        let mut path = samples::dropped();
+        path.hops[2].drop.as_mut().unwrap().advice = Some("ours".to_owned());
+        annotate(&mut path);
+        assert_eq!(path.hops[2].drop.as_ref().unwrap().advice.as_deref(), Some("ours"));
+        assert_eq!(path.advice, None);
+        let vanished = samples::vanished();
+        assert!(vanished.advice.is_some());
+        assert_eq!(samples::cross_node_request().advice, None);
+    }
+}

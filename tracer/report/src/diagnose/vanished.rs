@@ -1,0 +1,178 @@
+//! Advice for a packet that left a point and was never seen at the next: what lies between the two.
+
+use super::advice::quoted;
+use podtrace_path::{Action, End, Evidence, Hop, Outer, Path, Protocol, Verdict};
+
+/// Payload near a full frame: here an MTU that is too small somewhere becomes likely.
+const LARGE: u32 = 1_300;
+
+/// What to look at for a packet that vanished; `None` for any other verdict, or if it was never seen at all.
+#[must_use]
+pub fn advice_for_vanished(path: &Path) -> Option<String> {
+    if path.verdict != Verdict::Vanished {
+        return None;
+    }
+    let hop = path.hops.iter().rev().find(|hop| hop.evidence == Evidence::Observed)?;
+    let node = quoted(&hop.node);
+    let device = hop.device.as_deref().map_or_else(|| "DEVICE".to_owned(), quoted);
+    let dst = hop.tuple.dst;
+    Some(match hop.action {
+        Action::NodeEgress => on_the_wire(hop, &device, path),
+        Action::Encapsulate => tunnel_entry(hop, &node, &device),
+        Action::NodeIngress => arrived(hop, &node, &device),
+        Action::PodEgress | Action::Bridge => format!(
+            "between {device} and the next device {node} dropped it without a word that could be heard, or never \
+             looked for {dst} by its gateway. On {node}: `bridge -d link`, `bridge fdb show`, `ip neigh`, and with \
+             br_netfilter the FORWARD rules: `iptables-save -c`"
+        ),
+        Action::Route | Action::Decapsulate | Action::Nat => format!(
+            "{node} had it at {device} and did not send it on: a missing route, a FORWARD rule, the reverse path \
+             filter, or no link-layer address for the next hop. On {node}: `ip route get {dst}`, `iptables-save -c`, \
+             `sysctl net.ipv4.ip_forward`, `ip neigh`, `nstat -az | grep -i drop`"
+        ),
+        Action::Queue => format!(
+            "it waits or was discarded in the queue of {device}. On {node}: `tc -s qdisc show dev {device}`"
+        ),
+        Action::PodIngress => format!(
+            "it was handed to the pod, which did not take it: look at the pod's own firewall and addresses. In {}: \
+             `ip addr`, `iptables-save -c`",
+            who(&path.to)
+        ),
+        Action::LocalIn | Action::LocalOut => format!(
+            "{node} itself was to take or send it. On {node}: the INPUT and OUTPUT rules, `iptables-save -c`"
+        ),
+        Action::Drop => return None,
+    })
+}
+
+/// Name of a protocol as commands know it.
+pub(super) fn protocol(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Tcp => "tcp".to_owned(),
+        Protocol::Udp => "udp".to_owned(),
+        Protocol::Icmp => "icmp".to_owned(),
+        Protocol::Icmpv6 => "icmp6".to_owned(),
+        Protocol::Sctp => "sctp".to_owned(),
+        Protocol::Other(number) => format!("proto {number}"),
+    }
+}
+
+fn on_the_wire(hop: &Hop, device: &str, path: &Path) -> String {
+    let node = quoted(&hop.node);
+    let far = match &path.to.node {
+        Some(node) => quoted(node),
+        None => "the other node".to_owned(),
+    };
+    let mtu = |overhead: u32| {
+        let on_wire = hop.bytes.saturating_add(overhead);
+        if path.bytes < LARGE || hop.packets > 1 {
+            String::new()
+        } else {
+            format!("; or the way carries no {on_wire} bytes: compare the MTU of every device on it")
+        }
+    };
+    let Some(outer) = &hop.outer else {
+        return format!(
+            "it left {node} by {device} as it is, for {dst}: the network between the nodes must know that {far} has \
+             that address, and let it pass (cloud routes, source/destination check, security groups){}. On {far}: \
+             `tcpdump -ni any host {dst}`",
+            mtu(0),
+            dst = hop.tuple.dst
+        );
+    };
+    let Outer { kind, dst, dport, overhead, .. } = outer;
+    let (blocked, filter) = match dport {
+        Some(port) => (format!("UDP port {port}"), format!("udp port {port}")),
+        None => (format!("{kind} packets"), format!("host {}", outer.src)),
+    };
+    format!(
+        "it left {node} by {kind} for {dst} and was not seen at {far}: a firewall or security group between the nodes \
+         blocks {blocked}, or {dst} is no longer {far}'s address (a stale FDB entry: `bridge fdb show` on {node}){}. \
+         On {far}: `tcpdump -ni any {filter}`",
+        mtu(*overhead)
+    )
+}
+
+fn tunnel_entry(hop: &Hop, node: &str, device: &str) -> String {
+    let peer = hop.outer.as_ref().map(|outer| outer.dst.to_string());
+    let route = peer.map_or_else(|| "ip route".to_owned(), |peer| format!("ip route get {peer}"));
+    format!(
+        "{device} took it in and nothing left {node}: the tunnel knows no peer for it, or the tunnel's own packet was \
+         not let out. On {node}: `ip neigh show dev {device}`, `bridge fdb show dev {device}`, `{route}`, and the \
+         OUTPUT rules: `iptables-save -c`"
+    )
+}
+
+fn arrived(hop: &Hop, node: &str, device: &str) -> String {
+    match &hop.outer {
+        Some(Outer { kind, vni, dport, .. }) => {
+            let port = dport.map_or_else(String::new, |port| format!(" for UDP port {port}"));
+            let vni = vni.map_or_else(String::new, |vni| format!(", id {vni}"));
+            format!(
+                "the {kind} packet arrived at {device} of {node} and was not taken out of its tunnel: an INPUT rule{port}, \
+                 or no {kind} device that fits it{vni}. On {node}: `ip -d link show type {kind}`, `iptables-save -c`, \
+                 `nstat -az | grep -i err`"
+            )
+        }
+        None => format!(
+            "it arrived at {device} of {node} and went no further: a FORWARD or INPUT rule, the reverse path filter, or \
+             no route. On {node}: `ip route get {}`, `iptables-save -c`, `sysctl net.ipv4.conf.all.rp_filter`",
+            hop.tuple.dst
+        ),
+    }
+}
+
+fn who(end: &End) -> String {
+    end.pod.as_deref().map_or_else(|| end.ip.to_string(), quoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples;
+
+    /// The cross-node ping, seen last at this hop.
+    fn lost_after(hop: usize) -> Path {
+        let mut path = samples::cross_node_request();
+        path.verdict = Verdict::Vanished;
+        path.hops.truncate(hop + 1);
+        path
+    }
+
+    #[test]
+    fn what_lies_behind_the_last_hop_is_named() {
+        for (hop, parts) in [
+            (0, &["between veth1a2b", "bridge fdb show"][..]),
+            (1, &["node1 had it at cni0", "ip route get 10.42.1.10"]),
+            (2, &["bridge fdb show dev flannel.1", "ip route get 192.168.56.12"]),
+            (3, &["not seen at node2", "blocks UDP port 8472", "tcpdump -ni any udp port 8472"]),
+            (4, &["INPUT rule for UDP port 8472", "vxlan device that fits it, id 1"]),
+            (5, &["node2 had it at flannel.1"]),
+            (7, &["In default/pod3"]),
+        ] {
+            let advice = advice_for_vanished(&lost_after(hop)).unwrap();
+            for part in parts {
+                assert!(advice.contains(part), "{part:?} after hop {hop}: {advice}");
+            }
+            assert!(!advice.contains("  "), "{advice}");
+        }
+    }
+
+    #[test]
+    fn only_large_packets_raise_the_question_of_the_mtu() {
+        let mut path = lost_after(3);
+        assert!(!advice_for_vanished(&path).unwrap().contains("MTU"));
+        (path.bytes, path.hops[3].bytes) = (1_450, 1_450);
+        assert!(advice_for_vanished(&path).unwrap().contains("carries no 1500 bytes"));
+        path.hops[3].outer = None;
+        assert!(advice_for_vanished(&path).unwrap().contains("carries no 1450 bytes"));
+    }
+
+    #[test]
+    fn what_did_not_vanish_needs_none() {
+        assert_eq!(advice_for_vanished(&samples::cross_node_request()), None);
+        let mut path = lost_after(0);
+        path.hops.clear();
+        assert_eq!(advice_for_vanished(&path), None);
+    }
+}

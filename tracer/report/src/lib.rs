@@ -1,0 +1,11 @@
+//! From finished paths to what people and programs read.
+//!
+//! [`diagnose`] explains a path's end, [`filter`] picks the paths that are wanted, [`expect`] judges them, [`output`]
+//! renders them, [`recording`] keeps them with all frames, and [`replay`] reads a recording again.
+
+pub mod diagnose;
+pub mod expect;
+pub mod filter;
+pub mod output;
+pub mod recording;
+pub mod replay;

@@ -1,0 +1,156 @@
+//! What became of the cluster, in words: who it is about is what the eye looks for, what is missing is loud.
+
+use anstyle::Style;
+
+use super::phrase::{BAD, CHANGED, DIM, DOUBT, GOOD, NAME, PLAIN, Phrase};
+use super::words::moment;
+use podtrace_path::{Became, Change, Place};
+
+/// So many pods are named before the rest is only counted.
+const NAMED: usize = 5;
+
+/// The line that stands between paths: when it was known, and what it is.
+pub(super) fn line(change: &Change) -> Phrase {
+    let mut phrase = Phrase::new().with(DIM, "— ").with(DIM, time_of_day(change.at)).with(PLAIN, "  ");
+    phrase.join(words(change));
+    phrase
+}
+
+/// What became of whom.
+pub(super) fn words(change: &Change) -> Phrase {
+    let Change { at: _, about, what, now, was, added, removed, detail } = change;
+    let mut phrase = Phrase::new().with(NAME, about);
+    match what {
+        Became::Moved => {
+            phrase.push(PLAIN, " is now ");
+            phrase.push(CHANGED, now.as_ref().map(place).unwrap_or_default());
+            if let Some(was) = was {
+                let same_node = now.as_ref().is_some_and(|now| now.node == was.node);
+                let was = if same_node { addresses(was) } else { place(was) };
+                phrase.push(PLAIN, format!(" (was {was})"));
+            }
+        }
+        Became::Renewed => {
+            phrase.push(PLAIN, " was made anew at ");
+            phrase.push(CHANGED, now.as_ref().map(place).unwrap_or_default());
+        }
+        Became::Gone => {
+            phrase.push(BAD, " is gone");
+            if let Some(was) = was {
+                phrase.push(PLAIN, format!(" (was {})", place(was)));
+            }
+            phrase.push(PLAIN, "; its traffic is traced again when it is back");
+        }
+        Became::Back => {
+            phrase.push(GOOD, " is back");
+            if let Some(now) = now {
+                phrase.push(PLAIN, ": ");
+                phrase.push(CHANGED, place(now));
+            }
+        }
+        Became::Endpoints => {
+            phrase.push(PLAIN, " has other pods:");
+            pods("+", CHANGED, added, &mut phrase);
+            pods("−", DIM, removed, &mut phrase);
+        }
+        Became::Untraced => {
+            phrase.push(DOUBT, " is not traced");
+            if let Some(now) = now {
+                phrase.push(PLAIN, format!(" at {}", place(now)));
+            }
+            phrase.push(PLAIN, ": the trace is not complete for it");
+        }
+        Became::Traced => phrase.push(GOOD, " is traced from here on"),
+    }
+    if let Some(detail) = detail {
+        phrase.push(PLAIN, format!(" ({detail})"));
+    }
+    phrase
+}
+
+fn pods(sign: &str, style: Style, names: &[String], phrase: &mut Phrase) {
+    for name in names.iter().take(NAMED) {
+        phrase.push(style, format!(" {sign}{name}"));
+    }
+    if names.len() > NAMED {
+        phrase.push(style, format!(" {sign}{} more", names.len() - NAMED));
+    }
+}
+
+fn place(place: &Place) -> String {
+    match &place.node {
+        Some(node) => format!("{} on {node}", addresses(place)),
+        None => addresses(place),
+    }
+}
+
+fn addresses(place: &Place) -> String {
+    if place.ips.is_empty() {
+        return "without an address".to_owned();
+    }
+    place.ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// To the millisecond, in UTC as all times are.
+fn time_of_day(at: u64) -> String {
+    moment(at).get(11..23).unwrap_or("?").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::plain::plain;
+
+    fn place_of(ip: &str, node: &str) -> Option<Place> {
+        Some(Place { ips: vec![ip.parse().unwrap()], node: Some(node.to_owned()) })
+    }
+
+    fn change(what: Became) -> Change {
+        Change {
+            now: place_of("10.42.0.17", "node1"),
+            was: place_of("10.42.0.10", "node1"),
+            ..Change::of(1_800_000_000_123_456_789, "default/pod1", what)
+        }
+    }
+
+    #[test]
+    fn it_is_told_in_one_line() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let service = Change {
+            added: names(&["default/a", "default/b", "default/c", "default/d", "default/e", "default/f"]),
+            removed: names(&["default/z"]),
+            ..Change::of(0, "svc/default/web", Became::Endpoints)
+        };
+        for (change, expected) in [
+            (change(Became::Moved), "default/pod1 is now 10.42.0.17 on node1 (was 10.42.0.10)"),
+            (
+                Change { was: place_of("10.42.1.10", "node2"), ..change(Became::Moved) },
+                "default/pod1 is now 10.42.0.17 on node1 (was 10.42.1.10 on node2)",
+            ),
+            (change(Became::Renewed), "default/pod1 was made anew at 10.42.0.17 on node1"),
+            (
+                Change { now: None, ..change(Became::Gone) },
+                "default/pod1 is gone (was 10.42.0.10 on node1); its traffic is traced again when it is back",
+            ),
+            (change(Became::Back), "default/pod1 is back: 10.42.0.17 on node1"),
+            (
+                service,
+                "svc/default/web has other pods: +default/a +default/b +default/c +default/d +default/e +1 more −default/z",
+            ),
+            (
+                Change { detail: Some("no agent".to_owned()), ..change(Became::Untraced) },
+                "default/pod1 is not traced at 10.42.0.17 on node1: the trace is not complete for it (no agent)",
+            ),
+        ] {
+            assert_eq!(plain(&words(&change)), expected);
+        }
+    }
+
+    #[test]
+    fn the_line_tells_the_time_and_what_came_from_outside_stays_text() {
+        let hostile = Change::of(1_800_000_000_123_456_789, "default/\u{1b}[2J", Became::Gone);
+        let line = plain(&line(&hostile));
+        assert!(line.starts_with("— 08:00:00.123  default/"), "{line}");
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+    }
+}

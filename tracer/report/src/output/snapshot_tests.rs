@@ -1,0 +1,76 @@
+//! The outputs for people of every sample, compared with the files in `snapshots/`. After a wanted change
+//! `PODTRACE_BLESS=1 cargo test -p podtrace report` writes them anew; read the difference before committing it.
+
+use std::path::PathBuf;
+
+use super::{Html, Report, Text, samples};
+use podtrace_path::{Summary, Verdict};
+
+pub(super) fn compare(name: &str, text: &str) {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/output/snapshots").join(name);
+    if std::env::var_os("PODTRACE_BLESS").is_some() {
+        std::fs::write(&file, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(expected == text, "{} differs; this is what came:\n{text}", file.display());
+}
+
+pub(super) fn plain(coloured: &str) -> String {
+    anstream::adapter::strip_str(coloured).to_string()
+}
+
+fn told(make: impl FnOnce(&mut Vec<u8>) -> Box<dyn Report + '_>) -> String {
+    let mut out = Vec::new();
+    let mut report = make(&mut out);
+    let mut summary = Summary { complete: true, ..Summary::default() };
+    for (_, path) in samples::all() {
+        report.path(&path).unwrap();
+        let paths = &mut summary.paths;
+        *match path.verdict {
+            Verdict::Delivered => &mut paths.delivered,
+            Verdict::Dropped => &mut paths.dropped,
+            Verdict::Vanished => &mut paths.vanished,
+            Verdict::Rejected => &mut paths.rejected,
+            Verdict::Open => &mut paths.open,
+        } += 1;
+        summary.events.produced += u64::try_from(path.hops.len()).unwrap();
+    }
+    summary.events.delivered = summary.events.produced;
+    report.summary(&summary).unwrap();
+    drop(report);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn text() {
+    let coloured = told(|out| Box::new(Text::new(out)));
+    compare("text.txt", &plain(&coloured));
+    // Escape characters as pictures, so that the file can be looked at without obeying it.
+    compare("text.colour.txt", &coloured.replace('\x1b', "␛"));
+}
+
+#[test]
+fn wide() {
+    let coloured = told(|out| Box::new(Text::wide(out)));
+    compare("wide.txt", &plain(&coloured));
+    compare("wide.colour.txt", &coloured.replace('\x1b', "␛"));
+}
+
+/// What the page knows of the paths, with a line of its own for every hop.
+#[test]
+fn page() {
+    let page = told(|out| Box::new(Html::begin(out, "samples").unwrap()));
+    let data =
+        page.lines().filter_map(|line| line.strip_prefix("<script type=\"application/json\" class=\""));
+    let data: Vec<_> = data.map(|element| element.replace("{\"node\":", "\n  {\"node\":")).collect();
+    compare("page.txt", &format!("{}\n", data[1..].join("\n")));
+}
+
+#[test]
+fn nothing_hostile_gets_through() {
+    for text in [told(|out| Box::new(Text::new(out))), told(|out| Box::new(Text::wide(out)))] {
+        let plain = plain(&text);
+        assert_eq!(plain.chars().find(|c| *c != '\n' && podtrace_escape::is_deceptive(*c)), None, "{plain}");
+        assert!(plain.lines().all(|line| line.trim_end() == line), "{plain}");
+    }
+}

@@ -1,0 +1,165 @@
+//! Times as a reader takes them in: one unit for the whole of a path, and no latency between two nodes without
+//! the bound of its clock error.
+
+use podtrace_path::{Hop, Path};
+
+/// Unit that all times of one path are shown in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Microseconds,
+    Milliseconds,
+    Seconds,
+}
+
+/// A span of time by itself, in the unit in which it reads well: `1.234 ms`.
+pub(super) fn span(nanoseconds: i64) -> String {
+    Unit::for_up_to(nanoseconds.unsigned_abs()).duration(nanoseconds, 0)
+}
+
+impl Unit {
+    /// The unit in which the path's longest time reads well.
+    pub(super) fn of(path: &Path) -> Self {
+        let steps = path.hops.iter().filter_map(|hop| hop.at_ns).map(i64::unsigned_abs);
+        let longest =
+            steps.chain([path.duration_ns.unsigned_abs(), path.duration_error_ns]).max().unwrap_or(0);
+        Self::for_up_to(longest)
+    }
+
+    fn for_up_to(nanoseconds: u64) -> Self {
+        match nanoseconds {
+            0..2_000_000 => Self::Microseconds,
+            2_000_000..2_000_000_000 => Self::Milliseconds,
+            _ => Self::Seconds,
+        }
+    }
+
+    /// Its symbol.
+    pub(super) fn symbol(self) -> &'static str {
+        match self {
+            Self::Microseconds => "µs",
+            Self::Milliseconds => "ms",
+            Self::Seconds => "s",
+        }
+    }
+
+    /// The number without the unit, with as many digits as tell a tenth of a microsecond to a microsecond.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "for reading: the digits shown are far fewer than 53 bits"
+    )]
+    fn digits(self, nanoseconds: i64) -> (f64, usize) {
+        let value = nanoseconds as f64;
+        match self {
+            Self::Microseconds => (value / 1e3, 1),
+            Self::Milliseconds => (value / 1e6, 3),
+            Self::Seconds => (value / 1e9, 6),
+        }
+    }
+
+    /// `12.3`, without the unit.
+    pub(super) fn number(self, nanoseconds: i64) -> String {
+        let (value, decimals) = self.digits(nanoseconds);
+        format!("{value:.decimals$}")
+    }
+
+    /// `+12.3`, without the unit.
+    pub(super) fn signed(self, nanoseconds: i64) -> String {
+        let (value, decimals) = self.digits(nanoseconds);
+        format!("{value:+.decimals$}")
+    }
+
+    /// `12.3 µs`, or `12.3 ±3.0 µs` where there is an error.
+    pub(super) fn duration(self, nanoseconds: i64, error: u64) -> String {
+        let number = self.number(nanoseconds);
+        let symbol = self.symbol();
+        if error == 0 { format!("{number} {symbol}") } else { format!("{number} {}", self.error(error)) }
+    }
+
+    /// `±3.0 µs`.
+    pub(super) fn error(self, nanoseconds: u64) -> String {
+        let number = self.number(i64::try_from(nanoseconds).unwrap_or(i64::MAX));
+        format!("±{number} {}", self.symbol())
+    }
+}
+
+/// The time from the hop with a time before to this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    /// Nanoseconds.
+    pub(super) delta_ns: i64,
+    /// Bound of its error, where the two were timed by different clocks.
+    pub(super) error_ns: Option<u64>,
+}
+
+/// For every hop its step, less what the packet waited in the queue of the hop before, which is told there; `None` for
+/// the first one and for those without a time.
+pub(super) fn steps(hops: &[Hop]) -> Vec<Option<Step>> {
+    let mut before: Option<(&Hop, i64)> = None;
+    hops.iter()
+        .map(|hop| {
+            let at = hop.at_ns?;
+            let step = before.map(|(earlier, earlier_at)| Step {
+                delta_ns: at.saturating_sub(earlier_at).saturating_sub(earlier.queued_ns.unwrap_or(0)),
+                // Both errors are against the first hop's clock: between two others they add up.
+                error_ns: (earlier.node != hop.node)
+                    .then(|| earlier.clock_error_ns.saturating_add(hop.clock_error_ns)),
+            });
+            before = Some((hop, at));
+            step
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples;
+
+    #[test]
+    fn numbers_keep_their_precision_in_every_unit() {
+        assert_eq!(Unit::Microseconds.duration(88_812, 0), "88.8 µs");
+        assert_eq!(Unit::Microseconds.duration(88_812, 3_000), "88.8 ±3.0 µs");
+        assert_eq!(Unit::Milliseconds.signed(24_100), "+0.024");
+        assert_eq!(Unit::Milliseconds.signed(-24_100), "-0.024");
+        assert_eq!(Unit::Seconds.duration(1_204_113_000, 0), "1.204113 s");
+    }
+
+    #[test]
+    fn the_unit_follows_the_longest_time() {
+        let mut path = samples::cross_node_request();
+        assert_eq!(Unit::of(&path), Unit::Microseconds);
+        path.duration_ns = 3_000_000;
+        assert_eq!(Unit::of(&path), Unit::Milliseconds);
+        path.duration_error_ns = 5_000_000_000;
+        assert_eq!(Unit::of(&path), Unit::Seconds);
+    }
+
+    #[test]
+    fn steps_between_clocks_carry_both_errors() {
+        let mut path = samples::cross_node_request();
+        for hop in &mut path.hops {
+            hop.clock_error_ns = if &*hop.node == "node1" { 1_000 } else { 3_000 };
+        }
+        let steps = steps(&path.hops);
+        assert_eq!(steps.len(), path.hops.len());
+        assert_eq!(steps[0], None);
+        assert_eq!(steps[1], Some(Step { delta_ns: 24_100, error_ns: None }));
+        assert_eq!(steps[4], Some(Step { delta_ns: 10_600, error_ns: Some(4_000) }));
+        assert_eq!(steps[5], Some(Step { delta_ns: 14_300, error_ns: None }));
+    }
+
+    #[test]
+    fn the_time_in_a_queue_is_not_the_wires() {
+        let mut path = samples::cross_node_request();
+        path.hops[3].queued_ns = Some(4_000);
+        assert_eq!(steps(&path.hops)[4].map(|step| step.delta_ns), Some(6_600));
+    }
+
+    #[test]
+    fn a_hop_without_a_time_is_stepped_over() {
+        let path = samples::same_node();
+        let steps = steps(&path.hops);
+        assert_eq!(steps[1], None);
+        assert_eq!(steps[2].map(|step| step.delta_ns), path.hops[2].at_ns);
+    }
+}

@@ -1,0 +1,298 @@
+//! Frames and finished paths in, bytes of a pcapng file out; no I/O.
+
+use tracer_common::{Event, flag};
+
+use super::block::{self, PacketFacts};
+use super::entry::{Entry, Header, Record, What};
+use super::hold::{Held, Hold, Lent, Told};
+use super::interface::{Interfaces, way};
+use super::part::Said;
+use super::remark::{APART, remarks};
+use crate::output::plain;
+use podtrace_path::{Path, Source, Summary, Update};
+use podtrace_protocol::frame::FromAgent;
+use podtrace_protocol::record::Records;
+
+/// Where podtrace's comments are explained, and what tshark has to be told.
+const HINT: &str = "The packets' comments tell the hop and the path of each; `podtrace read` tells the paths again. \
+                    Interfaces are NODE/DEVICE POINT. For what is inside VXLAN on another port than 4789, such as \
+                    flannel's: tshark -d udp.port==8472,vxlan";
+
+/// Makes a recording's bytes.
+#[derive(Debug)]
+pub struct Writer {
+    header: Header,
+    out: Vec<u8>,
+    hold: Hold,
+    interfaces: Interfaces,
+    nodes: Vec<Node>,
+    /// Of the packet written last, nanoseconds since 1970.
+    last: u64,
+}
+
+/// What is known of a node.
+#[derive(Debug, Default)]
+struct Node {
+    said: Said,
+    /// Its monotonic clock and its wall clock at one moment.
+    clocks: (u64, u64),
+}
+
+impl Writer {
+    /// A writer whose recording has begun.
+    #[must_use]
+    pub fn new(header: Header) -> Self {
+        let count = header.context.nodes.len();
+        let mut writer = Self {
+            out: Vec::new(),
+            hold: Hold::new(count),
+            interfaces: Interfaces::new(&header.context.nodes, header.snaplen),
+            nodes: (0..count).map(|_| Node::default()).collect(),
+            last: 0,
+            header,
+        };
+        writer.begin();
+        writer
+    }
+
+    /// Takes what is to be written to the file next: whole blocks.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// How many bytes are to be written.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Goes on in a new file, which can be read without those before it.
+    pub fn next_part(&mut self) {
+        self.header.part += 1;
+        self.header.first = (0..self.nodes.len()).map(|node| self.hold.first(node)).collect();
+        self.interfaces.forget();
+        self.begin();
+        for node in 0..self.nodes.len() {
+            for frame in self.nodes[node].said.again() {
+                self.entry(&Entry { node, records: 0, repeated: true, what: What::Frame(frame) });
+            }
+        }
+    }
+
+    /// Number of the file that is written, from 1.
+    #[must_use]
+    pub fn part(&self) -> u32 {
+        self.header.part
+    }
+
+    fn begin(&mut self) {
+        let application = format!("podtrace {}", self.header.version);
+        let title = podtrace_escape::escape(&self.header.title);
+        let comment = if title.is_empty() { HINT.to_owned() } else { format!("{title}. {HINT}") };
+        block::section(&application, &comment, &mut self.out);
+        let header = What::Header(Box::new(self.header.clone()));
+        self.entry(&Entry { node: 0, records: 0, repeated: false, what: header });
+    }
+
+    fn entry(&mut self, entry: &Entry) {
+        block::entry(&entry.encode(), &mut self.out);
+    }
+
+    /// Takes a node's next frame, or the end of its stream.
+    pub fn frame(&mut self, node: usize, frame: Option<&FromAgent>) {
+        let Some(state) = self.nodes.get_mut(node) else { return };
+        let what = match frame {
+            Some(FromAgent::Events(body)) => {
+                for record in Records::new(body) {
+                    match record {
+                        Ok(raw) => self.hold.push(node, Held::new(raw.event, raw.conntrack, raw.bytes)),
+                        Err(malformed) => {
+                            let rest = body.slice(body.len() - malformed.rest..);
+                            let what = What::Frame(FromAgent::Events(rest));
+                            let records = self.hold.sent(node);
+                            self.entry(&Entry { node, records, repeated: false, what });
+                        }
+                    }
+                }
+                return self.write_due();
+            }
+            Some(frame) => {
+                state.said.note(frame);
+                match frame {
+                    FromAgent::Hello(hello) => {
+                        state.clocks = (hello.monotonic_ns, hello.realtime_ns);
+                        self.interfaces.hello(node, hello);
+                    }
+                    FromAgent::Topology(topology) => self.interfaces.learn(node, topology),
+                    FromAgent::Heartbeat { now_ns, .. } => self.hold.pass(node, *now_ns),
+                    _ => {}
+                }
+                What::Frame(frame.clone())
+            }
+            None => What::NodeEnded,
+        };
+        self.entry(&Entry { node, records: self.hold.sent(node), repeated: false, what });
+        self.write_due();
+    }
+
+    /// Takes what became of the cluster, between two frames.
+    pub fn update(&mut self, update: &Update) {
+        self.entry(&Entry {
+            node: 0,
+            records: 0,
+            repeated: false,
+            what: What::Update(Box::new(update.clone())),
+        });
+        // So that later parts can be read without this one.
+        self.header.context.apply(update);
+        for name in &update.joined {
+            self.hold.add();
+            self.interfaces.add(name);
+            self.nodes.push(Node::default());
+        }
+    }
+
+    /// Takes a finished path: its packets need not wait any longer.
+    pub fn path(&mut self, path: &Path) {
+        let remarks = remarks(path);
+        self.lend(path);
+        for (hop, source, comments) in remarks {
+            let at = path.started_at.saturating_add_signed(hop.at_ns.unwrap_or(0));
+            // A hop's time is that of the first of its packets.
+            let first = hop
+                .sources
+                .iter()
+                .filter_map(|other| Some(self.hold.get_mut(other.node, other.number)?.event.at_ns))
+                .min();
+            let Some(held) = self.hold.get_mut(source.node, source.number) else { continue };
+            let after = held.event.at_ns.saturating_sub(first.unwrap_or(held.event.at_ns));
+            let told = held.told.get_or_insert_with(|| Told {
+                path: path.id,
+                at: at.saturating_add(after),
+                comments: Vec::new(),
+            });
+            told.comments.extend(comments);
+            if hop.merged {
+                self.hold.share(source.node, source.number);
+            } else {
+                self.write(source.node, source.number);
+            }
+        }
+    }
+
+    /// Hooks of the stack capture no bytes. A hop that only they saw gets a packet all the same, with the bytes that the
+    /// packet had at the hop before, or the next one.
+    fn lend(&mut self, path: &Path) {
+        let mut lender = None;
+        let mut without = Vec::new();
+        for hop in &path.hops {
+            let here = hop.sources.iter().find_map(|source| {
+                let held = self.hold.get_mut(source.node, source.number)?;
+                (!held.bytes.is_empty()).then(|| (held.event, held.bytes.clone(), source.node))
+            });
+            match (here, hop.sources.first()) {
+                (Some(found), _) => {
+                    for borrower in without.drain(..) {
+                        self.lend_to(borrower, &found);
+                    }
+                    lender = Some(found);
+                }
+                (None, Some(first)) => match &lender {
+                    Some(found) => self.lend_to(*first, found),
+                    None => without.push(*first),
+                },
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn lend_to(&mut self, borrower: Source, (event, bytes, node): &(Event, Box<[u8]>, usize)) {
+        let linktype = self.interfaces.linktype(*node, event);
+        if let Some(held) = self.hold.get_mut(borrower.node, borrower.number) {
+            held.lent = Some(Lent { bytes: bytes.clone(), linktype, length: length(event, bytes) });
+        }
+    }
+
+    /// Ends the recording: everything that still waits is written, and what the trace amounts to.
+    pub fn end(&mut self, summary: &Summary) {
+        while let Some((node, number)) = self.hold.next() {
+            self.write(node, number);
+        }
+        let comment = plain::summary(summary);
+        for (number, interface) in (0..).zip(self.interfaces.all()) {
+            block::statistics(number, self.last, interface.packets, &comment, &mut self.out);
+        }
+        self.entry(&Entry { node: 0, records: 0, repeated: false, what: What::End(*summary) });
+    }
+
+    fn write_due(&mut self) {
+        while let Some((node, number)) = self.hold.next_due() {
+            self.write(node, number);
+        }
+    }
+
+    fn write(&mut self, node: usize, number: u64) {
+        let Some(held) = self.hold.take(node, number) else { return };
+        let event = held.event;
+        let mut record =
+            Record { node, number, borrowed: false, event, conntrack: held.conntrack.map(|of| *of) };
+        let (bytes, linktype, length) = match held.lent {
+            Some(Lent { bytes, linktype, length }) => {
+                record.borrowed = true;
+                (bytes, linktype, length)
+            }
+            None if held.bytes.is_empty() => {
+                let what = What::Record(record);
+                return self.entry(&Entry { node, records: 0, repeated: false, what });
+            }
+            None => {
+                let length = length(&event, &held.bytes);
+                (held.bytes, self.interfaces.linktype(node, &event), length)
+            }
+        };
+        let (interface, new) = self.interfaces.count(node, &event, linktype);
+        if let Some(facts) = new {
+            block::interface(facts, &mut self.out);
+        }
+        let (path, at, comments) = match held.told {
+            Some(told) => (Some(told.path), told.at, told.comments),
+            None => (None, self.wall(node, event.at_ns), vec![APART.to_owned()]),
+        };
+        self.last = self.last.max(at);
+        let record = record.encode();
+        let facts = PacketFacts {
+            interface,
+            at,
+            bytes: &bytes,
+            length,
+            way: way(&event),
+            path,
+            comments: &comments,
+            record: &record,
+        };
+        block::packet(&facts, &mut self.out);
+    }
+
+    /// A node's monotonic clock as nanoseconds since 1970, by its own wall clock.
+    fn wall(&self, node: usize, at: u64) -> u64 {
+        let (monotonic, realtime) = self.nodes.get(node).map_or((0, 0), |node| node.clocks);
+        // In this order, nothing of it is negative unless the packet is older than 1970.
+        realtime.saturating_add(at).saturating_sub(monotonic)
+    }
+}
+
+/// How long a packet was when it was seen. At tracepoints the kernel's own length counts from wherever its data
+/// pointed, and the IP header knows better.
+fn length(event: &Event, bytes: &[u8]) -> u32 {
+    if event.flags & flag::FROM_NETWORK == 0 {
+        return event.len;
+    }
+    let by_header = match bytes {
+        [first, _, high, low, ..] if first >> 4 == 4 => u32::from(u16::from_be_bytes([*high, *low])),
+        [first, _, _, _, high, low, ..] if first >> 4 == 6 => {
+            40 + u32::from(u16::from_be_bytes([*high, *low]))
+        }
+        _ => 0,
+    };
+    if by_header == 0 { event.len } else { by_header }
+}

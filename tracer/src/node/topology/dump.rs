@@ -1,0 +1,95 @@
+//! Everything that one namespace's netlink tells, parsed but not yet joined.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
+use anyhow::{Context as _, Result};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use ipnet::IpNet;
+use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+use super::parse::{self, Link, Neighbour};
+use crate::netns::Netns;
+use podtrace_protocol::topology::Route;
+
+/// One namespace's tables.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dump {
+    /// Devices.
+    pub(crate) links: Vec<Link>,
+    /// Addresses, with the index of the device that has them.
+    pub(crate) addresses: Vec<(u32, IpNet)>,
+    /// Unicast routes of the main table.
+    pub(crate) routes: Vec<Route>,
+    /// Neighbour table.
+    pub(crate) neighbours: Vec<Neighbour>,
+    /// Forwarding tables of bridges and tunnels.
+    pub(crate) forwarding: Vec<Neighbour>,
+}
+
+impl Dump {
+    /// Devices, addresses and routes: what is needed of a pod's namespace.
+    pub(crate) async fn paths(netlink: &Handle) -> Result<Self> {
+        let links: Vec<_> =
+            netlink.link().get().execute().try_collect().await.context("cannot list network devices")?;
+        let addresses: Vec<_> =
+            netlink.address().get().execute().try_collect().await.context("cannot list addresses")?;
+        let mut routes = Vec::new();
+        let families =
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+        for request in families {
+            let family = request.header.address_family;
+            let messages: Vec<_> =
+                netlink.route().get(request).execute().try_collect().await.context("cannot list routes")?;
+            // A kernel without IPv6 answers the question for its routes with those of every family.
+            let asked_for = messages.iter().filter(|message| message.header.address_family == family);
+            routes.extend(asked_for.flat_map(parse::routes));
+        }
+        Ok(Self {
+            links: links.iter().map(parse::link).collect(),
+            addresses: addresses.iter().filter_map(parse::address).collect(),
+            routes,
+            ..Self::default()
+        })
+    }
+
+    /// All of it.
+    pub(crate) async fn all(netlink: &Handle) -> Result<Self> {
+        Ok(Self {
+            neighbours: neighbours(netlink, AddressFamily::Unspec).await?,
+            forwarding: neighbours(netlink, AddressFamily::Bridge).await?,
+            ..Self::paths(netlink).await?
+        })
+    }
+}
+
+async fn neighbours(netlink: &Handle, family: AddressFamily) -> Result<Vec<Neighbour>> {
+    let request = netlink.neighbours().get().set_address_family(family);
+    let messages: Vec<_> =
+        request.execute().try_collect().await.context("cannot list neighbours and forwarding entries")?;
+    Ok(messages.iter().map(parse::neighbour).collect())
+}
+
+/// The number that the namespace of this socket has for `netns`; `None` if no device of it leads there.
+pub(crate) async fn namespace_id(netlink: &Handle, netns: &Netns) -> Result<Option<i32>> {
+    let failed = || format!("cannot look up the network namespace {}", netns.path().display());
+    let mut message = NsidMessage::default();
+    let descriptor = u32::try_from(netns.as_fd().as_raw_fd()).with_context(failed)?;
+    message.attributes = vec![NsidAttribute::Fd(descriptor)];
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetNsId(message));
+    request.header.flags = NLM_F_REQUEST;
+    let mut replies = netlink.clone().request(request).with_context(failed)?;
+    while let Some(reply) = replies.next().await {
+        match reply.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewNsId(reply)) => {
+                return Ok(parse::namespace_id(&reply));
+            }
+            NetlinkPayload::Error(error) => return Err(error.to_io()).with_context(failed),
+            _ => {}
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,107 @@
+//! Looking at the running system: the caller's own namespace, and those of the pods that hang on it.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use rtnetlink::Handle;
+
+use super::assemble::{Candidate, Node, assemble};
+use super::cni::detect;
+use super::dump::{Dump, namespace_id};
+use crate::netns::{self, Netns};
+use podtrace_protocol::frame::PodAddresses;
+use podtrace_protocol::topology::{DeviceKind, Topology};
+
+/// A topology, and what is amiss with it.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// What was found.
+    pub topology: Topology,
+    /// What could not be read or found, a sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the topology of the node whose network namespace the caller is in, and of those of `pods` that are on it.
+/// Blocks for some milliseconds.
+///
+/// # Errors
+/// If the node's own namespace cannot be read. A pod's that cannot be is a warning.
+pub fn read(pods: &[PodAddresses]) -> Result<Reading> {
+    let own = Netns::here()?;
+    let mut found = netns::candidates();
+    let path = lasting_path(&own, &found.namespaces);
+    found.namespaces.retain(|candidate| candidate.inode() != own.inode());
+    let (dump, numbered) = netns::netlink_here(async |netlink| {
+        let dump = Dump::all(&netlink).await?;
+        let numbered = behind_veths(&netlink, &dump, found.namespaces).await?;
+        Ok((dump, numbered))
+    })
+    .context("cannot read this node's network devices")?;
+
+    let mut unreadable: Vec<_> =
+        found.unreadable.into_iter().map(|(path, error)| format!("{path:?}: {error}")).collect();
+    let mut candidates = Vec::new();
+    for (id, netns) in numbered {
+        match netns.netlink(async |netlink| Dump::paths(&netlink).await) {
+            Ok(dump) => {
+                candidates.push(Candidate { inode: netns.inode(), path: path_of(&netns), id, dump });
+            }
+            Err(error) => unreadable.push(format!("{error:#}")),
+        }
+    }
+    let mut topology = assemble(&Node { inode: own.inode(), path, dump }, &candidates, pods);
+    if netns::in_first_netns() {
+        topology.cni = detect(&netns::node_root().as_path());
+    }
+
+    let mut warnings: Vec<_> = missing(&topology, pods).collect();
+    // Of no interest if nothing is missing: on many a machine some process is out of bounds even for root.
+    if let (Some(first), false) = (unreadable.first(), warnings.is_empty()) {
+        let how_many = match unreadable.len() {
+            1 => "1 network namespace".to_owned(),
+            number => format!("{number} network namespaces"),
+        };
+        warnings.push(format!("{how_many} could not be read: {first}"));
+    }
+    Ok(Reading { topology, warnings })
+}
+
+/// The namespaces that a veth of this socket's leads to, with this namespace's numbers for them.
+async fn behind_veths(netlink: &Handle, dump: &Dump, candidates: Vec<Netns>) -> Result<Vec<(i32, Netns)>> {
+    let veths = dump.links.iter().filter(|link| link.device.kind == DeviceKind::Veth);
+    let leads_to: BTreeSet<_> = veths.filter_map(|link| link.link_netns_id).collect();
+    let mut behind = Vec::new();
+    for candidate in candidates {
+        // A namespace that no veth leads to need not be entered.
+        match namespace_id(netlink, &candidate).await? {
+            Some(id) if leads_to.contains(&id) => behind.push((id, candidate)),
+            _ => {}
+        }
+    }
+    Ok(behind)
+}
+
+fn missing<'a>(topology: &'a Topology, pods: &'a [PodAddresses]) -> impl Iterator<Item = String> + 'a {
+    let is_missing = |pod: &&PodAddresses| {
+        !topology.namespaces.iter().any(|namespace| namespace.pod.as_ref() == Some(&pod.pod))
+    };
+    pods.iter().filter(|pod| !pod.ips.is_empty()).filter(is_missing).map(|pod| {
+        format!(
+            "the network namespace of pod {} was not found on this node: none with its address {} is behind a veth",
+            pod.pod.escape_debug(),
+            pod.ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        )
+    })
+}
+
+fn path_of(netns: &Netns) -> String {
+    netns.path().to_string_lossy().into_owned()
+}
+
+/// The path of the caller's own namespace: one by which others can enter, too, where it has a name.
+fn lasting_path(own: &Netns, candidates: &[Netns]) -> String {
+    candidates
+        .iter()
+        .find(|candidate| candidate.inode() == own.inode() && !candidate.path().starts_with("/proc"))
+        .map_or_else(|| "/proc/self/ns/net".to_owned(), path_of)
+}
