@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::engine::Context;
-use super::model::timestamp;
+use crate::engine::Context;
+use crate::model::timestamp;
 use podtrace_protocol::frame::FilterSpec;
 use podtrace_protocol::inventory::Delta;
 

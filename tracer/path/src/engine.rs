@@ -13,22 +13,22 @@ use podtrace_protocol::frame::{Accounting, FilterSpec, FromAgent};
 use podtrace_protocol::inventory::Inventory;
 use podtrace_protocol::record::Records;
 
-use super::change::Update;
-use super::clock::Clocks;
-use super::devices::Devices;
-use super::directory::Directory;
-use super::hops::{crossings, hops};
-use super::join::{Joiner, PATIENCE_NS};
-use super::label::label;
-use super::model::{Direction, EventCounts, FlowRef, Path, Summary, Translated, Verdict, VerdictCounts};
-use super::observation::Observation;
-use super::packet::Transport;
-use super::rule::NodeRules;
-use super::track::Track;
-use super::translate;
-use super::verdict::verdict;
-use super::window::Window;
-use super::world::{Kernel, World};
+use crate::change::Update;
+use crate::finish::hops::{crossings, hops};
+use crate::finish::label::label;
+use crate::finish::translate;
+use crate::finish::verdict::verdict;
+use crate::join::track::Track;
+use crate::join::{Joiner, PATIENCE_NS};
+use crate::model::{Direction, EventCounts, FlowRef, Path, Summary, Translated, Verdict, VerdictCounts};
+use crate::observation::Observation;
+use crate::wire::packet::Transport;
+use crate::world::clock::Clocks;
+use crate::world::devices::Devices;
+use crate::world::directory::Directory;
+use crate::world::rule::NodeRules;
+use crate::world::window::Window;
+use crate::world::{Kernel, World};
 
 /// Why a path is open that would have vanished, had all nodes looked for it.
 const CUT: &str = "what is traced changed while it was under way";

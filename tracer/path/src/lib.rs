@@ -1,29 +1,13 @@
 //! WHICH observations are the same packet: identity on a node, joining across nodes, tunnels, clocks, verdicts.
 //! Pure functions and state, no I/O: what comes in is frames, what goes out is finished paths.
 
-mod arrival;
 mod change;
-mod clock;
-mod connection;
-mod devices;
-mod directory;
 mod engine;
-mod fit;
-mod flow;
-mod hops;
+mod finish;
 mod join;
-mod journey;
-mod label;
 mod model;
 mod observation;
-mod packet;
-mod refusal;
-mod rule;
-mod steps;
-mod track;
-mod translate;
-mod verdict;
-mod window;
+mod wire;
 mod world;
 
 pub use change::{Became, Change, Place, Update};

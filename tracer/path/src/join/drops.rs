@@ -1,13 +1,13 @@
 //! Drops: which paths they end, and which of them mean nothing.
 
-use super::super::fit::Fit;
-use super::super::journey::{Holder, Share, Whereabouts};
-use super::super::model::Point;
-use super::super::observation::Observation;
-use super::super::refusal::{self, Meaning};
-use super::super::track::DropSeen;
-use super::super::world::World;
 use super::{Joiner, begins_here, look_again};
+use crate::join::fit::Fit;
+use crate::join::journey::{Holder, Share, Whereabouts};
+use crate::join::refusal::{self, Meaning};
+use crate::join::track::DropSeen;
+use crate::model::Point;
+use crate::observation::Observation;
+use crate::world::World;
 
 impl Joiner {
     pub(super) fn observe_drop(&mut self, observation: &Observation, world: &World) {

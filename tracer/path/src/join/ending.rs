@@ -2,10 +2,10 @@
 
 use std::cmp::Reverse;
 
-use super::super::flow::Span;
-use super::super::track::{Arrival, Track};
-use super::super::world::World;
 use super::{GRACE_NS, Joiner, LOCAL_NS, Look, PATIENCE_NS, REFUSED_NS, Timer};
+use crate::join::flow::Span;
+use crate::join::track::{Arrival, Track};
+use crate::world::World;
 
 /// When a path is told, unless it is seen again before.
 fn told_at(track: &Track, world: &World) -> i64 {
@@ -24,7 +24,7 @@ fn told_at(track: &Track, world: &World) -> i64 {
 
 impl Joiner {
     /// The next path that is over by `now`, in the order in which paths are told.
-    pub(in super::super) fn next_due(&mut self, now: i64, world: &World) -> Option<usize> {
+    pub(crate) fn next_due(&mut self, now: i64, world: &World) -> Option<usize> {
         while let Some(Reverse(timer)) = self.timers.peek().copied() {
             if timer.due > now {
                 return None;
@@ -57,7 +57,7 @@ impl Joiner {
     }
 
     /// Ends every wait, and gives what is still under way, in order of beginning.
-    pub(in super::super) fn rest(&mut self, world: &World) -> Vec<usize> {
+    pub(crate) fn rest(&mut self, world: &World) -> Vec<usize> {
         let mut left: Vec<(u64, usize)> =
             self.waiting.iter().map(|(at, waiting)| (waiting.serial, at)).collect();
         while !left.is_empty() {
@@ -77,7 +77,7 @@ impl Joiner {
     }
 
     /// Takes a path that is told out of everything.
-    pub(in super::super) fn take(&mut self, at: usize) -> Track {
+    pub(crate) fn take(&mut self, at: usize) -> Track {
         let track = self.tracks.remove(at);
         for key in &track.journeys {
             self.journeys.release(*key, at);
@@ -114,7 +114,7 @@ impl Joiner {
     }
 
     /// Takes a told path's memory back.
-    pub(in super::super) fn recycle(&mut self, track: Track) {
+    pub(crate) fn recycle(&mut self, track: Track) {
         if self.spare.len() < 4096 {
             self.spare.push(track);
         }

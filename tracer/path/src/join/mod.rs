@@ -12,36 +12,41 @@ use slab::Slab;
 
 use podtrace_protocol::frame::FilterSpec;
 
+mod arrival;
 mod drops;
 mod ending;
+mod fit;
+pub(crate) mod flow;
+pub(crate) mod journey;
+mod refusal;
+pub(crate) mod track;
 mod translation;
 mod waiting;
 
-use super::arrival::{arrival, is_stray};
-use super::connection::Connection;
-use super::devices::action;
-use super::fit::{Fit, resolve};
-use super::flow::{Flows, Span};
-use super::journey::{Holder, JourneyKey, Journeys, Share, Stamp, Whereabouts};
-use super::model::{Action, Point};
-use super::observation::Observation;
-use super::packet::Packet;
-use super::refusal;
-use super::track::{Arrival, Track};
-use super::world::World;
+use crate::join::arrival::{arrival, is_stray};
+use crate::join::fit::{Fit, resolve};
+use crate::join::flow::{Flows, Span};
+use crate::join::journey::{Holder, JourneyKey, Journeys, Share, Stamp, Whereabouts};
+use crate::join::track::{Arrival, Track};
+use crate::model::{Action, Point};
+use crate::observation::Observation;
+use crate::observation::connection::Connection;
+use crate::wire::packet::Packet;
+use crate::world::World;
+use crate::world::devices::action;
 
 /// How long after its last event a path that has ended may still be contradicted: a drop in the destination's
 /// stack, a refusal on its way back.
-pub(super) const GRACE_NS: i64 = 20_000_000;
+pub(crate) const GRACE_NS: i64 = 20_000_000;
 /// How long a path may stay out of sight before it has vanished: the resolution of a neighbour gives up after
 /// 3 s, and the drop it ends in has to be able to arrive.
-pub(super) const PATIENCE_NS: i64 = 4_000_000_000;
+pub(crate) const PATIENCE_NS: i64 = 4_000_000_000;
 /// How long after a refusal the drop of what it refuses is waited for: the kernel sends the refusal all its way out of
 /// the node before it frees the packet, and a virtual CPU may be held up between the two.
-pub(super) const REFUSED_NS: i64 = 1_000_000_000;
+pub(crate) const REFUSED_NS: i64 = 1_000_000_000;
 /// How long after it came to the node that it was sent to a packet may still be on its way: a node port is the node's
 /// own address, and leads elsewhere once it is translated.
-pub(super) const LOCAL_NS: i64 = 500_000_000;
+pub(crate) const LOCAL_NS: i64 = 500_000_000;
 /// A path is first looked at this long after its beginning, when most are over.
 const FIRST_LOOK_NS: i64 = GRACE_NS + 2_000_000;
 /// Beyond the clocks' error, how much earlier a packet's arrival may be read than its departure.
@@ -49,11 +54,11 @@ const TOLERANCE_NS: i64 = 1_000_000;
 
 /// Events that are part of no path, by why.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Apart {
+pub(crate) struct Apart {
     /// No path begins where their packet did.
-    pub(super) unmatched: u64,
+    pub(crate) unmatched: u64,
     /// Known to mean nothing: flooded copies, and drops of packets already told or taken.
-    pub(super) aside: u64,
+    pub(crate) aside: u64,
 }
 
 /// When to look at a path that ends only after it was first looked at: the next look is at the end of its patience,
@@ -90,19 +95,19 @@ enum Look {
 
 /// All paths under way.
 #[derive(Debug)]
-pub(super) struct Joiner {
-    pub(super) tracks: Slab<Track>,
-    pub(super) flows: Flows,
+pub(crate) struct Joiner {
+    pub(crate) tracks: Slab<Track>,
+    pub(crate) flows: Flows,
     journeys: Journeys,
     /// First and last of the tracks of equal content hash; packets without stream bytes only.
     same: FxHashMap<u64, (usize, usize)>,
     /// Tracks that arrived since the engine last asked.
-    pub(super) arrived: Vec<usize>,
+    pub(crate) arrived: Vec<usize>,
     waiting: Slab<Waiting>,
     waiting_by_key: FxHashMap<u64, Vec<usize>>,
     timers: BinaryHeap<Reverse<Timer>>,
     serial: u64,
-    pub(super) apart: Apart,
+    pub(crate) apart: Apart,
     /// How far the clocks may be wrong about two nodes.
     slack: i64,
     /// Emptied, for new tracks to take over.
@@ -111,7 +116,7 @@ pub(super) struct Joiner {
 }
 
 impl Joiner {
-    pub(super) fn new(filter: FilterSpec) -> Self {
+    pub(crate) fn new(filter: FilterSpec) -> Self {
         Self {
             tracks: Slab::new(),
             flows: Flows::new(filter),
@@ -130,12 +135,12 @@ impl Joiner {
     }
 
     /// Sets how far the clocks may be wrong about two nodes.
-    pub(super) fn set_clock_error(&mut self, error: i64) {
+    pub(crate) fn set_clock_error(&mut self, error: i64) {
         self.slack = TOLERANCE_NS.saturating_add(error.saturating_mul(2));
     }
 
     /// Takes the next observation.
-    pub(super) fn observe(&mut self, observation: &Observation, world: &World) {
+    pub(crate) fn observe(&mut self, observation: &Observation, world: &World) {
         let key = (observation.node, observation.identity);
         if observation.point == Point::KfreeSkb {
             return self.observe_drop(observation, world);
@@ -397,7 +402,7 @@ impl Joiner {
                 Some((start, start + u64::from(bytes)))
             }
             None => {
-                if let super::packet::Transport::Tcp { seq, .. } = packet.transport {
+                if let crate::wire::packet::Transport::Tcp { seq, .. } = packet.transport {
                     way.unwrap(seq);
                 }
                 None

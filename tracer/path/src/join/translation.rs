@@ -1,10 +1,10 @@
 //! What a translated packet looks like belongs to its flow as well: so it is known on other nodes, and its answers
 //! are known for answers.
 
-use super::super::flow::Key;
-use super::super::observation::Observation;
-use super::super::world::World;
 use super::Joiner;
+use crate::join::flow::Key;
+use crate::observation::Observation;
+use crate::world::World;
 
 impl Joiner {
     /// Takes what an observation says of a path's translation.

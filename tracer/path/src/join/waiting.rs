@@ -5,15 +5,15 @@ use std::hash::{Hash as _, Hasher as _};
 
 use rustc_hash::FxHasher;
 
-use super::super::devices::action;
-use super::super::fit::Fit;
-use super::super::flow::Key;
-use super::super::journey::{Holder, Share, Stamp, Whereabouts};
-use super::super::model::{Action, Point};
-use super::super::observation::Observation;
-use super::super::packet::Packet;
-use super::super::world::World;
 use super::{Joiner, Look, TOLERANCE_NS, Timer, Waiting, begins_here};
+use crate::join::fit::Fit;
+use crate::join::flow::Key;
+use crate::join::journey::{Holder, Share, Stamp, Whereabouts};
+use crate::model::{Action, Point};
+use crate::observation::Observation;
+use crate::wire::packet::Packet;
+use crate::world::World;
+use crate::world::devices::action;
 
 impl Joiner {
     /// The beginning of this observation's path has not been seen yet; or it is the beginning, of a flow that is not

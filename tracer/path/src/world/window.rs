@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::join::PATIENCE_NS;
+use crate::join::PATIENCE_NS;
 use podtrace_protocol::frame::FilterSpec;
 
 /// From when until when the nodes do not all look for the same packets: a path of that time may lack hops that
 /// nobody looked for.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     /// Addresses that are looked for anew, or no more.
     addresses: BTreeSet<IpAddr>,
     /// Nodes that have not said yet that they look as they are to.
@@ -24,7 +24,7 @@ pub(super) struct Window {
 impl Window {
     /// From one filter to the next, by the update of this number, at a moment of the common timeline: these nodes are
     /// yet to say that they look as they are to. `None` if both look for the same addresses.
-    pub(super) fn between(
+    pub(crate) fn between(
         (before, after): (&FilterSpec, &FilterSpec),
         of: u64,
         at: i64,
@@ -47,30 +47,30 @@ impl Window {
     }
 
     /// Of a node that begins to look: all that is under way to and from these addresses.
-    pub(super) fn of_node(addresses: BTreeSet<IpAddr>, at: i64) -> Self {
+    pub(crate) fn of_node(addresses: BTreeSet<IpAddr>, at: i64) -> Self {
         Self { addresses, waiting: BTreeSet::new(), of: 0, from: i64::MIN, until: at }
     }
 
     /// A node looks as the update of this number said.
-    pub(super) fn confirmed(&mut self, node: usize, of: u64, at: i64) {
+    pub(crate) fn confirmed(&mut self, node: usize, of: u64, at: i64) {
         if of >= self.of && self.waiting.remove(&node) {
             self.until = self.until.max(at);
         }
     }
 
     /// Nothing more comes of a node.
-    pub(super) fn ended(&mut self, node: usize) {
+    pub(crate) fn ended(&mut self, node: usize) {
         self.waiting.remove(&node);
     }
 
     /// Whether a path between these ends, seen from `first` to `last`, may lack hops.
-    pub(super) fn cuts(&self, ends: [IpAddr; 2], first: i64, last: i64) -> bool {
+    pub(crate) fn cuts(&self, ends: [IpAddr; 2], first: i64, last: i64) -> bool {
         let began = !self.waiting.is_empty() || first <= self.until;
         began && last >= self.from && ends.iter().any(|end| self.addresses.contains(end))
     }
 
     /// Whether no path can be of its time any more.
-    pub(super) fn is_over(&self, now: i64) -> bool {
+    pub(crate) fn is_over(&self, now: i64) -> bool {
         self.waiting.is_empty() && self.until.saturating_add(4 * PATIENCE_NS) < now
     }
 }

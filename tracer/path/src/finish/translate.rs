@@ -4,31 +4,31 @@ use std::sync::Arc;
 
 use podtrace_rules::{Attribution, Kind};
 
-use super::devices::DeviceId;
-use super::directory::Directory;
-use super::model::{Nat, NatKind, ServiceRef, Tuple};
-use super::rule::Asked;
-use super::track::{Sighting, Track};
-use super::world::World;
+use crate::join::track::{Sighting, Track};
+use crate::model::{Nat, NatKind, ServiceRef, Tuple};
+use crate::world::World;
+use crate::world::devices::DeviceId;
+use crate::world::directory::Directory;
+use crate::world::rule::Asked;
 
 /// What changed between two points of a node: the destination first, as the kernel does it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Changes {
+pub(crate) struct Changes {
     /// Before routing.
-    pub(super) destination: Option<Change>,
+    pub(crate) destination: Option<Change>,
     /// After it.
-    pub(super) source: Option<Change>,
+    pub(crate) source: Option<Change>,
 }
 
 /// One translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change {
+pub(crate) struct Change {
     before: Tuple,
-    pub(super) after: Tuple,
+    pub(crate) after: Tuple,
 }
 
 impl Changes {
-    pub(super) fn between(before: Tuple, after: Tuple) -> Self {
+    pub(crate) fn between(before: Tuple, after: Tuple) -> Self {
         let halfway = Tuple { dst: after.dst, dport: after.dport, ..before };
         let change = |before: Tuple, after: Tuple| (before != after).then_some(Change { before, after });
         Self { destination: change(before, halfway), source: change(halfway, after) }
@@ -36,22 +36,22 @@ impl Changes {
 }
 
 /// Addresses and ports of a packet where it was seen.
-pub(super) fn tuple(track: &Track, seen: &Sighting) -> Tuple {
+pub(crate) fn tuple(track: &Track, seen: &Sighting) -> Tuple {
     seen.tuple.unwrap_or_else(|| track.packet.tuple())
 }
 
 /// Where a packet was translated: between two points of a node.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub(super) node: usize,
-    pub(super) came_in: Option<DeviceId>,
-    pub(super) goes_out: Option<DeviceId>,
+pub(crate) struct Place {
+    pub(crate) node: usize,
+    pub(crate) came_in: Option<DeviceId>,
+    pub(crate) goes_out: Option<DeviceId>,
     /// The packet as it came to the node, and its mark then.
-    pub(super) entered: Option<(Tuple, u32)>,
+    pub(crate) entered: Option<(Tuple, u32)>,
 }
 
 /// The translation of a packet that goes the way of its connection's answers, or the other.
-pub(super) fn nat(change: Change, answers: bool, place: Place, world: &World) -> Nat {
+pub(crate) fn nat(change: Change, answers: bool, place: Place, world: &World) -> Nat {
     let Change { before, after } = change;
     let own = |address| world.devices.is_own(place.node, address);
     let destination = (before.dst, before.dport) != (after.dst, after.dport);

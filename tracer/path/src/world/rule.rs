@@ -7,27 +7,27 @@ use rustc_hash::FxHashMap;
 
 use podtrace_rules::{Attribution, End, Entered, Finder, Hook, Loss, Packet, Rules, Translation};
 
-use super::model::{Action, ConnState, ConnectionSeen, Drop, DropCause, Tuple};
-use super::steps::Draft;
-use super::world::World;
+use crate::finish::steps::Draft;
+use crate::model::{Action, ConnState, ConnectionSeen, Drop, DropCause, Tuple};
+use crate::world::World;
 
 /// Answers that are remembered, of one node: connections have many packets, and all the same answer.
 const REMEMBERED: usize = 8192;
 
 /// A translation that was asked about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Asked {
-    pub(super) before: Tuple,
-    pub(super) after: Tuple,
-    pub(super) in_device: Option<Arc<str>>,
-    pub(super) out_device: Option<Arc<str>>,
+pub(crate) struct Asked {
+    pub(crate) before: Tuple,
+    pub(crate) after: Tuple,
+    pub(crate) in_device: Option<Arc<str>>,
+    pub(crate) out_device: Option<Arc<str>>,
     /// The packet as it came to the node, and its mark then.
-    pub(super) entered: Option<(Tuple, u32)>,
+    pub(crate) entered: Option<(Tuple, u32)>,
 }
 
 /// The rules of one node.
 #[derive(Debug, Default)]
-pub(super) struct NodeRules {
+pub(crate) struct NodeRules {
     finder: Option<Finder>,
     /// The rules before these: connections that they translated go on.
     former: Option<Finder>,
@@ -38,25 +38,25 @@ pub(super) struct NodeRules {
 
 impl NodeRules {
     /// Rules that were read anew.
-    pub(super) fn renewed(self, rules: &Rules) -> Self {
+    pub(crate) fn renewed(self, rules: &Rules) -> Self {
         let renewed = Self::new(rules);
         let stays = renewed.stays && (self.stays || self.finder.is_none());
         Self { former: self.finder, stays, ..renewed }
     }
 
-    pub(super) fn new(rules: &Rules) -> Self {
+    pub(crate) fn new(rules: &Rules) -> Self {
         let mut all = rules.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
         let stays = rules.gaps.is_empty() && !all.any(|rule| rule.action.translates());
         Self { finder: Some(Finder::new(rules.clone())), former: None, stays, answers: RefCell::default() }
     }
 
     /// Whether packets to the node may be translated and go on.
-    pub(super) fn may_translate(&self) -> bool {
+    pub(crate) fn may_translate(&self) -> bool {
         !self.stays
     }
 
     /// The rule that made one of the other.
-    pub(super) fn translated(&self, asked: Asked) -> Option<Arc<Attribution>> {
+    pub(crate) fn translated(&self, asked: Asked) -> Option<Arc<Attribution>> {
         let finder = self.finder.as_ref()?;
         let mut answers = self.answers.borrow_mut();
         if let Some(known) = answers.get(&asked) {
@@ -86,7 +86,7 @@ impl NodeRules {
     }
 
     /// The rule that dropped a packet at one of these hooks, if it can only have been at one.
-    pub(super) fn dropped(
+    pub(crate) fn dropped(
         &self,
         hooks: &[Hook],
         bridge: Option<bool>,
@@ -107,16 +107,16 @@ impl NodeRules {
 
 /// A packet that was dropped, and where.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lost<'a> {
-    pub(super) tuple: Tuple,
-    pub(super) in_device: Option<&'a str>,
-    pub(super) out_device: Option<&'a str>,
+pub(crate) struct Lost<'a> {
+    pub(crate) tuple: Tuple,
+    pub(crate) in_device: Option<&'a str>,
+    pub(crate) out_device: Option<&'a str>,
     /// What it is to its connection.
-    pub(super) state: Option<&'a str>,
+    pub(crate) state: Option<&'a str>,
 }
 
 /// Names the rules that dropped packets on the nodes; what a pod's own rules say is not known.
-pub(super) fn name_droppers(drafts: &mut [Draft], world: &World) {
+pub(crate) fn name_droppers(drafts: &mut [Draft], world: &World) {
     for at in 0..drafts.len() {
         let (before, rest) = drafts.split_at_mut(at);
         let Some(draft) = rest.first_mut() else { continue };
@@ -197,7 +197,7 @@ fn hooks(seen: Option<&str>, is_own: bool, for_node: bool) -> (Vec<Hook>, Option
 }
 
 /// Whether the packet filter dropped it.
-pub(super) fn is_by_rule(drop: &Drop) -> bool {
+pub(crate) fn is_by_rule(drop: &Drop) -> bool {
     drop.reason.as_deref() == Some("NETFILTER_DROP")
         || drop.location.as_deref().is_some_and(|location| {
             ["nf_hook_slow", "nft_do_chain", "ipt_do_table"].iter().any(|name| location.starts_with(name))

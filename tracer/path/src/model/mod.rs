@@ -165,7 +165,7 @@ pub struct Hop {
 /// One record of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The node's number in the [`Context`](super::Context).
+    /// The node's number in the [`Context`](crate::Context).
     pub node: usize,
     /// Number of the record among all that the node sent, from 0.
     pub number: u64,
@@ -381,7 +381,7 @@ pub enum DropCause {
 }
 
 /// RFC 3339 in UTC with nanoseconds.
-pub(super) mod timestamp {
+pub(crate) mod timestamp {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
     pub(crate) fn serialize<S: Serializer>(nanoseconds: &u64, serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,25 +2,25 @@
 
 use rustc_hash::FxHashMap;
 
-use super::packet::Packet;
+use crate::wire::packet::Packet;
 
 /// Journeys that may be under way at once, so that a flood cannot eat the machine.
 const MOST_JOURNEYS: usize = 1 << 20;
 
 /// Node, and identity on it.
-pub(super) type JourneyKey = (usize, u64);
+pub(crate) type JourneyKey = (usize, u64);
 
 /// A path's part in a journey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share {
-    pub(super) track: usize,
+pub(crate) struct Share {
+    pub(crate) track: usize,
     /// Stream bytes; 1 for packets without.
-    pub(super) bytes: u32,
+    pub(crate) bytes: u32,
 }
 
 /// Whose journey it is.
 #[derive(Clone, Debug)]
-pub(super) enum Holder {
+pub(crate) enum Holder {
     /// One path's: the usual case.
     One(Share),
     /// Several paths': GRO put their bytes together.
@@ -31,7 +31,7 @@ pub(super) enum Holder {
 
 /// Where a journey was last seen, as far as a drop afterwards depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whereabouts {
+pub(crate) enum Whereabouts {
     /// On its way.
     Way,
     /// At the pod it was for.
@@ -42,55 +42,55 @@ pub(super) enum Whereabouts {
 
 /// What a packet's bytes say about which of a stream's bytes it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     stream: Option<(u32, u32)>,
     id: u32,
 }
 
 impl Stamp {
-    pub(super) fn of(packet: &Packet) -> Self {
+    pub(crate) fn of(packet: &Packet) -> Self {
         Self { stream: packet.stream(), id: packet.id }
     }
 }
 
 /// One identity's way through one node.
 #[derive(Clone, Debug)]
-pub(super) struct Journey {
-    pub(super) holder: Holder,
-    pub(super) stamp: Stamp,
-    pub(super) whereabouts: Whereabouts,
+pub(crate) struct Journey {
+    pub(crate) holder: Holder,
+    pub(crate) stamp: Stamp,
+    pub(crate) whereabouts: Whereabouts,
 }
 
 /// All journeys under way.
 #[derive(Debug, Default)]
-pub(super) struct Journeys {
+pub(crate) struct Journeys {
     all: FxHashMap<JourneyKey, Journey>,
 }
 
 impl Journeys {
-    pub(super) fn get(&self, key: JourneyKey) -> Option<&Journey> {
+    pub(crate) fn get(&self, key: JourneyKey) -> Option<&Journey> {
         self.all.get(&key)
     }
 
-    pub(super) fn get_mut(&mut self, key: JourneyKey) -> Option<&mut Journey> {
+    pub(crate) fn get_mut(&mut self, key: JourneyKey) -> Option<&mut Journey> {
         self.all.get_mut(&key)
     }
 
     /// Whether there is room for one more.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.all.len() < MOST_JOURNEYS
     }
 
-    pub(super) fn insert(&mut self, key: JourneyKey, holder: Holder, stamp: Stamp) {
+    pub(crate) fn insert(&mut self, key: JourneyKey, holder: Holder, stamp: Stamp) {
         self.all.insert(key, Journey { holder, stamp, whereabouts: Whereabouts::Way });
     }
 
-    pub(super) fn remove(&mut self, key: JourneyKey) {
+    pub(crate) fn remove(&mut self, key: JourneyKey) {
         self.all.remove(&key);
     }
 
     /// Takes a path that is told out of a journey; the journey ends with its last path.
-    pub(super) fn release(&mut self, key: JourneyKey, track: usize) {
+    pub(crate) fn release(&mut self, key: JourneyKey, track: usize) {
         let Some(journey) = self.all.get_mut(&key) else { return };
         let ended = match &mut journey.holder {
             Holder::One(share) => share.track == track,

@@ -8,11 +8,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use podtrace_protocol::topology::{Device, DeviceKind, Namespace, Role, Topology};
 
-use super::directory::Directory;
-use super::model::{Action, Point};
+use crate::model::{Action, Point};
+use crate::world::directory::Directory;
 
 /// What an observation at a device of this role means.
-pub(super) fn action(role: Role, point: Point) -> Action {
+pub(crate) fn action(role: Role, point: Point) -> Action {
     match (role, point) {
         (_, Point::KfreeSkb) => Action::Drop,
         // The one hook of the stack that is a sighting of its own: the others belong to hops that taps see.
@@ -30,29 +30,29 @@ pub(super) fn action(role: Role, point: Point) -> Action {
 
 /// Number of a device among those of all nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct DeviceId(u32);
+pub(crate) struct DeviceId(u32);
 
 /// What is known of a device.
 #[derive(Debug)]
-pub(super) struct DeviceInfo {
-    pub(super) name: Arc<str>,
-    pub(super) role: Role,
-    pub(super) ethernet: bool,
+pub(crate) struct DeviceInfo {
+    pub(crate) name: Arc<str>,
+    pub(crate) role: Role,
+    pub(crate) ethernet: bool,
     /// Index within its namespace.
-    pub(super) index: u32,
+    pub(crate) index: u32,
     /// The pod behind a pod's veth, or whose namespace this device is in.
-    pub(super) pod: Option<Arc<str>>,
+    pub(crate) pod: Option<Arc<str>>,
     /// Addresses of that pod.
-    pub(super) pod_addresses: Vec<IpAddr>,
+    pub(crate) pod_addresses: Vec<IpAddr>,
     /// The bridge it is a port of.
-    pub(super) bridge: Option<DeviceId>,
+    pub(crate) bridge: Option<DeviceId>,
 }
 
 /// One route of a node's own namespace.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NodeRoute {
-    pub(super) destination: IpNet,
-    pub(super) gateway: Option<IpAddr>,
+pub(crate) struct NodeRoute {
+    pub(crate) destination: IpNet,
+    pub(crate) gateway: Option<IpAddr>,
     device: u32,
     metric: u32,
 }
@@ -73,18 +73,18 @@ struct Node {
 
 /// The devices of all nodes.
 #[derive(Debug)]
-pub(super) struct Devices {
+pub(crate) struct Devices {
     all: Vec<DeviceInfo>,
     nodes: Vec<Node>,
 }
 
 impl Devices {
-    pub(super) fn new(nodes: usize) -> Self {
+    pub(crate) fn new(nodes: usize) -> Self {
         Self { all: Vec::new(), nodes: (0..nodes).map(|_| Node::default()).collect() }
     }
 
     /// Takes a node's topology, in place of any that it told before. Numbers given out stay valid.
-    pub(super) fn learn(&mut self, node: usize, topology: &Topology, directory: &Directory, name: &str) {
+    pub(crate) fn learn(&mut self, node: usize, topology: &Topology, directory: &Directory, name: &str) {
         let mut known = Node::default();
         for namespace in &topology.namespaces {
             let pod = namespace.pod.as_deref().map(Arc::from);
@@ -125,36 +125,36 @@ impl Devices {
     }
 
     /// One more node.
-    pub(super) fn add(&mut self) {
+    pub(crate) fn add(&mut self) {
         self.nodes.push(Node::default());
     }
 
-    pub(super) fn info(&self, id: DeviceId) -> &DeviceInfo {
+    pub(crate) fn info(&self, id: DeviceId) -> &DeviceInfo {
         &self.all[id.0 as usize]
     }
 
-    pub(super) fn find(&self, node: usize, netns: u32, index: u32) -> Option<DeviceId> {
+    pub(crate) fn find(&self, node: usize, netns: u32, index: u32) -> Option<DeviceId> {
         let Node { devices, former_devices, .. } = &self.nodes[node];
         devices.get(&(netns, index)).or_else(|| former_devices.get(&(netns, index))).copied()
     }
 
     /// Name of the pod whose namespace this is.
-    pub(super) fn pod_of(&self, node: usize, netns: u32) -> Option<&Arc<str>> {
+    pub(crate) fn pod_of(&self, node: usize, netns: u32) -> Option<&Arc<str>> {
         let Node { namespaces, former_namespaces, .. } = &self.nodes[node];
         namespaces.get(&netns).or_else(|| former_namespaces.get(&netns))?.as_ref()
     }
 
     /// Whether the address is one of the node itself.
-    pub(super) fn is_own(&self, node: usize, address: IpAddr) -> bool {
+    pub(crate) fn is_own(&self, node: usize, address: IpAddr) -> bool {
         self.nodes[node].addresses.contains(&address)
     }
 
-    pub(super) fn vxlan_ports(&self, node: usize) -> &[u16] {
+    pub(crate) fn vxlan_ports(&self, node: usize) -> &[u16] {
         &self.nodes[node].vxlan_ports
     }
 
     /// The node's pod veths that hang on this bridge and lead to this address.
-    pub(super) fn port_to(&self, node: usize, bridge: DeviceId, address: IpAddr) -> Option<&DeviceInfo> {
+    pub(crate) fn port_to(&self, node: usize, bridge: DeviceId, address: IpAddr) -> Option<&DeviceInfo> {
         self.nodes[node]
             .devices
             .values()
@@ -163,7 +163,7 @@ impl Devices {
     }
 
     /// The entry of the node's table that leads to `address` by `device`.
-    pub(super) fn route(&self, node: usize, address: IpAddr, device: DeviceId) -> Option<NodeRoute> {
+    pub(crate) fn route(&self, node: usize, address: IpAddr, device: DeviceId) -> Option<NodeRoute> {
         let index = self.info(device).index;
         self.nodes[node]
             .routes

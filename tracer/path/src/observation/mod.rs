@@ -1,5 +1,7 @@
 //! One kernel record with its topology: where a packet was, when, and what it was there.
 
+pub(crate) mod connection;
+
 use std::net::{IpAddr, Ipv6Addr};
 
 use podtrace_protocol::hook::Meaning;
@@ -7,60 +9,60 @@ use podtrace_protocol::record::RawEvent;
 use podtrace_protocol::topology::Role;
 use tracer_common::{Event, flag};
 
-use super::connection::Connection;
-use super::devices::{DeviceId, Devices};
-use super::model::Point;
-use super::packet::{Encapsulation, Packet, Reading, parse};
-use super::world::World;
+use crate::model::Point;
+use crate::observation::connection::Connection;
+use crate::wire::packet::{Encapsulation, Packet, Reading, parse};
+use crate::world::World;
+use crate::world::devices::{DeviceId, Devices};
 
 /// One packet at one point of one node.
 #[derive(Clone, Debug)]
-pub(super) struct Observation {
+pub(crate) struct Observation {
     /// The node's monotonic clock.
-    pub(super) at: u64,
+    pub(crate) at: u64,
     /// Identity on the node.
-    pub(super) identity: u64,
-    pub(super) node: usize,
+    pub(crate) identity: u64,
+    pub(crate) node: usize,
     /// Number of its record among all that its node sent, from 0.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// `None` for drops outside any known device.
-    pub(super) device: Option<DeviceId>,
-    pub(super) role: Role,
-    pub(super) point: Point,
-    pub(super) first_seen: bool,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) role: Role,
+    pub(crate) point: Point,
+    pub(crate) first_seen: bool,
     /// Identity of the packet that it is a copy of.
-    pub(super) parent: Option<u64>,
-    pub(super) netns: u32,
-    pub(super) reason: u32,
-    pub(super) location: u64,
+    pub(crate) parent: Option<u64>,
+    pub(crate) netns: u32,
+    pub(crate) reason: u32,
+    pub(crate) location: u64,
     /// Wire packets that it stands for.
-    pub(super) segments: u32,
+    pub(crate) segments: u32,
     /// `None` if its bytes could not be read; then its identity alone tells what it is.
-    pub(super) packet: Option<Packet>,
-    pub(super) outer: Option<Encapsulation>,
+    pub(crate) packet: Option<Packet>,
+    pub(crate) outer: Option<Encapsulation>,
     /// The route that the kernel has looked up for it.
-    pub(super) next_hop: Option<NextHop>,
+    pub(crate) next_hop: Option<NextHop>,
     /// Whether what was seen is the packet around it.
-    pub(super) in_tunnel: bool,
+    pub(crate) in_tunnel: bool,
     /// What the hook read besides.
-    pub(super) aux: u32,
-    pub(super) mark: u32,
+    pub(crate) aux: u32,
+    pub(crate) mark: u32,
     /// Whether it may be of interest only if it is another packet, translated.
-    pub(super) via: bool,
+    pub(crate) via: bool,
     /// What connection tracking says of it. Boxed: most packets have none.
-    pub(super) connection: Option<Box<Connection>>,
+    pub(crate) connection: Option<Box<Connection>>,
 }
 
 /// Where a packet's route leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NextHop {
-    pub(super) device: DeviceId,
-    pub(super) gateway: Option<IpAddr>,
+pub(crate) struct NextHop {
+    pub(crate) device: DeviceId,
+    pub(crate) gateway: Option<IpAddr>,
 }
 
 /// Why a record says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unusable {
+pub(crate) enum Unusable {
     /// It is of a hook that this version does not know.
     Hook,
     /// It was made at a device that the topology does not have.
@@ -68,7 +70,7 @@ pub(super) enum Unusable {
 }
 
 impl Observation {
-    pub(super) fn new(node: usize, number: u64, raw: RawEvent<'_>, world: &World) -> Result<Self, Unusable> {
+    pub(crate) fn new(node: usize, number: u64, raw: RawEvent<'_>, world: &World) -> Result<Self, Unusable> {
         let event = raw.event;
         let devices = &world.devices;
         let point = world.kernels[node].point(event.hook).ok_or(Unusable::Hook)?;

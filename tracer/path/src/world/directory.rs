@@ -8,11 +8,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use podtrace_protocol::inventory::{Delta, Inventory, Node, Pod, Service};
 use podtrace_protocol::topology::Topology;
 
-use super::model::{End, Protocol, Tuple};
+use crate::model::{End, Protocol, Tuple};
 
 /// Pods and nodes by address.
 #[derive(Debug, Default)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     /// Whoever had an address last: what is gone keeps it until another takes it.
     pods: FxHashMap<IpAddr, Owner>,
     /// Those who had an address before, oldest first, and until when on the common timeline.
@@ -28,9 +28,9 @@ pub(super) struct Directory {
 
 /// A Service, by one of its ports.
 #[derive(Clone, Debug)]
-pub(super) struct ServiceEntry {
-    pub(super) name: Arc<str>,
-    pub(super) endpoints: u32,
+pub(crate) struct ServiceEntry {
+    pub(crate) name: Arc<str>,
+    pub(crate) endpoints: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ struct Owner {
 const FORMER: usize = 16;
 
 impl Directory {
-    pub(super) fn new(inventory: &Inventory, traced: &[Arc<str>]) -> Self {
+    pub(crate) fn new(inventory: &Inventory, traced: &[Arc<str>]) -> Self {
         let mut directory = Self { traced: traced.iter().cloned().collect(), ..Self::default() };
         inventory.nodes.iter().for_each(|node| directory.add_node(node));
         inventory.pods.iter().for_each(|pod| directory.add_pod(pod, i64::MIN));
@@ -52,7 +52,7 @@ impl Directory {
     }
 
     /// Takes what became of the cluster, as of a moment on the common timeline.
-    pub(super) fn update(&mut self, delta: &Delta, at: i64) {
+    pub(crate) fn update(&mut self, delta: &Delta, at: i64) {
         // Pods that are gone keep their addresses: what is sent there was meant for them.
         let Delta { nodes, pods, pods_gone: _, services, services_gone } = delta;
         nodes.iter().for_each(|node| self.add_node(node));
@@ -65,12 +65,12 @@ impl Directory {
     }
 
     /// Packets of this node are seen from here on.
-    pub(super) fn trace(&mut self, node: &Arc<str>) {
+    pub(crate) fn trace(&mut self, node: &Arc<str>) {
         self.traced.insert(node.clone());
     }
 
     /// The addresses of a node's pods.
-    pub(super) fn at_home(&self, node: &str) -> impl Iterator<Item = IpAddr> {
+    pub(crate) fn at_home(&self, node: &str) -> impl Iterator<Item = IpAddr> {
         self.pods.iter().filter(move |(_, owner)| &*owner.node == node).map(|(address, _)| *address)
     }
 
@@ -117,45 +117,45 @@ impl Directory {
     }
 
     /// The Service that has this port at this address: its own, or a node's.
-    pub(super) fn service(&self, address: IpAddr, port: u16, proto: Protocol) -> Option<&ServiceEntry> {
+    pub(crate) fn service(&self, address: IpAddr, port: u16, proto: Protocol) -> Option<&ServiceEntry> {
         self.services
             .get(&(address, port, proto))
             .or_else(|| self.node_ports.get(&(port, proto)).filter(|_| self.nodes.contains_key(&address)))
     }
 
     /// Adds the addresses that a node's own namespace has: its bridge's and tunnels' are in no inventory.
-    pub(super) fn learn(&mut self, node: &Arc<str>, topology: &Topology) {
+    pub(crate) fn learn(&mut self, node: &Arc<str>, topology: &Topology) {
         for address in topology.own_addresses() {
             self.nodes.entry(address).or_insert_with(|| node.clone());
         }
     }
 
     /// Name of the pod with this address.
-    pub(super) fn pod(&self, address: IpAddr) -> Option<&Arc<str>> {
+    pub(crate) fn pod(&self, address: IpAddr) -> Option<&Arc<str>> {
         self.pods.get(&address).map(|owner| &owner.pod)
     }
 
     /// Name of the node with this address itself.
-    pub(super) fn node(&self, address: IpAddr) -> Option<&Arc<str>> {
+    pub(crate) fn node(&self, address: IpAddr) -> Option<&Arc<str>> {
         self.nodes.get(&address)
     }
 
     /// Name of the node that the inventory lists with this address.
-    pub(super) fn listed_node(&self, address: IpAddr) -> Option<&str> {
+    pub(crate) fn listed_node(&self, address: IpAddr) -> Option<&str> {
         if self.listed.contains(&address) { self.nodes.get(&address).map(|name| &**name) } else { None }
     }
 
     /// Name of the node that packets to this address have to reach.
-    pub(super) fn home(&self, address: IpAddr) -> Option<&Arc<str>> {
+    pub(crate) fn home(&self, address: IpAddr) -> Option<&Arc<str>> {
         self.pods.get(&address).map(|owner| &owner.node).or_else(|| self.nodes.get(&address))
     }
 
     /// Whether packets from this address begin where a traced node sees them.
-    pub(super) fn begins_in_sight(&self, address: IpAddr) -> bool {
+    pub(crate) fn begins_in_sight(&self, address: IpAddr) -> bool {
         self.home(address).is_some_and(|node| self.traced.contains(node))
     }
 
-    pub(super) fn is_traced(&self, node: &str) -> bool {
+    pub(crate) fn is_traced(&self, node: &str) -> bool {
         self.traced.contains(node)
     }
 
@@ -167,7 +167,7 @@ impl Directory {
     }
 
     /// Both ends of a packet that was seen at this moment of the common timeline.
-    pub(super) fn ends(&self, tuple: &Tuple, at: i64) -> (End, End) {
+    pub(crate) fn ends(&self, tuple: &Tuple, at: i64) -> (End, End) {
         let end = |ip, port: Option<u16>| End {
             pod: self.owner(ip, at).map(|owner| owner.pod.clone()),
             ip,

@@ -5,30 +5,30 @@ use std::sync::{Arc, LazyLock};
 
 use podtrace_protocol::topology::Role;
 
-use super::clock::signed;
-use super::devices::{DeviceId, action};
-use super::model::{Action, Evidence, Hop, HopEvent, Outer, Point, RouteTaken, Source, Tuple};
-use super::packet::Encapsulation;
-use super::rule;
-use super::steps::{self, Draft};
-use super::track::{Arrival, Sighting, Track};
-use super::translate::{self, Change, Changes, Place};
-use super::verdict::counting_drop;
-use super::world::World;
+use crate::finish::steps::{self, Draft};
+use crate::finish::translate::{self, Change, Changes, Place};
+use crate::finish::verdict::counting_drop;
+use crate::join::track::{Arrival, Sighting, Track};
+use crate::model::{Action, Evidence, Hop, HopEvent, Outer, Point, RouteTaken, Source, Tuple};
+use crate::wire::packet::Encapsulation;
+use crate::world::World;
+use crate::world::clock::signed;
+use crate::world::devices::{DeviceId, action};
+use crate::world::rule;
 
 static VXLAN: LazyLock<Arc<str>> = LazyLock::new(|| "vxlan".into());
 
 /// The hops of a path, and the time between first and last of them with the bound of its error.
-pub(super) struct Hops {
-    pub(super) hops: Vec<Hop>,
-    pub(super) duration_ns: i64,
-    pub(super) error_ns: u64,
+pub(crate) struct Hops {
+    pub(crate) hops: Vec<Hop>,
+    pub(crate) duration_ns: i64,
+    pub(crate) error_ns: u64,
 }
 
 /// Makes the hops of a path whose sightings are in order.
 ///
 /// `forward_is_request` tells which way of its flow opened it.
-pub(super) fn hops(track: &Track, forward_is_request: bool, world: &World) -> Hops {
+pub(crate) fn hops(track: &Track, forward_is_request: bool, world: &World) -> Hops {
     let tuple = track.packet.tuple();
     let base = track.sightings.first().map_or((0, 0), |first| (first.node, first.at));
     // Times a clock apart are asked for once a node, not once a hop.
@@ -121,7 +121,7 @@ pub(super) fn hops(track: &Track, forward_is_request: bool, world: &World) -> Ho
 }
 
 /// Tells the clocks what this path says of them: it left each node before it came to the next.
-pub(super) fn crossings(track: &Track) -> impl Iterator<Item = ((usize, u64), (usize, u64))> {
+pub(crate) fn crossings(track: &Track) -> impl Iterator<Item = ((usize, u64), (usize, u64))> {
     // A drop is no passage: it may come late, and of a copy.
     let taps = || track.sightings.iter().filter(|seen| seen.point != Point::KfreeSkb);
     taps()

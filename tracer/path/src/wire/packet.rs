@@ -11,24 +11,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustc_hash::FxHasher;
 
-use super::model::{Protocol, Tuple};
+use crate::model::{Protocol, Tuple};
 
 /// IP protocol numbers.
-pub(super) mod number {
-    pub(in super::super) const ICMP: u8 = 1;
-    pub(in super::super) const TCP: u8 = 6;
-    pub(in super::super) const UDP: u8 = 17;
-    pub(in super::super) const ICMPV6: u8 = 58;
-    pub(in super::super) const SCTP: u8 = 132;
+pub(crate) mod number {
+    pub(crate) const ICMP: u8 = 1;
+    pub(crate) const TCP: u8 = 6;
+    pub(crate) const UDP: u8 = 17;
+    pub(crate) const ICMPV6: u8 = 58;
+    pub(crate) const SCTP: u8 = 132;
 }
 
 /// TCP flag bits.
-pub(super) mod tcp {
-    pub(in super::super) const FIN: u8 = 1;
-    pub(in super::super) const SYN: u8 = 2;
-    pub(in super::super) const RST: u8 = 4;
-    pub(in super::super) const PSH: u8 = 8;
-    pub(in super::super) const ACK: u8 = 16;
+pub(crate) mod tcp {
+    pub(crate) const FIN: u8 = 1;
+    pub(crate) const SYN: u8 = 2;
+    pub(crate) const RST: u8 = 4;
+    pub(crate) const PSH: u8 = 8;
+    pub(crate) const ACK: u8 = 16;
 }
 
 /// Payload bytes kept to tell packets of equal headers apart.
@@ -36,33 +36,33 @@ const PREFIX: usize = 16;
 
 /// What is known of one packet, inside any tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Packet {
-    pub(super) src: IpAddr,
-    pub(super) dst: IpAddr,
-    pub(super) protocol: u8,
+pub(crate) struct Packet {
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) protocol: u8,
     /// Identification; 0 for IPv6 without a fragment header.
-    pub(super) id: u32,
-    pub(super) fragment: Option<Fragment>,
+    pub(crate) id: u32,
+    pub(crate) fragment: Option<Fragment>,
     /// Length of the IP packet.
-    pub(super) length: u32,
+    pub(crate) length: u32,
     /// Bytes after the transport header; after the IP headers where there is no transport header.
-    pub(super) payload: u32,
-    pub(super) transport: Transport,
+    pub(crate) payload: u32,
+    pub(crate) transport: Transport,
     prefix: [u8; PREFIX],
     prefix_length: u8,
 }
 
 /// A piece of a fragmented packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Fragment {
+pub(crate) struct Fragment {
     /// In bytes.
-    pub(super) offset: u32,
-    pub(super) more: bool,
+    pub(crate) offset: u32,
+    pub(crate) more: bool,
 }
 
 /// The header above IP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Tcp {
         sport: u16,
         dport: u16,
@@ -94,52 +94,52 @@ pub(super) enum Transport {
 
 /// The beginning of the packet that an ICMP error is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Quoted {
-    pub(super) src: IpAddr,
-    pub(super) dst: IpAddr,
-    pub(super) protocol: u8,
-    pub(super) id: u32,
-    pub(super) fragment: Option<Fragment>,
-    pub(super) sport: u16,
-    pub(super) dport: u16,
+pub(crate) struct Quoted {
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) protocol: u8,
+    pub(crate) id: u32,
+    pub(crate) fragment: Option<Fragment>,
+    pub(crate) sport: u16,
+    pub(crate) dport: u16,
     /// TCP sequence number, or an echo's identifier and sequence number.
-    pub(super) word: u32,
+    pub(crate) word: u32,
 }
 
 /// A tunnel header around a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Encapsulation {
-    pub(super) vni: u32,
-    pub(super) src: IpAddr,
-    pub(super) dst: IpAddr,
-    pub(super) sport: u16,
-    pub(super) dport: u16,
+pub(crate) struct Encapsulation {
+    pub(crate) vni: u32,
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) sport: u16,
+    pub(crate) dport: u16,
     /// From the outer IP header to the inner one.
-    pub(super) overhead: u32,
+    pub(crate) overhead: u32,
 }
 
 /// A parsed capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Headers {
-    pub(super) packet: Packet,
-    pub(super) outer: Option<Encapsulation>,
+pub(crate) struct Headers {
+    pub(crate) packet: Packet,
+    pub(crate) outer: Option<Encapsulation>,
 }
 
 /// How a capture is to be read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading<'a> {
+pub(crate) struct Reading<'a> {
     /// Whether it begins with an Ethernet header.
-    pub(super) ethernet: bool,
+    pub(crate) ethernet: bool,
     /// Length on the device, from where the capture begins; `None` where the hook does not tell.
-    pub(super) length: Option<u32>,
+    pub(crate) length: Option<u32>,
     /// Whether it stands for several segments, so that lengths in headers may not be its own.
-    pub(super) segmented: bool,
+    pub(crate) segmented: bool,
     /// UDP destination ports of VXLAN.
-    pub(super) vxlan_ports: &'a [u16],
+    pub(crate) vxlan_ports: &'a [u16],
 }
 
 /// Takes a capture apart; `None` if there is no IP packet in it.
-pub(super) fn parse(bytes: &[u8], reading: Reading<'_>) -> Option<Headers> {
+pub(crate) fn parse(bytes: &[u8], reading: Reading<'_>) -> Option<Headers> {
     let at = if reading.ethernet { ethernet(bytes, 0)? } else { 0 };
     let ip = Ip::read(bytes, at, &reading)?;
     match vxlan(bytes, &ip, &reading) {
@@ -150,17 +150,17 @@ pub(super) fn parse(bytes: &[u8], reading: Reading<'_>) -> Option<Headers> {
 
 impl Packet {
     /// Addresses and ports.
-    pub(super) fn tuple(&self) -> Tuple {
+    pub(crate) fn tuple(&self) -> Tuple {
         let (sport, dport) = self.ports().unzip();
         Tuple { src: self.src, dst: self.dst, proto: self.proto(), sport, dport }
     }
 
     /// The protocol as users read it.
-    pub(super) fn proto(&self) -> Protocol {
+    pub(crate) fn proto(&self) -> Protocol {
         Protocol::of_number(self.protocol)
     }
 
-    pub(super) fn ports(&self) -> Option<(u16, u16)> {
+    pub(crate) fn ports(&self) -> Option<(u16, u16)> {
         match self.transport {
             Transport::Tcp { sport, dport, .. }
             | Transport::Udp { sport, dport }
@@ -170,7 +170,7 @@ impl Packet {
     }
 
     /// The same packet between other ends; an echo has its identifier for a port.
-    pub(super) fn between(&self, [from, to]: [(IpAddr, u16); 2]) -> Self {
+    pub(crate) fn between(&self, [from, to]: [(IpAddr, u16); 2]) -> Self {
         let mut packet = Self { src: from.0, dst: to.0, ..self.clone() };
         match &mut packet.transport {
             Transport::Tcp { sport, dport, .. }
@@ -185,7 +185,7 @@ impl Packet {
     }
 
     /// Whether it is a request (`Some(true)`) or a reply of an ICMP echo.
-    pub(super) fn echo(&self) -> Option<bool> {
+    pub(crate) fn echo(&self) -> Option<bool> {
         match (self.protocol, &self.transport) {
             (number::ICMP, Transport::Icmp { kind: 8, .. })
             | (number::ICMPV6, Transport::Icmp { kind: 128, .. }) => Some(true),
@@ -196,7 +196,7 @@ impl Packet {
     }
 
     /// The packet that this ICMP error is about.
-    pub(super) fn quoted(&self) -> Option<&Quoted> {
+    pub(crate) fn quoted(&self) -> Option<&Quoted> {
         match &self.transport {
             Transport::Icmp { quoted, .. } => quoted.as_deref(),
             _ => None,
@@ -204,7 +204,7 @@ impl Packet {
     }
 
     /// First sequence number and number of the stream bytes it carries; `None` if it carries none.
-    pub(super) fn stream(&self) -> Option<(u32, u32)> {
+    pub(crate) fn stream(&self) -> Option<(u32, u32)> {
         match self.transport {
             Transport::Tcp { seq, flags, .. } if self.payload > 0 && self.fragment.is_none() => {
                 Some((seq.wrapping_add(u32::from(flags & tcp::SYN != 0)), self.payload))
@@ -215,7 +215,7 @@ impl Packet {
 
     /// Whether both are the same packet of their flow at different places, all of it: equal in what forwarding and
     /// translation leave alone.
-    pub(super) fn same_as(&self, other: &Self) -> bool {
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
         // Captures are cut at different depths, so only what both have can be compared.
         let common = usize::from(self.prefix_length.min(other.prefix_length));
         (self.protocol, self.id, self.fragment, self.payload)
@@ -225,7 +225,7 @@ impl Packet {
     }
 
     /// Equal for packets that are [`Self::same_as`] one another on the same way of the same flow.
-    pub(super) fn content_hash(&self, flow: usize, forward: bool) -> u64 {
+    pub(crate) fn content_hash(&self, flow: usize, forward: bool) -> u64 {
         let mut hasher = FxHasher::default();
         (flow, forward, self.id, self.fragment, self.payload, self.lasting()).hash(&mut hasher);
         hasher.finish()

@@ -2,7 +2,7 @@
 
 /// How well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(crate) enum Fit {
     /// All of it is accounted for. Holds how many paths fitted equally where one was chosen.
     Whole(u32),
     /// Some of its stream bytes are.
@@ -12,16 +12,16 @@ pub(super) enum Fit {
 }
 
 /// The search itself, by kind of packet.
-pub(super) mod resolve {
+pub(crate) mod resolve {
     use slab::Slab;
 
-    use super::super::flow::Way;
-    use super::super::journey::Share;
-    use super::super::model::Point;
-    use super::super::observation::Observation;
-    use super::super::packet::Packet;
-    use super::super::track::Track;
     use super::Fit;
+    use crate::join::flow::Way;
+    use crate::join::journey::Share;
+    use crate::join::track::Track;
+    use crate::model::Point;
+    use crate::observation::Observation;
+    use crate::wire::packet::Packet;
 
     /// Equal packets looked at before giving up on telling how many there are.
     const MOST_EQUALS: usize = 64;
@@ -33,7 +33,7 @@ pub(super) mod resolve {
     }
 
     /// A packet without stream bytes: the oldest path of equal content that this point has not seen.
-    pub(in super::super) fn exact(
+    pub(crate) fn exact(
         observation: &Observation,
         packet: &Packet,
         (flow, forward): (usize, bool),
@@ -64,7 +64,7 @@ pub(super) mod resolve {
 
     /// A packet with stream bytes: for each of them, the path whose identification agrees, else the oldest one
     /// that has it and was not seen here.
-    pub(in super::super) fn stream(
+    pub(crate) fn stream(
         observation: &Observation,
         packet: &Packet,
         way: &mut Way,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::devices::action;
-use super::model::{Action, Point, Verdict};
-use super::track::{Arrival, Sighting, Track};
-use super::world::World;
+use crate::join::track::{Arrival, Sighting, Track};
+use crate::model::{Action, Point, Verdict};
+use crate::world::World;
+use crate::world::devices::action;
 
 /// The verdict, and why. `had_its_time` tells whether a path out of sight has been so for long enough.
-pub(super) fn verdict(track: &Track, had_its_time: bool, world: &World) -> (Verdict, Option<String>) {
+pub(crate) fn verdict(track: &Track, had_its_time: bool, world: &World) -> (Verdict, Option<String>) {
     if let Some(reason) = &track.rejected {
         return (Verdict::Rejected, Some(reason.clone()));
     }
@@ -32,7 +32,10 @@ pub(super) fn verdict(track: &Track, had_its_time: bool, world: &World) -> (Verd
 }
 
 /// The drop made here, if the path fell victim to it: a copy nobody needed is no loss once another arrived.
-pub(super) fn counting_drop<'a>(track: &Track, seen: &'a Sighting) -> Option<&'a super::track::DropSeen> {
+pub(crate) fn counting_drop<'a>(
+    track: &Track,
+    seen: &'a Sighting,
+) -> Option<&'a crate::join::track::DropSeen> {
     seen.drop.as_deref().filter(|drop| drop.of_arrived || track.arrival.is_none())
 }
 

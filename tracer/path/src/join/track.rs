@@ -4,57 +4,57 @@ use std::sync::Arc;
 
 use podtrace_protocol::topology::Role;
 
-use super::connection::Connection;
-use super::devices::DeviceId;
-use super::journey::JourneyKey;
-use super::model::{Drop, Point, Tuple};
-use super::observation::{NextHop, Observation};
-use super::packet::{Encapsulation, Packet};
-use super::steps::{MOST_STEPS, Step};
+use crate::finish::steps::{MOST_STEPS, Step};
+use crate::join::journey::JourneyKey;
+use crate::model::{Drop, Point, Tuple};
+use crate::observation::connection::Connection;
+use crate::observation::{NextHop, Observation};
+use crate::wire::packet::{Encapsulation, Packet};
+use crate::world::devices::DeviceId;
 
 /// Sightings kept of one packet: more means that it goes in circles.
 const MOST_SIGHTINGS: usize = 64;
 
 /// One packet at one point, all its pieces together.
 #[derive(Debug)]
-pub(super) struct Sighting {
-    pub(super) node: usize,
+pub(crate) struct Sighting {
+    pub(crate) node: usize,
     /// Visits of nodes, in order.
-    pub(super) leg: u16,
-    pub(super) device: Option<DeviceId>,
-    pub(super) role: Role,
-    pub(super) point: Point,
+    pub(crate) leg: u16,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) role: Role,
+    pub(crate) point: Point,
     /// Of the first piece, by the node's clock.
-    pub(super) at: u64,
-    pub(super) bytes: u32,
-    pub(super) packets: u32,
-    pub(super) merged: bool,
+    pub(crate) at: u64,
+    pub(crate) bytes: u32,
+    pub(crate) packets: u32,
+    pub(crate) merged: bool,
     /// Stream bytes of the path seen here.
-    pub(super) covered: u32,
+    pub(crate) covered: u32,
     /// Where it is not the one that the packet began with.
-    pub(super) tuple: Option<Tuple>,
-    pub(super) outer: Option<Encapsulation>,
-    pub(super) mark: u32,
+    pub(crate) tuple: Option<Tuple>,
+    pub(crate) outer: Option<Encapsulation>,
+    pub(crate) mark: u32,
     /// What connection tracking said of it.
-    pub(super) connection: Option<Box<Connection>>,
-    pub(super) drop: Option<Box<DropSeen>>,
+    pub(crate) connection: Option<Box<Connection>>,
+    pub(crate) drop: Option<Box<DropSeen>>,
     /// The route that the packet had here.
-    pub(super) next_hop: Option<NextHop>,
+    pub(crate) next_hop: Option<NextHop>,
     /// Numbers of the records that say so.
-    pub(super) numbers: Vec<u64>,
+    pub(crate) numbers: Vec<u64>,
 }
 
 /// A drop that the kernel reported.
 #[derive(Debug)]
-pub(super) struct DropSeen {
-    pub(super) drop: Drop,
+pub(crate) struct DropSeen {
+    pub(crate) drop: Drop,
     /// Whether the copy that arrived is the one dropped, rather than another that nobody needed.
-    pub(super) of_arrived: bool,
+    pub(crate) of_arrived: bool,
 }
 
 /// Where a packet ends well.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(crate) enum Arrival {
     /// Went into the pod that has its destination address.
     Pod,
     /// Was for this node itself.
@@ -67,48 +67,48 @@ pub(super) enum Arrival {
 
 /// A path under way.
 #[derive(Debug)]
-pub(super) struct Track {
+pub(crate) struct Track {
     /// Never given twice, unlike its place in the table.
-    pub(super) serial: u64,
-    pub(super) packet: Packet,
-    pub(super) flow: usize,
-    pub(super) forward: bool,
+    pub(crate) serial: u64,
+    pub(crate) packet: Packet,
+    pub(crate) flow: usize,
+    pub(crate) forward: bool,
     /// Stream bytes, unwrapped.
-    pub(super) span: Option<(u64, u64)>,
-    pub(super) segments: u32,
-    pub(super) sightings: Vec<Sighting>,
+    pub(crate) span: Option<(u64, u64)>,
+    pub(crate) segments: u32,
+    pub(crate) sightings: Vec<Sighting>,
     /// What hooks of the stack saw between them.
-    pub(super) steps: Vec<Step>,
-    pub(super) journeys: Vec<JourneyKey>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) journeys: Vec<JourneyKey>,
     /// On the common timeline.
-    pub(super) first: i64,
-    pub(super) last: i64,
-    pub(super) arrival: Option<Arrival>,
-    pub(super) dropped: bool,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) arrival: Option<Arrival>,
+    pub(crate) dropped: bool,
     /// How many packets fitted where one was chosen.
-    pub(super) ambiguity: u32,
+    pub(crate) ambiguity: u32,
     /// Whether it was seen from its beginning.
-    pub(super) whole: bool,
-    pub(super) events: u64,
+    pub(crate) whole: bool,
+    pub(crate) events: u64,
     /// The pod that got it by mistake or by flooding.
-    pub(super) stray: Option<Arc<str>>,
-    pub(super) rejected: Option<String>,
+    pub(crate) stray: Option<Arc<str>>,
+    pub(crate) rejected: Option<String>,
     /// When the refusal was first seen.
-    pub(super) rejected_at: Option<i64>,
+    pub(crate) rejected_at: Option<i64>,
     /// Place and serial number of the path that is told first: the one that this one answers or refuses.
-    pub(super) after: Option<(usize, u64)>,
+    pub(crate) after: Option<(usize, u64)>,
     /// Whether its flow knows what translation makes of its packets.
-    pub(super) linked: bool,
+    pub(crate) linked: bool,
     /// Why its receiver had no use for it.
-    pub(super) superfluous: Option<&'static str>,
-    pub(super) hash: u64,
+    pub(crate) superfluous: Option<&'static str>,
+    pub(crate) hash: u64,
     /// The next one of equal content hash.
-    pub(super) next_same: Option<usize>,
+    pub(crate) next_same: Option<usize>,
 }
 
 impl Track {
     /// Bytes that a point has to see until it has seen all of it.
-    pub(super) fn size(&self) -> u32 {
+    pub(crate) fn size(&self) -> u32 {
         self.span.map_or(1, |(start, end)| u32::try_from(end - start).unwrap_or(u32::MAX))
     }
 
@@ -119,13 +119,13 @@ impl Track {
     }
 
     /// Whether the point of this observation has seen all of it.
-    pub(super) fn is_covered_at(&self, observation: &Observation) -> bool {
+    pub(crate) fn is_covered_at(&self, observation: &Observation) -> bool {
         self.at_point(observation.node, observation.device, observation.point)
             .is_some_and(|at| self.sightings[at].covered >= self.size())
     }
 
     /// Adds an observation of `share` of its bytes. Tells whether the point has seen all of it now.
-    pub(super) fn sight(&mut self, observation: &Observation, share: u32, now: i64) -> bool {
+    pub(crate) fn sight(&mut self, observation: &Observation, share: u32, now: i64) -> bool {
         self.events += 1;
         self.last = self.last.max(now);
         self.first = self.first.min(now);
@@ -173,12 +173,12 @@ impl Track {
     }
 
     /// Whether nothing is missing for it to have ended.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.arrival.is_some() || self.dropped || self.rejected.is_some()
     }
 
     /// Adds what a hook of the stack saw. Tells whether there was room for it.
-    pub(super) fn step(&mut self, observation: &Observation, now: i64) -> bool {
+    pub(crate) fn step(&mut self, observation: &Observation, now: i64) -> bool {
         let leg = self.latest_leg(observation.node).unwrap_or(0);
         let Some(step) = Step::of(observation, leg) else { return false };
         self.events += 1;
@@ -199,7 +199,7 @@ impl Track {
     }
 
     /// Whether it began with the addresses and ports of this packet.
-    pub(super) fn has_ends_of(&self, packet: &Packet) -> bool {
+    pub(crate) fn has_ends_of(&self, packet: &Packet) -> bool {
         packet.src == self.packet.src
             && packet.dst == self.packet.dst
             && packet.ports() == self.packet.ports()
@@ -225,7 +225,7 @@ impl Track {
     }
 
     /// Puts the sightings in the order in which the packet passed them.
-    pub(super) fn sort(&mut self) {
+    pub(crate) fn sort(&mut self) {
         self.sightings.sort_by_key(|seen| (seen.leg, seen.at));
     }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::packet::{Packet, Transport, number, tcp};
+use crate::wire::packet::{Packet, Transport, number, tcp};
 
 /// The packet's label. `relative` is its sequence number counted from the first one seen of its stream.
-pub(super) fn label(packet: &Packet, relative: u64) -> String {
+pub(crate) fn label(packet: &Packet, relative: u64) -> String {
     if let Some(fragment) = packet.fragment
         && fragment.offset > 0
     {
@@ -107,7 +107,7 @@ fn icmpv6(kind: u8, code: u8, rest: u32) -> String {
 }
 
 /// An ICMP error in a few words: `port unreachable`, `host unreachable`, `time exceeded in transit`.
-pub(super) fn refusal(packet: &Packet) -> String {
+pub(crate) fn refusal(packet: &Packet) -> String {
     let label = label(packet, 0);
     match label.strip_prefix("destination unreachable: ") {
         Some(what @ ("network" | "host" | "protocol" | "port" | "address")) => format!("{what} unreachable"),

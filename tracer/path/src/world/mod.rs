@@ -1,46 +1,52 @@
 //! What is known besides packets: nodes, their devices, clocks and names.
 
+pub(crate) mod clock;
+pub(crate) mod devices;
+pub(crate) mod directory;
+pub(crate) mod rule;
+pub(crate) mod window;
+
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use podtrace_protocol::frame::{Attached, Conntracked};
 
-use super::clock::Clocks;
-use super::devices::Devices;
-use super::directory::Directory;
-use super::model::{Drop, Point};
-use super::observation::Observation;
-use super::rule::NodeRules;
+use crate::model::{Drop, Point};
+use crate::observation::Observation;
+use crate::world::clock::Clocks;
+use crate::world::devices::Devices;
+use crate::world::directory::Directory;
+use crate::world::rule::NodeRules;
 
 /// Everything an observation is understood by.
 #[derive(Debug)]
-pub(super) struct World {
-    pub(super) names: Vec<Arc<str>>,
-    pub(super) directory: Directory,
-    pub(super) devices: Devices,
-    pub(super) clocks: Clocks,
-    pub(super) kernels: Vec<Kernel>,
+pub(crate) struct World {
+    pub(crate) names: Vec<Arc<str>>,
+    pub(crate) directory: Directory,
+    pub(crate) devices: Devices,
+    pub(crate) clocks: Clocks,
+    pub(crate) kernels: Vec<Kernel>,
     /// What connection tracking counted on the nodes: first, and last.
-    pub(super) conntracked: Vec<Option<(Conntracked, Conntracked)>>,
+    pub(crate) conntracked: Vec<Option<(Conntracked, Conntracked)>>,
     /// What the nodes' rules say.
-    pub(super) rules: Vec<NodeRules>,
+    pub(crate) rules: Vec<NodeRules>,
     /// Nodes whose agent ended without a goodbye.
-    pub(super) lost: Vec<bool>,
+    pub(crate) lost: Vec<bool>,
 }
 
 /// Names that a node's kernel has.
 #[derive(Debug, Default)]
-pub(super) struct Kernel {
-    pub(super) symbols: FxHashMap<u64, String>,
-    pub(super) reasons: FxHashMap<u32, String>,
+pub(crate) struct Kernel {
+    pub(crate) symbols: FxHashMap<u64, String>,
+    pub(crate) reasons: FxHashMap<u32, String>,
     /// The hooks of its network stack that are attached, by number.
-    pub(super) stack: FxHashMap<u16, Point>,
+    pub(crate) stack: FxHashMap<u16, Point>,
 }
 
 impl Kernel {
     /// Takes what an agent said of its hooks.
-    pub(super) fn learn(&mut self, attached: &Attached) {
+    pub(crate) fn learn(&mut self, attached: &Attached) {
         let reasons = attached.drop_reasons.iter();
         self.reasons = reasons.map(|(number, name)| (*number, name.clone())).collect();
         // A point that this version does not know is no row of its table either.
@@ -54,14 +60,14 @@ impl Kernel {
     }
 
     /// Where a record was made, by its hook.
-    pub(super) fn point(&self, number: u16) -> Option<Point> {
+    pub(crate) fn point(&self, number: u16) -> Option<Point> {
         Point::of_hook(number).or_else(|| self.stack.get(&number).copied())
     }
 }
 
 impl World {
     /// One more node.
-    pub(super) fn add(&mut self, name: &Arc<str>) {
+    pub(crate) fn add(&mut self, name: &Arc<str>) {
         let Self { names, directory, devices, clocks, kernels, conntracked, rules, lost } = self;
         names.push(name.clone());
         directory.trace(name);
@@ -74,12 +80,12 @@ impl World {
     }
 
     /// An observation's moment on the common timeline.
-    pub(super) fn moment(&self, observation: &Observation) -> i64 {
+    pub(crate) fn moment(&self, observation: &Observation) -> i64 {
         self.clocks.common(observation.node, observation.at).unwrap_or_default()
     }
 
     /// What the kernel said of a drop.
-    pub(super) fn drop(&self, observation: &Observation) -> Drop {
+    pub(crate) fn drop(&self, observation: &Observation) -> Drop {
         let kernel = &self.kernels[observation.node];
         // Number 0 is no reason at all, on kernels with reasons as on those without.
         let reason = (observation.reason != 0).then(|| match kernel.reasons.get(&observation.reason) {
@@ -94,7 +100,7 @@ impl World {
     }
 
     /// A node's number by its name.
-    pub(super) fn node(&self, name: &str) -> Option<usize> {
+    pub(crate) fn node(&self, name: &str) -> Option<usize> {
         self.names.iter().position(|other| &**other == name)
     }
 }

@@ -8,9 +8,9 @@ use slab::Slab;
 
 use podtrace_protocol::frame::FilterSpec;
 
-use super::connection::Connection;
-use super::model::Direction;
-use super::packet::{Packet, Transport, tcp};
+use crate::model::Direction;
+use crate::observation::connection::Connection;
+use crate::wire::packet::{Packet, Transport, tcp};
 
 /// How long a flow without packets is remembered, so that its number stays its own.
 const IDLE_NS: i64 = 60_000_000_000;
@@ -23,7 +23,7 @@ const REFUSALS: usize = 16;
 
 /// Both ends of a flow, whichever way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(crate) struct Key {
     low: (IpAddr, u16),
     high: (IpAddr, u16),
     protocol: u8,
@@ -31,7 +31,7 @@ pub(super) struct Key {
 
 impl Key {
     /// The key, and whether the packet goes from the low end to the high one.
-    pub(super) fn new(src: (IpAddr, u16), dst: (IpAddr, u16), protocol: u8) -> (Self, bool) {
+    pub(crate) fn new(src: (IpAddr, u16), dst: (IpAddr, u16), protocol: u8) -> (Self, bool) {
         if src <= dst {
             (Self { low: src, high: dst, protocol }, true)
         } else {
@@ -40,7 +40,7 @@ impl Key {
     }
 
     /// The key of a packet, and whether it goes from the low end to the high one.
-    pub(super) fn of(packet: &Packet) -> (Self, bool) {
+    pub(crate) fn of(packet: &Packet) -> (Self, bool) {
         if let Some(quoted) = packet.quoted() {
             let port = (quoted.word >> 16) as u16;
             let (sport, dport) = match (quoted.sport, quoted.dport) {
@@ -61,23 +61,23 @@ impl Key {
 
 /// Stream bytes of one path.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) track: usize,
+pub(crate) struct Span {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) track: usize,
 }
 
 /// A packet that refuses another: a reset or an ICMP error.
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
-    pub(super) packet: Packet,
-    pub(super) forward: bool,
-    pub(super) reason: String,
+pub(crate) struct Refusal {
+    pub(crate) packet: Packet,
+    pub(crate) forward: bool,
+    pub(crate) reason: String,
 }
 
 /// One way of a flow.
 #[derive(Debug, Default)]
-pub(super) struct Way {
+pub(crate) struct Way {
     /// First sequence number seen and the latest, both counted without wrapping.
     sequence: Option<(u64, u64)>,
     /// By start, then by age: what is under way.
@@ -89,7 +89,7 @@ pub(super) struct Way {
 
 impl Way {
     /// The sequence number without its wrapping: the one nearest to those seen before.
-    pub(super) fn unwrap(&mut self, seq: u32) -> u64 {
+    pub(crate) fn unwrap(&mut self, seq: u32) -> u64 {
         match &mut self.sequence {
             Some((_, latest)) => {
                 #[expect(clippy::cast_possible_wrap, reason = "the distance to the nearest is meant")]
@@ -108,17 +108,17 @@ impl Way {
     }
 
     /// Distance of an unwrapped sequence number from the first one seen.
-    pub(super) fn relative(&self, sequence: u64) -> u64 {
+    pub(crate) fn relative(&self, sequence: u64) -> u64 {
         sequence.saturating_sub(self.sequence.map_or(sequence, |(first, _)| first))
     }
 
-    pub(super) fn add(&mut self, span: Span) {
+    pub(crate) fn add(&mut self, span: Span) {
         self.longest = self.longest.max(span.end - span.start);
         let at = self.spans.partition_point(|other| other.start <= span.start);
         self.spans.insert(at, span);
     }
 
-    pub(super) fn remove(&mut self, span: Span) {
+    pub(crate) fn remove(&mut self, span: Span) {
         let from = self.spans.partition_point(|other| other.start < span.start);
         if let Some(at) = self.spans.range(from..).position(|other| other.track == span.track) {
             self.spans.remove(from + at);
@@ -129,7 +129,7 @@ impl Way {
     }
 
     /// Spans that hold the stream byte `at`, oldest first among equal ones.
-    pub(super) fn holding(&self, at: u64) -> impl Iterator<Item = Span> {
+    pub(crate) fn holding(&self, at: u64) -> impl Iterator<Item = Span> {
         let from = self.spans.partition_point(|span| span.start + self.longest <= at);
         self.spans
             .range(from..)
@@ -139,32 +139,32 @@ impl Way {
     }
 
     /// Where the next span after `at` begins.
-    pub(super) fn next_start(&self, at: u64) -> Option<u64> {
+    pub(crate) fn next_start(&self, at: u64) -> Option<u64> {
         self.spans.get(self.spans.partition_point(|span| span.start <= at)).map(|span| span.start)
     }
 
-    pub(super) fn remember(&mut self, track: usize) {
+    pub(crate) fn remember(&mut self, track: usize) {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back(track);
     }
 
-    pub(super) fn forget(&mut self, track: usize) {
+    pub(crate) fn forget(&mut self, track: usize) {
         if let Some(at) = self.recent.iter().position(|other| *other == track) {
             self.recent.remove(at);
         }
     }
 
     /// Newest first.
-    pub(super) fn recent(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn recent(&self) -> impl Iterator<Item = usize> {
         self.recent.iter().rev().copied()
     }
 }
 
 /// A flow.
 #[derive(Debug)]
-pub(super) struct Flow {
+pub(crate) struct Flow {
     /// What its packets look like: first as the packet that opened it, then as translations have them. The second of
     /// each tells whether the way from its low end to its high end is the other one.
     keys: Vec<(Key, bool)>,
@@ -176,24 +176,24 @@ pub(super) struct Flow {
     /// Paths under way.
     live: u32,
     last: i64,
-    pub(super) refusals: VecDeque<Refusal>,
+    pub(crate) refusals: VecDeque<Refusal>,
 }
 
 impl Flow {
-    pub(super) fn way(&self, forward: bool) -> &Way {
+    pub(crate) fn way(&self, forward: bool) -> &Way {
         &self.ways[usize::from(forward)]
     }
 
-    pub(super) fn way_mut(&mut self, forward: bool) -> &mut Way {
+    pub(crate) fn way_mut(&mut self, forward: bool) -> &mut Way {
         &mut self.ways[usize::from(forward)]
     }
 
-    pub(super) fn direction(&self, forward: bool) -> Direction {
+    pub(crate) fn direction(&self, forward: bool) -> Direction {
         if forward == self.forward_is_request { Direction::Request } else { Direction::Reply }
     }
 
     /// Keeps a refusal until the packet it is about turns up.
-    pub(super) fn keep(&mut self, refusal: Refusal) {
+    pub(crate) fn keep(&mut self, refusal: Refusal) {
         if self.refusals.len() == REFUSALS {
             self.refusals.pop_front();
         }
@@ -211,7 +211,7 @@ struct Fragmented {
 
 /// All flows.
 #[derive(Debug)]
-pub(super) struct Flows {
+pub(crate) struct Flows {
     all: Slab<Flow>,
     by_key: FxHashMap<Key, (usize, bool)>,
     /// Flow of a fragmented packet and which way it goes, by addresses, protocol and identification: only its first
@@ -223,7 +223,7 @@ pub(super) struct Flows {
 }
 
 impl Flows {
-    pub(super) fn new(filter: FilterSpec) -> Self {
+    pub(crate) fn new(filter: FilterSpec) -> Self {
         Self {
             all: Slab::new(),
             by_key: FxHashMap::default(),
@@ -235,12 +235,12 @@ impl Flows {
     }
 
     /// What is traced from here on.
-    pub(super) fn set_filter(&mut self, filter: FilterSpec) {
+    pub(crate) fn set_filter(&mut self, filter: FilterSpec) {
         self.filter = filter;
     }
 
     /// Number of the packet's flow, made if it is new, and which way the packet goes.
-    pub(super) fn of(&mut self, packet: &Packet, now: i64) -> (usize, bool) {
+    pub(crate) fn of(&mut self, packet: &Packet, now: i64) -> (usize, bool) {
         if let Some(known) = self.known(packet, now) {
             return known;
         }
@@ -262,7 +262,7 @@ impl Flows {
     }
 
     /// Number of the packet's flow and which way the packet goes, if that flow is known.
-    pub(super) fn known(&mut self, packet: &Packet, now: i64) -> Option<(usize, bool)> {
+    pub(crate) fn known(&mut self, packet: &Packet, now: i64) -> Option<(usize, bool)> {
         let whole = (packet.src, packet.dst, packet.protocol, packet.id);
         if packet.fragment.is_some_and(|fragment| fragment.offset > 0)
             && let Some(Fragmented { flow, forward, .. }) = self.fragmented.get(&whole).copied()
@@ -283,7 +283,7 @@ impl Flows {
 
     /// Packets that look like this belong to the flow: they are its own, translated. `low_to_high` tells which way of
     /// the flow the way from the key's low end to its high end is. Tells whether that is news.
-    pub(super) fn add_key(&mut self, flow: usize, key: Key, low_to_high: bool) -> bool {
+    pub(crate) fn add_key(&mut self, flow: usize, key: Key, low_to_high: bool) -> bool {
         let flipped = !low_to_high;
         if let Some((other, _)) = self.by_key.get(&key) {
             // What has begun elsewhere stays there.
@@ -299,7 +299,7 @@ impl Flows {
     }
 
     /// Whether the first packet seen of a flow goes the request's way.
-    pub(super) fn opens(&self, packet: &Packet) -> bool {
+    pub(crate) fn opens(&self, packet: &Packet) -> bool {
         if packet.quoted().is_some() {
             return false;
         }
@@ -319,7 +319,7 @@ impl Flows {
 
     /// Whether a packet of this connection is of interest, rather than one that translation has made look so: pods may
     /// be masqueraded to one port of their node.
-    pub(super) fn wants(&self, connection: &Connection) -> bool {
+    pub(crate) fn wants(&self, connection: &Connection) -> bool {
         let [before, halfway, _] = connection.keys();
         let known = [before, halfway].iter().any(|(key, _)| self.by_key.contains_key(key));
         let (from, to) = (&self.filter.from, &self.filter.to);
@@ -349,20 +349,20 @@ impl Flows {
         self.purge_at = (2 * (self.all.len() + self.fragmented.len())).max(FLOWS_BEFORE_PURGE);
     }
 
-    pub(super) fn get(&self, flow: usize) -> &Flow {
+    pub(crate) fn get(&self, flow: usize) -> &Flow {
         &self.all[flow]
     }
 
-    pub(super) fn get_mut(&mut self, flow: usize) -> &mut Flow {
+    pub(crate) fn get_mut(&mut self, flow: usize) -> &mut Flow {
         &mut self.all[flow]
     }
 
-    pub(super) fn path_begins(&mut self, flow: usize) {
+    pub(crate) fn path_begins(&mut self, flow: usize) {
         self.all[flow].live += 1;
     }
 
     /// Number of the flow of a path that is told now.
-    pub(super) fn path_told(&mut self, flow: usize) -> u64 {
+    pub(crate) fn path_told(&mut self, flow: usize) -> u64 {
         let flow = &mut self.all[flow];
         flow.live -= 1;
         if flow.number == 0 {

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tracer_common::{Conntrack, ConntrackTuple, status};
 
-use super::flow::Key;
-use super::model::{ConnState, ConnectionSeen, Direction, Protocol, Tuple};
-use super::packet::{Packet, number};
+use crate::join::flow::Key;
+use crate::model::{ConnState, ConnectionSeen, Direction, Protocol, Tuple};
+use crate::wire::packet::{Packet, number};
 
 /// `AF_INET` and `AF_INET6`.
 const V4: u16 = 2;
@@ -17,7 +17,7 @@ const LAST_ORIGINAL: u16 = 2;
 
 /// A tracked connection, and what the packet is to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     original: Ends,
     reply: Ends,
     status: u32,
@@ -70,7 +70,7 @@ impl Ends {
 
 impl Connection {
     /// The connection of this packet; `None` if it is another's: of the tunnel around it, say.
-    pub(super) fn of(packet: &Packet, seen: &Conntrack) -> Option<Self> {
+    pub(crate) fn of(packet: &Packet, seen: &Conntrack) -> Option<Self> {
         let connection = Self {
             original: Ends::read(&seen.original)?,
             reply: Ends::read(&seen.reply)?,
@@ -92,33 +92,33 @@ impl Connection {
     }
 
     /// Source and destination of the packet as it was sent.
-    pub(super) fn sent(&self) -> [(IpAddr, u16); 2] {
+    pub(crate) fn sent(&self) -> [(IpAddr, u16); 2] {
         let ends = if self.is_reply() { self.reply } else { self.original };
         [ends.src, ends.dst]
     }
 
     /// How its packets are addressed before translation, halfway and after: source and destination.
-    pub(super) fn addressed(&self) -> [[(IpAddr, u16); 2]; 3] {
+    pub(crate) fn addressed(&self) -> [[(IpAddr, u16); 2]; 3] {
         [self.original, self.halfway(), self.reply.back()].map(|ends| [ends.src, ends.dst])
     }
 
     /// Whether its packets are translated.
-    pub(super) fn is_translated(&self) -> bool {
+    pub(crate) fn is_translated(&self) -> bool {
         self.status & (status::SRC_NAT | status::DST_NAT) != 0
     }
 
-    pub(super) fn is_reply(&self) -> bool {
+    pub(crate) fn is_reply(&self) -> bool {
         self.info > LAST_ORIGINAL
     }
 
     /// What packets of the connection look like, before translation, halfway and after: key, and whether low to high
     /// is the way of the packet that opened it.
-    pub(super) fn keys(&self) -> [(Key, bool); 3] {
+    pub(crate) fn keys(&self) -> [(Key, bool); 3] {
         [self.original.key(), self.halfway().key(), self.reply.back().key()]
     }
 
     /// As reports have it.
-    pub(super) fn seen(&self) -> ConnectionSeen {
+    pub(crate) fn seen(&self) -> ConnectionSeen {
         let words = [
             (status::SEEN_REPLY, "seen-reply"),
             (status::ASSURED, "assured"),

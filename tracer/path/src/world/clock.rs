@@ -15,7 +15,7 @@ const WALL_CLOCK_ERROR: i64 = 3_600_000_000_000;
 
 /// The clocks of all nodes.
 #[derive(Debug)]
-pub(super) struct Clocks {
+pub(crate) struct Clocks {
     nodes: Vec<Node>,
     /// By (a, b): upper bound of b's offset minus a's.
     crossings: FxHashMap<(usize, usize), Bound>,
@@ -52,12 +52,12 @@ fn aged(value: i64, taken: i64, now: i64) -> i64 {
 
 /// Clock readings are nanoseconds since some boot: nothing near the limit of `i64` occurs, and hostile ones
 /// are clamped.
-pub(super) fn signed(nanoseconds: u64) -> i64 {
+pub(crate) fn signed(nanoseconds: u64) -> i64 {
     i64::try_from(nanoseconds).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
 }
 
 impl Clocks {
-    pub(super) fn new(nodes: usize) -> Self {
+    pub(crate) fn new(nodes: usize) -> Self {
         let mut clocks = Self {
             nodes: vec![Node::default(); nodes],
             crossings: FxHashMap::default(),
@@ -73,22 +73,22 @@ impl Clocks {
     }
 
     /// One more node.
-    pub(super) fn add(&mut self) {
+    pub(crate) fn add(&mut self) {
         self.nodes.push(Node::default());
     }
 
     /// A reading of the tracer's own clock on the common timeline.
-    pub(super) fn tracers(&self, at: u64) -> i64 {
+    pub(crate) fn tracers(&self, at: u64) -> i64 {
         signed(at).saturating_add(self.lone.map_or(0, |lone| lone.middle))
     }
 
     /// Takes what a node said at first of its clocks.
-    pub(super) fn hello(&mut self, node: usize, monotonic_ns: u64, realtime_ns: u64) {
+    pub(crate) fn hello(&mut self, node: usize, monotonic_ns: u64, realtime_ns: u64) {
         self.nodes[node].wall = Some(signed(realtime_ns) - signed(monotonic_ns));
     }
 
     /// Takes an answered question.
-    pub(super) fn sample(&mut self, node: usize, sent: u64, read: u64, received: u64) {
+    pub(crate) fn sample(&mut self, node: usize, sent: u64, read: u64, received: u64) {
         let (sent, read, received) = (signed(sent), signed(read), signed(received));
         if received < sent || (node == 0 && self.nodes.len() > 1 && self.lone.is_some()) {
             return;
@@ -113,7 +113,7 @@ impl Clocks {
     }
 
     /// Takes that a packet left `a` at `left` and arrived at `b` at `arrived`, each by its own clock.
-    pub(super) fn crossed(&mut self, (a, left): (usize, u64), (b, arrived): (usize, u64)) {
+    pub(crate) fn crossed(&mut self, (a, left): (usize, u64), (b, arrived): (usize, u64)) {
         let value = signed(arrived) - signed(left);
         let now = self.now;
         self.crossings
@@ -127,7 +127,7 @@ impl Clocks {
     }
 
     /// Uses wall clocks for the nodes that never answered, once nothing better can come.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let base = self
             .nodes
             .iter()
@@ -143,27 +143,27 @@ impl Clocks {
     }
 
     /// A node's reading on the common timeline; `None` until its clock is known.
-    pub(super) fn common(&self, node: usize, at: u64) -> Option<i64> {
+    pub(crate) fn common(&self, node: usize, at: u64) -> Option<i64> {
         Some(signed(at).saturating_sub(self.nodes[node].offset?.middle))
     }
 
     /// Lets time pass.
-    pub(super) fn advance(&mut self, now: i64) {
+    pub(crate) fn advance(&mut self, now: i64) {
         self.now = self.now.max(now);
     }
 
     /// Bound of the error of [`Self::common`].
-    pub(super) fn error(&self, node: usize) -> i64 {
+    pub(crate) fn error(&self, node: usize) -> i64 {
         self.nodes[node].offset.map_or(0, |offset| aged(offset.half, offset.taken, self.now))
     }
 
     /// The largest [`Self::error`] of all nodes.
-    pub(super) fn worst_error(&self) -> i64 {
+    pub(crate) fn worst_error(&self) -> i64 {
         (0..self.nodes.len()).map(|node| self.error(node)).max().unwrap_or(0)
     }
 
     /// `b`'s clock minus `a`'s, and the bound of its error.
-    pub(super) fn difference(&self, a: usize, b: usize) -> (i64, u64) {
+    pub(crate) fn difference(&self, a: usize, b: usize) -> (i64, u64) {
         if a == b {
             return (0, 0);
         }
@@ -187,7 +187,7 @@ impl Clocks {
     }
 
     /// A node's reading as nanoseconds since 1970.
-    pub(super) fn wall(&self, node: usize, at: u64) -> u64 {
+    pub(crate) fn wall(&self, node: usize, at: u64) -> u64 {
         let wall = signed(at).saturating_add(self.nodes[node].wall.unwrap_or_default());
         u64::try_from(wall).unwrap_or_default()
     }

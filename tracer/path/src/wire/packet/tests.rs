@@ -4,7 +4,7 @@ use etherparse::PacketBuilder;
 
 use super::{Fragment, Reading, parse};
 use crate::Protocol;
-use crate::label::label;
+use crate::finish::label::label;
 
 const ETHERNET: Reading<'_> =
     Reading { ethernet: true, length: None, segmented: false, vxlan_ports: &[8472] };

@@ -3,42 +3,42 @@
 
 use podtrace_protocol::hook::{Meaning, netfilter_hook};
 
-use super::clock::signed;
-use super::devices::DeviceId;
-use super::model::{Action, Evidence, Hop, HopEvent, Neighbour, Point, Resolution, Source};
-use super::observation::{NextHop, Observation};
-use super::rule::is_by_rule;
-use super::world::World;
+use crate::model::{Action, Evidence, Hop, HopEvent, Neighbour, Point, Resolution, Source};
+use crate::observation::{NextHop, Observation};
+use crate::world::World;
+use crate::world::clock::signed;
+use crate::world::devices::DeviceId;
+use crate::world::rule::is_by_rule;
 
 /// Steps kept of one path: more means that it goes in circles, or in very many pieces.
-pub(super) const MOST_STEPS: usize = 256;
+pub(crate) const MOST_STEPS: usize = 256;
 
 /// `NUD_VALID` of the kernel: states in which a neighbour's link address is known.
 const NUD_VALID: u32 = 0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08;
 
 /// One packet, or all pieces of it, at one hook of the stack.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
-    pub(super) node: usize,
+pub(crate) struct Step {
+    pub(crate) node: usize,
     /// The visit of the node that it belongs to.
-    pub(super) leg: u16,
-    pub(super) device: Option<DeviceId>,
-    pub(super) point: Point,
-    pub(super) meaning: Meaning,
+    pub(crate) leg: u16,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) point: Point,
+    pub(crate) meaning: Meaning,
     /// By the node's clock.
-    pub(super) at: u64,
-    pub(super) identity: u64,
+    pub(crate) at: u64,
+    pub(crate) identity: u64,
     /// Number of its record.
-    pub(super) number: u64,
-    pub(super) next_hop: Option<NextHop>,
+    pub(crate) number: u64,
+    pub(crate) next_hop: Option<NextHop>,
     /// Whether it was the outer packet.
-    pub(super) in_tunnel: bool,
-    pub(super) aux: u32,
+    pub(crate) in_tunnel: bool,
+    pub(crate) aux: u32,
 }
 
 impl Step {
     /// What an observation at a hook of the stack is to a path.
-    pub(super) fn of(observation: &Observation, leg: u16) -> Option<Self> {
+    pub(crate) fn of(observation: &Observation, leg: u16) -> Option<Self> {
         Some(Self {
             node: observation.node,
             leg,
@@ -55,7 +55,7 @@ impl Step {
     }
 
     /// Whether both are pieces of one packet at the same hook.
-    pub(super) fn is_piece_of(&self, other: &Self) -> bool {
+    pub(crate) fn is_piece_of(&self, other: &Self) -> bool {
         (self.node, self.leg, self.device, self.point, self.aux)
             == (other.node, other.leg, other.device, other.point, other.aux)
             && self.identity != other.identity
@@ -103,17 +103,17 @@ impl Step {
 
 /// A hop in the making: what of its origin is needed to place steps.
 #[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) hop: Hop,
-    pub(super) node: usize,
-    pub(super) leg: u16,
-    pub(super) device: Option<DeviceId>,
+pub(crate) struct Draft {
+    pub(crate) hop: Hop,
+    pub(crate) node: usize,
+    pub(crate) leg: u16,
+    pub(crate) device: Option<DeviceId>,
     /// By the node's clock; `None` if it is inferred.
-    pub(super) at: Option<u64>,
+    pub(crate) at: Option<u64>,
 }
 
 /// Gives each step to the hop it belongs to. `since` makes times of a node's clock ones since the first hop.
-pub(super) fn place(
+pub(crate) fn place(
     steps: &[Step],
     drafts: &mut [Draft],
     since: impl Fn(usize, u64) -> (i64, u64),

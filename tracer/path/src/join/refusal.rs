@@ -2,21 +2,21 @@
 
 use slab::Slab;
 
-use super::flow::{Flows, Refusal};
-use super::journey::Whereabouts;
-use super::label;
-use super::model::Drop;
-use super::observation::Observation;
-use super::packet::{Packet, Quoted, Transport, number, tcp};
-use super::track::{Arrival, Track};
-use super::world::World;
+use crate::finish::label;
+use crate::join::flow::{Flows, Refusal};
+use crate::join::journey::Whereabouts;
+use crate::join::track::{Arrival, Track};
+use crate::model::Drop;
+use crate::observation::Observation;
+use crate::wire::packet::{Packet, Quoted, Transport, number, tcp};
+use crate::world::World;
 
 /// Where kernels without drop reasons free an echo reply that a raw socket has had its copy of.
 const ECHO_REPLY_ENDS: [&str; 4] = ["icmp_rcv", "ping_rcv", "icmpv6_rcv", "raw_local_deliver"];
 
 /// What a drop says of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     /// Nothing: it is of a copy that nobody needed, or an ordinary end.
     Nothing,
     /// That the receiver had no use for what reached it, in words.
@@ -29,7 +29,7 @@ pub(super) enum Meaning {
 }
 
 /// What a drop says of a path.
-pub(super) fn meaning(
+pub(crate) fn meaning(
     observation: &Observation,
     drop: &Drop,
     track: &Track,
@@ -105,7 +105,7 @@ fn last_of_connection(function: &str, reason: Option<&str>, packet: &Packet) -> 
 
 /// A path has begun: if it refuses another, or is refused by one that began before it was seen, that is noted.
 /// Gives the one that is refused.
-pub(super) fn note(flows: &mut Flows, tracks: &mut Slab<Track>, at: usize, world: &World) -> Option<usize> {
+pub(crate) fn note(flows: &mut Flows, tracks: &mut Slab<Track>, at: usize, world: &World) -> Option<usize> {
     let track = &tracks[at];
     let (flow, forward) = (track.flow, track.forward);
     if let Some(reason) = refusal(&track.packet, world) {
