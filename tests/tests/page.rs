@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace_path::{Became, Change, Path, Summary};
+use podtrace_path::{Change, ChangeKind, Path, Summary};
 use podtrace_report::output::{Html, Report as _};
 use podtrace_tests::browser::{self, Dom};
 use podtrace_tests::command::{SHORT, run, succeed};
@@ -219,7 +219,7 @@ fn changed() -> Result<()> {
     let file = pages.page("changed");
     let mut page = Html::begin(BufWriter::new(File::create(&file)?), "changed")?;
     page.path(&sample()?)?;
-    page.change(&Change::of(1_800_000_000_123_456_789, "default/<b>pod1</b>", Became::Gone))?;
+    page.change(&Change::of(1_800_000_000_123_456_789, "default/<b>pod1</b>", ChangeKind::Gone))?;
     page.summary(&whole())?;
     keep(&file)?;
     let dom = browser::look(&file, "")?;

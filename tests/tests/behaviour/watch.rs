@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use podtrace::netns;
-use podtrace_path::{Became, Change, Path as Way};
+use podtrace_path::{Change, ChangeKind, Path as Way};
 use podtrace_tests::api_server::{ApiServer, Cluster};
 use podtrace_tests::command::{Running, SHORT, succeed};
 use podtrace_tests::lab::Lab;
@@ -78,8 +78,8 @@ impl Trace {
 }
 
 /// What became of whom.
-fn whats(told: &Told) -> Vec<(&str, Became)> {
-    told.changes.iter().map(|Change { about, what, .. }| (about.as_str(), *what)).collect()
+fn whats(told: &Told) -> Vec<(&str, ChangeKind)> {
+    told.changes.iter().map(|Change { about, kind, .. }| (about.as_str(), *kind)).collect()
 }
 
 /// Checks that so many exchanges between two pods were seen on both nodes, from one pod's veth to the other's.
@@ -158,7 +158,7 @@ fn made_anew() -> Result<()> {
     lab.exec("pod3", [TRAFFIC, "echo", ANEW, "1", "56"])?;
     let told = trace.end()?;
     told.complete()?;
-    ensure!(whats(&told) == [("default/pod1", Became::Moved)], "{:?}", told.changes);
+    ensure!(whats(&told) == [("default/pod1", ChangeKind::Moved)], "{:?}", told.changes);
     let change = &told.changes[0];
     let place = |place: &Option<podtrace_path::Place>| {
         place.as_ref().map(|place| (place.ips[0].to_string(), place.node.clone().unwrap_or_default()))
@@ -202,7 +202,7 @@ fn other_pods() -> Result<()> {
     lab.exec("pod1", [TRAFFIC, "echo", "10.42.1.11", "1", "56"])?;
     let told = trace.end()?;
     told.complete()?;
-    ensure!(whats(&told) == [("svc/default/web", Became::Endpoints)], "{:?}", told.changes);
+    ensure!(whats(&told) == [("svc/default/web", ChangeKind::Endpoints)], "{:?}", told.changes);
     ensure!(
         told.changes[0].added == ["default/pod4"] && told.changes[0].removed == ["default/pod3"],
         "{:?}",
@@ -260,7 +260,7 @@ fn other_node() -> Result<()> {
     let told = trace.end()?;
     told.complete()?;
     ensure!(
-        whats(&told) == [("default/pod2", Became::Moved), ("node/node2", Became::Traced)],
+        whats(&told) == [("default/pod2", ChangeKind::Moved), ("node/node2", ChangeKind::Traced)],
         "{:?}",
         told.changes
     );
@@ -287,7 +287,7 @@ fn nobody_looks() -> Result<()> {
     let told = trace.end()?;
     ensure!(told.code == 0 && !told.summary()?.complete, "{}", told.stdout);
     ensure!(
-        whats(&told) == [("default/pod2", Became::Moved), ("default/pod2", Became::Untraced)],
+        whats(&told) == [("default/pod2", ChangeKind::Moved), ("default/pod2", ChangeKind::Untraced)],
         "{:?}",
         told.changes
     );
@@ -315,7 +315,7 @@ fn goes_and_comes_back() -> Result<()> {
     let told = trace.end()?;
     told.complete()?;
     ensure!(
-        whats(&told) == [("default/pod1", Became::Gone), ("default/pod1", Became::Back)],
+        whats(&told) == [("default/pod1", ChangeKind::Gone), ("default/pod1", ChangeKind::Back)],
         "{:?}",
         told.changes
     );
@@ -342,7 +342,7 @@ fn api_away() -> Result<()> {
     let told = trace.end()?;
     told.complete()?;
     ensure!(told.stderr.matches("cannot reach the Kubernetes API").count() == 1, "{}", told.stderr);
-    ensure!(whats(&told) == [("default/pod1", Became::Moved)], "{:?}", told.changes);
+    ensure!(whats(&told) == [("default/pod1", ChangeKind::Moved)], "{:?}", told.changes);
     all_cross(&told.paths, "default/pod1", "default/pod3", 2)
 }
 

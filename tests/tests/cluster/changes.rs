@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use podtrace_path::{Became, Change, Path, Place, Verdict};
+use podtrace_path::{Change, ChangeKind, Path, Place, Verdict};
 use podtrace_tests::cluster::{Cluster, SETTLED, Who, nothing_runs, traced};
 use podtrace_tests::command::Running;
 use podtrace_tests::trace::Told;
@@ -177,8 +177,12 @@ fn made_anew(cluster: &Cluster) -> Result<()> {
     ping_until_told(cluster, &trace, new)?;
     let told = Told::from(trace.interrupt(SETTLED)?)?;
     told.complete().with_context(|| told.stdout.clone())?;
-    let whats: Vec<_> = told.changes.iter().map(|change| (change.about.as_str(), change.what)).collect();
-    ensure!(whats == [("default/pod3", Became::Gone), ("default/pod3", Became::Back)], "{:?}", told.changes);
+    let whats: Vec<_> = told.changes.iter().map(|change| (change.about.as_str(), change.kind)).collect();
+    ensure!(
+        whats == [("default/pod3", ChangeKind::Gone), ("default/pod3", ChangeKind::Back)],
+        "{:?}",
+        told.changes
+    );
     ensure!(told.changes[0].was == Some(on_node2(old)), "{:?}", told.changes);
     ensure!(told.changes[1].now == Some(on_node2(new)), "{:?}", told.changes);
     ensure!(cross(&told.paths, old) && cross(&told.paths, new), "{}", told.stdout);
@@ -228,10 +232,14 @@ fn fewer_and_more(cluster: &Cluster) -> Result<()> {
     let whats: Vec<_> = told
         .changes
         .iter()
-        .map(|Change { about, what, added, removed, .. }| (about.as_str(), *what, added.len(), removed.len()))
+        .map(|Change { about, kind, added, removed, .. }| (about.as_str(), *kind, added.len(), removed.len()))
         .collect();
     let web = "svc/default/web:80";
-    ensure!(whats == [(web, Became::Endpoints, 0, 1), (web, Became::Endpoints, 1, 0)], "{:?}", told.changes);
+    ensure!(
+        whats == [(web, ChangeKind::Endpoints, 0, 1), (web, ChangeKind::Endpoints, 1, 0)],
+        "{:?}",
+        told.changes
+    );
     nothing_runs()
 }
 

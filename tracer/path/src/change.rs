@@ -23,8 +23,9 @@ pub struct Update {
     pub joined: Vec<String>,
     /// Whether packets of interest may pass where nobody looks, from here on.
     pub blind: bool,
-    /// What there is to tell of it.
-    pub told: Vec<Change>,
+    /// The same for people to read.
+    #[serde(rename = "told")]
+    pub changes: Vec<Change>,
 }
 
 /// What became of something that is traced. Serialised, this is JSON that users rely on.
@@ -35,8 +36,9 @@ pub struct Change {
     pub at: u64,
     /// `default/pod1`, `svc/default/web`, `node/node1`, or an address.
     pub about: String,
-    /// What became of it.
-    pub what: Became,
+    /// What happened to it.
+    #[serde(rename = "what")]
+    pub kind: ChangeKind,
     /// Where it is now.
     pub now: Option<Place>,
     /// Where it was.
@@ -52,7 +54,7 @@ pub struct Change {
 /// What can become of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Became {
+pub enum ChangeKind {
     /// It has other addresses, or is on another node.
     Moved,
     /// It was removed and made anew where it was.
@@ -81,11 +83,11 @@ pub struct Place {
 impl Change {
     /// A change of which nothing more is known.
     #[must_use]
-    pub fn of(at: u64, about: impl Into<String>, what: Became) -> Self {
+    pub fn of(at: u64, about: impl Into<String>, kind: ChangeKind) -> Self {
         Self {
             at,
             about: about.into(),
-            what,
+            kind,
             now: None,
             was: None,
             added: Vec::new(),
@@ -98,7 +100,7 @@ impl Change {
 impl Context {
     /// Makes of it what became of the cluster.
     pub fn apply(&mut self, update: &Update) {
-        let Update { at_ns: _, delta, filter, joined, blind: _, told: _ } = update;
+        let Update { at_ns: _, delta, filter, joined, blind: _, changes: _ } = update;
         self.inventory.apply(delta);
         if let Some(filter) = filter {
             self.filter.clone_from(filter);

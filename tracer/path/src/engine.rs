@@ -124,7 +124,7 @@ impl Engine {
 
     /// Takes what became of the cluster, between two frames.
     pub fn update(&mut self, update: &Update) {
-        let Update { at_ns, delta, filter, joined, blind, told: _ } = update;
+        let Update { at_ns, delta, filter, joined, blind, changes: _ } = update;
         let at = self.world.clocks.tracers(*at_ns);
         self.blind |= blind;
         self.windows.retain(|window| !window.is_over(at));

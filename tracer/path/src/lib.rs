@@ -10,7 +10,7 @@ mod observation;
 mod wire;
 mod world;
 
-pub use change::{Became, Change, Place, Update};
+pub use change::{Change, ChangeKind, Place, Update};
 pub use engine::{Context, Engine};
 
 pub use model::{

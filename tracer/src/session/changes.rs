@@ -17,7 +17,7 @@ use super::{Importance, Plan, hooks};
 use crate::agent::clock;
 use crate::agent::transport::{AgentPods, Connection, connect};
 use crate::cluster::kube::{News, Watching};
-use podtrace_path::{Became, Change, Update};
+use podtrace_path::{Change, ChangeKind, Update};
 use podtrace_protocol::frame::{
     Attached, Configuration, FromAgent, PROTOCOL_VERSION, PodAddresses, ToAgent, Updated,
 };
@@ -233,7 +233,7 @@ impl Changes {
             .into_iter()
             .filter_map(|(pod, place)| {
                 let detail = Some(why(&pod)?);
-                let change = Change::of(now.realtime_ns, pod, Became::Untraced);
+                let change = Change::of(now.realtime_ns, pod, ChangeKind::Untraced);
                 Some(Change { now: Some(place), detail, ..change })
             })
             .collect();
@@ -243,7 +243,7 @@ impl Changes {
         if told.is_empty() && error.is_none() {
             return Ok(());
         }
-        live.update(&Update { at_ns: now.monotonic_ns, blind: true, told, ..Update::default() })
+        live.update(&Update { at_ns: now.monotonic_ns, blind: true, changes: told, ..Update::default() })
     }
 
     /// Takes what an agent said that is being set up, or that its stream ended.
@@ -389,9 +389,9 @@ impl Changes {
         };
         self.unreached.remove(&member.name);
         let now = now();
-        let told = vec![Change::of(now.realtime_ns, format!("node/{}", member.name), Became::Traced)];
+        let told = vec![Change::of(now.realtime_ns, format!("node/{}", member.name), ChangeKind::Traced)];
         let joined = vec![member.name.clone()];
-        live.update(&Update { at_ns: now.monotonic_ns, joined, told, ..Update::default() })?;
+        live.update(&Update { at_ns: now.monotonic_ns, joined, changes: told, ..Update::default() })?;
         for frame in &coming.frames {
             live.take(node, Some(frame))?;
         }
@@ -416,15 +416,15 @@ impl Changes {
         let mut told: Vec<_> = pods
             .into_iter()
             .map(|(pod, place)| {
-                let change = Change::of(now.realtime_ns, pod, Became::Untraced);
+                let change = Change::of(now.realtime_ns, pod, ChangeKind::Untraced);
                 Change { now: Some(place), detail: Some(why.to_owned()), ..change }
             })
             .collect();
         if told.is_empty() {
-            let change = Change::of(now.realtime_ns, format!("node/{node}"), Became::Untraced);
+            let change = Change::of(now.realtime_ns, format!("node/{node}"), ChangeKind::Untraced);
             told.push(Change { detail: Some(why.to_owned()), ..change });
         }
-        live.update(&Update { at_ns: now.monotonic_ns, blind: true, told, ..Update::default() })
+        live.update(&Update { at_ns: now.monotonic_ns, blind: true, changes: told, ..Update::default() })
     }
 
     /// Says of pods that came to a node which is not traced that this is so.
@@ -432,14 +432,14 @@ impl Changes {
         let Some(following) = &self.following else { return };
         for (node, why) in &self.unreached {
             for (pod, place) in following.on_node(node) {
-                let came = update.told.iter().any(|change| {
-                    matches!(change.what, Became::Moved | Became::Back) && change.about == pod
+                let came = update.changes.iter().any(|change| {
+                    matches!(change.kind, ChangeKind::Moved | ChangeKind::Back) && change.about == pod
                         || change.added.contains(&pod)
                 });
                 if came {
                     let at = now().realtime_ns;
-                    let change = Change::of(at, pod, Became::Untraced);
-                    update.told.push(Change { now: Some(place), detail: Some(why.clone()), ..change });
+                    let change = Change::of(at, pod, ChangeKind::Untraced);
+                    update.changes.push(Change { now: Some(place), detail: Some(why.clone()), ..change });
                     update.blind = true;
                 }
             }

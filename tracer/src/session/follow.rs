@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use podtrace_path::{Became, Change, Place, Update};
+use podtrace_path::{Change, ChangeKind, Place, Update};
 use podtrace_protocol::frame::{Configuration, FilterSpec};
 use podtrace_protocol::inventory::{Delta, Endpoint, Inventory, ResolveError, Resolved};
 use podtrace_report::replay::Aim;
@@ -95,8 +95,8 @@ impl Following {
             tapped.extend(self.ends.iter().flat_map(|end| end.resolved.pods.iter().cloned()));
         }
         let filter = self.refilter();
-        let update = Update { at_ns: now.monotonic_ns, delta, filter, told, ..Update::default() };
-        (!(update.delta.is_empty() && update.filter.is_none() && update.told.is_empty())).then_some(update)
+        let update = Update { at_ns: now.monotonic_ns, delta, filter, changes: told, ..Update::default() };
+        (!(update.delta.is_empty() && update.filter.is_none() && update.changes.is_empty())).then_some(update)
     }
 
     /// When [`Following::expire`] has something to do.
@@ -229,7 +229,7 @@ impl End {
             ResolveError::EmptyService { .. } => Some("no pod is behind it".to_owned()),
             other => Some(other.to_string()),
         };
-        told.push(Change { was, detail, ..Change::of(now.realtime_ns, self.about(), Became::Gone) });
+        told.push(Change { was, detail, ..Change::of(now.realtime_ns, self.about(), ChangeKind::Gone) });
     }
 
     fn tell(
@@ -245,7 +245,7 @@ impl End {
         let is_pod = matches!(self.named, Endpoint::Pod { .. });
         if !was_present {
             let now = places.values().next().filter(|_| is_pod).cloned();
-            told.push(Change { now, ..Change::of(at, self.about(), Became::Back) });
+            told.push(Change { now, ..Change::of(at, self.about(), ChangeKind::Back) });
             return;
         }
         let without = |these: &[String], those: &[String]| -> Vec<String> {
@@ -254,16 +254,16 @@ impl End {
         let added = without(&self.resolved.pods, &before.pods);
         let removed = without(&before.pods, &self.resolved.pods);
         if !(added.is_empty() && removed.is_empty()) {
-            told.push(Change { added, removed, ..Change::of(at, self.about(), Became::Endpoints) });
+            told.push(Change { added, removed, ..Change::of(at, self.about(), ChangeKind::Endpoints) });
         }
         for (pod, place) in places {
             let Some(was) = self.places.get(pod) else { continue };
             let what = match (was == place, renewed.contains(pod)) {
-                (false, _) => Became::Moved,
-                (true, true) => Became::Renewed,
+                (false, _) => ChangeKind::Moved,
+                (true, true) => ChangeKind::Renewed,
                 (true, false) => continue,
             };
-            let was = (what == Became::Moved).then(|| was.clone());
+            let was = (what == ChangeKind::Moved).then(|| was.clone());
             told.push(Change { now: Some(place.clone()), was, ..Change::of(at, pod.clone(), what) });
         }
     }
@@ -331,8 +331,8 @@ mod tests {
         (all(&filter.from), all(&filter.to))
     }
 
-    fn whats(update: &Update) -> Vec<(&str, Became)> {
-        update.told.iter().map(|change| (change.about.as_str(), change.what)).collect()
+    fn whats(update: &Update) -> Vec<(&str, ChangeKind)> {
+        update.changes.iter().map(|change| (change.about.as_str(), change.kind)).collect()
     }
 
     #[test]
@@ -341,8 +341,8 @@ mod tests {
         let mut following = following("a", "b", &before);
         let moved = cluster(&["a 10.42.0.9 node1", "b 10.42.1.1 node2"], &[]);
         let update = take(&mut following, &moved, 5);
-        assert_eq!(whats(&update), [("default/a", Became::Moved)]);
-        assert_eq!(update.told[0].was.as_ref().unwrap().ips[0].to_string(), "10.42.0.1");
+        assert_eq!(whats(&update), [("default/a", ChangeKind::Moved)]);
+        assert_eq!(update.changes[0].was.as_ref().unwrap().ips[0].to_string(), "10.42.0.1");
         assert_eq!(addresses(&update), ("10.42.0.9 10.42.0.1".to_owned(), "10.42.1.1".to_owned()));
         assert_eq!(following.next_expiry(), Some(15 * SECOND));
         assert!(following.expire(at(14)).is_none());
@@ -365,14 +365,14 @@ mod tests {
         let mut following = following("a", "b", &before);
         let gone = cluster(&["b 10.42.1.1 node2"], &[]);
         let update = take(&mut following, &gone, 5);
-        assert_eq!(whats(&update), [("default/a", Became::Gone)]);
+        assert_eq!(whats(&update), [("default/a", ChangeKind::Gone)]);
         // What is sent to it is still of interest.
         assert!(update.filter.is_none() && following.next_expiry().is_none());
         let other = cluster(&["b 10.42.1.1 node2", "c 10.42.0.7 node1"], &[]);
         assert_eq!(whats(&take(&mut following, &other, 6)), []);
         let back = cluster(&["a 10.42.2.1 node3", "b 10.42.1.1 node2"], &[]);
         let update = take(&mut following, &back, 7);
-        assert_eq!(whats(&update), [("default/a", Became::Back)]);
+        assert_eq!(whats(&update), [("default/a", ChangeKind::Back)]);
         assert_eq!(addresses(&update).0, "10.42.2.1 10.42.0.1");
         assert_eq!(following.nodes(), ["node2", "node3"]);
         assert_eq!(following.on_node("node3").len(), 1);
@@ -385,9 +385,9 @@ mod tests {
         let mut following = following("a", "svc/web", &before);
         let after = cluster(&["a 10.42.0.1 node1", "w1 10.42.0.2 node1", "w2 10.42.1.2 node2"], &["w2"]);
         let update = take(&mut following, &after, 1);
-        assert_eq!(whats(&update), [("svc/default/web", Became::Endpoints)]);
+        assert_eq!(whats(&update), [("svc/default/web", ChangeKind::Endpoints)]);
         assert_eq!(
-            (&update.told[0].added[..], &update.told[0].removed[..]),
+            (&update.changes[0].added[..], &update.changes[0].removed[..]),
             (&["default/w2".to_owned()][..], &["default/w1".to_owned()][..])
         );
         // It has its address still, and is no other: what it has begun to answer is under way.
@@ -401,7 +401,7 @@ mod tests {
         let mut following = following("a", "b", &cluster);
         let renewed = BTreeSet::from(["default/a".to_owned(), "default/other".to_owned()]);
         let update = following.take(cluster.clone(), &renewed, at(1)).unwrap();
-        assert_eq!(whats(&update), [("default/a", Became::Renewed)]);
+        assert_eq!(whats(&update), [("default/a", ChangeKind::Renewed)]);
         assert!(following.take(cluster, &BTreeSet::new(), at(2)).is_none());
     }
 
@@ -411,7 +411,7 @@ mod tests {
         let mut following = following("a", "b", &before);
         let after = cluster(&["a 10.42.0.1 node1", "b 10.42.1.1 node2", "c 10.42.0.3 node1"], &[]);
         let update = take(&mut following, &after, 1);
-        assert!(update.told.is_empty() && update.filter.is_none());
+        assert!(update.changes.is_empty() && update.filter.is_none());
         assert_eq!(update.delta.pods.len(), 1);
     }
 }

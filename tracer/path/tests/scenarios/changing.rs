@@ -1,7 +1,7 @@
 //! What becomes of the cluster while it is traced.
 
 use crate::testkit::*;
-use podtrace_path::{Became, Change, Context, Engine, Path, Summary, Update, Verdict};
+use podtrace_path::{Change, ChangeKind, Context, Engine, Path, Summary, Update, Verdict};
 use podtrace_protocol::frame::{FilterSpec, FromAgent, Side, Updated};
 use podtrace_protocol::inventory::{Delta, Pod};
 use podtrace_report::recording::{Header, Next, Reader, Writer};
@@ -61,8 +61,8 @@ fn taken_over() -> (Scene, Update) {
     scene.cross(0, &echo(POD1, POD3, 1, 100));
     scene.cross(1_000 * MS, &echo(POD1, POD3, 2, 101));
     let delta = Delta { pods: vec![pod("other", POD1)], ..Delta::default() };
-    let told = vec![Change::of(7, "default/pod1", Became::Gone)];
-    (scene, Update { at_ns: 500 * MS, delta, told, ..Update::default() })
+    let changes = vec![Change::of(7, "default/pod1", ChangeKind::Gone)];
+    (scene, Update { at_ns: 500 * MS, delta, changes, ..Update::default() })
 }
 
 #[test]

@@ -4,7 +4,7 @@ use anstyle::Style;
 
 use super::phrase::{BAD, CHANGED, DIM, DOUBT, GOOD, NAME, PLAIN, Phrase};
 use super::words::moment;
-use podtrace_path::{Became, Change, Place};
+use podtrace_path::{Change, ChangeKind, Place};
 
 /// So many pods are named before the rest is only counted.
 const NAMED: usize = 5;
@@ -18,10 +18,10 @@ pub(super) fn line(change: &Change) -> Phrase {
 
 /// What became of whom.
 pub(super) fn words(change: &Change) -> Phrase {
-    let Change { at: _, about, what, now, was, added, removed, detail } = change;
+    let Change { at: _, about, kind, now, was, added, removed, detail } = change;
     let mut phrase = Phrase::new().with(NAME, about);
-    match what {
-        Became::Moved => {
+    match kind {
+        ChangeKind::Moved => {
             phrase.push(PLAIN, " is now ");
             phrase.push(CHANGED, now.as_ref().map(place).unwrap_or_default());
             if let Some(was) = was {
@@ -30,37 +30,37 @@ pub(super) fn words(change: &Change) -> Phrase {
                 phrase.push(PLAIN, format!(" (was {was})"));
             }
         }
-        Became::Renewed => {
+        ChangeKind::Renewed => {
             phrase.push(PLAIN, " was made anew at ");
             phrase.push(CHANGED, now.as_ref().map(place).unwrap_or_default());
         }
-        Became::Gone => {
+        ChangeKind::Gone => {
             phrase.push(BAD, " is gone");
             if let Some(was) = was {
                 phrase.push(PLAIN, format!(" (was {})", place(was)));
             }
             phrase.push(PLAIN, "; its traffic is traced again when it is back");
         }
-        Became::Back => {
+        ChangeKind::Back => {
             phrase.push(GOOD, " is back");
             if let Some(now) = now {
                 phrase.push(PLAIN, ": ");
                 phrase.push(CHANGED, place(now));
             }
         }
-        Became::Endpoints => {
+        ChangeKind::Endpoints => {
             phrase.push(PLAIN, " has other pods:");
             pods("+", CHANGED, added, &mut phrase);
             pods("−", DIM, removed, &mut phrase);
         }
-        Became::Untraced => {
+        ChangeKind::Untraced => {
             phrase.push(DOUBT, " is not traced");
             if let Some(now) = now {
                 phrase.push(PLAIN, format!(" at {}", place(now)));
             }
             phrase.push(PLAIN, ": the trace is not complete for it");
         }
-        Became::Traced => phrase.push(GOOD, " is traced from here on"),
+        ChangeKind::Traced => phrase.push(GOOD, " is traced from here on"),
     }
     if let Some(detail) = detail {
         phrase.push(PLAIN, format!(" ({detail})"));
@@ -105,11 +105,11 @@ mod tests {
         Some(Place { ips: vec![ip.parse().unwrap()], node: Some(node.to_owned()) })
     }
 
-    fn change(what: Became) -> Change {
+    fn change(kind: ChangeKind) -> Change {
         Change {
             now: place_of("10.42.0.17", "node1"),
             was: place_of("10.42.0.10", "node1"),
-            ..Change::of(1_800_000_000_123_456_789, "default/pod1", what)
+            ..Change::of(1_800_000_000_123_456_789, "default/pod1", kind)
         }
     }
 
@@ -119,26 +119,26 @@ mod tests {
         let service = Change {
             added: names(&["default/a", "default/b", "default/c", "default/d", "default/e", "default/f"]),
             removed: names(&["default/z"]),
-            ..Change::of(0, "svc/default/web", Became::Endpoints)
+            ..Change::of(0, "svc/default/web", ChangeKind::Endpoints)
         };
         for (change, expected) in [
-            (change(Became::Moved), "default/pod1 is now 10.42.0.17 on node1 (was 10.42.0.10)"),
+            (change(ChangeKind::Moved), "default/pod1 is now 10.42.0.17 on node1 (was 10.42.0.10)"),
             (
-                Change { was: place_of("10.42.1.10", "node2"), ..change(Became::Moved) },
+                Change { was: place_of("10.42.1.10", "node2"), ..change(ChangeKind::Moved) },
                 "default/pod1 is now 10.42.0.17 on node1 (was 10.42.1.10 on node2)",
             ),
-            (change(Became::Renewed), "default/pod1 was made anew at 10.42.0.17 on node1"),
+            (change(ChangeKind::Renewed), "default/pod1 was made anew at 10.42.0.17 on node1"),
             (
-                Change { now: None, ..change(Became::Gone) },
+                Change { now: None, ..change(ChangeKind::Gone) },
                 "default/pod1 is gone (was 10.42.0.10 on node1); its traffic is traced again when it is back",
             ),
-            (change(Became::Back), "default/pod1 is back: 10.42.0.17 on node1"),
+            (change(ChangeKind::Back), "default/pod1 is back: 10.42.0.17 on node1"),
             (
                 service,
                 "svc/default/web has other pods: +default/a +default/b +default/c +default/d +default/e +1 more −default/z",
             ),
             (
-                Change { detail: Some("no agent".to_owned()), ..change(Became::Untraced) },
+                Change { detail: Some("no agent".to_owned()), ..change(ChangeKind::Untraced) },
                 "default/pod1 is not traced at 10.42.0.17 on node1: the trace is not complete for it (no agent)",
             ),
         ] {
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_line_tells_the_time_and_what_came_from_outside_stays_text() {
-        let hostile = Change::of(1_800_000_000_123_456_789, "default/\u{1b}[2J", Became::Gone);
+        let hostile = Change::of(1_800_000_000_123_456_789, "default/\u{1b}[2J", ChangeKind::Gone);
         let line = plain(&line(&hostile));
         assert!(line.starts_with("— 08:00:00.123  default/"), "{line}");
         assert!(!line.contains('\u{1b}'), "{line:?}");

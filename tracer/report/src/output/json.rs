@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
     use crate::output::samples;
-    use podtrace_path::{Became, Evidence, Place, RouteTaken};
+    use podtrace_path::{ChangeKind, Evidence, Place, RouteTaken};
 
     const SCHEMA: &str = include_str!("../../../../schema/podtrace.schema.json");
 
@@ -133,7 +133,7 @@ mod tests {
         let change = Change {
             now: place("10.42.0.17"),
             was: place("10.42.0.10"),
-            ..Change::of(1_800_000_000_123_456_789, "default/pod1", Became::Moved)
+            ..Change::of(1_800_000_000_123_456_789, "default/pod1", ChangeKind::Moved)
         };
         let mut out = Vec::new();
         Json::new(&mut out).change(&change).unwrap();
@@ -149,13 +149,13 @@ mod tests {
     fn every_kind_of_change_fits_the_schema() {
         let validator = validator();
         for what in [
-            Became::Moved,
-            Became::Renewed,
-            Became::Gone,
-            Became::Back,
-            Became::Endpoints,
-            Became::Untraced,
-            Became::Traced,
+            ChangeKind::Moved,
+            ChangeKind::Renewed,
+            ChangeKind::Gone,
+            ChangeKind::Back,
+            ChangeKind::Endpoints,
+            ChangeKind::Untraced,
+            ChangeKind::Traced,
         ] {
             let bare = Change::of(0, "svc/default/web", what);
             let place = Some(Place { ips: vec!["fd00::1".parse().unwrap()], node: None });

@@ -211,17 +211,24 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use podtrace_path::{Became, Change, Place};
+    use podtrace_path::{Change, ChangeKind, Place};
     use podtrace_protocol::frame::{Accounting, FilterSpec};
 
     fn update() -> Update {
         let change = Change {
             now: Some(Place { ips: vec!["10.42.0.17".parse().unwrap()], node: Some("node1".to_owned()) }),
-            ..Change::of(1_800_000_000_000_000_001, "default/pod1", Became::Moved)
+            ..Change::of(1_800_000_000_000_000_001, "default/pod1", ChangeKind::Moved)
         };
         let filter = Some(FilterSpec { one_way: true, ..FilterSpec::default() });
         let told = vec![change];
-        Update { at_ns: 7, filter, joined: vec!["node3".to_owned()], blind: true, told, ..Update::default() }
+        Update {
+            at_ns: 7,
+            filter,
+            joined: vec!["node3".to_owned()],
+            blind: true,
+            changes: told,
+            ..Update::default()
+        }
     }
 
     fn entries() -> Vec<Entry> {

@@ -85,7 +85,7 @@ impl<'a> Presenter<'a> {
         if let Some(recorder) = &mut self.recorder {
             recorder.update(update);
         }
-        for change in &update.told {
+        for change in &update.changes {
             // After the last path that is told there is nothing to tell apart.
             if !self.full() {
                 self.report(|report| report.change(change))?;

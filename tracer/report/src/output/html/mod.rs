@@ -111,7 +111,7 @@ fn hash(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::output::samples;
-    use podtrace_path::Became;
+    use podtrace_path::ChangeKind;
 
     fn page(paths: &[Path]) -> String {
         let mut out = Vec::new();
@@ -153,7 +153,7 @@ mod tests {
     fn changes_are_on_the_page_as_text() {
         let mut out = Vec::new();
         let mut page = Html::begin(&mut out, "").unwrap();
-        let change = Change::of(1_800_000_000_123_456_789, "default/</script><img>\u{1b}", Became::Gone);
+        let change = Change::of(1_800_000_000_123_456_789, "default/</script><img>\u{1b}", ChangeKind::Gone);
         page.change(&change).unwrap();
         page.summary(&Summary::default()).unwrap();
         let page = String::from_utf8(out).unwrap();
