@@ -4,7 +4,7 @@
 //! the agent to the tracer in one frame, and into recordings. [`Finder`] answers questions about it: what a packet was
 //! before and after is known from the trace, and so it is only asked which rule can have made that of it. [`walk`] goes
 //! the way of the packet through the chains, with [`evaluate`] telling whether a rule applies: yes, no, or unknown.
-//! [`keep`] leaves out what does not matter.
+//! [`keep()`] leaves out what does not matter.
 
 mod attribution;
 mod evaluate;

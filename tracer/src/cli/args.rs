@@ -80,7 +80,7 @@ pub(super) struct Trace {
     /// Stop after this long, such as 10s or 2m
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(super) timeout: Option<Duration>,
-    /// Send the packets too, from inside the --from pod: icmp, tcp[:PORT] or udp[:PORT]. One exchange, or with
+    /// Send the packets too, from inside the --from pod: `icmp`, `tcp[:PORT]` or `udp[:PORT]`. One exchange, or with
     /// --count as many as it takes; an answer by tcp or udp is waited for up to a second
     #[arg(long, value_name = "KIND")]
     pub(super) probe: Option<String>,

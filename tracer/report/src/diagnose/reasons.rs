@@ -10,7 +10,7 @@ pub(super) struct Cause {
     /// Functions that drop for this cause; empty if any does.
     pub(super) symbols: &'static [&'static str],
     /// One sentence of meaning, then where to look. Names in braces are filled in, see
-    /// [`super::advice::PLACEHOLDERS`].
+    /// `PLACEHOLDERS` in `advice`.
     pub(super) text: &'static str,
 }
 

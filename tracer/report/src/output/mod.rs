@@ -2,7 +2,7 @@
 //!
 //! A report has no handle to anything but its writer. Text outputs always write colours; the writer strips them
 //! where they are not wanted (`anstream::AutoStream` or `StripStream`). What came from outside (names, reasons,
-//! packets) reaches a terminal through [`escape()`] only, see `phrase`.
+//! packets) reaches a terminal through [`podtrace_escape::escape`] only, see `phrase`.
 
 mod change;
 mod html;
