@@ -10,6 +10,7 @@
 
 #[cfg(feature = "user")]
 mod pod;
+pub mod wire;
 
 /// Version of everything in this crate.
 pub const ABI_VERSION: u32 = 3;

@@ -22,7 +22,7 @@ use crate::join::track::Track;
 use crate::join::{Joiner, PATIENCE_NS};
 use crate::model::{Direction, EventCounts, FlowRef, Path, Summary, Translated, Verdict, VerdictCounts};
 use crate::observation::Observation;
-use crate::wire::packet::Transport;
+use crate::wire::packet::{PacketExt as _, Transport};
 use crate::world::clock::Clocks;
 use crate::world::devices::Devices;
 use crate::world::directory::Directory;

@@ -9,3 +9,4 @@ pub mod hook;
 pub mod inventory;
 pub mod record;
 pub mod topology;
+pub mod wire;

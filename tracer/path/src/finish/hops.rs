@@ -10,7 +10,7 @@ use crate::finish::translate::{self, Change, Changes, Place};
 use crate::finish::verdict::counting_drop;
 use crate::join::track::{Arrival, Sighting, Track};
 use crate::model::{Action, Evidence, Hop, HopEvent, Outer, Point, RouteTaken, Source, Tuple};
-use crate::wire::packet::Encapsulation;
+use crate::wire::packet::{Encapsulation, PacketExt as _};
 use crate::world::World;
 use crate::world::clock::signed;
 use crate::world::devices::{DeviceId, action};

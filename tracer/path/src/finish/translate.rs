@@ -6,6 +6,7 @@ use podtrace_rules::{Attribution, Kind};
 
 use crate::join::track::{Sighting, Track};
 use crate::model::{Nat, NatKind, ServiceRef, Tuple};
+use crate::wire::packet::PacketExt as _;
 use crate::world::World;
 use crate::world::devices::DeviceId;
 use crate::world::directory::Directory;

@@ -31,7 +31,7 @@ use crate::join::track::{Arrival, Track};
 use crate::model::{Action, Point};
 use crate::observation::Observation;
 use crate::observation::connection::Connection;
-use crate::wire::packet::Packet;
+use crate::wire::packet::{Packet, PacketExt as _};
 use crate::world::World;
 use crate::world::devices::action;
 

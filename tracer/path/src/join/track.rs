@@ -9,7 +9,7 @@ use crate::join::journey::JourneyKey;
 use crate::model::{Drop, Point, Tuple};
 use crate::observation::connection::Connection;
 use crate::observation::{NextHop, Observation};
-use crate::wire::packet::{Encapsulation, Packet};
+use crate::wire::packet::{Encapsulation, Packet, PacketExt as _};
 use crate::world::devices::DeviceId;
 
 /// Sightings kept of one packet: more means that it goes in circles.

@@ -11,7 +11,7 @@ use crate::join::flow::Key;
 use crate::join::journey::{Holder, Share, Stamp, Whereabouts};
 use crate::model::{Action, Point};
 use crate::observation::Observation;
-use crate::wire::packet::Packet;
+use crate::wire::packet::{Packet, PacketExt as _};
 use crate::world::World;
 use crate::world::devices::action;
 
