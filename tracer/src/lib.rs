@@ -6,6 +6,14 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("podtrace runs on Linux; its crates for reading recordings build on any system");
 
+/// Target of events that `-v` shows; see [`detail`].
+const DETAIL: &str = "podtrace::detail";
+
+/// One line for users who ask for details by `-v`.
+macro_rules! detail {
+    ($($text:tt)+) => { tracing::info!(target: crate::DETAIL, $($text)+) };
+}
+
 pub mod agent;
 pub mod capture;
 pub mod cli;

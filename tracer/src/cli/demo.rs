@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::args::Format;
-use super::output::{Notes, report};
-use super::{DONE, FAILED, runtime};
+use super::output::report;
+use super::{DONE, FAILED, notes, runtime};
 use crate::lab::{Lab, RuleSet};
 use crate::session::{Plan, ProbePlan, trace};
 use podtrace_protocol::frame::{FilterSpec, ProbeKind, Side};
@@ -15,6 +15,7 @@ use podtrace_report::replay::Outcome;
 const LAB: &str = "demo";
 
 pub(super) fn run() -> Result<u8> {
+    notes::show_plain(true, 0);
     let lab = Lab::named(LAB)?;
     anstream::println!("{}\n", lab.up(Some(RuleSet::None))?);
     let shown = show(&lab);
@@ -34,13 +35,7 @@ fn show(lab: &Lab) -> Result<bool> {
         anstream::println!("{title}:  podtrace --from pod1 --to {to} --probe icmp\n");
         let plan = ping(&inventory, "pod1", to)?;
         let mut report = report(Format::Text);
-        let notes = Notes::quiet();
-        let Outcome { summary, .. } = runtime.block_on(trace(
-            &plan,
-            &mut *report,
-            &mut |importance, line| notes.say(importance, line),
-            &mut |_| {},
-        ))?;
+        let Outcome { summary, .. } = runtime.block_on(trace(&plan, &mut *report, &mut |_| {}))?;
         healthy &= summary.complete && summary.paths.delivered == 2;
         anstream::println!();
     }

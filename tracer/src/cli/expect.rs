@@ -6,11 +6,10 @@ use std::path::{Path as FilePath, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use tracing::info;
 
 use super::args::Expect;
-use super::output::Notes;
 use super::{DONE, NOT_AS_EXPECTED, NOTHING_SEEN};
-use crate::session::Importance;
 use podtrace_path::{Change, Path, Summary};
 use podtrace_protocol::inventory::Inventory;
 use podtrace_report::expect::{Judge, Judgement, Suite, unfinished};
@@ -44,12 +43,12 @@ impl Judging {
     }
 
     /// Says how the expectations fared, writes it to the file, and tells the exit status: `otherwise` if all held.
-    pub(super) fn end(self, summary: &Summary, notes: Notes, nothing_seen: bool) -> Result<u8> {
+    pub(super) fn end(self, summary: &Summary, nothing_seen: bool) -> Result<u8> {
         let Self { judge, junit, title, started } = self;
         let judgements = judge.summary(summary);
         for judgement in &judgements {
             if judgement.held {
-                notes.say(Importance::Note, &judgement.headline());
+                info!("{}", judgement.headline());
             } else {
                 for line in judgement.lines() {
                     anstream::eprintln!("{line}");
@@ -224,7 +223,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("errors=\"1\"") && text.contains("the trace has not ended"), "{text}");
         let summary = Summary { complete: true, ..Summary::default() };
-        assert_eq!(judging.end(&summary, Notes::quiet(), false).unwrap(), NOT_AS_EXPECTED);
+        assert_eq!(judging.end(&summary, false).unwrap(), NOT_AS_EXPECTED);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("failures=\"1\" errors=\"0\""), "{text}");
         assert!(text.trim_end().ends_with("</testsuites>"), "{text}");

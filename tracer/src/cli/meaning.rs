@@ -9,7 +9,7 @@ use super::UsageError;
 use super::args::{Proto, Read, Trace};
 use super::source::{self, Found};
 use crate::cluster::Wanted;
-use crate::session::{Followed, Importance, Plan, ProbePlan};
+use crate::session::{Followed, Plan, ProbePlan};
 use podtrace_protocol::frame::ProbeKind;
 use podtrace_protocol::inventory::{Endpoint, Inventory, Resolved};
 use podtrace_report::replay::Aim;
@@ -22,7 +22,7 @@ const UDP_PORT: u16 = 33434;
 const PROBES_AT_MOST: u32 = 100_000;
 
 /// Makes a plan of the options.
-pub(super) async fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) -> Result<Plan> {
+pub(super) async fn plan(args: &Trace) -> Result<Plan> {
     if args.from.is_none() && args.to.is_none() {
         return Err(UsageError(
             "say what to trace: --from ENDPOINT, --to ENDPOINT or both; see --help".to_owned(),
@@ -41,7 +41,7 @@ pub(super) async fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) ->
         context: args.context.clone(),
     };
     let Found { mut inventory, namespace, pods, watch } =
-        source::find(&wanted, args.agent_image.as_deref(), say).await?;
+        source::find(&wanted, args.agent_image.as_deref()).await?;
     let namespace = args.namespace.clone().unwrap_or(namespace);
     let (port, protocol, one_way) = (args.port, args.proto.map(number), args.one_way);
     let aim = Aim { from, to, namespace, port, protocol, one_way };
@@ -52,13 +52,10 @@ pub(super) async fn plan(args: &Trace, say: &mut dyn FnMut(Importance, &str)) ->
     check_root(&inventory, &nodes)?;
     let probe = probe.map(|kind| probe_plan(kind, args, &inventory, &from, &to)).transpose()?;
     if let Some(filter) = &args.filter {
-        say(
-            Importance::Detail,
-            &format!(
-                "--filter '{filter}' chooses among paths here, by the bytes that were captured of their packets, inside \
+        detail!(
+            "--filter '{filter}' chooses among paths here, by the bytes that were captured of their packets, inside \
                  tunnels and outside; events are counted as the kernel's filter (--from, --to, --proto, --port) lets \
-                 them through"
-            ),
+             them through"
         );
     }
     let tapped: BTreeSet<_> = from.pods.iter().chain(&to.pods).cloned().collect();

@@ -5,6 +5,7 @@ mod demo;
 mod expect;
 mod lab;
 mod meaning;
+mod notes;
 mod output;
 mod read;
 mod source;

@@ -1,4 +1,4 @@
-//! Where output goes: the trace to stdout, everything else to stderr.
+//! Where the trace goes: to stdout, and to files.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Stdout};
@@ -8,8 +8,6 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, Result};
 
 use super::args::{Color, Format, Output};
-use crate::session::Importance;
-use podtrace_escape::escape;
 use podtrace_path::{Change, Path, Summary};
 use podtrace_report::output::{Html, Json, Report, Text};
 
@@ -105,38 +103,5 @@ impl Page {
     fn tell(&mut self, tell: impl FnOnce(&mut Html<BufWriter<File>>) -> io::Result<()>) -> io::Result<()> {
         tell(&mut self.page)
             .map_err(|error| io::Error::other(format!("writing {} for --html: {error}", self.path.display())))
-    }
-}
-
-/// What is told on stderr.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Notes {
-    least: Importance,
-}
-
-impl Notes {
-    pub(super) fn of(output: &Output) -> Self {
-        Self::at(output.quiet, output.verbose)
-    }
-
-    pub(super) fn at(quiet: bool, verbose: u8) -> Self {
-        let least = match (quiet, verbose) {
-            (true, _) => Importance::Warning,
-            (false, 0) => Importance::Note,
-            (false, _) => Importance::Detail,
-        };
-        Self { least }
-    }
-
-    /// Only warnings.
-    pub(super) fn quiet() -> Self {
-        Self { least: Importance::Warning }
-    }
-
-    pub(super) fn say(self, importance: Importance, line: &str) {
-        if importance >= self.least {
-            let mark = if importance == Importance::Warning { "warning: " } else { "" };
-            anstream::eprintln!("{mark}{}", escape(line));
-        }
     }
 }

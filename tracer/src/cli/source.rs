@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use tracing::info;
 
 use crate::agent::transport::AgentPods;
 use crate::cluster::kube::{Api, Described, Machine, Watch, default_image, describe};
 use crate::cluster::{self, Host, Source, Wanted};
-use crate::session::Importance;
 use podtrace_protocol::inventory::{self, Inventory};
 
 /// Namespace of endpoints named without one, where nothing says otherwise.
@@ -26,17 +26,13 @@ pub(super) struct Found {
 }
 
 /// Finds the cluster, and says where. Agents are made of `image` where there are none.
-pub(super) async fn find(
-    wanted: &Wanted,
-    image: Option<&str>,
-    say: &mut dyn FnMut(Importance, &str),
-) -> Result<Found> {
+pub(super) async fn find(wanted: &Wanted, image: Option<&str>) -> Result<Found> {
     let found = cluster::discover(wanted, &Host::here(crate::lab::running()))?;
     for place in &found.looked {
-        say(Importance::Detail, place);
+        detail!("{place}");
     }
     for note in &found.notes {
-        say(Importance::Note, note);
+        info!("{note}");
     }
     let api = match &found.source {
         Source::Inventory(file) | Source::Lab(file) => {
@@ -46,10 +42,10 @@ pub(super) async fn find(
         Source::Kubeconfig { files, context } => Api::by_kubeconfig(files, context.as_deref()).await?,
         Source::InCluster => Api::in_cluster()?,
     };
-    say(Importance::Detail, &api.account());
+    detail!("{}", api.account());
     let Described { inventory, notes, watch } = describe(&api, &Machine::here()).await?;
     for note in &notes {
-        say(Importance::Detail, note);
+        detail!("{note}");
     }
     let namespace = api.namespace().to_owned();
     let image = image.map_or_else(default_image, str::to_owned);

@@ -2,9 +2,8 @@
 //!
 //! It is for people who look: where stdout or stderr is no terminal, or one that cannot be drawn on, there is none.
 
-use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
@@ -27,7 +26,7 @@ const FREE: usize = 3;
 #[derive(Clone, Debug)]
 pub(super) struct Status {
     /// What is drawn, if anything.
-    drawn: Option<Rc<RefCell<String>>>,
+    drawn: Option<Arc<Mutex<String>>>,
     coloured: bool,
 }
 
@@ -37,9 +36,14 @@ impl Status {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let seen = io::stdout().is_terminal() && io::stderr().is_terminal() && !dumb && !output.quiet;
         Self {
-            drawn: seen.then(Rc::default),
+            drawn: seen.then(Arc::default),
             coloured: AutoStream::choice(&io::stderr()) != ColorChoice::Never,
         }
+    }
+
+    /// There is no line, for commands that take no time.
+    pub(super) fn none() -> Self {
+        Self { drawn: None, coloured: false }
     }
 
     /// Draws it anew.
@@ -53,19 +57,23 @@ impl Status {
             } else if self.coloured {
                 text = words(before, now, true);
             }
+            // Held while it is drawn: notes come from other threads, too.
+            let mut drawn = hold(drawn);
             draw(&format!("{ERASE}{text}"));
-            drawn.replace(text);
+            *drawn = text;
         }
     }
 
     /// Does something that writes to the terminal, with the line out of its way.
-    pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
-        let Some(drawn) = self.drawn.as_ref().filter(|drawn| !drawn.borrow().is_empty()) else {
+    pub(super) fn above<T>(&self, write: impl FnOnce() -> T) -> T {
+        let Some(drawn) = &self.drawn else { return write() };
+        let drawn = hold(drawn);
+        if drawn.is_empty() {
             return write();
-        };
+        }
         draw(ERASE);
         let result = write();
-        draw(&drawn.borrow());
+        draw(&drawn);
         result
     }
 
@@ -80,11 +88,15 @@ impl Status {
     /// Takes it away, until it is shown again.
     pub(super) fn end(&self) {
         if let Some(drawn) = &self.drawn
-            && !drawn.take().is_empty()
+            && !std::mem::take(&mut *hold(drawn)).is_empty()
         {
             draw(ERASE);
         }
     }
+}
+
+fn hold(drawn: &Mutex<String>) -> MutexGuard<'_, String> {
+    drawn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A terminal that is gone needs no line.
@@ -100,15 +112,15 @@ struct Beside {
 
 impl Report for Beside {
     fn path(&mut self, path: &Path) -> io::Result<()> {
-        self.status.aside(|| self.report.path(path))
+        self.status.above(|| self.report.path(path))
     }
 
     fn change(&mut self, change: &Change) -> io::Result<()> {
-        self.status.aside(|| self.report.change(change))
+        self.status.above(|| self.report.change(change))
     }
 
     fn lacks(&mut self, what: &str) -> io::Result<()> {
-        self.status.aside(|| self.report.lacks(what))
+        self.status.above(|| self.report.lacks(what))
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {

@@ -5,21 +5,23 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anstream::AutoStream;
 use anyhow::{Context as _, Result, ensure};
 use terminal_size::{Width, terminal_size_of};
+use tracing::warn;
 
 use super::args::{Topology, TopologyFormat};
-use super::output::{Notes, choose_color};
+use super::notes;
+use super::output::choose_color;
 use super::source::{self, Found};
 use super::{DONE, FAILED, runtime};
 use crate::agent::transport::AgentPods;
 use crate::cluster::Wanted;
-use crate::session::{Importance, survey};
+use crate::session::survey;
 use podtrace_protocol::inventory::Inventory;
 use podtrace_protocol::topology::Survey;
 use podtrace_report::output::map;
 
 pub(super) fn run(args: &Topology) -> Result<u8> {
     choose_color(args.color);
-    let notes = Notes::at(args.quiet, args.verbose);
+    notes::show_plain(args.quiet, args.verbose);
     let wanted = Wanted {
         cluster: args.cluster.clone(),
         kubeconfig: args.kubeconfig.clone(),
@@ -27,14 +29,13 @@ pub(super) fn run(args: &Topology) -> Result<u8> {
     };
     let runtime = runtime()?;
     let image = args.agent_image.as_deref();
-    let mut say = |importance, line: &str| notes.say(importance, line);
-    let Found { inventory, pods, .. } = runtime.block_on(source::find(&wanted, image, &mut say))?;
+    let Found { inventory, pods, .. } = runtime.block_on(source::find(&wanted, image))?;
     let local = inventory.nodes.iter().any(|node| node.run.is_local());
     ensure!(
         !local || nix::unistd::geteuid().is_root(),
         "looking into the network namespaces of pods needs root: run it as root (sudo podtrace topology)"
     );
-    let surveys = runtime.block_on(look(&inventory, pods.as_deref(), &mut say));
+    let surveys = runtime.block_on(look(&inventory, pods.as_deref()));
     let told = match args.output {
         TopologyFormat::Text => map::draw(&surveys, &inventory, width()),
         TopologyFormat::Json => map::tell(&surveys, &inventory).context("telling the topology")?,
@@ -44,27 +45,23 @@ pub(super) fn run(args: &Topology) -> Result<u8> {
     let mut status = DONE;
     for survey in &surveys {
         if let Err(error) = &survey.found {
-            notes.say(Importance::Warning, &format!("{} was not looked at: {error}", survey.node));
+            warn!("{} was not looked at: {error}", survey.node);
             status = FAILED;
         }
         // The drawing has them, too.
         for warning in &survey.warnings {
-            notes.say(Importance::Detail, &format!("{}: {warning}", survey.node));
+            detail!("{}: {warning}", survey.node);
         }
     }
     Ok(status)
 }
 
 /// Looks at the nodes, and removes what was made for it.
-async fn look(
-    inventory: &Inventory,
-    pods: Option<&AgentPods>,
-    say: &mut dyn FnMut(Importance, &str),
-) -> Vec<Survey> {
+async fn look(inventory: &Inventory, pods: Option<&AgentPods>) -> Vec<Survey> {
     let surveys = survey(inventory, pods).await;
     if let Some(pods) = pods {
         for left in pods.remove().await {
-            say(Importance::Warning, &left);
+            warn!("{left}");
         }
     }
     surveys

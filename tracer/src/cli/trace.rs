@@ -1,49 +1,43 @@
 //! `podtrace --from … --to …`.
 
 use anyhow::Result;
+use tracing::warn;
 
 use super::args::Trace;
 use super::expect::Judging;
-use super::output::{Notes, choose_color, reports};
+use super::notes;
+use super::output::{choose_color, reports};
 use super::status::Status;
 use super::{FAILED, meaning, runtime};
-use crate::session::{Importance, Progress, trace};
+use crate::session::{Progress, trace};
 use podtrace_report::output::losses;
 
 pub(super) fn run(args: &Trace) -> Result<u8> {
     choose_color(args.output.color);
-    let notes = Notes::of(&args.output);
-    let runtime = runtime()?;
-    let plan = runtime.block_on(meaning::plan(args, &mut |importance, line| notes.say(importance, line)))?;
-    let mut judging = Judging::begin(&args.expect, &plan.inventory, &plan.title)?;
     let status = Status::of(&args.output);
+    notes::show(&args.output, status.clone());
+    let runtime = runtime()?;
+    let plan = runtime.block_on(meaning::plan(args))?;
+    let mut judging = Judging::begin(&args.expect, &plan.inventory, &plan.title)?;
     let mut report =
         judging.watch(status.beside(reports(&args.output, &plan.title, args.write.takes_stdout())?));
     let mut before = Progress::default();
-    let outcome = runtime.block_on(trace(
-        &plan,
-        &mut report,
-        &mut |importance, line| status.aside(|| notes.say(importance, line)),
-        &mut |now| {
-            status.show(&before, now);
-            before = *now;
-        },
-    ));
+    let outcome = runtime.block_on(trace(&plan, &mut report, &mut |now| {
+        status.show(&before, now);
+        before = *now;
+    }));
     status.end();
     let outcome = outcome?;
     if let Some(losses) = losses(&outcome.summary) {
-        notes.say(Importance::Warning, &losses);
+        warn!("{losses}");
     }
     // A trace that had an end of its own, and no packet until then; Ctrl-C is the user's answer to silence.
     let had_its_time = plan.timeout.is_some() || plan.probe.is_some();
     let nothing_seen = !outcome.saw_packets() && had_its_time && !outcome.all_lost;
     if nothing_seen {
-        notes.say(
-            Importance::Warning,
-            &format!("no packet of {} was seen on {}", plan.title, plan.nodes.join(", ")),
-        );
+        warn!("no packet of {} was seen on {}", plan.title, plan.nodes.join(", "));
     }
-    let status = judging.end(&outcome.summary, notes, nothing_seen)?;
+    let status = judging.end(&outcome.summary, nothing_seen)?;
     // What was seen until the last node was lost is judged, but was not what was asked for.
     Ok(if outcome.all_lost { FAILED } else { status })
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
 
 use super::follow::{Following, Moment};
 use super::live::Live;
 use super::nodes::{Nodes, SETUP_TIMEOUT};
-use super::{Importance, Plan, hooks};
+use super::{Plan, hooks};
 use crate::agent::clock;
 use crate::agent::transport::{AgentPods, Connection, connect};
 use crate::cluster::kube::{News, Watching};
@@ -24,9 +25,6 @@ use podtrace_protocol::frame::{
 
 /// Clock comparisons of a node that joins.
 const CLOCK_ROUNDS: u32 = 8;
-
-/// One line for stderr.
-pub(super) type Say<'a> = &'a mut dyn FnMut(Importance, &str);
 
 /// Something that happened.
 pub(super) enum Turn {
@@ -157,13 +155,7 @@ impl Changes {
     }
 
     /// Takes what happened.
-    pub(super) async fn take(
-        &mut self,
-        turn: Turn,
-        nodes: &mut Nodes,
-        live: &mut Live<'_>,
-        say: Say<'_>,
-    ) -> Result<()> {
+    pub(super) async fn take(&mut self, turn: Turn, nodes: &mut Nodes, live: &mut Live<'_>) -> Result<()> {
         match turn {
             Turn::News(Some(News::Cluster { inventory, renewed })) => {
                 let Some(following) = &mut self.following else { return Ok(()) };
@@ -172,26 +164,17 @@ impl Changes {
                     self.add_untraced(&mut update);
                     live.update(&update)?;
                     self.tell_agents(nodes, update.at_ns, &renewed).await;
-                    self.reach_nodes(live, say)?;
+                    self.reach_nodes(live)?;
                 }
             }
-            Turn::News(Some(News::Lost(why))) => say(
-                Importance::Warning,
-                &format!(
-                    "{why}. The trace goes on; what becomes of the cluster meanwhile is told when it is back"
-                ),
+            Turn::News(Some(News::Lost(why))) => warn!(
+                "{why}. The trace goes on; what becomes of the cluster meanwhile is told when it is back"
             ),
             Turn::News(Some(News::Back)) => {
-                say(
-                    Importance::Note,
-                    "the Kubernetes API is back: what becomes of the cluster is followed again",
-                );
+                info!("the Kubernetes API is back: what becomes of the cluster is followed again");
             }
             Turn::News(Some(News::Refused(why))) => {
-                say(
-                    Importance::Warning,
-                    &format!("what becomes of the cluster while it is traced is not followed: {why}"),
-                );
+                warn!("what becomes of the cluster while it is traced is not followed: {why}");
                 self.watching = None;
             }
             Turn::News(None) => self.watching = None,
@@ -209,17 +192,11 @@ impl Changes {
     }
 
     /// Takes what an agent that is part of the trace said of an update.
-    pub(super) fn updated(
-        &mut self,
-        number: usize,
-        updated: &Updated,
-        live: &mut Live<'_>,
-        say: Say<'_>,
-    ) -> Result<()> {
+    pub(super) fn updated(&mut self, number: usize, updated: &Updated, live: &mut Live<'_>) -> Result<()> {
         let Some(name) = self.members.get(number).map(|member| member.name.clone()) else { return Ok(()) };
         let Updated { of: _, at_ns: _, hooks, missing, error } = updated;
-        hooks::tell(&name, &Attached { hooks: hooks.clone(), ..Attached::default() }, say);
-        say(Importance::Detail, &format!("{name}: looks for what is traced now"));
+        hooks::tell(&name, &Attached { hooks: hooks.clone(), ..Attached::default() });
+        detail!("{name}: looks for what is traced now");
         let why = |pod: &String| match error {
             Some(error) => Some(error.clone()),
             None if missing.contains(pod) => {
@@ -238,7 +215,7 @@ impl Changes {
             })
             .collect();
         if let Some(error) = error {
-            say(Importance::Warning, &format!("{name}: what is traced now is not looked for: {error}"));
+            warn!("{name}: what is traced now is not looked for: {error}");
         }
         if told.is_empty() && error.is_none() {
             return Ok(());
@@ -253,7 +230,6 @@ impl Changes {
         frame: Result<Option<FromAgent>, String>,
         nodes: &mut Nodes,
         live: &mut Live<'_>,
-        say: Say<'_>,
     ) -> Result<()> {
         let Some(Member { name, state: State::Coming(coming), .. }) = self.members.get_mut(number) else {
             return Ok(());
@@ -274,10 +250,10 @@ impl Changes {
                 return self.abandon(number, &why, live);
             }
             FromAgent::Failed { error } => return self.abandon(number, error, live),
-            FromAgent::Warning { text } => say(Importance::Detail, &format!("{name}: {text}")),
+            FromAgent::Warning { text } => detail!("{name}: {text}"),
             FromAgent::Topology(topology) => self.via.extend(topology.own_addresses()),
             FromAgent::Attached(attached) => {
-                hooks::tell(&name, attached, say);
+                hooks::tell(&name, attached);
                 nodes.ask_clock(number).await;
             }
             FromAgent::Clock { .. } => {
@@ -338,7 +314,7 @@ impl Changes {
     }
 
     /// Starts agents on nodes that packets of interest pass now and did not before.
-    fn reach_nodes(&mut self, live: &mut Live<'_>, say: Say<'_>) -> Result<()> {
+    fn reach_nodes(&mut self, live: &mut Live<'_>) -> Result<()> {
         let Some(following) = &self.following else { return Ok(()) };
         let mut refused = Vec::new();
         for name in following.nodes() {
@@ -352,10 +328,7 @@ impl Changes {
                 refused.push((name, "it is this machine, which takes root".to_owned()));
                 continue;
             }
-            say(
-                Importance::Note,
-                &format!("{name}: starting an agent there, for what is traced passes it now"),
-            );
+            info!("{name}: starting an agent there, for what is traced passes it now");
             let (node, pods) = (node.clone(), self.pods.clone());
             self.connecting.spawn(async move {
                 let connection = connect(&node, pods.as_deref()).await;

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::Importance;
+use tracing::{info, warn};
+
 use podtrace_protocol::frame::{Attached, HookState};
 use podtrace_protocol::hook::{COPIES, Hook};
 
 /// Tells what was attached on a node.
-pub(super) fn tell(node: &str, attached: &Attached, say: &mut dyn FnMut(Importance, &str)) {
+pub(super) fn tell(node: &str, attached: &Attached) {
     for note in &attached.notes {
-        say(Importance::Note, &format!("{node}: {note}"));
+        info!("{node}: {note}");
     }
     let (stack, others): (Vec<_>, Vec<_>) = attached.hooks.iter().partition(|hook| is_stack(hook));
     let mut alike = BTreeMap::<_, Vec<String>>::new();
@@ -17,7 +18,7 @@ pub(super) fn tell(node: &str, attached: &Attached, say: &mut dyn FnMut(Importan
         let place =
             hook.device.as_deref().map_or(hook.point.clone(), |device| format!("{device} {}", hook.point));
         if let (Some(how), None) = (&hook.how, &hook.note) {
-            say(Importance::Detail, &format!("{node}: {place}: {how}{}", size(hook)));
+            detail!("{node}: {place}: {how}{}", size(hook));
         } else {
             alike.entry((hook.how.as_deref(), hook.note.as_deref())).or_default().push(place);
         }
@@ -26,36 +27,32 @@ pub(super) fn tell(node: &str, attached: &Attached, say: &mut dyn FnMut(Importan
         let places = places.join(", ");
         let note = note.unwrap_or("for an unknown reason");
         match how {
-            Some(how) => say(Importance::Note, &format!("{node}: watched by {how} ({note}): {places}")),
-            None => say(
-                Importance::Warning,
-                &format!("{node}: not watched, hops there are missing ({note}): {places}"),
-            ),
+            Some(how) => info!("{node}: watched by {how} ({note}): {places}"),
+            None => warn!("{node}: not watched, hops there are missing ({note}): {places}"),
         }
     }
-    tell_stack(node, &stack, say);
+    tell_stack(node, &stack);
 }
 
 /// Tells which functions of the network stack are hooked: what the others would have seen is inferred.
-fn tell_stack(node: &str, hooks: &[&HookState], say: &mut dyn FnMut(Importance, &str)) {
+fn tell_stack(node: &str, hooks: &[&HookState]) {
     let mut absent = BTreeMap::<&str, Vec<&str>>::new();
     for hook in hooks {
         match &hook.how {
-            Some(how) => say(Importance::Detail, &format!("{node}: {}: {how}{}", hook.point, size(hook))),
+            Some(how) => detail!("{node}: {}: {how}{}", hook.point, size(hook)),
             None => absent.entry(hook.note.as_deref().unwrap_or_default()).or_default().push(function(hook)),
         }
     }
     let none = !hooks.is_empty() && hooks.iter().all(|hook| hook.how.is_none());
     for (note, functions) in absent {
         // One line for a kernel that has none of it; which function is missing on another is for the curious.
-        let (importance, what) = if none {
-            (Importance::Note, "what the network stack does is inferred")
-        } else {
-            (Importance::Detail, "inferred")
-        };
         let functions =
             if none && functions.len() > 3 { String::new() } else { format!(": {}", functions.join(", ")) };
-        say(importance, &format!("{node}: {what} ({note}){functions}"));
+        if none {
+            info!("{node}: what the network stack does is inferred ({note}){functions}");
+        } else {
+            detail!("{node}: inferred ({note}){functions}");
+        }
     }
 }
 

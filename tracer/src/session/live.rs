@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use tokio::time::Instant;
+use tracing::info;
 
-use super::{Importance, Progress};
+use super::Progress;
 use podtrace_path::{Context, Engine, Path, Update};
 use podtrace_protocol::frame::{Accounting, FromAgent};
 use podtrace_protocol::record;
@@ -66,9 +67,9 @@ impl<'a> Live<'a> {
     }
 
     /// Says what could not be found out since this was asked last.
-    pub(super) fn tell_gaps(&mut self, say: &mut dyn FnMut(Importance, &str)) {
+    pub(super) fn tell_gaps(&mut self) {
         for gap in self.gaps.drain(..) {
-            say(Importance::Note, &gap);
+            info!("{gap}");
         }
     }
 

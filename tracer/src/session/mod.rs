@@ -12,4 +12,4 @@ mod trace;
 
 pub use plan::{Followed, Plan, ProbePlan};
 pub use survey::survey;
-pub use trace::{Importance, Progress, trace};
+pub use trace::{Progress, trace};

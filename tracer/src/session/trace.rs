@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracer_common::CAPTURE;
+use tracing::{info, warn};
 
 use super::Plan;
 use super::changes::Changes;
@@ -48,8 +49,7 @@ enum Stop {
     AgentsEnded,
 }
 
-/// Traces until the plan's count, its timeout, the end of its probes or Ctrl-C. `say` gets lines for stderr; the
-/// flag tells those that matter from those for the curious. `watch` hears some times a second how far it is.
+/// Traces until the plan's count, its timeout, the end of its probes or Ctrl-C. `watch` hears some times a second how far it is.
 ///
 /// # Errors
 ///
@@ -57,13 +57,12 @@ enum Stop {
 pub async fn trace(
     plan: &Plan,
     report: &mut dyn Report,
-    say: &mut dyn FnMut(Importance, &str),
     watch: &mut dyn FnMut(&Progress),
 ) -> Result<Outcome> {
     let started = Instant::now();
     let result = match reach(plan).await {
         Ok(mut nodes) => {
-            let result = run(plan, &mut nodes, report, say, watch, started).await;
+            let result = run(plan, &mut nodes, report, watch, started).await;
             nodes.end().await;
             result
         }
@@ -71,7 +70,7 @@ pub async fn trace(
     };
     if let Some(pods) = &plan.pods {
         for left in pods.remove().await {
-            say(Importance::Warning, &left);
+            warn!("{left}");
         }
     }
     result
@@ -89,17 +88,6 @@ async fn reach(plan: &Plan) -> Result<Nodes> {
             bail!("interrupted before all nodes were reached")
         }
     }
-}
-
-/// How much a line on stderr matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Importance {
-    /// For `-v`.
-    Detail,
-    /// Unless `-q`.
-    Note,
-    /// Always.
-    Warning,
 }
 
 /// How far a trace is.
@@ -121,7 +109,6 @@ async fn run(
     plan: &Plan,
     nodes: &mut Nodes,
     report: &mut dyn Report,
-    say: &mut dyn FnMut(Importance, &str),
     watch: &mut dyn FnMut(&Progress),
     started: Instant,
 ) -> Result<Outcome> {
@@ -152,17 +139,17 @@ async fn run(
                 via.extend(topology.own_addresses());
             }
             if let FromAgent::Warning { text } = frame {
-                say(Importance::Detail, &format!("{}: {text}", names[number]));
+                detail!("{}: {text}", names[number]);
             }
             if let FromAgent::Topology(Topology { cni: Some(cni), .. }) = frame {
                 let (name, file) = (&names[number], &cni.told_by);
-                say(Importance::Detail, &format!("{name}: pods' networks are made by {cni} ({file})"));
+                detail!("{name}: pods' networks are made by {cni} ({file})");
             }
             live.take(number, Some(frame))
         })
         .await?;
     for (name, attached) in names.iter().zip(&attached) {
-        hooks::tell(name, attached, say);
+        hooks::tell(name, attached);
     }
     let mut stop = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     // Listening from here on: one made anew for every wait would miss what comes between two of them.
@@ -172,14 +159,11 @@ async fn run(
     }
     nodes.start(via.iter().copied().collect(), |number, frame| live.take(number, Some(frame))).await?;
     let mut changes = Changes::begin(plan, &names, via);
-    say(
-        Importance::Note,
-        &format!(
-            "tracing {} on {} (ready in {:.1} s; Ctrl-C ends)",
-            plan.title,
-            names.join(", "),
-            started.elapsed().as_secs_f64()
-        ),
+    info!(
+        "tracing {} on {} (ready in {:.1} s; Ctrl-C ends)",
+        plan.title,
+        names.join(", "),
+        started.elapsed().as_secs_f64()
     );
 
     let ready = Instant::now();
@@ -188,34 +172,31 @@ async fn run(
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut probing = Probing::begin(plan, nodes, &names).await;
     let why = loop {
-        live.tell_gaps(say);
+        live.tell_gaps();
         tokio::select! {
             heard = nodes.next() => {
                 let Some((number, frame)) = heard else { break Stop::AgentsEnded };
                 let Some(node) = changes.traced(number) else {
-                    changes.hear(number, frame, nodes, &mut live, say).await?;
+                    changes.hear(number, frame, nodes, &mut live).await?;
                     continue;
                 };
                 match frame {
                     Ok(Some(frame)) => {
                         let name = changes.name(number);
                         match &frame {
-                            FromAgent::Warning { text } => say(Importance::Warning, &format!("{name}: {text}")),
-                            FromAgent::Failed { error } => say(Importance::Warning, &format!("{name}: {error}")),
-                            FromAgent::Probed { sent, error } => probing.done(*sent, error.as_deref(), say),
+                            FromAgent::Warning { text } => warn!("{name}: {text}"),
+                            FromAgent::Failed { error } => warn!("{name}: {error}"),
+                            FromAgent::Probed { sent, error } => probing.done(*sent, error.as_deref()),
                             _ => {}
                         }
                         live.take(node, Some(&frame))?;
                         if let FromAgent::Updated(updated) = &frame {
-                            changes.updated(number, updated, &mut live, say)?;
+                            changes.updated(number, updated, &mut live)?;
                         }
                     }
                     Ok(None) | Err(_) => {
                         let reason = frame.err().unwrap_or_else(|| "its stream ended".to_owned());
-                        say(
-                            Importance::Warning,
-                            &format!("lost {}: {reason}; what it saw from here on is missing", changes.name(number)),
-                        );
+                        warn!("lost {}: {reason}; what it saw from here on is missing", changes.name(number));
                         live.take(node, None)?;
                         if changes.ended(number) {
                             break Stop::AgentsEnded;
@@ -229,7 +210,7 @@ async fn run(
                     break Stop::Probed;
                 }
             }
-            turn = changes.next() => changes.take(turn, nodes, &mut live, say).await?,
+            turn = changes.next() => changes.take(turn, nodes, &mut live).await?,
             _ = clock.tick() => {
                 nodes.ask_clocks().await;
                 watch(&live.progress(ready));
@@ -241,20 +222,15 @@ async fn run(
             _ = stop.recv() => break Stop::Asked,
         }
     };
-    say(Importance::Detail, &format!("stopping: {why:?}"));
-    goodbye(nodes, &mut live, &mut changes, say).await?;
-    live.tell_gaps(say);
+    detail!("stopping: {why:?}");
+    goodbye(nodes, &mut live, &mut changes).await?;
+    live.tell_gaps();
     let outcome = live.finish()?;
     Ok(Outcome { all_lost: why == Stop::AgentsEnded, ..outcome })
 }
 
 /// Asks the agents to end and takes what they still have.
-async fn goodbye(
-    nodes: &mut Nodes,
-    live: &mut Live<'_>,
-    changes: &mut Changes,
-    say: &mut dyn FnMut(Importance, &str),
-) -> Result<()> {
+async fn goodbye(nodes: &mut Nodes, live: &mut Live<'_>, changes: &mut Changes) -> Result<()> {
     nodes.send_all(&ToAgent::Stop).await;
     let deadline = Instant::now() + GOODBYE_TIMEOUT;
     while !changes.all_ended() {
@@ -270,7 +246,7 @@ async fn goodbye(
                 }
             }
             () = sleep_until(deadline) => {
-                say(Importance::Warning, "not every agent ended in time; what they still had is missing");
+                warn!("not every agent ended in time; what they still had is missing");
                 break;
             }
         }
@@ -307,9 +283,9 @@ impl Probing {
         Self { over_at: None }
     }
 
-    fn done(&mut self, sent: u32, error: Option<&str>, say: &mut dyn FnMut(Importance, &str)) {
+    fn done(&mut self, sent: u32, error: Option<&str>) {
         if let Some(error) = error {
-            say(Importance::Warning, &format!("the probe ended after {sent} exchanges: {error}"));
+            warn!("the probe ended after {sent} exchanges: {error}");
         }
         self.over_at = Some(Instant::now() + PROBE_GRACE);
     }

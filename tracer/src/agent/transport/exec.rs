@@ -13,11 +13,11 @@ use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
 };
 use tokio::task::JoinHandle;
+use tracing::error;
 
 use super::pods::AgentPod;
 use super::{Connection, Process};
 use crate::cluster::kube::{AGENT_COMMAND, Api, CONTAINER, Refusal, Right};
-use podtrace_escape::escape;
 
 /// Bytes that may wait on the way to and from the API server.
 const BUFFER: usize = 256 << 10;
@@ -174,7 +174,7 @@ async fn tell(words: impl AsyncRead + Unpin, node: &str) {
 
 fn say(node: &str, words: &str) {
     let words: String = words.chars().take(LINE).collect();
-    anstream::eprintln!("{node}: {}", escape(&words));
+    error!("{node}: {words}");
 }
 
 #[cfg(test)]
