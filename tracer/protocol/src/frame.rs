@@ -1,8 +1,32 @@
-//! What a tracer and an agent say to each other: frames on stdin and stdout.
+//! The protocol between a tracer and the agent on a node: frames on the agent's stdin and stdout.
 //!
-//! On the wire a frame is a little-endian `u32` length of all that follows it, one byte of kind ([`KIND_JSON`],
-//! [`KIND_EVENTS`]) and the body. Control frames are JSON, so that a newer side can add to them; events are
-//! records as [`crate::record`] encodes them, back to back.
+//! # Encoding
+//!
+//! | bytes | content |
+//! | --- | --- |
+//! | 4 | length of the rest of the frame, little-endian, at most [`MAX_FRAME`] |
+//! | 1 | kind: [`KIND_JSON`] or [`KIND_EVENTS`] |
+//! | … | body |
+//!
+//! Control frames are JSON. A receiver ignores fields that it does not know, so a newer sender may add some. Events are
+//! binary: records as [`crate::record`] encodes them, back to back.
+//!
+//! # Sequence
+//!
+//! | tracer | agent | |
+//! | --- | --- | --- |
+//! | | `Hello` | on its own; the tracer checks the version |
+//! | `Configure` | `Warning`…, `Topology`, `Attached` | programs are attached and silent; `Rules` follows when it is read |
+//! | `Start` | `Started` | sent once all agents are attached, so that no path misses its first hops |
+//! | | `Symbols`, `Events`, `Conntracked`, `Heartbeat` | until the end |
+//! | `Update` | `Topology`, `Updated` | any number of times |
+//! | `Clock`, `Probe` | `Clock`, `Probed` | any number of times; `Clock` also before `Configure` |
+//! | `Stop` or end of input | `Goodbye` | programs are detached and all events sent |
+//!
+//! Instead of `Configure`, `Look` asks for the topology only. `Failed` can come at any time and is the last frame.
+//!
+//! Times are nanoseconds of `CLOCK_MONOTONIC`, on the clock of the node or of the tracer as noted. Recordings hold the
+//! same frames, so the names in the JSON never change.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,103 +37,104 @@ use serde::{Deserialize, Serialize};
 use crate::topology::Topology;
 use podtrace_rules::Rules;
 
-/// Version of the frames; both sides must have the same.
+/// Version of the protocol. Both sides must have the same.
 pub const PROTOCOL_VERSION: u32 = 4;
 
-/// Largest frame that is read, in bytes: anything longer is a broken stream.
+/// Maximum length of a frame in bytes. A longer one means that the stream is not this protocol.
 pub const MAX_FRAME: u32 = 16 << 20;
 
-/// Kind byte of a control frame.
+/// Kind of a control frame: the body is JSON.
 pub const KIND_JSON: u8 = 0;
-/// Kind byte of [`FromAgent::Events`].
+/// Kind of [`FromAgent::Events`]: the body is encoded records.
 pub const KIND_EVENTS: u8 = 1;
 
-/// What the tracer says.
+/// A frame from the tracer to an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ToAgent {
-    /// First: what to trace. Answered by `Topology` and `Attached`, or `Failed`.
+    /// Attach programs for this trace. Answer: `Topology` and `Attached`, or `Failed`.
     Configure(Configuration),
-    /// Instead of `Configure`: tell the node's networking, and attach nothing. Answered by `Topology`, after a
-    /// `Warning` for whatever is missing from it.
+    /// Report the node's networking and attach nothing. Answer: `Topology`, after a `Warning` for each thing that could
+    /// not be read.
     Look {
         /// Pods on the agent's node.
         pods: Vec<PodAddresses>,
     },
-    /// Begin to emit events; sent once every agent is attached, so that no path lacks its beginning. Answered by
-    /// `Started`.
+    /// Start to emit events. Answer: `Started`.
     Start {
-        /// Addresses that nodes have themselves, which they may give to the packets of others.
+        /// Addresses of nodes. NAT may put them in place of an address of the filter.
         via: Vec<IpAddr>,
     },
-    /// What is to be traced from here on, in place of what was. Answered by `Topology` and `Updated`. What the
-    /// kernel programs were loaded with stays: ports, protocol, whether a side may be anything.
+    /// Replace the configuration of a running trace. Answer: `Topology` and `Updated`.
+    ///
+    /// Addresses, node ports, pods and taps change. Ports, protocol, direction, and whether a side has addresses at all
+    /// are constants of the loaded programs and do not.
     Update {
-        /// The tracer's monotonic clock when this became known, in nanoseconds; echoed.
+        /// Identifies the update in the answer: the tracer's clock when it learned of the change.
         at_ns: u64,
-        /// What is to be traced.
+        /// The new configuration.
         configuration: Configuration,
     },
-    /// Answered at once by [`FromAgent::Clock`].
+    /// Report the node's time. Answer, at once: [`FromAgent::Clock`].
     Clock {
-        /// The tracer's monotonic clock when it sent this, in nanoseconds; echoed.
+        /// The tracer's clock when it sent this; repeated in the answer.
         sent_ns: u64,
     },
-    /// Send packets from inside a pod. Answered by [`FromAgent::Probed`] when done.
+    /// Send packets from inside a pod. Answer, when done: [`FromAgent::Probed`].
     Probe(Probe),
-    /// Detach, drain and say goodbye. End of input means the same.
+    /// Detach, send the remaining events and end. Answer: `Goodbye`. The end of input means the same.
     Stop,
 }
 
-/// What an agent is to trace.
+/// What an agent traces, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
-    /// The packets of interest.
+    /// Which packets.
     pub filter: FilterSpec,
-    /// Pods on the agent's node: where their addresses are found, their veths are.
+    /// All pods on the agent's node. The agent finds their namespaces and veths by their addresses.
     pub pods: Vec<PodAddresses>,
-    /// Full names of the pods whose veths are tapped.
+    /// `NAMESPACE/NAME` of the pods whose veths get a tap.
     pub tapped: Vec<String>,
-    /// The node's own addresses: the device that has one leads out.
+    /// The node's own addresses. A device that has one of them is an uplink.
     pub node_addresses: Vec<IpAddr>,
 }
 
-/// A pod's name and addresses.
+/// A pod and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodAddresses {
-    /// `namespace/name`.
+    /// `NAMESPACE/NAME`.
     pub pod: String,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
 }
 
-/// Which packets are of interest, in the user's terms.
+/// Which packets to trace: those between `from` and `to`, in both directions unless `one_way`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilterSpec {
-    /// One end.
+    /// One side.
     pub from: Side,
-    /// The other end.
+    /// The other side.
     pub to: Side,
-    /// IP protocol number.
+    /// IP protocol number; `None` for all.
     pub protocol: Option<u8>,
-    /// Only packets from `from` to `to`, not the way back.
+    /// Only packets from `from` to `to`, no replies.
     pub one_way: bool,
 }
 
-/// One end of the traffic of interest.
+/// One side of the filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
-    /// Its addresses; none means any.
+    /// Its addresses; empty for all.
     pub addresses: Vec<IpAddr>,
-    /// Its ports; none means any.
+    /// Its ports; empty for all.
     pub ports: Vec<u16>,
-    /// Where nodes themselves are on this side: IP protocol numbers and ports.
+    /// `NodePort`s that lead to this side, as IP protocol number and port. At these, nodes' own addresses belong to it.
     #[serde(default)]
     pub node_ports: Vec<(u8, u16)>,
 }
 
 impl Side {
-    /// Whether one end of a packet, by its address and port, is on this side.
+    /// Whether the source or destination of a packet is on this side.
     #[must_use]
     pub fn has(&self, address: IpAddr, port: Option<u16>) -> bool {
         (self.addresses.is_empty() || self.addresses.contains(&address))
@@ -120,15 +145,15 @@ impl Side {
 /// Packets to send from inside a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
-    /// `namespace/name` of the pod that sends.
+    /// `NAMESPACE/NAME` of the pod that sends.
     pub pod: String,
-    /// Where to.
+    /// Destination address.
     pub destination: IpAddr,
     /// What to send.
     pub kind: ProbeKind,
-    /// How many exchanges.
+    /// Number of exchanges.
     pub count: u32,
-    /// Pause between two exchanges, in milliseconds.
+    /// Time between two exchanges in milliseconds.
     pub interval_ms: u64,
 }
 
@@ -136,92 +161,91 @@ pub struct Probe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeKind {
-    /// ICMP echo request.
+    /// An ICMP echo request.
     Icmp,
-    /// TCP connection to this port, closed as soon as it stands.
+    /// A TCP connection to this port, closed once it is established.
     Tcp(u16),
     /// One UDP datagram to this port.
     Udp(u16),
 }
 
-/// What an agent says.
+/// A frame from an agent to the tracer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FromAgent {
-    /// First, unasked.
+    /// The first frame: who the agent is.
     Hello(Hello),
-    /// The node's networking at the time of attaching.
+    /// The node's networking at the time of attaching or updating.
     Topology(Topology),
-    /// The node's packet filter at that time; comes when it has been read, at the latest some seconds after
-    /// `Attached`.
+    /// The node's packet filter (iptables, nft). Reading it can take some seconds, so it follows `Attached`.
     Rules(Rules),
-    /// All hooks are in place, or known to be absent.
+    /// The programs are attached. Answer to [`ToAgent::Configure`].
     Attached(Attached),
-    /// Events are emitted from now on.
+    /// Events are emitted from now on. Answer to [`ToAgent::Start`].
     Started,
-    /// What is traced is what the last [`ToAgent::Update`] said.
+    /// The configuration was replaced. Answer to [`ToAgent::Update`].
     Updated(Updated),
-    /// Hop events, encoded; see [`crate::record::Records`].
+    /// Hop events, encoded; see [`crate::record::Records`]. The only frame that is not JSON.
     #[serde(skip)]
     Events(Bytes),
-    /// What connection tracking counts on the node: once before the first events, and again when packets were dropped
-    /// and it counts something new.
+    /// Connection tracking's counters: once before the first events, and again after drops if they have changed.
     Conntracked(Conntracked),
-    /// Names of kernel addresses that occur in `Event::location`; sent before the first events that carry them.
+    /// Names of the kernel functions that dropped packets, by address (`Event::location`). Sent before the first events
+    /// that contain the address.
     Symbols(BTreeMap<u64, String>),
-    /// Everything that was produced before `now_ns` has been sent.
+    /// All events before `now_ns` have been sent. Every 30 milliseconds.
     Heartbeat {
-        /// The node's monotonic clock, nanoseconds.
+        /// The node's clock; 0 while there are more events than the agent can send.
         now_ns: u64,
-        /// Counted since attaching.
+        /// Counts since attaching.
         counters: Accounting,
     },
     /// Answer to [`ToAgent::Clock`].
     Clock {
-        /// As it came.
+        /// The tracer's clock from the question.
         sent_ns: u64,
-        /// The node's monotonic clock, nanoseconds.
+        /// The node's clock.
         node_ns: u64,
-        /// The tracer's monotonic clock when this arrived, filled in by the tracer.
+        /// The tracer's clock when the answer arrived. 0 on the wire; the tracer sets it.
         #[serde(default)]
         received_ns: u64,
     },
-    /// A probe was sent.
+    /// A probe has ended. Answer to [`ToAgent::Probe`].
     Probed {
-        /// Exchanges begun.
+        /// Number of exchanges that were started.
         sent: u32,
-        /// Why it ended early.
+        /// Why it ended before all were sent.
         error: Option<String>,
     },
-    /// Something the user should know; the trace goes on.
+    /// A message for the user. The trace continues.
     Warning {
         /// One line.
         text: String,
     },
-    /// The agent cannot go on.
+    /// The agent ends because of an error.
     Failed {
         /// What was attempted, on what, and what to do.
         error: String,
     },
-    /// Last: everything is detached and drained.
+    /// The last frame: all programs are detached and all events sent. Answer to [`ToAgent::Stop`].
     Goodbye {
         /// Final counts.
         counters: Accounting,
     },
 }
 
-/// What connection tracking counts in a node's own namespace since that was made.
+/// Counters of connection tracking in the node's own namespace, since the namespace was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conntracked {
-    /// Packets dropped because the table was full or there was no memory.
+    /// Packets dropped because the table was full or memory ran out.
     pub drop: u64,
-    /// Connections thrown out of the table to make room.
+    /// Connections evicted from the table to make room.
     pub early_drop: u64,
-    /// Packets dropped because another one had opened the same connection meanwhile.
+    /// Packets dropped because another packet inserted the same connection first.
     pub insert_failed: u64,
-    /// Connections in the table now.
+    /// Connections in the table (`nf_conntrack_count`).
     pub count: Option<u64>,
-    /// Connections that the table may hold.
+    /// Maximum number of connections (`nf_conntrack_max`).
     pub max: Option<u64>,
 }
 
@@ -234,36 +258,36 @@ pub struct Hello {
     pub version: String,
     /// `uname -r`.
     pub kernel: String,
-    /// The node's monotonic clock, nanoseconds.
+    /// The node's monotonic clock.
     pub monotonic_ns: u64,
-    /// The node's wall clock at the same moment, nanoseconds since 1970.
+    /// The node's wall clock at the same moment, in nanoseconds since 1970.
     pub realtime_ns: u64,
 }
 
-/// What was attached where.
+/// Which hooks are attached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attached {
-    /// One entry a hook and device.
+    /// One entry per hook and device.
     pub hooks: Vec<HookState>,
-    /// What else was done or found on the way, a sentence each.
+    /// Other messages for the user, one line each.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// Names of this kernel's `enum skb_drop_reason`.
+    /// Names of this kernel's drop reasons (`enum skb_drop_reason`) by value.
     pub drop_reasons: BTreeMap<u32, String>,
 }
 
-/// What came of an update.
+/// The result of an update.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Updated {
-    /// `at_ns` of the update that this is about; those before it are done with it.
+    /// `at_ns` of the [`ToAgent::Update`]. Earlier updates without an answer are superseded by this one.
     pub of: u64,
-    /// The node's monotonic clock when it was done, nanoseconds.
+    /// The node's clock when the update was complete.
     pub at_ns: u64,
-    /// Hooks at devices that are new.
+    /// Hooks on new devices.
     pub hooks: Vec<HookState>,
-    /// Full names of pods whose veths are to be tapped and were not found.
+    /// Pods of [`Configuration::tapped`] whose veths were not found.
     pub missing: Vec<String>,
-    /// Why it is not as it was to be.
+    /// Why the update failed.
     pub error: Option<String>,
 }
 
@@ -274,34 +298,99 @@ pub struct HookState {
     pub point: String,
     /// Name of the device, for tc hooks.
     pub device: Option<String>,
-    /// `tcx`, `clsact`, `raw_tracepoint`, `fentry`, `kprobe`, …; `None` if it is absent.
-    pub how: Option<String>,
-    /// Why it is absent or not attached the best way, and what that means.
+    /// How it is attached; `None` if it is not.
+    pub how: Option<Mechanism>,
+    /// Why it is not attached, or not by the preferred mechanism, and what follows from that.
     pub note: Option<String>,
-    /// Instructions that the kernel's verifier went through for its program; `None` before 5.16.
+    /// Number of instructions that the kernel's verifier processed; `None` before Linux 5.16.
     #[serde(default)]
     pub instructions: Option<u32>,
 }
 
 impl HookState {
-    /// A hook that is not in place.
+    /// A hook that is not attached.
     #[must_use]
     pub fn absent(point: &str) -> Self {
         Self { point: point.to_owned(), device: None, how: None, note: None, instructions: None }
     }
 }
 
-/// Where hop events went, for one node: `produced == sent + lost_ring` once all is drained.
+/// The kernel interface by which a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mechanism {
+    /// A tcx link on a device (Linux 6.6).
+    Tcx,
+    /// A tc filter on a device's clsact qdisc.
+    Clsact,
+    /// A raw tracepoint.
+    RawTracepoint,
+    /// A trampoline at a function's entry (BTF needed).
+    Fentry,
+    /// A trampoline at a function's return (BTF needed).
+    Fexit,
+    /// A kprobe at a function's entry.
+    Kprobe,
+    /// One that this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl Mechanism {
+    /// Name in frames, messages and points such as `fentry:ip_forward`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+            Self::RawTracepoint => "raw_tracepoint",
+            Self::Fentry => "fentry",
+            Self::Fexit => "fexit",
+            Self::Kprobe => "kprobe",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl std::fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Counts of hop events on one node. At the end, `produced == sent + lost_ring`, or the trace is incomplete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounting {
-    /// Events the kernel programs set out to emit.
+    /// Events that the kernel programs tried to emit.
     pub produced: u64,
-    /// Events the agent has sent.
+    /// Events that the agent has sent.
     pub sent: u64,
     /// Events lost because the ring buffer was full.
     pub lost_ring: u64,
-    /// Identities lost because a map was full.
+    /// Packet identities lost because a map was full.
     pub lost_map: u64,
-    /// Times that the kernel skipped a program (recursion, nmissed).
+    /// How often the kernel skipped a program because it was already running on that CPU (`recursion_misses`).
     pub missed_probes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mechanisms_travel_by_their_names() {
+        for mechanism in [
+            Mechanism::Tcx,
+            Mechanism::Clsact,
+            Mechanism::RawTracepoint,
+            Mechanism::Fentry,
+            Mechanism::Fexit,
+            Mechanism::Kprobe,
+        ] {
+            let json = serde_json::to_string(&mechanism).unwrap();
+            assert_eq!(json, format!("\"{mechanism}\""));
+            assert_eq!(serde_json::from_str::<Mechanism>(&json).unwrap(), mechanism);
+        }
+        assert_eq!(serde_json::from_str::<Mechanism>("\"netkit\"").unwrap(), Mechanism::Other);
+    }
 }

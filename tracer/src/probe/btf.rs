@@ -1,15 +1,22 @@
-//! The kernel's type information: where a struct keeps its members, what an enum's values are called, how many
-//! arguments a tracepoint has. rustc emits no CO-RE relocations, so offsets are read here and handed over.
+//! Reads BTF, the kernel's type information: offsets of struct members, names of enum values, arguments of functions and
+//! tracepoints.
 //!
-//! Layout after <https://docs.kernel.org/bpf/btf.html>. Every read is bounds-checked; any bytes are input.
+//! BTF is a header, a section of strings and a section of types. Types are numbered from 1 in the order in which they
+//! stand; each has a fixed part of 12 bytes and a tail whose length depends on its kind. A module's file continues the
+//! numbers and strings of the kernel's. See <https://docs.kernel.org/bpf/btf.html>.
+//!
+//! [`Btf::parse`] walks the types once and notes where each begins. Every query then searches them by kind and name.
+//! Input is untrusted: all reads are bounds-checked, and typedefs and nesting are followed to a depth of 16.
+//!
+//! Written by hand because aya finds types by name but keeps their members to itself.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
-/// What can be wrong with type information, or missing from it.
+/// Why BTF cannot be read, or a name not found in it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BtfError {
-    /// The bytes are no BTF of a known layout.
+    /// The bytes are not BTF of a known layout.
     #[error("malformed BTF: {0}")]
     Malformed(&'static str),
     /// There is no such type.
@@ -23,7 +30,7 @@ pub enum BtfError {
         /// The member asked for.
         member: String,
     },
-    /// The name is found more than once, in different places.
+    /// Several members have the name.
     #[error("member {member} of {of} is ambiguous")]
     Ambiguous {
         /// The struct searched.
@@ -51,37 +58,41 @@ const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
 
-/// Nested anonymous structs that are searched; the kernel has a handful at most.
+/// Levels of typedefs and of nested anonymous structs that are followed. The kernel has a handful at most.
 const DEPTH: u32 = 16;
 
-/// Type information, borrowed from the bytes of `/sys/kernel/btf/vmlinux`, or of a module's file beside it.
+/// BTF of the kernel (`/sys/kernel/btf/vmlinux`) or of a module (a file beside it), borrowed from the file's bytes.
 #[derive(Debug)]
 pub struct Btf<'a> {
-    /// What a module's types and strings count on from.
+    /// For a module: the kernel's BTF, whose numbers it continues.
     base: Option<&'a Btf<'a>>,
     strings: &'a [u8],
     types: &'a [u8],
-    /// Structs by name, once one was asked for: there are many types, and one search for all is enough.
+    /// Offset in `types` of each struct by name, filled by the first query for one.
     structs: OnceCell<HashMap<Box<[u8]>, u32>>,
-    /// Offset of each type in `types`; the first is `void` or the last of the base, and has none.
+    /// Offset in `types` of each type by its number. Entry 0 is a placeholder: number 0 is `void`.
     index: Vec<u32>,
 }
 
-/// One type's fixed part.
+/// The fixed part of a type.
 #[derive(Clone, Copy)]
 struct Type {
+    /// Offset of the name in the strings.
     name: u32,
+    /// One of `KIND_…`.
     kind: u32,
+    /// Members, values or parameters.
     count: u32,
+    /// For a struct: members' offsets also hold the width of bit fields.
     flag: bool,
-    /// Size or referenced type, by kind.
+    /// Size in bytes or number of the referenced type, depending on the kind.
     value: u32,
-    /// Offset of what follows the fixed part.
+    /// Offset in `types` of the tail.
     tail: usize,
 }
 
 impl<'a> Btf<'a> {
-    /// Indexes the types.
+    /// Indexes the types of the kernel.
     ///
     /// # Errors
     ///
@@ -101,15 +112,15 @@ impl<'a> Btf<'a> {
         let mut btf = Self { base: None, strings, types, structs: OnceCell::new(), index: vec![0] };
         let mut at = 0;
         while at < types.len() {
-            btf.index.push(u32::try_from(at).map_err(|_| BtfError::Malformed("too large"))?);
-            let ty = btf.read(at).ok_or(BtfError::Malformed("a type is cut off"))?;
+            btf.index.push(u32::try_from(at).map_err(|_| BtfError::Malformed("more than 4 GiB"))?);
+            let ty = btf.read(at).ok_or(BtfError::Malformed("truncated type"))?;
             let tail = tail_size(&ty).ok_or(BtfError::Malformed("unknown kind of type"))?;
             at = ty.tail + tail;
         }
         Ok(btf)
     }
 
-    /// Indexes the types of a module, which go on where the kernel's own end.
+    /// Indexes the types of a module; `base` is the kernel's BTF.
     ///
     /// # Errors
     ///
@@ -118,8 +129,8 @@ impl<'a> Btf<'a> {
         Ok(Self { base: Some(base), ..Self::parse(bytes)? })
     }
 
-    /// The arguments of these functions, as far as they are known: for each argument the name of the struct that
-    /// it points to, empty for any other.
+    /// Arguments of those functions that are found: for each argument the name of the struct that it points to, empty if
+    /// it does not point to one.
     #[must_use]
     pub fn arguments<'f>(&self, functions: &[&'f str]) -> BTreeMap<&'f str, Vec<String>> {
         let mut found = BTreeMap::new();
@@ -141,7 +152,7 @@ impl<'a> Btf<'a> {
         found
     }
 
-    /// Name of the struct that a pointer points to.
+    /// Name of the struct that a pointer type points to.
     fn pointee(&self, number: u32) -> Option<String> {
         let (of, pointer) = self.resolve(number).filter(|(_, ty)| ty.kind == KIND_PTR)?;
         let (of, pointee) = of.resolve(pointer.value).filter(|(_, ty)| ty.kind == KIND_STRUCT)?;
@@ -149,11 +160,11 @@ impl<'a> Btf<'a> {
     }
 
     /// Offset in bytes of a member, given as `"struct.member"` or, through embedded structs,
-    /// `"struct.member.member"`. Anonymous structs and unions on the way are looked into.
+    /// `"struct.member.member"`. Members of anonymous structs and unions count as members of the outer struct, as in C.
     ///
     /// # Errors
     ///
-    /// If the struct or member is missing, ambiguous, or a bit field.
+    /// If the struct or member does not exist, is ambiguous, or does not begin at a byte.
     pub fn offset(&self, path: &str) -> Result<u32, BtfError> {
         let mut names = path.split('.');
         let of = names.next().unwrap_or_default();
@@ -202,7 +213,7 @@ impl<'a> Btf<'a> {
         self.read(*structs.get(name.as_bytes())? as usize)
     }
 
-    /// Values and names of an enum; empty if the kernel has no such enum.
+    /// Names of an enum by value; empty if the kernel has no such enum.
     #[must_use]
     pub fn enum_values(&self, name: &str) -> BTreeMap<u32, String> {
         let Some(ty) = self.types().find(|ty| ty.kind == KIND_ENUM && self.name(ty.name) == name.as_bytes())
@@ -218,8 +229,8 @@ impl<'a> Btf<'a> {
             .collect()
     }
 
-    /// Number of arguments that a tracepoint passes on: those of `btf_trace_NAME` less the context. `None` if
-    /// the kernel has no such tracepoint.
+    /// Number of arguments of a tracepoint: those of `btf_trace_NAME` without the context. `None` if the kernel has no
+    /// such tracepoint.
     #[must_use]
     pub fn tracepoint_arguments(&self, name: &str) -> Option<u32> {
         let name = format!("btf_trace_{name}");
@@ -230,6 +241,7 @@ impl<'a> Btf<'a> {
         (prototype.kind == KIND_FUNC_PROTO).then(|| prototype.count.checked_sub(1))?
     }
 
+    /// Collects offset (in bits) and type of all members with a name, also inside anonymous structs and unions.
     fn members_named(&self, ty: &Type, name: &[u8], base: u32, depth: u32, found: &mut Vec<(u32, u32)>) {
         for i in 0..ty.count as usize {
             let member = ty.tail + i * 12;
@@ -238,7 +250,7 @@ impl<'a> Btf<'a> {
             else {
                 return;
             };
-            // With the flag, the upper byte holds a bit field's width.
+            // With the flag, the upper byte is the width of a bit field.
             let offset = base.saturating_add(if ty.flag { offset & 0xff_ffff } else { offset });
             let own = self.name(own);
             if own == name {
@@ -253,7 +265,7 @@ impl<'a> Btf<'a> {
         }
     }
 
-    /// The type behind typedefs and qualifiers, and whose it is.
+    /// Follows typedefs and qualifiers. Returns the type, and the BTF that holds it.
     fn resolve(&self, number: u32) -> Option<(&Self, Type)> {
         let (mut of, mut ty) = self.get(number)?;
         for _ in 0..DEPTH {
@@ -269,7 +281,7 @@ impl<'a> Btf<'a> {
         self.index.iter().skip(1).filter_map(|at| self.read(*at as usize))
     }
 
-    /// A type by its number, and whose it is.
+    /// A type by its number, and the BTF that holds it.
     fn get(&self, number: u32) -> Option<(&Self, Type)> {
         let before = self.base.map_or(0, |base| base.index.len() - 1);
         match (number as usize).checked_sub(before) {
@@ -301,7 +313,7 @@ impl<'a> Btf<'a> {
     }
 }
 
-/// Bytes that follow a type's fixed part.
+/// Length of a type's tail in bytes. `None` if the kind is unknown.
 fn tail_size(ty: &Type) -> Option<usize> {
     let count = ty.count as usize;
     Some(match ty.kind {
@@ -323,7 +335,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// Composes BTF, so that a test reads as the C it stands for.
+    /// Builds BTF.
     #[derive(Default)]
     struct Builder {
         types: Vec<u8>,

@@ -1,13 +1,13 @@
-//! Taking a clsact qdisc away again, which aya does not.
+//! Removes a clsact qdisc. aya only adds them.
 
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::tc::TcHandle;
 
-/// Removes a device's clsact qdisc unless a filter sits on it. Best effort: the device may be gone already.
+/// Removes a device's clsact qdisc unless it holds a filter. Best effort: the device may no longer exist.
 pub(super) fn remove_if_empty(device: &str) {
     let Ok(index) = nix::net::if_::if_nametoindex(device) else { return };
     let Ok(index) = i32::try_from(index) else { return };
-    // A runtime and thread of its own: callers may or may not be inside one.
+    // On a thread with a runtime of its own: the caller may be inside one already, which must not block.
     let _ = std::thread::spawn(move || -> Option<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().ok()?;
         runtime.block_on(async {

@@ -1,8 +1,12 @@
-//! What outlives a process that is killed: clsact filters, and the qdiscs they sit on.
+//! Cleans up after a killed process: its clsact filters, and the qdiscs that hold them, stay in the kernel.
 //!
-//! Each device is entered here before a filter is put on it. The next tracer in the same network namespace finds
-//! the ledger of one that is gone, and removes the filters (recognised by their programs' names) and the qdiscs
-//! (if the ledger says that they were ours). Where tcx is used, there is no ledger at all.
+//! 1. Before a device gets a filter, its name is written to a file of its network namespace. The file stays locked
+//!    while filters may exist; tracers that run at the same time share the lock.
+//! 2. A tracer that ends normally removes its filters and the qdiscs it added. The last one also removes the file.
+//! 3. A tracer that starts and finds a file that nobody has locked removes what a killed one left: filters with the
+//!    names of our programs, and the qdiscs that the file lists.
+//!
+//! With tcx there is nothing to clean up and no file.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -18,21 +22,22 @@ use aya::programs::{
 };
 use nix::fcntl::{Flock, FlockArg};
 
-use super::attach::{TC_PROGRAMS, root_cause};
 use super::clsact;
+use super::taps::TcProgram;
+use super::tc::root_cause;
 
 /// One file for each network namespace, named by its inode.
 const DIRECTORY: &str = "/run/podtrace/namespaces";
 
-/// Begins the line of a device that has, or may have, filters of ours.
+/// Begins the line of a device that has, or may have, our filters.
 const FILTERS: &str = "filters ";
-/// Begins the line of a device whose clsact qdisc is ours.
+/// Begins the line of a device whose clsact qdisc we added.
 const QDISC: &str = "qdisc ";
 
-/// Whether this process has put anything in place that its own end does not remove.
+/// Whether this process may have left something in the kernel that its end does not remove.
 static OUTLIVES: AtomicBool = AtomicBool::new(false);
 
-/// Whether this process has to end in order; otherwise the kernel takes everything away with it.
+/// Whether this process must clean up before it exits. If not, the kernel removes everything with it.
 #[must_use]
 pub fn must_end_in_order() -> bool {
     OUTLIVES.load(Ordering::SeqCst)
@@ -42,19 +47,21 @@ pub fn must_end_in_order() -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Ledger(Option<Open>);
 
-/// Locked for as long as filters entered in it may be alive: shared by tracers that run at the same time.
+/// The open and locked file.
 #[derive(Debug)]
 struct Open {
     path: PathBuf,
     file: Flock<File>,
-    /// Whether no other tracer had it open.
+    /// Whether no other tracer had it locked.
     alone: bool,
+    /// Devices that may have our filters.
     filters: BTreeSet<String>,
+    /// Devices whose clsact qdisc we added.
     qdiscs: BTreeSet<String>,
 }
 
 impl Ledger {
-    /// Removes what a tracer that is gone left in this namespace; tells how many filters that were.
+    /// Removes what a killed tracer left in this namespace. Returns a note for the user if there was anything.
     pub(super) fn sweep() -> Result<Option<String>> {
         let path = path()?;
         if !path.exists() {
@@ -65,11 +72,10 @@ impl Ledger {
             return Ok(None);
         }
         let removed = open.clear();
-        Ok((removed > 0)
-            .then(|| format!("removed {removed} tc filters that a killed podtrace had left behind")))
+        Ok((removed > 0).then(|| format!("removed {removed} tc filters left over from a killed podtrace")))
     }
 
-    /// Enters a device that gets a filter, and sees to its clsact qdisc.
+    /// Records a device that is about to get a filter, and adds a clsact qdisc if it has none.
     pub(super) fn prepare(&mut self, device: &str) -> Result<()> {
         let open = match &mut self.0 {
             Some(open) => open,
@@ -79,29 +85,29 @@ impl Ledger {
             return Ok(());
         }
         OUTLIVES.store(true, Ordering::SeqCst);
-        open.enter(FILTERS, device)?;
+        open.append(FILTERS, device)?;
         open.filters.insert(device.to_owned());
         match qdisc_add_clsact(device) {
             Ok(()) => {
-                open.enter(QDISC, device)?;
+                open.append(QDISC, device)?;
                 open.qdiscs.insert(device.to_owned());
                 Ok(())
             }
-            // Somebody else's: used, and left in place.
+            // Somebody else's: we use it and leave it in place.
             Err(error) if root_cause(&error).contains("File exists") => Ok(()),
             Err(error) => Err(anyhow!(error).context(format!("adding a clsact qdisc to {device}"))),
         }
     }
 
-    /// From here on other tracers may run beside this one.
+    /// Lets other tracers run at the same time.
     pub(super) fn share(&mut self) {
         if let Some(open) = &self.0 {
-            // Staying alone only keeps a second tracer waiting: no reason to stop.
+            // If this fails, a second tracer has to wait: no reason to end this one.
             let _ = open.file.relock(FlockArg::LockShared);
         }
     }
 
-    /// This tracer's filters are gone. Another one that is still running keeps what they share.
+    /// Cleans up, unless another tracer still uses the same qdiscs. Call it after the filters are detached.
     pub(super) fn close(self) {
         if let Some(open) = self.0
             && open.file.relock(FlockArg::LockExclusiveNonblock).is_ok()
@@ -127,39 +133,39 @@ impl Open {
                     (lock, false)
                 }
             };
-            // Its last user may have removed it meanwhile.
+            // Its last user may have deleted the file before we had the lock.
             if !is_at(&file, &path) {
                 continue;
             }
             let mut text = String::new();
             file.seek(SeekFrom::Start(0)).context("reading the ledger")?;
             file.read_to_string(&mut text).context("reading the ledger")?;
-            let entered = |kind: &str| {
+            let devices = |kind: &str| {
                 text.lines().filter_map(|line| line.strip_prefix(kind)).map(str::to_owned).collect()
             };
-            return Ok(Self { path, file, alone, filters: entered(FILTERS), qdiscs: entered(QDISC) });
+            return Ok(Self { path, file, alone, filters: devices(FILTERS), qdiscs: devices(QDISC) });
         }
     }
 
-    fn enter(&mut self, kind: &str, device: &str) -> Result<()> {
+    fn append(&mut self, kind: &str, device: &str) -> Result<()> {
         writeln!(self.file, "{kind}{device}").with_context(|| format!("writing {}", self.path.display()))
     }
 
-    /// Removes everything entered, and the ledger. Returns how many programs' filters were found.
+    /// Removes the recorded filters and qdiscs, and the file. Returns how many filters there were.
     fn clear(self) -> u32 {
         let mut removed = 0;
         for device in &self.filters {
             for side in [TcAttachType::Ingress, TcAttachType::Egress] {
-                for program in TC_PROGRAMS {
-                    // Not found is the usual case, and so is a device that is gone.
-                    removed += u32::from(qdisc_detach_program(device, side, program).is_ok());
+                for program in TcProgram::ALL {
+                    // Usually there is none, or the device no longer exists.
+                    removed += u32::from(qdisc_detach_program(device, side, program.name()).is_ok());
                 }
             }
         }
         for device in &self.qdiscs {
             clsact::remove_if_empty(device);
         }
-        // The file while it is locked; the directories if they are empty. What cannot go now goes next time.
+        // The file while it is locked; the directories if they are empty. What fails now is left to the next start.
         let _ = std::fs::remove_file(&self.path);
         for directory in Path::new(DIRECTORY).ancestors().take(2) {
             let _ = std::fs::remove_dir(directory);
@@ -173,6 +179,7 @@ fn path() -> Result<PathBuf> {
     Ok(Path::new(DIRECTORY).join(inode.to_string()))
 }
 
+/// Whether the path still leads to this file.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(file), Ok(there)) => (file.dev(), file.ino()) == (there.dev(), there.ino()),

@@ -1,21 +1,42 @@
-//! WHAT can be seen on a node: the hooks, the kernel's struct offsets, loading, attaching and detaching.
+//! Loads podtrace's kernel programs into one node's kernel and attaches them.
+//!
+//! Input: a filter (which packets), the node's topology (which devices), the kernel's BTF (where its structs keep
+//! their members). Output: a [`Tracer`], which detaches everything when it is dropped, and the ring buffer that the
+//! programs write events into.
+//!
+//! 1. [`Btf`] reads the kernel's type information. [`offsets`] and `prototypes` take from it the struct offsets and
+//!    argument positions that the programs need: rustc emits no CO-RE relocations.
+//! 2. `filter` translates the user's filter into constants and map entries; `object` holds the compiled programs.
+//! 3. `taps` decides which devices get a tc program, and which of the four. `tc` attaches them: tcx on kernels that have
+//!    it (6.6), a filter on a clsact qdisc elsewhere.
+//! 4. `tracepoints` attaches to dropped and queued packets, `functions` to the network stack: fentry where possible,
+//!    otherwise a kprobe.
+//! 5. Every attempt yields a `HookState`. Only missing BTF, a rejected tc program or a failing map ends the trace:
+//!    without any other hook, later stages infer its hops or leave details out.
+//!
+//! Limits: the kernel removes tcx links, tracepoints, kprobes and fentry links with the process. clsact filters stay,
+//! so `ledger` records them for the next start. The programs look for at most 4,096 addresses and at one VXLAN port.
 
-mod attach;
 mod btf;
 mod clsact;
+mod filter;
+mod functions;
 mod ledger;
+mod maps;
 mod object;
 mod offsets;
-mod programs;
-mod refusal;
-mod stack;
+mod prototypes;
 mod symbols;
 mod taps;
+mod tc;
+mod tracepoints;
+mod tracer;
+mod verifier;
 
-pub use attach::TcMode;
 pub use btf::{Btf, BtfError};
 pub use ledger::must_end_in_order;
 pub use offsets::{drop_reasons, offsets};
-pub use programs::{Settings, Tracer};
 pub use symbols::Symbols;
-pub use taps::{Tap, taps};
+pub use taps::{Tap, TapSide, TcProgram, taps};
+pub use tc::TcMode;
+pub use tracer::{Settings, Tracer};

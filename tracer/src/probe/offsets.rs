@@ -1,4 +1,7 @@
-//! Which struct members and arguments the kernel programs read, and the names of drop reasons.
+//! Struct offsets that the kernel programs need, and the names of drop reasons, from this kernel's BTF.
+//!
+//! A member is required or optional. Without a required one no packet can be read in memory, so drops are not reported.
+//! Without an optional one, a detail of a hop (route, connection, queue) is inferred or missing.
 
 use std::collections::BTreeMap;
 use std::mem::offset_of;
@@ -7,29 +10,28 @@ use tracer_common::{ABSENT, ConntrackTuple, Offsets};
 
 use super::btf::Btf;
 
-/// Offsets of this kernel, and the names of the members without which drops cannot be seen and it lacks.
+/// The offsets, and the required members that this kernel does not have.
 #[must_use]
 pub fn offsets(btf: &Btf<'_>) -> (Offsets, Vec<String>) {
     let mut missing = Vec::new();
-    let mut offset = |path: &str| {
+    let mut required = |path: &str| {
         btf.offset(path).unwrap_or_else(|error| {
             missing.push(format!("{path} ({error})"));
             ABSENT
         })
     };
-    // What only adds to what is known of a packet: without it, that is inferred or left out.
     let optional = |path: &str| btf.offset(path).unwrap_or(ABSENT);
-    let conntrack = Connection::find(btf).unwrap_or(Connection::UNKNOWN);
+    let conntrack = ConnectionOffsets::find(btf).unwrap_or(ConnectionOffsets::UNKNOWN);
     let offsets = Offsets {
-        skb_head: offset("sk_buff.head"),
-        skb_network_header: offset("sk_buff.network_header"),
-        skb_tail: offset("sk_buff.tail"),
-        skb_dev: offset("sk_buff.dev"),
-        skb_len: offset("sk_buff.len"),
-        skb_mark: offset("sk_buff.mark"),
-        dev_ifindex: offset("net_device.ifindex"),
-        dev_net: offset("net_device.nd_net.net"),
-        net_inum: offset("net.ns.inum"),
+        skb_head: required("sk_buff.head"),
+        skb_network_header: required("sk_buff.network_header"),
+        skb_tail: required("sk_buff.tail"),
+        skb_dev: required("sk_buff.dev"),
+        skb_len: required("sk_buff.len"),
+        skb_mark: required("sk_buff.mark"),
+        dev_ifindex: required("net_device.ifindex"),
+        dev_net: required("net_device.nd_net.net"),
+        net_inum: required("net.ns.inum"),
         skb_dst: optional("sk_buff._skb_refdst"),
         dst_dev: optional("dst_entry.dev"),
         dst_ops: optional("dst_entry.ops"),
@@ -54,8 +56,8 @@ pub fn offsets(btf: &Btf<'_>) -> (Offsets, Vec<String>) {
     (offsets, missing)
 }
 
-/// Where `struct nf_conn` keeps what is read of it.
-struct Connection {
+/// Offsets in `struct nf_conn`.
+struct ConnectionOffsets {
     original: u32,
     reply: u32,
     status: u32,
@@ -63,14 +65,14 @@ struct Connection {
     zone: u32,
 }
 
-impl Connection {
+impl ConnectionOffsets {
     const UNKNOWN: Self =
         Self { original: ABSENT, reply: ABSENT, status: ABSENT, mark: ABSENT, zone: ABSENT };
 
     fn find(btf: &Btf<'_>) -> Option<Self> {
         let of = |path: &str| btf.offset(path).ok();
         let optional = |path: &str| of(path).unwrap_or(ABSENT);
-        // Tuples are copied as they are, so they have to be what the ABI says.
+        // The programs copy whole tuples, so the kernel's layout has to be the one of the ABI.
         let tuple = [
             ("src.u3", offset_of!(ConntrackTuple, src)),
             ("src.u", offset_of!(ConntrackTuple, sport)),
@@ -96,8 +98,7 @@ impl Connection {
     }
 }
 
-/// The kernel's names of drop reasons without their common prefix: 2 is `NOT_SPECIFIED`, and so on. Empty
-/// before 5.17.
+/// The kernel's names of drop reasons, by value, without `SKB_DROP_REASON_`. Empty before Linux 5.17.
 #[must_use]
 pub fn drop_reasons(btf: &Btf<'_>) -> BTreeMap<u32, String> {
     let short = |name: String| name.strip_prefix("SKB_DROP_REASON_").map(str::to_owned).unwrap_or(name);

@@ -1,4 +1,4 @@
-//! Kernel addresses to function names, from /proc/kallsyms.
+//! Maps kernel addresses to function names, by /proc/kallsyms.
 
 use std::ops::Range;
 
@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result};
 /// The kernel's functions by address.
 #[derive(Debug, Default)]
 pub struct Symbols {
-    /// All of kallsyms, some 200,000 lines: names stay where they are.
+    /// All of kallsyms. With some 200,000 lines, copying each name would take longer than reading them.
     text: String,
-    /// Addresses in order, and where in `text` their names stand.
+    /// Address and name (as a range of `text`) of each function, ascending by address.
     functions: Vec<(u64, Range<usize>)>,
 }
 
 impl Symbols {
-    /// Reads the running kernel's symbols, which takes some tenths of a second.
+    /// Reads the running kernel's symbols. This takes a few tenths of a second.
     ///
     /// # Errors
     ///
@@ -23,7 +23,7 @@ impl Symbols {
         Ok(Self::parse(std::fs::read_to_string("/proc/kallsyms").context("reading /proc/kallsyms")?))
     }
 
-    /// Takes the text symbols from kallsyms' format, `address type name [module]` a line.
+    /// Parses kallsyms, lines of `ADDRESS TYPE NAME [MODULE]`, and keeps the functions.
     #[must_use]
     pub fn parse(text: String) -> Self {
         let mut functions = Vec::new();
@@ -38,7 +38,7 @@ impl Symbols {
         Self { text, functions }
     }
 
-    /// The function that an address lies in. `None` if no symbol lies at or below it.
+    /// The function that contains an address: the last one that starts at or below it. `None` if there is none.
     #[must_use]
     pub fn name(&self, address: u64) -> Option<&str> {
         let above = self.functions.partition_point(|(start, _)| *start <= address);
@@ -47,14 +47,14 @@ impl Symbols {
     }
 }
 
-/// A line's address, and where its name stands, if it is a function's.
+/// Address and range of the name, if the line is about a function.
 fn function(line: &str) -> Option<(u64, Range<usize>)> {
     let (address, rest) = line.split_once(' ')?;
     let (kind, rest) = rest.split_once(' ')?;
     let start = line.len() - rest.len();
     let len = rest.find(char::is_whitespace).unwrap_or(rest.len());
     let address = u64::from_str_radix(address, 16).ok()?;
-    // Address 0: hidden by kptr_restrict.
+    // kptr_restrict shows every address as 0.
     (address != 0 && matches!(kind, "t" | "T" | "w" | "W")).then_some((address, start..start + len))
 }
 

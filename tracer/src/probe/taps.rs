@@ -1,4 +1,4 @@
-//! Where tc programs go: decided from the topology, before anything is attached.
+//! Decides which devices get tc programs: a function of the topology, before anything is attached.
 
 use std::net::IpAddr;
 
@@ -13,12 +13,12 @@ pub struct Tap {
     pub ifindex: u32,
     /// Which side.
     pub side: TapSide,
-    /// Name of the program.
-    pub program: &'static str,
+    /// Which program.
+    pub program: TcProgram,
 }
 
-/// The two sides of a device that tc programs sit on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The two sides of a device that tc programs attach to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TapSide {
     /// Packets that the device received.
     Ingress,
@@ -27,7 +27,7 @@ pub enum TapSide {
 }
 
 impl TapSide {
-    /// Name as the contract has it.
+    /// Name of the point in frames, recordings and reports.
     #[must_use]
     pub fn point(self) -> &'static str {
         match self {
@@ -37,20 +37,47 @@ impl TapSide {
     }
 }
 
-/// The taps of a node: bridges, tunnels and uplinks, and the veths of the pods in `tapped`.
+/// The tc programs. They differ in what they assume about an `sk_buff` that they have seen before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcProgram {
+    /// Ingress where packets enter the node: each one is a new packet.
+    Entry,
+    /// Ingress elsewhere: a known `sk_buff` is still the same packet.
+    Ingress,
+    /// Egress within the node.
+    Egress,
+    /// Egress where packets leave the node.
+    Exit,
+}
+
+impl TcProgram {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Entry, Self::Ingress, Self::Egress, Self::Exit];
+
+    /// Name of the program in the kernel object. The ledger recognises filters by it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Entry => "podtrace_entry",
+            Self::Ingress => "podtrace_ingress",
+            Self::Egress => "podtrace_egress",
+            Self::Exit => "podtrace_exit",
+        }
+    }
+}
+
+/// The taps of a node: its bridges, tunnels and uplinks, and the veths of the pods in `tapped`.
 #[must_use]
 pub fn taps(topology: &Topology, tapped: &[String], node_addresses: &[IpAddr]) -> Vec<Tap> {
     let Some(node) = topology.namespaces.first() else { return Vec::new() };
     let mut taps = Vec::new();
     for device in &node.devices {
-        // At the devices where packets come in from outside, each one is a new packet; elsewhere it may be one
-        // that came in before.
         let (ingress, egress) = match topology.role_given(node.inode, device.index, node_addresses) {
             Role::PodVeth if is_tapped(topology, node, device.index, tapped) => {
-                ("podtrace_entry", "podtrace_egress")
+                (TcProgram::Entry, TcProgram::Egress)
             }
-            Role::Uplink => ("podtrace_entry", "podtrace_exit"),
-            Role::Bridge | Role::Tunnel => ("podtrace_ingress", "podtrace_egress"),
+            Role::Uplink => (TcProgram::Entry, TcProgram::Exit),
+            Role::Bridge | Role::Tunnel => (TcProgram::Ingress, TcProgram::Egress),
             Role::PodVeth | Role::Other => continue,
         };
         let tap = |side, program| Tap { device: device.name.clone(), ifindex: device.index, side, program };

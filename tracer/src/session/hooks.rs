@@ -20,7 +20,7 @@ pub(super) fn tell(node: &str, attached: &Attached) {
         if let (Some(how), None) = (&hook.how, &hook.note) {
             detail!("{node}: {place}: {how}{}", size(hook));
         } else {
-            alike.entry((hook.how.as_deref(), hook.note.as_deref())).or_default().push(place);
+            alike.entry((hook.how, hook.note.as_deref())).or_default().push(place);
         }
     }
     for ((how, note), places) in alike {

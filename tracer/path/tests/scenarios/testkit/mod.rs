@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tracer_common::{CAPTURE, Conntrack, Event, flag, hook};
 
-use podtrace_protocol::frame::{Accounting, Attached, FilterSpec, FromAgent, Hello, HookState};
+use podtrace_protocol::frame::{Accounting, Attached, FilterSpec, FromAgent, Hello, HookState, Mechanism};
 use podtrace_protocol::hook::{HOOKS, Hook};
 use podtrace_protocol::inventory::{Inventory, Node, Pod, Service, ServicePort};
 use podtrace_protocol::record::encode;
@@ -339,7 +339,7 @@ impl Scene {
             FromAgent::Topology(topology(node)),
             FromAgent::Attached(Attached {
                 notes: Vec::new(),
-                hooks: HOOKS.iter().map(|hook| attached("fentry", hook)).chain([queue()]).collect(),
+                hooks: HOOKS.iter().map(|hook| attached(Mechanism::Fentry, hook)).chain([queue()]).collect(),
                 drop_reasons: reasons.into_iter().map(|(number, name)| (number, name.to_owned())).collect(),
             }),
             FromAgent::Symbols(BTreeMap::from([(0xffff_ffff_8100_0000, self.dropped_in.to_owned())])),
@@ -459,12 +459,13 @@ pub(super) fn blank() -> Event {
     }
 }
 
-fn attached(how: &str, hook: &Hook) -> HookState {
-    HookState { how: Some(how.to_owned()), ..HookState::absent(&format!("{how}:{}", hook.function)) }
+fn attached(how: Mechanism, hook: &Hook) -> HookState {
+    let kind = if how == Mechanism::RawTracepoint { "tp" } else { how.name() };
+    HookState { how: Some(how), ..HookState::absent(&format!("{kind}:{}", hook.function)) }
 }
 
 fn queue() -> HookState {
-    Hook::of(hook::START_XMIT).map(|hook| attached("tp", hook)).unwrap()
+    Hook::of(hook::START_XMIT).map(|hook| attached(Mechanism::RawTracepoint, hook)).unwrap()
 }
 
 fn node_of(pod: [u8; 4]) -> usize {

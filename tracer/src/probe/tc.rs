@@ -1,28 +1,25 @@
-//! Attaching taps: tcx where the kernel has it (6.6), else a filter on a clsact qdisc.
+//! Attaches tc programs to devices: by tcx where the kernel has it (6.6), otherwise as a filter on a clsact qdisc.
 //!
-//! A tcx link dies with the process that holds it. A clsact filter does not, so it is entered in the [`Ledger`]
-//! first.
+//! The kernel removes a tcx link together with the process that holds it. It keeps a clsact filter, so the device is
+//! recorded in the [`Ledger`] before it gets one.
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{
     LinkOrder, SchedClassifier, TcAttachType,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
 };
+use podtrace_protocol::frame::Mechanism;
 
 use super::ledger::Ledger;
 use super::taps::{Tap, TapSide};
 
-/// Names of the tc programs, by which their filters are recognised.
-pub(super) const TC_PROGRAMS: [&str; 4] =
-    ["podtrace_entry", "podtrace_ingress", "podtrace_egress", "podtrace_exit"];
-
 /// Threads that detach at the same time.
 const DETACHERS: usize = 16;
 
-/// Which way of attaching tc programs is used.
+/// Which mechanism attaches tc programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TcMode {
-    /// tcx, falling back to clsact.
+    /// tcx, or clsact if the kernel has no tcx.
     #[default]
     Auto,
     /// Only tcx.
@@ -32,7 +29,7 @@ pub enum TcMode {
 }
 
 impl TcMode {
-    /// From the environment variable `PODTRACE_TC`: `tcx` or `clsact`, else automatic.
+    /// From the environment variable `PODTRACE_TC`: `tcx` or `clsact`, otherwise automatic.
     #[must_use]
     pub fn from_env() -> Self {
         match std::env::var("PODTRACE_TC").as_deref() {
@@ -43,15 +40,16 @@ impl TcMode {
     }
 }
 
-/// How one tap was attached.
+/// An attached tap.
 pub(super) struct Attachment {
-    pub(super) how: &'static str,
+    pub(super) how: Mechanism,
+    /// Why it is not attached by tcx.
     pub(super) note: Option<String>,
     /// Detaches when it is dropped.
     pub(super) link: SchedClassifierLink,
 }
 
-/// Attaches one tap.
+/// Attaches a loaded program to one side of a device.
 pub(super) fn attach(
     program: &mut SchedClassifier,
     tap: &Tap,
@@ -60,14 +58,16 @@ pub(super) fn attach(
 ) -> Result<Attachment> {
     let mut note = None;
     if mode != TcMode::Clsact {
-        // First in line: a program before ours could end the chain, and its packets would be missing.
+        // First in the chain: a program before ours could end it, and we would miss the packet.
         let options = TcAttachOptions::TcxOrder(LinkOrder::first());
         match program.attach_with_options(&tap.device, attach_type(tap.side), options) {
-            Ok(link) => return Ok(Attachment { how: "tcx", note: None, link: program.take_link(link)? }),
+            Ok(link) => {
+                return Ok(Attachment { how: Mechanism::Tcx, note: None, link: program.take_link(link)? });
+            }
             Err(error) if mode == TcMode::Tcx => {
                 return Err(anyhow!(error).context(format!("attaching a tcx program to {}", tap.device)));
             }
-            Err(error) => note = Some(format!("tcx comes with Linux 6.6; here: {}", root_cause(&error))),
+            Err(error) => note = Some(format!("no tcx before Linux 6.6; here: {}", root_cause(&error))),
         }
     }
     ledger.prepare(&tap.device)?;
@@ -75,11 +75,11 @@ pub(super) fn attach(
     let link = program
         .attach_with_options(&tap.device, attach_type(tap.side), options)
         .with_context(|| format!("attaching a tc filter to {} {}", tap.device, tap.side.point()))?;
-    Ok(Attachment { how: "clsact", note, link: program.take_link(link)? })
+    Ok(Attachment { how: Mechanism::Clsact, note, link: program.take_link(link)? })
 }
 
-/// Detaches all at once: the kernel lets each one wait until no CPU is in the program any more (some 20 ms), and
-/// waiting together costs hardly more than waiting once.
+/// Detaches all links at once. The kernel makes each one wait until no CPU runs the program any more (some 20 ms);
+/// waiting in parallel takes hardly longer than waiting once.
 pub(super) fn detach<Link: Send>(mut links: Vec<Link>) {
     let share = links.len().div_ceil(DETACHERS);
     std::thread::scope(|scope| {

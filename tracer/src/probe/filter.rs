@@ -1,0 +1,119 @@
+//! The user's filter as the kernel programs read it: constants, and the contents of two maps.
+//!
+//! Addresses do not fit into constants. The programs look up a packet's source and destination in the map of
+//! addresses and get the sides ([`side`]) that the address is on; ports of nodes work the same way.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use podtrace_protocol::frame::{FilterSpec, Side};
+use podtrace_protocol::topology::{DeviceKind, Namespace};
+use tracer_common::{Address, Filter, PORTS, filter_flag, side};
+
+/// The constants of the filter, and a warning if the node needs more than they can hold.
+pub(super) fn constants(filter: &FilterSpec, node: &Namespace) -> (Filter, Option<String>) {
+    let FilterSpec { from, to, protocol, one_way } = filter;
+    let has_node_ports = !(from.node_ports.is_empty() && to.node_ports.is_empty());
+    let flags = [
+        (from.addresses.is_empty(), filter_flag::FROM_ANY),
+        (to.addresses.is_empty(), filter_flag::TO_ANY),
+        (*one_way, filter_flag::ONE_WAY),
+        (has_node_ports, filter_flag::NODE_PORTS),
+    ];
+    let vxlan_ports = vxlan_ports(node);
+    let vxlan_port = vxlan_ports.first().copied().unwrap_or(0);
+    let warning = (vxlan_ports.len() > 1).then(|| {
+        format!("VXLAN devices use UDP ports {vxlan_ports:?}; podtrace looks into port {vxlan_port} only")
+    });
+    let constants = Filter {
+        flags: flags.iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag),
+        protocol: protocol.map_or(0, u32::from),
+        from_ports: ports(from),
+        to_ports: ports(to),
+        vxlan_port,
+        reserved: 0,
+    };
+    (constants, warning)
+}
+
+/// UDP ports of the node's VXLAN devices, ascending.
+fn vxlan_ports(node: &Namespace) -> Vec<u16> {
+    let mut ports: Vec<u16> = node
+        .devices
+        .iter()
+        .filter_map(|device| match &device.kind {
+            DeviceKind::Vxlan(vxlan) => Some(vxlan.port),
+            _ => None,
+        })
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// The ports of a side, followed by zeros. More than fit means no restriction: user space then filters by port.
+fn ports(side: &Side) -> [u16; PORTS] {
+    let mut ports = [0; PORTS];
+    if let Some(to_fill) = ports.get_mut(..side.ports.len()) {
+        to_fill.copy_from_slice(&side.ports);
+    }
+    ports
+}
+
+/// The addresses of both sides, with the bits of [`side`] for each.
+pub(super) fn addresses(filter: &FilterSpec) -> BTreeMap<Address, u32> {
+    let mut sides = BTreeMap::<Address, u32>::new();
+    for (end, side) in [(&filter.from, side::FROM), (&filter.to, side::TO)] {
+        for address in &end.addresses {
+            *sides.entry(mapped(*address)).or_default() |= side;
+        }
+    }
+    sides
+}
+
+/// Ports at which nodes' own addresses belong to a side: protocol in the upper half, port in the lower.
+pub(super) fn node_ports(filter: &FilterSpec) -> BTreeMap<u32, u32> {
+    let mut sides = BTreeMap::<u32, u32>::new();
+    for (end, side) in [(&filter.from, side::FROM), (&filter.to, side::TO)] {
+        for (protocol, port) in &end.node_ports {
+            *sides.entry(u32::from(*protocol) << 16 | u32::from(*port)).or_default() |= side;
+        }
+    }
+    sides
+}
+
+/// IPv4 addresses are mapped into IPv6, as the kernel programs map them.
+pub(super) fn mapped(address: IpAddr) -> Address {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+    .octets()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv4_addresses_are_mapped_as_the_kernel_programs_map_them() {
+        let v4 = mapped("10.42.0.10".parse().unwrap());
+        assert_eq!(v4, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 42, 0, 10]);
+        let v6: std::net::Ipv6Addr = "fd00::1".parse().unwrap();
+        assert_eq!(mapped(v6.into()), v6.octets());
+    }
+
+    #[test]
+    fn an_address_on_both_sides_has_both_bits() {
+        let end = Side { addresses: vec!["10.42.0.10".parse().unwrap()], ..Side::default() };
+        let filter = FilterSpec { from: end.clone(), to: end, ..FilterSpec::default() };
+        assert_eq!(addresses(&filter).into_values().collect::<Vec<_>>(), [side::FROM | side::TO]);
+    }
+
+    #[test]
+    fn more_ports_than_fit_do_not_restrict() {
+        let side = |count| Side { ports: (1..=count).collect(), ..Side::default() };
+        assert_eq!(ports(&side(2)), [1, 2, 0, 0]);
+        assert_eq!(ports(&side(5)), [0; PORTS]);
+    }
+}

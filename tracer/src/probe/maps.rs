@@ -1,0 +1,120 @@
+//! The kernel programs' maps, with the types of their keys and values.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+};
+use podtrace_protocol::frame::FilterSpec;
+use podtrace_protocol::topology::Topology;
+use tracer_common::{Address, Counters, side};
+
+use super::filter;
+
+/// The maps that user space writes and reads while a trace runs. They stay readable after the programs are detached.
+pub(super) struct Maps {
+    enabled: Array<MapData, u32>,
+    counters: PerCpuArray<MapData, Counters>,
+    /// Which side an address is on: bits of [`side`].
+    addresses: HashMap<MapData, Address, u32>,
+    /// Which side a port of a node is on, see [`filter::node_ports`].
+    node_ports: HashMap<MapData, u32, u32>,
+    /// Inodes of the node's namespaces.
+    namespaces: HashMap<MapData, u32, u32>,
+    /// The filter's addresses that [`Self::addresses`] holds.
+    traced: BTreeMap<Address, u32>,
+}
+
+impl Maps {
+    /// Takes the maps out of the loaded object.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<(Self, RingBuf<MapData>)> {
+        let maps = Self {
+            enabled: take(ebpf, "ENABLED")?,
+            counters: take(ebpf, "COUNTERS")?,
+            addresses: take(ebpf, "ADDRESSES")?,
+            node_ports: take(ebpf, "NODE_PORTS")?,
+            namespaces: take(ebpf, "NAMESPACES")?,
+            traced: BTreeMap::new(),
+        };
+        Ok((maps, take(ebpf, "EVENTS")?))
+    }
+
+    /// Replaces the addresses to trace, and adds node ports and namespaces.
+    ///
+    /// Removing an address never opens a gap: new ones go in first, and nodes' addresses keep [`side::VIA`].
+    pub(super) fn set_filter(&mut self, filter: &FilterSpec, topology: &Topology) -> Result<()> {
+        for namespace in &topology.namespaces {
+            self.namespaces
+                .insert(namespace.inode, 1, 0)
+                .context("storing the node's network namespaces (at most 4096)")?;
+        }
+        for (port, sides) in filter::node_ports(filter) {
+            self.node_ports
+                .insert(port, sides, 0)
+                .context("storing the node ports to trace (at most 4096)")?;
+        }
+        let addresses = filter::addresses(filter);
+        for (address, sides) in &addresses {
+            self.set_sides(address, sides | self.via(address))?;
+        }
+        for address in self
+            .traced
+            .keys()
+            .filter(|address| !addresses.contains_key(*address))
+            .copied()
+            .collect::<Vec<_>>()
+        {
+            match self.via(&address) {
+                0 => self.addresses.remove(&address).context("removing an address from the trace filter")?,
+                via => self.set_sides(&address, via)?,
+            }
+        }
+        self.traced = addresses;
+        Ok(())
+    }
+
+    /// Adds addresses of nodes, which NAT may put in place of a traced address.
+    pub(super) fn add_via(&mut self, addresses: &[IpAddr]) -> Result<()> {
+        for address in addresses {
+            let address = filter::mapped(*address);
+            let sides = self.addresses.get(&address, 0).unwrap_or(0);
+            self.addresses
+                .insert(address, sides | side::VIA, 0)
+                .context("storing the nodes' addresses (at most 4096)")?;
+        }
+        Ok(())
+    }
+
+    /// [`side::VIA`] if the address is one of a node's, otherwise 0.
+    fn via(&self, address: &Address) -> u32 {
+        self.addresses.get(address, 0).unwrap_or(0) & side::VIA
+    }
+
+    fn set_sides(&mut self, address: &Address, sides: u32) -> Result<()> {
+        self.addresses.insert(address, sides, 0).context("storing the addresses to trace (at most 4096)")
+    }
+
+    /// Starts or stops the emitting of events.
+    pub(super) fn enable(&mut self, enabled: bool) -> Result<()> {
+        let what = if enabled { "starting" } else { "stopping" };
+        self.enabled.set(0, u32::from(enabled), 0).with_context(|| format!("{what} the kernel programs"))
+    }
+
+    /// The programs' counters, summed over all CPUs.
+    pub(super) fn counters(&self) -> Result<Counters> {
+        let per_cpu = self.counters.get(&0, 0).context("reading the kernel programs' counters")?;
+        Ok(per_cpu.iter().fold(Counters::default(), |sum, cpu| Counters {
+            produced: sum.produced + cpu.produced,
+            lost_ring: sum.lost_ring + cpu.lost_ring,
+            lost_map: sum.lost_map + cpu.lost_map,
+        }))
+    }
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
+    let map = ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}"))?;
+    M::try_from(map).with_context(|| format!("the kernel object's map {name} is of another type"))
+}

@@ -1,0 +1,293 @@
+//! The kernel programs of one node, from loading to detaching.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::{Program, ProgramError, SchedClassifier, tc::SchedClassifierLink},
+};
+use podtrace_protocol::frame::{Attached, FilterSpec, HookState};
+use podtrace_protocol::topology::{Namespace, Topology};
+use tracer_common::{Counters, Filter, Offsets};
+
+use super::{
+    btf::Btf,
+    filter,
+    functions::{self, FunctionLink},
+    ledger::Ledger,
+    maps::Maps,
+    object,
+    offsets::{drop_reasons, offsets},
+    prototypes::Prototypes,
+    taps::{Tap, TapSide, TcProgram, taps},
+    tc::{self, Attachment, TcMode},
+    tracepoints,
+    verifier::rejected,
+};
+
+/// Where the kernel publishes its BTF, and the environment variable that names another file.
+const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+const BTF_VARIABLE: &str = "PODTRACE_BTF";
+
+/// What to trace, and where.
+#[derive(Clone, Copy)]
+pub struct Settings<'a> {
+    /// Which packets.
+    pub filter: &'a FilterSpec,
+    /// The node's networking; its first namespace is the node's own.
+    pub topology: &'a Topology,
+    /// `NAMESPACE/NAME` of the pods whose veths get a tap.
+    pub tapped: &'a [String],
+    /// The node's own addresses.
+    pub node_addresses: &'a [IpAddr],
+    /// How tc programs are attached.
+    pub mode: TcMode,
+    /// False once the session that asked for the trace is gone. Loading takes seconds: long enough to be interrupted.
+    pub wanted: &'a dyn Fn() -> bool,
+}
+
+impl<'a> Settings<'a> {
+    fn node(&self) -> Result<&'a Namespace> {
+        self.topology.namespaces.first().context("the topology has no namespace of the node itself")
+    }
+
+    fn ensure_wanted(&self) -> Result<()> {
+        ensure!((self.wanted)(), "the tracing session ended while programs were loading");
+        Ok(())
+    }
+}
+
+/// Loaded and attached kernel programs. Dropping it detaches them.
+pub struct Tracer {
+    maps: Maps,
+    /// `None` once detached.
+    attached: Option<Programs>,
+}
+
+/// Everything that detaching takes away.
+struct Programs {
+    ebpf: Ebpf,
+    taps: Vec<SchedClassifierLink>,
+    /// The taps that are in place, by index of the device and side.
+    tapped: BTreeSet<(u32, TapSide)>,
+    functions: Vec<FunctionLink>,
+    ledger: Ledger,
+}
+
+impl Tracer {
+    /// Loads the programs and attaches them. They emit nothing until [`Self::enable`].
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no BTF, a map or tc program cannot be created, or the session ends meanwhile. A hook that
+    /// cannot be attached is no error: its state says why.
+    pub fn attach(settings: &Settings<'_>) -> Result<(Self, RingBuf<MapData>, Attached)> {
+        let bytes = read_btf()?;
+        let btf = Btf::parse(&bytes).context("parsing the kernel's BTF")?;
+        let (offsets, missing) = offsets(&btf);
+        let prototypes = Prototypes::read(&btf);
+        let (filter, warning) = filter::constants(settings.filter, settings.node()?);
+        let mut ebpf = create_maps(settings.node()?, &filter, &offsets, &prototypes)?;
+        let (mut maps, ring) = Maps::take(&mut ebpf)?;
+        maps.set_filter(settings.filter, settings.topology)?;
+        let swept = Ledger::sweep()?;
+
+        // From here on an early return drops `programs`, which detaches what was attached.
+        let mut programs = Programs::new(ebpf);
+        programs.load_tc(settings)?;
+        let mut hooks = programs.attach_taps(settings)?;
+        settings.ensure_wanted()?;
+        hooks.push(tracepoints::attach_drops(&mut programs.ebpf, &btf, &missing));
+        hooks.push(tracepoints::attach_queues(&mut programs.ebpf));
+        settings.ensure_wanted()?;
+        hooks.extend(programs.attach_functions(&prototypes));
+
+        let notes = warning.into_iter().chain(swept).collect();
+        let attached = Attached { hooks, notes, drop_reasons: drop_reasons(&btf) };
+        Ok((Self { maps, attached: Some(programs) }, ring, attached))
+    }
+
+    /// Changes a running trace: attaches taps to new devices and replaces the addresses to look for. Ports, protocol
+    /// and sides without addresses are constants of the programs and stay as they were. Returns the new hooks.
+    ///
+    /// # Errors
+    ///
+    /// If the programs are detached already, or a map cannot be written.
+    pub fn update(&mut self, settings: &Settings<'_>) -> Result<Vec<HookState>> {
+        let node = settings.node()?;
+        let Some(programs) = &mut self.attached else { bail!("the kernel programs are detached") };
+        // The kernel may give the index of a removed device to a new one.
+        programs.tapped.retain(|(index, _)| node.device(*index).is_some());
+        let hooks = programs.attach_taps(settings)?;
+        self.maps.set_filter(settings.filter, settings.topology)?;
+        Ok(hooks)
+    }
+
+    /// Adds addresses of nodes, which NAT may put in place of a traced address.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written.
+    pub fn add_via(&mut self, addresses: &[IpAddr]) -> Result<()> {
+        self.maps.add_via(addresses)
+    }
+
+    /// Starts or stops the emitting of events.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written.
+    pub fn enable(&mut self, enabled: bool) -> Result<()> {
+        self.maps.enable(enabled)
+    }
+
+    /// The programs' counters, summed over all CPUs. They stay readable after [`Self::detach`].
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be read.
+    pub fn counters(&self) -> Result<Counters> {
+        self.maps.counters()
+    }
+
+    /// How often the kernel skipped one of the programs because it was already running on that CPU. 0 on
+    /// kernels that do not count this (before 5.12).
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        let programs = self.attached.iter().flat_map(|programs| programs.ebpf.programs());
+        programs.filter_map(|(_, program)| recursion_misses(program)).sum()
+    }
+
+    /// Detaches all programs.
+    pub fn detach(&mut self) {
+        self.attached = None;
+    }
+}
+
+impl Programs {
+    fn new(ebpf: Ebpf) -> Self {
+        Self {
+            ebpf,
+            taps: Vec::new(),
+            tapped: BTreeSet::new(),
+            functions: Vec::new(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    fn load_tc(&mut self, settings: &Settings<'_>) -> Result<()> {
+        for tc in TcProgram::ALL {
+            settings.ensure_wanted()?;
+            program::<SchedClassifier>(&mut self.ebpf, tc.name())?.load().map_err(rejected)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the taps that are not in place yet.
+    fn attach_taps(&mut self, settings: &Settings<'_>) -> Result<Vec<HookState>> {
+        let mut hooks = Vec::new();
+        for tap in taps(settings.topology, settings.tapped, settings.node_addresses) {
+            settings.ensure_wanted()?;
+            if !self.tapped.contains(&(tap.ifindex, tap.side)) {
+                hooks.push(self.attach_tap(&tap, settings.mode)?);
+            }
+        }
+        self.ledger.share();
+        Ok(hooks)
+    }
+
+    fn attach_tap(&mut self, tap: &Tap, mode: TcMode) -> Result<HookState> {
+        let program: &mut SchedClassifier = program(&mut self.ebpf, tap.program.name())?;
+        let (how, note) = match tc::attach(program, tap, mode, &mut self.ledger) {
+            Ok(Attachment { how, note, link }) => {
+                self.taps.push(link);
+                self.tapped.insert((tap.ifindex, tap.side));
+                (Some(how), note)
+            }
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        Ok(HookState {
+            point: tap.side.point().to_owned(),
+            device: Some(tap.device.clone()),
+            how,
+            note,
+            instructions: self.ebpf.program(tap.program.name()).and_then(verified_instructions),
+        })
+    }
+
+    fn attach_functions(&mut self, prototypes: &Prototypes) -> Vec<HookState> {
+        let (links, states) = functions::attach(self.ebpf.programs_mut(), prototypes);
+        self.functions = links;
+        states
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        // Filters go before the qdiscs they are attached to.
+        tc::detach(std::mem::take(&mut self.taps));
+        tc::detach(std::mem::take(&mut self.functions));
+        std::mem::take(&mut self.ledger).close();
+    }
+}
+
+fn read_btf() -> Result<Vec<u8>> {
+    let path = std::env::var(BTF_VARIABLE).unwrap_or_else(|_| BTF_PATH.to_owned());
+    std::fs::read(&path).with_context(|| {
+        format!(
+            "reading the kernel's BTF from {path}: podtrace needs a kernel with CONFIG_DEBUG_INFO_BTF, or a file \
+             with its BTF named by {BTF_VARIABLE}"
+        )
+    })
+}
+
+/// Sets the programs' constants and creates their maps. The kernel verifies a program only when that one is loaded.
+fn create_maps(
+    node: &Namespace,
+    filter: &Filter,
+    offsets: &Offsets,
+    prototypes: &Prototypes,
+) -> Result<Ebpf> {
+    raise_memlock();
+    EbpfLoader::new()
+        // The programs need no relocation by BTF, and parsing the kernel's would take aya a noticeable time.
+        .btf(None)
+        .override_global("FILTER", filter, true)
+        .override_global("OFFSETS", offsets, true)
+        .override_global("ARGUMENTS", &prototypes.arguments, true)
+        .override_global("NODE_NETNS", &node.inode, true)
+        .load(object::object()?)
+        .context("creating the kernel programs' maps")
+}
+
+/// Kernels before 5.11 charge maps to this limit. Newer ones do not, so failing to raise it is no error.
+fn raise_memlock() {
+    use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+}
+
+/// A program of the object, by name.
+pub(super) fn program<'a, T>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut T>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program =
+        ebpf.program_mut(name).with_context(|| format!("the kernel object has no program {name}"))?;
+    Ok(program.try_into()?)
+}
+
+/// Instructions that the verifier processed, on kernels that report it (5.16).
+pub(super) fn verified_instructions(program: &Program) -> Option<u32> {
+    program.info().ok()?.verified_instruction_count()
+}
+
+fn recursion_misses(program: &Program) -> Option<u64> {
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let count = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    count.trim().parse().ok()
+}
