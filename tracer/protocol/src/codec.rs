@@ -1,4 +1,4 @@
-//! Frames to bytes and back. Pure over `Read` and `Write`, so that pipes, files and tests are the same to it.
+//! Encodes and decodes frames, over any `Read` and `Write`. For the layout see [`crate::frame`].
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -7,12 +7,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::frame::{FromAgent, KIND_EVENTS, KIND_JSON, MAX_FRAME, ToAgent};
 
-/// A frame as it travels: its kind and its body.
+/// An encoded frame, without its length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawFrame {
     /// [`KIND_JSON`] or [`KIND_EVENTS`].
     pub kind: u8,
-    /// What follows the kind.
+    /// The bytes after the kind.
     pub body: Bytes,
 }
 
@@ -23,7 +23,8 @@ pub struct RawFrame {
 /// If writing fails, or the body is longer than [`MAX_FRAME`].
 pub fn write_raw(to: &mut impl Write, frame: &RawFrame) -> io::Result<()> {
     let len = u32::try_from(frame.body.len() + 1).ok().filter(|len| *len <= MAX_FRAME);
-    let len = len.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "a frame is too long to be sent"))?;
+    let len = len
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "cannot send a frame of more than 16 MiB"))?;
     to.write_all(&len.to_le_bytes())?;
     to.write_all(&[frame.kind])?;
     to.write_all(&frame.body)
@@ -33,7 +34,7 @@ pub fn write_raw(to: &mut impl Write, frame: &RawFrame) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// If reading fails, the stream ends within a frame, or a length is impossible.
+/// If reading fails, the stream ends within a frame, or the length is 0 or above [`MAX_FRAME`].
 pub fn read_raw(from: &mut impl Read) -> io::Result<Option<RawFrame>> {
     let mut len = [0; 4];
     match from.read(&mut len[..1])? {
@@ -42,13 +43,13 @@ pub fn read_raw(from: &mut impl Read) -> io::Result<Option<RawFrame>> {
     }
     let len = u32::from_le_bytes(len);
     if len == 0 || len > MAX_FRAME {
-        // Text where a frame should be: a shell's greeting, a message of sudo, a different program.
-        let message = format!("a frame of {len} bytes: what arrives is not podtrace's agent speaking");
+        // Usually text instead of a frame: a shell's greeting, a message from sudo, another program.
+        let message = format!("invalid frame length {len}: the output is not from podtrace's agent");
         return Err(io::Error::new(ErrorKind::InvalidData, message));
     }
     let mut kind = [0];
     from.read_exact(&mut kind)?;
-    // Grows as bytes arrive: a length that lies costs no memory.
+    // Grows as bytes arrive, so a wrong length does not allocate memory.
     let mut body = Vec::new();
     from.take(u64::from(len - 1)).read_to_end(&mut body)?;
     if body.len() != len as usize - 1 {
@@ -58,7 +59,7 @@ pub fn read_raw(from: &mut impl Read) -> io::Result<Option<RawFrame>> {
 }
 
 impl FromAgent {
-    /// As it travels.
+    /// Encodes the frame.
     #[must_use]
     pub fn to_raw(&self) -> RawFrame {
         match self {
@@ -67,11 +68,11 @@ impl FromAgent {
         }
     }
 
-    /// From how it travelled.
+    /// Decodes a frame.
     ///
     /// # Errors
     ///
-    /// If it is of no kind or shape that this version knows.
+    /// If this version does not know the kind, or the JSON is not one of its frames.
     pub fn from_raw(raw: RawFrame) -> io::Result<Self> {
         match raw.kind {
             KIND_EVENTS => Ok(Self::Events(raw.body)),
@@ -81,30 +82,30 @@ impl FromAgent {
 }
 
 impl ToAgent {
-    /// As it travels.
+    /// Encodes the frame.
     #[must_use]
     pub fn to_raw(&self) -> RawFrame {
         json(self)
     }
 
-    /// From how it travelled.
+    /// Decodes a frame.
     ///
     /// # Errors
     ///
-    /// If it is of no kind or shape that this version knows.
+    /// If this version does not know the kind, or the JSON is not one of its frames.
     pub fn from_raw(raw: &RawFrame) -> io::Result<Self> {
         from_json(raw)
     }
 }
 
 fn json(frame: &impl Serialize) -> RawFrame {
-    // Serialising these types to memory cannot fail: string keys or integer keys only, no maps of structs.
+    // Serializing to memory fails only for map keys that are neither strings nor integers, and there are none.
     RawFrame { kind: KIND_JSON, body: serde_json::to_vec(frame).unwrap_or_default().into() }
 }
 
 fn from_json<T: DeserializeOwned>(raw: &RawFrame) -> io::Result<T> {
     if raw.kind != KIND_JSON {
-        return Err(io::Error::new(ErrorKind::InvalidData, format!("a frame of unknown kind {}", raw.kind)));
+        return Err(io::Error::new(ErrorKind::InvalidData, format!("unknown kind of frame: {}", raw.kind)));
     }
     serde_json::from_slice(&raw.body).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read() {
+    fn frames_from_an_agent_survive_encoding() {
         let mut stream = Vec::new();
         for frame in frames() {
             write_raw(&mut stream, &frame.to_raw()).unwrap();
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_tracer_says_is_read_as_it_was() {
+    fn frames_to_an_agent_survive_encoding() {
         let pod = PodAddresses { pod: "default/pod1".to_owned(), ips: vec!["10.42.0.17".parse().unwrap()] };
         let tapped = vec![pod.pod.clone()];
         let configuration = Configuration { pods: vec![pod], tapped, ..Configuration::default() };
@@ -165,8 +166,8 @@ mod tests {
     }
 
     #[test]
-    fn text_is_not_taken_for_a_frame() {
+    fn text_is_rejected_as_a_frame() {
         let error = read_raw(&mut b"Last login: Sun Nov 22\n".as_slice()).unwrap_err();
-        assert!(error.to_string().contains("not podtrace's agent"), "{error}");
+        assert!(error.to_string().contains("not from podtrace's agent"), "{error}");
     }
 }

@@ -1,72 +1,74 @@
-//! The table of hooks: which function of the kernel is looked at, where it takes what is read, and what it means for
-//! a packet to pass it. A hook is one row here and one line in the kernel programs' own table.
+//! The table of hooked kernel functions: where each one takes the packet, and what calling it means for a packet.
+//!
+//! A new hook is one row here, one number in [`tracer_common::hook`] and one line in the kernel programs' table
+//! (`tracer-ebpf/src/stack.rs`). Argument positions are only a default: the agent reads the actual ones from BTF.
 
 use tracer_common::hook;
 
-/// A function of the kernel's network stack that is hooked on entry.
+/// A function of the kernel's network stack, hooked on entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hook {
-    /// One of [`hook`], by which the kernel programs call it.
+    /// Its number in events, one of [`hook`].
     pub number: u16,
-    /// Name of the function; that of its programs follows from it.
+    /// Name of the function. Its programs are called `fentry_NAME` and `kprobe_NAME`, without leading underscores.
     pub function: &'static str,
-    /// The module that it is in where it is not part of the kernel proper, by which its prototype is found.
+    /// The module that contains it, unless it is built into the kernel. The prototype is in that module's BTF.
     pub module: Option<&'static str>,
-    /// Which argument the packet is, where no prototype tells.
+    /// Position of the `struct sk_buff *` argument, if there is no BTF.
     pub skb: u8,
-    /// What else is read.
+    /// What else the program reads.
     pub other: Other,
     /// What the function does with a packet.
     pub meaning: Meaning,
 }
 
-/// What a hook reads besides the packet.
+/// What a program reads besides the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Other {
     /// Nothing.
     Nothing,
-    /// A struct: its type, and which argument points to it where no prototype tells.
+    /// A struct: its type, and the position of the argument that points to it if there is no BTF.
     Pointer(&'static str, u8),
-    /// An argument that is a number.
+    /// A number: the position of the argument.
     Value(u8),
 }
 
-/// What it means for a packet to pass a hook.
+/// What the kernel does with a packet when it calls the function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Meaning {
-    /// A bridge takes it from a port.
+    /// A bridge received it on a port.
     BridgeInput,
-    /// A bridge has decided on the port it goes to.
+    /// A bridge forwards it to the port of its destination.
     BridgeForward,
-    /// A bridge does not know the port and sends copies to all.
+    /// A bridge does not know the destination's port and floods it to all ports.
     BridgeFlood,
-    /// A bridge hands it up to its own node.
+    /// A bridge passes it up to the IP stack of its own node.
     BridgeUp,
-    /// A bridge is about to send it out of a port.
+    /// A bridge sends it out of a port.
     BridgeOutput,
-    /// IP receives it.
+    /// IP received it.
     Receive,
-    /// IP forwards it: a route has been looked up.
+    /// IP forwards it; the route is known.
     Forward,
-    /// IP sends it out by its route.
+    /// IP sends it along its route.
     Output,
-    /// It is for the node itself.
+    /// IP delivers it to the node itself.
     LocalIn,
-    /// It is the node's own and sets out.
+    /// The node itself sends it.
     LocalOut,
-    /// It comes to a netfilter hook that has rules.
+    /// A netfilter hook with rules processes it.
     Netfilter,
-    /// Connection tracking looks at it.
+    /// Connection tracking looks up its connection.
     Conntrack,
-    /// Its addresses or ports are about to be translated.
+    /// NAT translates its addresses or ports.
     Nat,
-    /// A tunnel puts its header around it.
+    /// A tunnel encapsulates it.
     TunnelOut,
-    /// A tunnel takes its header off.
+    /// A tunnel decapsulates it.
     TunnelIn,
-    /// The link address of the next hop is looked up, and asked for if it is not known.
+    /// Neighbour resolution (ARP, NDP) for the next hop.
     Neighbour,
-    /// It has waited in a device's queue.
+    /// It left a device's queue after waiting in it.
     Queued,
 }
 
@@ -80,8 +82,8 @@ const fn row(
     Hook { number, function, module, skb, other: Other::Nothing, meaning }
 }
 
-/// Functions that are hooked, in the order in which a packet may come by them. Each has had this name in all kernels
-/// from 5.10 to 7.3, as has the argument.
+/// The hooked functions, roughly in the order in which a packet passes them. All kernels from 5.10 to 7.3 have them
+/// under these names.
 pub const HOOKS: [Hook; 21] = [
     row(hook::BRIDGE_INPUT, "br_handle_frame_finish", Some("bridge"), 2, Meaning::BridgeInput),
     row(hook::BRIDGE_FORWARD, "br_forward", Some("bridge"), 1, Meaning::BridgeForward),
@@ -112,37 +114,37 @@ pub const HOOKS: [Hook; 21] = [
     },
 ];
 
-/// The tracepoint by which a packet is seen leaving a device's queue; not a function, but it means as much.
+/// The tracepoint at which a packet leaves a device's queue. Not a function, but with a [`Meaning`] like one.
 const QUEUED: Hook = row(hook::START_XMIT, "net_dev_start_xmit", None, 0, Meaning::Queued);
 
-/// Functions that make a copy of a packet, which are hooked on return so that copies stay known.
+/// Functions that copy a packet. They are hooked on return, so that the copy is followed like the original.
 pub const COPIES: [&str; 3] = ["skb_clone", "skb_copy", "__pskb_copy_fclone"];
 
 impl Hook {
-    /// The row of a number.
+    /// The hook with a number.
     #[must_use]
     pub fn of(number: u16) -> Option<&'static Self> {
         HOOKS.iter().chain([&QUEUED]).find(|hook| hook.number == number)
     }
 
-    /// The row of a function or tracepoint.
+    /// The hook of a function or tracepoint.
     #[must_use]
     pub fn named(function: &str) -> Option<&'static Self> {
         HOOKS.iter().chain([&QUEUED]).find(|hook| hook.function == function)
     }
 }
 
-/// The protocol families of netfilter's hooks (`NFPROTO_*`) that occur here.
+/// Protocol families of netfilter (`NFPROTO_*`) whose hooks have names of their own.
 mod family {
     pub(super) const ARP: u32 = 3;
     pub(super) const BRIDGE: u32 = 7;
 }
 
-/// Name of the netfilter hook in an event's [`tracer_common::Event::aux`], as iptables calls its chains.
+/// Name of a netfilter hook as in the names of iptables chains. `aux` is [`tracer_common::Event::aux`].
 #[must_use]
 pub fn netfilter_hook(aux: u32) -> String {
     let (number, family) = (aux & 0xff, aux >> 8);
-    // ARP has hooks of its own; all others share their numbers.
+    // ARP numbers its hooks differently; all other families use the same numbers.
     let names: &[&str] = match family {
         family::ARP => &["INPUT", "OUTPUT", "FORWARD"],
         _ => &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "INGRESS"],
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn netfilter_hooks_are_called_as_iptables_calls_them() {
+    fn netfilter_hooks_have_the_names_of_iptables_chains() {
         let aux = tracer_common::Event::netfilter_aux;
         assert_eq!(netfilter_hook(aux(2, 2)), "FORWARD");
         assert_eq!(netfilter_hook(aux(4, 7)), "bridge POSTROUTING");

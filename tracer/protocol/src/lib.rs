@@ -1,7 +1,14 @@
-//! The vocabulary that the tracer, its agents and recordings share: everything here travels or is recorded.
+//! The types that the tracer, its agents and recordings share: what is sent between them or stored.
 //!
-//! An agent sends [`frame`]s, encoded by [`codec`]; their events are [`record`]s made at a [`hook`]. A frame also
-//! carries a node's [`topology`] and its packet filter; the [`inventory`] says whose the addresses are.
+//! - [`frame`]: the messages between a tracer and an agent. Start here.
+//! - [`codec`]: frames to bytes and back.
+//! - [`record`]: the binary encoding of hop events inside an events frame.
+//! - [`hook`]: the table of hooked kernel functions, and what each one means for a packet.
+//! - [`topology`]: a node's namespaces, devices and routes.
+//! - [`inventory`]: a cluster's nodes, pods and Services, and what users name as endpoints.
+//!
+//! Nothing here does I/O except for reading a frame from, or writing it to, a given stream, and loading a static
+//! inventory from a file.
 
 pub mod codec;
 pub mod frame;

@@ -1,37 +1,45 @@
-//! The encoding of kernel records in frames and recordings: the event's fields in ABI order, little-endian, then those
-//! of its connection where connection tracking has one, followed by the captured bytes. Nothing is padded.
+//! The binary encoding of hop events in frames and recordings.
+//!
+//! | part | bytes | present |
+//! | --- | --- | --- |
+//! | [`Event`] | 112 | always |
+//! | [`Conntrack`] | 96 | if `flags` has [`flag::CONNTRACK`] |
+//! | packet | `captured`, at most [`CAPTURE`] | always |
+//!
+//! Fields are little-endian, in the order of the structs, without padding. Records follow each other without a separator:
+//! after a malformed one the rest of the frame is lost.
 
 use bytes::Bytes;
 use tracer_common::{CAPTURE, Conntrack, ConntrackTuple, Event, flag};
 
-/// Bytes of an encoded event without its captured bytes.
+/// Size of an encoded [`Event`] in bytes.
 const EVENT_SIZE: usize = size_of::<Event>();
 
-/// One record, borrowed from a frame.
+/// A decoded record. The packet's bytes are borrowed from the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawEvent<'a> {
-    /// What the kernel program wrote.
+    /// The event as the kernel program wrote it.
     pub event: Event,
-    /// What connection tracking said of the packet.
+    /// The packet's connection, if the kernel tracks one.
     pub conntrack: Option<Conntrack>,
     /// The packet's first bytes.
     pub bytes: &'a [u8],
 }
 
-/// The frame ends within a record, or a record claims more bytes than there can be.
+/// The frame ends within a record, or a record has an impossible length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed event record, {rest} bytes before the end of its frame")]
 pub struct Malformed {
-    /// Bytes that could not be read.
+    /// Bytes from the beginning of the malformed record to the end of the frame.
     pub rest: usize,
 }
 
-/// The records of one [`crate::frame::FromAgent::Events`] frame, in the order in which they were drained.
+/// Iterates over the records of one [`crate::frame::FromAgent::Events`] frame, in the order of the ring buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Records<'a>(&'a [u8]);
 
 impl<'a> Records<'a> {
-    /// Reads the body of an events frame.
+    /// Starts at the beginning of an events frame's body.
     #[must_use]
     pub fn new(body: &'a [u8]) -> Self {
         Self(body)
@@ -47,7 +55,7 @@ impl<'a> Iterator for Records<'a> {
         }
         let (read, rest) = match decode(self.0) {
             Some((event, rest)) => (Ok(event), rest),
-            // Where the next record begins is unknown now: the rest of the frame is given up.
+            // Without this record's length there is no way to find the next one.
             None => (Err(Malformed { rest: self.0.len() }), [].as_slice()),
         };
         self.0 = rest;
@@ -139,9 +147,9 @@ fn encode_conntrack(conntrack: &Conntrack, out: &mut Vec<u8>) {
     out.extend_from_slice(&reserved.to_le_bytes());
 }
 
-/// Appends one record. `bytes` beyond `event.captured` are left out.
+/// Appends one record to `out`. Of `bytes`, at most `event.captured` are written.
 pub fn encode(event: &Event, conntrack: Option<&Conntrack>, bytes: &[u8], out: &mut Vec<u8>) {
-    // Taken apart exhaustively, so that a new field has to be given its place here.
+    // Destructured exhaustively, so that a new field does not compile until it is encoded.
     let Event {
         at_ns,
         packet,
@@ -186,7 +194,7 @@ pub fn encode(event: &Event, conntrack: Option<&Conntrack>, bytes: &[u8], out: &
     out.extend_from_slice(&bytes[..usize::from(captured)]);
 }
 
-/// The same records with at most so many bytes of each packet.
+/// Re-encodes the records with at most `snaplen` bytes of each packet.
 #[must_use]
 pub fn shorten(body: &Bytes, snaplen: u16) -> Bytes {
     let mut out = Vec::with_capacity(body.len());

@@ -1,4 +1,4 @@
-//! What became of a cluster since it was looked at last.
+//! The changes from one inventory to the next.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,24 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{Inventory, Node, Pod, Service};
 
-/// What makes one inventory of another.
+/// The difference between two inventories.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Delta {
-    /// Nodes that are new, or are not as they were.
+    /// New and changed nodes.
     pub nodes: Vec<Node>,
-    /// Pods that are new, or are not as they were.
+    /// New and changed pods.
     pub pods: Vec<Pod>,
-    /// Full names of pods that are not there any more.
+    /// `NAMESPACE/NAME` of deleted pods.
     pub pods_gone: Vec<String>,
-    /// Services that are new, or are not as they were.
+    /// New and changed Services.
     pub services: Vec<Service>,
-    /// Full names of Services that are not there any more.
+    /// `NAMESPACE/NAME` of deleted Services.
     pub services_gone: Vec<String>,
 }
 
 impl Delta {
-    /// From one inventory to a later one. A node that the later one lacks is kept: its agent may still speak.
+    /// Compares two inventories. A node that is missing from the later one counts as unchanged: its agent may still send
+    /// events.
     #[must_use]
     pub fn between(before: &Inventory, after: &Inventory) -> Self {
         let Inventory { nodes, pods, services, untraceable: _ } = after;
@@ -41,34 +42,34 @@ impl Delta {
         }
     }
 
-    /// Whether nothing became of it.
+    /// Whether nothing has changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What is new or other among the later, and what of the earlier is not there any more.
+/// The items that are new or changed in `after`, and those of `before` that are not in it any more.
 fn differing<'a, T: Clone + PartialEq, K: Eq + Hash>(
     before: &'a [T],
     after: &'a [T],
     key: impl Fn(&'a T) -> K,
 ) -> (Vec<T>, Vec<&'a T>) {
     let mut known: HashMap<K, &T> = before.iter().map(|item| (key(item), item)).collect();
-    let mut other = Vec::new();
+    let mut changed = Vec::new();
     for item in after {
         if known.remove(&key(item)) != Some(item) {
-            other.push(item.clone());
+            changed.push(item.clone());
         }
     }
     let mut gone: Vec<_> = known.into_values().collect();
     let place = |item: &&T| before.iter().position(|other| std::ptr::eq(other, *item));
     gone.sort_by_key(place);
-    (other, gone)
+    (changed, gone)
 }
 
 impl Inventory {
-    /// Makes of it what became of the cluster. What is nobody's any more of `untraceable` is left as it is.
+    /// Applies the changes. `untraceable` stays as it is.
     pub fn apply(&mut self, delta: &Delta) {
         let Delta { nodes, pods, pods_gone, services, services_gone } = delta;
         self.pods.retain(|pod| !pods_gone.contains(&pod.full_name()));
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_makes_the_later_inventory_of_the_earlier() {
+    fn a_delta_turns_the_earlier_inventory_into_the_later() {
         let before = inventory(&[("a", "10.42.0.1"), ("b", "10.42.0.2"), ("c", "10.42.0.3")], &["a", "b"]);
         let after = inventory(&[("a", "10.42.0.1"), ("b", "10.42.0.9"), ("d", "10.42.0.3")], &["b", "d"]);
         let delta = Delta::between(&before, &after);
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_back_as_what_it_was() {
+    fn a_delta_survives_encoding() {
         let before = inventory(&[("a", "10.42.0.1"), ("b", "10.42.0.2")], &["a"]);
         let after = inventory(&[("a", "10.42.0.7")], &["a"]);
         let delta = Delta::between(&before, &after);

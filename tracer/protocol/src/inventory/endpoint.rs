@@ -1,4 +1,4 @@
-//! What a user types for one end of the traffic.
+//! The syntax of endpoints: what a user types for one end of the traffic.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
@@ -9,22 +9,22 @@ use super::check::is_name;
 /// One end of the traffic, as typed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// Whoever.
+    /// `any`: no restriction.
     Any,
     /// `[NS/]POD`.
     Pod {
-        /// Namespace; `None` means the default one.
+        /// Namespace; `None` for the default one.
         namespace: Option<String>,
         /// Name.
         name: String,
     },
     /// `svc/[NS/]NAME[:PORT]`.
     Service {
-        /// Namespace; `None` means the default one.
+        /// Namespace; `None` for the default one.
         namespace: Option<String>,
         /// Name.
         name: String,
-        /// Port at the cluster address; `None` means all.
+        /// Port at the cluster IP; `None` for all.
         port: Option<u16>,
     },
     /// `node/NAME`.
@@ -34,14 +34,14 @@ pub enum Endpoint {
     },
     /// `IP[:PORT]`, `[IPV6]:PORT`.
     Address {
-        /// Address; never an IPv4 one mapped into IPv6.
+        /// Address; IPv4 mapped into IPv6 is converted to IPv4.
         ip: IpAddr,
-        /// Port; `None` means all.
+        /// Port; `None` for all.
         port: Option<u16>,
     },
 }
 
-/// What was typed is no endpoint.
+/// The text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}; an endpoint is [NS/]POD, svc/[NS/]NAME[:PORT], node/NAME, IP[:PORT], [IPV6]:PORT or any")]
 pub struct InvalidEndpoint {
@@ -78,7 +78,7 @@ impl fmt::Display for Endpoint {
 
 fn parse(text: &str) -> Result<Endpoint, String> {
     match text {
-        "" => return Err("an endpoint is empty".to_owned()),
+        "" => return Err("the endpoint is empty".to_owned()),
         "any" => return Ok(Endpoint::Any),
         _ => {}
     }
@@ -98,7 +98,7 @@ fn parse(text: &str) -> Result<Endpoint, String> {
     }
     if let Some((pod, port)) = text.split_once(':') {
         return Err(format!(
-            "{text:?} names a port, which pods and nodes do not have: write {pod:?} and --port {port}"
+            "{text:?} has a port, but only Services and addresses take one: write {pod:?} and --port {port}"
         ));
     }
     let (namespace, name) = qualified(text, text)?;
@@ -109,7 +109,7 @@ fn parse(text: &str) -> Result<Endpoint, String> {
 fn address(text: &str) -> Result<Option<Endpoint>, String> {
     let found = |ip: IpAddr, port| Ok(Some(Endpoint::Address { ip: ip.to_canonical(), port }));
     if text.contains('%') {
-        return Err(format!("{text:?} has a zone, which means nothing on another node: leave it out"));
+        return Err(format!("{text:?} has a zone, which is only valid on one node: leave it out"));
     }
     if let Ok(ip) = text.parse::<IpAddr>() {
         return found(ip, None);
@@ -120,7 +120,7 @@ fn address(text: &str) -> Result<Option<Endpoint>, String> {
         }
         return match text.parse::<SocketAddrV6>() {
             Ok(address) if address.port() != 0 => found((*address.ip()).into(), Some(address.port())),
-            _ => Err(format!("{text:?} is no IPv6 address with a port")),
+            _ => Err(format!("{text:?} is not an IPv6 address with a port")),
         };
     }
     if let Some((ip, port)) = text.split_once(':')
@@ -132,13 +132,13 @@ fn address(text: &str) -> Result<Option<Endpoint>, String> {
     let like_v4 = host.contains('.') && host.chars().all(|c| c.is_ascii_digit() || c == '.');
     let like_v6 =
         text.matches(':').count() > 1 && text.chars().all(|c| c.is_ascii_hexdigit() || ":.".contains(c));
-    if like_v4 || like_v6 { Err(format!("{text:?} is no IP address")) } else { Ok(None) }
+    if like_v4 || like_v6 { Err(format!("{text:?} is not an IP address")) } else { Ok(None) }
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port) if port != 0 && text.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
-        _ => Err(format!("{text:?} is no port: it is a number from 1 to 65535")),
+        _ => Err(format!("{text:?} is not a port: use a number from 1 to 65535")),
     }
 }
 
@@ -150,7 +150,7 @@ fn qualified(text: &str, whole: &str) -> Result<(Option<String>, String), String
 }
 
 fn name(text: &str, whole: &str) -> Result<String, String> {
-    if is_name(text) { Ok(text.to_owned()) } else { Err(format!("{whole:?} holds no valid name: {text:?}")) }
+    if is_name(text) { Ok(text.to_owned()) } else { Err(format!("invalid name {text:?} in {whole:?}")) }
 }
 
 #[cfg(test)]
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_understood() {
+    fn every_form_is_parsed() {
         for (text, endpoint) in [
             ("any", Endpoint::Any),
             ("pod1", pod(None, "pod1")),
@@ -196,30 +196,30 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_its_reason() {
+    fn errors_give_the_reason() {
         for (text, part) in [
             ("", "empty"),
-            ("a/b/c", "no valid name: \"b/c\""),
-            ("/pod1", "no valid name: \"\""),
-            ("pod1/", "no valid name: \"\""),
-            ("svc/", "no valid name"),
-            ("svc/a/b/c", "no valid name"),
-            ("svc/web:http", "\"http\" is no port"),
-            ("svc/web:0", "\"0\" is no port"),
-            ("svc/web:+80", "\"+80\" is no port"),
-            ("node/", "no valid name"),
-            ("node/a/b", "no valid name"),
+            ("a/b/c", "invalid name \"b/c\""),
+            ("/pod1", "invalid name \"\""),
+            ("pod1/", "invalid name \"\""),
+            ("svc/", "invalid name"),
+            ("svc/a/b/c", "invalid name"),
+            ("svc/web:http", "\"http\" is not a port"),
+            ("svc/web:0", "\"0\" is not a port"),
+            ("svc/web:+80", "\"+80\" is not a port"),
+            ("node/", "invalid name"),
+            ("node/a/b", "invalid name"),
             ("pod1:80", "write \"pod1\" and --port 80"),
-            ("10.42.0.10:", "\"\" is no port"),
-            ("10.42.0.10:65536", "\"65536\" is no port"),
-            ("10.42.0.300", "is no IP address"),
-            ("10.42.0", "is no IP address"),
-            ("fd00:::1", "is no IP address"),
-            ("[fd00::1]:x", "no IPv6 address with a port"),
-            ("[fd00::1]:0", "no IPv6 address with a port"),
+            ("10.42.0.10:", "\"\" is not a port"),
+            ("10.42.0.10:65536", "\"65536\" is not a port"),
+            ("10.42.0.300", "is not an IP address"),
+            ("10.42.0", "is not an IP address"),
+            ("fd00:::1", "is not an IP address"),
+            ("[fd00::1]:x", "not an IPv6 address with a port"),
+            ("[fd00::1]:0", "not an IPv6 address with a port"),
             ("fe80::1%eth0", "zone"),
-            ("-pod", "no valid name"),
-            ("pod\x1b[2J", "no valid name: \"pod\\u{1b}[2J\""),
+            ("-pod", "invalid name"),
+            ("pod\x1b[2J", "invalid name \"pod\\u{1b}[2J\""),
         ] {
             let error = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(error.contains(part), "{text:?}: {error}");

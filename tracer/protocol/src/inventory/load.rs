@@ -1,4 +1,4 @@
-//! Reads a static inventory: YAML into [`Inventory`], with one clear line for whatever is wrong with it.
+//! Reads a static inventory from YAML. Every error is one line with the place in the file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::check::{Fault, List, check};
 use super::model::Inventory;
 use podtrace_escape::escape;
 
-/// So many characters of a line are quoted.
+/// Maximum number of characters quoted from a line.
 const QUOTED: usize = 80;
 
 /// Why an inventory cannot be used.
@@ -22,10 +22,10 @@ pub enum LoadError {
     Read {
         /// Its path.
         file: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is no inventory, or contradicts itself.
+    /// The file is not an inventory, or contradicts itself.
     #[error("{}{at}: {what}", .file.display())]
     Content {
         /// Its path.
@@ -37,7 +37,7 @@ pub enum LoadError {
     },
 }
 
-/// A place in a file: displayed as `:LINE:COLUMN`, or as nothing where it is not known.
+/// A place in a file. It is displayed as `:LINE:COLUMN`, or as nothing if unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place(Option<(u64, u64)>);
 
@@ -59,7 +59,7 @@ impl From<Option<Location>> for Place {
 /// Reads and checks the inventory in a file.
 ///
 /// # Errors
-/// One line that names the file and, where its content is to blame, line and column.
+/// If the file cannot be read or is wrong; the error names the file, line and column.
 pub fn load(file: &Path) -> Result<Inventory, LoadError> {
     let text =
         std::fs::read_to_string(file).map_err(|source| LoadError::Read { file: file.to_owned(), source })?;
@@ -69,7 +69,7 @@ pub fn load(file: &Path) -> Result<Inventory, LoadError> {
 /// Reads and checks an inventory.
 ///
 /// # Errors
-/// Where it is wrong, and what is, in one line.
+/// The place and a description in one line.
 pub fn parse(text: &str) -> Result<Inventory, (Place, String)> {
     let inventory: Inventory = serde_saphyr::from_str(text).map_err(|error| {
         let error = error.without_snippet();
@@ -81,7 +81,7 @@ pub fn parse(text: &str) -> Result<Inventory, (Place, String)> {
     Ok(inventory)
 }
 
-/// The line at fault: not every message says what it is about.
+/// The wrong line, since not every parser message says what it is about.
 fn quote(text: &str, at: Place) -> String {
     let line = at.0.and_then(|(line, _)| text.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?));
     match line.map(str::trim) {
@@ -93,7 +93,7 @@ fn quote(text: &str, at: Place) -> String {
     }
 }
 
-/// The lists' entries without their content: where each one begins.
+/// The lists' entries without their content, to find out where each one begins.
 #[derive(Deserialize)]
 struct Places {
     nodes: Vec<Spanned<IgnoredAny>>,
@@ -103,8 +103,7 @@ struct Places {
     services: Vec<Spanned<IgnoredAny>>,
 }
 
-/// Where the entry at fault begins. The text is read a second time for this, so that nothing else has to carry
-/// places about.
+/// Where the wrong entry begins. This parses the text a second time, so that the model needs no places.
 fn place(text: &str, fault: &Fault) -> Place {
     let Ok(Places { nodes, pods, services }) = serde_saphyr::from_str(text) else { return Place::default() };
     let list = match fault.list {
@@ -150,7 +149,7 @@ services:
     }
 
     #[test]
-    fn what_is_wrong_is_told_in_one_line_with_its_place() {
+    fn errors_are_one_line_with_the_place() {
         let nodes = "nodes:\n  - name: node1\n  - name: node2\n";
         for (text, line, parts) in [
             ("nodes:\n  - name: node1\n pods: []\n", 3, &[][..]),
@@ -159,7 +158,7 @@ services:
             ("nodes: []\npod: []\n", 2, &["unknown field", "pod", "pods"]),
             ("nodes:\n  - name: n\n    addresses: [10.0.0.300]\n", 3, &["10.0.0.300"]),
             ("pods: []\n", 1, &["missing field", "nodes"]),
-            ("nodes:\n  - name: n\n  - name: n\n", 3, &["two nodes called n"]),
+            ("nodes:\n  - name: n\n  - name: n\n", 3, &["two nodes have the name n"]),
             (
                 "nodes:\n  - {name: a, addresses: [10.0.0.1]}\n  - {name: b, addresses: [10.0.0.1]}\n",
                 3,
@@ -168,7 +167,7 @@ services:
             (
                 &format!("{nodes}pods:\n  - {{name: a, node: node1}}\n  - {{name: a, node: node2}}\n"),
                 6,
-                &["two pods called default/a"],
+                &["two pods have the name default/a"],
             ),
             (
                 &format!(
@@ -186,21 +185,23 @@ services:
             (
                 &format!("{nodes}services:\n  - {{name: s, endpoints: [default/a]}}\n"),
                 5,
-                &["service default/s has the endpoint \"default/a\", which is no pod; there are no pods"],
+                &[
+                    "service default/s has the endpoint \"default/a\", which is not a listed pod; there are no pods",
+                ],
             ),
             (
                 &format!(
                     "{nodes}services:\n  - name: s\n    ports: [{{protocol: TCP, port: 1, target_port: 1}}]\n"
                 ),
                 5,
-                &["protocol \"TCP\"; it may be tcp, udp or sctp"],
+                &["protocol \"TCP\"; valid are tcp, udp and sctp"],
             ),
             (
                 &format!("{nodes}pods:\n  - {{name: \"a\\e[2J\", node: node1}}\n"),
                 5,
-                &["\"a\\u{1b}[2J\" cannot"],
+                &["\"a\\u{1b}[2J\" is not a valid name"],
             ),
-            ("nodes:\n  - {name: n, run: {command: []}}\n", 2, &["empty command"]),
+            ("nodes:\n  - {name: n, run: {command: []}}\n", 2, &["the command of node n is empty"]),
             ("nodes:\n  - {name: n, run: teleport}\n", 2, &["teleport", "netns"]),
         ] {
             let (at, what) = parse(text).unwrap_err();
@@ -213,13 +214,13 @@ services:
     }
 
     #[test]
-    fn the_file_is_named() {
+    fn errors_name_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("inventory.yaml");
         let error = load(&file).unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot read the inventory {}: ", file.display())), "{error}");
         std::fs::write(&file, "nodes:\n  - name: n\n  - name: n\n").unwrap();
         let error = load(&file).unwrap_err().to_string();
-        assert_eq!(error, format!("{}:3:5: there are two nodes called n", file.display()));
+        assert_eq!(error, format!("{}:3:5: two nodes have the name n", file.display()));
     }
 }

@@ -1,11 +1,11 @@
-//! What is known of a cluster, whatever told us: the static inventory file is this, as YAML.
+//! The data: what is known about a cluster. The static inventory file is this, as YAML.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Nodes, pods and services.
+/// The nodes, pods and Services of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inventory {
@@ -14,33 +14,33 @@ pub struct Inventory {
     /// Its pods.
     #[serde(default)]
     pub pods: Vec<Pod>,
-    /// Its services.
+    /// Its Services.
     #[serde(default)]
     pub services: Vec<Service>,
-    /// What else there is. No file has it: it serves to say why a name means nothing that can be traced.
+    /// Objects that cannot be traced, for error messages about them. Not in the file.
     #[serde(skip)]
     pub untraceable: Vec<Untraceable>,
 }
 
-/// Something that the cluster has, and that has no packets of its own.
+/// An object without packets of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Untraceable {
     /// Kubernetes namespace.
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// What it is, and so why not.
-    pub what: Unreached,
+    /// Why it cannot be traced.
+    pub why: WhyUntraceable,
 }
 
-/// What has no packets of its own.
+/// Why an object has no packets of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unreached {
-    /// A pod that has no node yet, and the scheduler's words about it, if it has said any.
+pub enum WhyUntraceable {
+    /// A pod without a node, and the scheduler's message about it.
     UnscheduledPod(Option<String>),
-    /// A pod that has run to its end.
+    /// A pod that has succeeded or failed.
     CompletedPod,
-    /// A Service that is another name for this one outside of the cluster.
+    /// A Service of type `ExternalName`, and the name it stands for.
     ExternalName(String),
 }
 
@@ -50,31 +50,31 @@ pub enum Unreached {
 pub struct Node {
     /// Name.
     pub name: String,
-    /// Addresses, the one its peers know it by first.
+    /// Addresses. The first is the one that other nodes use.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
-    /// How a command is run there.
+    /// How to run a command on it.
     #[serde(default, skip_serializing_if = "Run::is_here")]
     pub run: Run,
 }
 
-/// How a command is run on a node.
+/// How to run a command on a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Run {
-    /// On this machine, as it is.
+    /// On this machine, in the current network namespace.
     #[default]
     Here,
-    /// On this machine, inside the network namespace at this path.
+    /// On this machine, in the network namespace at this path.
     Netns(PathBuf),
-    /// By this command, which the podtrace command line is appended to, such as `[ssh, node2, sudo]`.
+    /// With this prefix before the podtrace command line, such as `[ssh, node2, sudo]`.
     Command(Vec<String>),
-    /// By the Kubernetes API, in a pod on that node.
+    /// In a pod on the node, by the Kubernetes API.
     Kubernetes,
 }
 
 impl Run {
-    /// Whether it runs on this machine, and so with this process's rights.
+    /// Whether the command runs on this machine, with the privileges of this process.
     #[must_use]
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Here | Self::Netns(_))
@@ -94,7 +94,7 @@ pub struct Pod {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// Addresses; empty while it has none.
+    /// Addresses; empty until it has one.
     #[serde(default)]
     pub ips: Vec<IpAddr>,
     /// Name of the node it runs on.
@@ -105,14 +105,14 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// `namespace/name`.
+    /// `NAMESPACE/NAME`.
     #[must_use]
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 }
 
-/// One service.
+/// One Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
@@ -121,42 +121,42 @@ pub struct Service {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// Cluster addresses; empty for a headless service.
+    /// Cluster IPs; empty for a headless Service.
     #[serde(default)]
     pub cluster_ips: Vec<IpAddr>,
     /// Ports.
     #[serde(default)]
     pub ports: Vec<ServicePort>,
-    /// `namespace/name` of the pods behind it.
+    /// `NAMESPACE/NAME` of the pods behind it.
     #[serde(default)]
     pub endpoints: Vec<String>,
 }
 
 impl Service {
-    /// `namespace/name`.
+    /// `NAMESPACE/NAME`.
     #[must_use]
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 }
 
-/// One port of a service.
+/// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServicePort {
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
-    /// Port at the cluster address.
+    /// Port at the cluster IP.
     pub port: u16,
     /// Port at the endpoints.
     pub target_port: u16,
-    /// Port at every node.
+    /// `NodePort`: port at the addresses of every node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_port: Option<u16>,
 }
 
 impl ServicePort {
-    /// IP protocol number; `None` for a protocol that Services do not have.
+    /// IP protocol number; `None` if the protocol is none of these.
     #[must_use]
     pub fn protocol_number(&self) -> Option<u8> {
         match self.protocol.to_ascii_lowercase().as_str() {

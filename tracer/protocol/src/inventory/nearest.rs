@@ -1,10 +1,10 @@
-//! Names that a mistyped one may have meant.
+//! Suggestions for a mistyped name.
 
-/// So many are offered.
+/// Maximum number of suggestions.
 const OFFERED: usize = 3;
 
-/// The names most like `wanted`, best first. What follows the namespace decides: the namespace is the likelier
-/// mistake, and its likeness would drown the rest.
+/// The names most similar to `wanted`, best first. The part after the namespace counts first: a common namespace would
+/// otherwise make all names of it similar.
 fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     fn last(name: &str) -> &str {
         name.rsplit('/').next().unwrap_or(name)
@@ -18,7 +18,7 @@ fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a st
     scored.into_iter().take(OFFERED).map(|(.., name)| name).collect()
 }
 
-/// `nearest pods: a, b, c`, or that there are none.
+/// `nearest pods: a, b, c`, or `there are no pods`.
 pub fn nearest_text<'a>(wanted: &str, kind: &str, names: impl Iterator<Item = &'a str>) -> String {
     let names = nearest(wanted, names);
     if names.is_empty() {
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_alike_come_first() {
+    fn the_most_similar_come_first() {
         let names = ["default/pod1", "default/pod2", "kube-system/coredns", "shop/web-6d8c4cb4d-x2x7k"];
         assert_eq!(nearest("default/pod3", names.into_iter())[..2], ["default/pod1", "default/pod2"]);
         assert_eq!(nearest("default/coredns", names.into_iter())[0], "kube-system/coredns");
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_said_to_be_none() {
+    fn without_names_it_says_so() {
         assert_eq!(nearest_text("x", "services", std::iter::empty()), "there are no services");
     }
 }

@@ -1,125 +1,39 @@
-//! What an endpoint means in a cluster: addresses, pods and nodes.
+//! Looks up an endpoint in the inventory: its addresses, ports, pods and nodes.
+//!
+//! A Service stands for its cluster IPs and the addresses of its endpoints, since NAT changes one into the other. An
+//! address stands for itself, unless it is a Service's cluster IP, or a node's with a `NodePort`: then for the Service.
 
 use std::net::IpAddr;
 
 use super::endpoint::Endpoint;
-use super::model::{Inventory, Node, Pod, Service, ServicePort, Unreached};
+use super::model::{Inventory, Node, Pod, Service, ServicePort, WhyUntraceable};
 use super::nearest::nearest_text;
+use super::resolve_error::ResolveError;
 
-/// What an endpoint means.
+/// The result of looking up an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
     /// The endpoint in full: `default/pod1`, `svc/shop/web:80`, `node/node1`, `10.0.0.1 (default/pod1)`, `any`.
     pub what: String,
-    /// Its addresses; none means any.
+    /// Its addresses; empty for all.
     pub addresses: Vec<IpAddr>,
-    /// Its ports; none means all. A Service's is there in all its forms: at the Service's address, at the endpoints
-    /// and at the nodes.
+    /// Its ports; empty for all. A Service's port is present in all forms: at the cluster IP, at the endpoints and at the
+    /// nodes.
     pub ports: Vec<u16>,
-    /// The ports of the Service that it is, or of that one of them which was asked for.
+    /// If it is a Service: its ports, or the one that was named.
     pub service: Vec<ServicePort>,
-    /// Full names of the pods that it is, or is served by.
+    /// `NAMESPACE/NAME` of the pod, or of the pods behind the Service.
     pub pods: Vec<String>,
-    /// Names of the nodes where its packets begin or end. None: an address outside of the cluster, whose packets
-    /// pass the nodes of the other end.
+    /// Names of the nodes where its packets start or end. Empty for an address outside of the cluster: its packets pass the
+    /// nodes of the other end.
     pub nodes: Vec<String>,
 }
 
-/// Why an endpoint means nothing that can be traced. Each is one line that says what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ResolveError {
-    /// Nothing of that name.
-    #[error("there is no {kind} {name}; {near}")]
-    Unknown {
-        /// `pod`, `service`, `node` or `namespace`.
-        kind: &'static str,
-        /// What was asked for, in full.
-        name: String,
-        /// The nearest names.
-        near: String,
-    },
-    /// A pod without an address.
-    #[error(
-        "pod {pod} has no IP address yet: wait until it runs (`kubectl get pod -o wide`), then try again"
-    )]
-    NoAddress {
-        /// Its full name.
-        pod: String,
-    },
-    /// A pod without a node.
-    #[error(
-        "pod {pod} has no node yet{}: wait until it runs (`kubectl describe pod` tells more), then try again",
-        .words.as_ref().map(|words| format!(" ({words})")).unwrap_or_default()
-    )]
-    Unscheduled {
-        /// Its full name.
-        pod: String,
-        /// What the scheduler says.
-        words: Option<String>,
-    },
-    /// A pod that has ended.
-    #[error("pod {pod} has completed and has no network any more: name one that runs")]
-    Completed {
-        /// Its full name.
-        pod: String,
-    },
-    /// A pod without a network of its own.
-    #[error("pod {pod} is on the host network and shares node {node}'s addresses: use node/{node}")]
-    HostNetwork {
-        /// Its full name.
-        pod: String,
-        /// Its node.
-        node: String,
-    },
-    /// A pod on a node that nothing is known of.
-    #[error("pod {pod} is on node {node}, which the inventory does not list; {near}")]
-    UnknownNode {
-        /// Its full name.
-        pod: String,
-        /// Its node.
-        node: String,
-        /// The nearest names.
-        near: String,
-    },
-    /// A service that no packet can go to.
-    #[error("service {service} has neither a cluster address nor endpoints: nothing can reach it")]
-    EmptyService {
-        /// Its full name.
-        service: String,
-    },
-    /// A service outside of the cluster.
-    #[error(
-        "service {service} is another name for {target}, which is outside of the cluster (ExternalName): look its \
-         address up and name that, as IP[:PORT]"
-    )]
-    ExternalName {
-        /// Its full name.
-        service: String,
-        /// The name outside.
-        target: String,
-    },
-    /// A service without that port.
-    #[error("service {service} has no port {port}; it has {ports}")]
-    NoSuchPort {
-        /// Its full name.
-        service: String,
-        /// What was asked for.
-        port: u16,
-        /// What there is.
-        ports: String,
-    },
-    /// A node without an address.
-    #[error("node {node} has no address in the inventory: add `addresses`")]
-    NodeWithoutAddress {
-        /// Its name.
-        node: String,
-    },
-}
-
-/// Says what an endpoint means; names without a namespace are looked for in `namespace`.
+/// Looks up an endpoint. Names without a namespace are taken from `namespace`.
 ///
 /// # Errors
-/// If there is no such thing, or if it has no addresses of its own.
+///
+/// If it does not exist, or has no addresses of its own.
 pub fn resolve(
     endpoint: &Endpoint,
     inventory: &Inventory,
@@ -136,7 +50,7 @@ pub fn resolve(
         Endpoint::Pod { namespace, name } => cluster.pod(&in_namespace(namespace), name),
         Endpoint::Service { namespace, name, port } => {
             let service = cluster.service(&in_namespace(namespace), name)?;
-            cluster.behind(service, *port)
+            cluster.resolve_service(service, *port)
         }
         Endpoint::Node { name } => cluster.node(name),
         Endpoint::Address { ip, port } => Ok(cluster.address(*ip, *port)),
@@ -146,7 +60,7 @@ pub fn resolve(
 struct Cluster<'a>(&'a Inventory);
 
 impl Resolved {
-    /// The port on this side in all its forms.
+    /// All forms of a port: at the cluster IP, at the endpoints and at the nodes.
     #[must_use]
     pub fn ports_of(&self, port: u16) -> Vec<u16> {
         let forms = self.service.iter().filter(|known| [known.port, known.target_port].contains(&port));
@@ -157,14 +71,14 @@ impl Resolved {
         ports
     }
 
-    /// The port that a packet of this IP protocol is sent to, if that is known.
+    /// The destination port for packets of an IP protocol, if known.
     #[must_use]
     pub fn port_of(&self, protocol: u8) -> Option<u16> {
         let of_service = self.service.iter().find(|known| known.protocol_number() == Some(protocol));
         of_service.map(|known| known.port).or_else(|| self.ports.first().copied())
     }
 
-    /// IP protocol number and port of each port that a Service has at the nodes.
+    /// The Service's `NodePort`s, as IP protocol number and port.
     #[must_use]
     pub fn node_ports(&self) -> Vec<(u8, u16)> {
         self.service.iter().filter_map(|port| Some((port.protocol_number()?, port.node_port?))).collect()
@@ -180,17 +94,15 @@ impl<'a> Cluster<'a> {
         let full_name = format!("{namespace}/{name}");
         let found = self.0.pods.iter().find(|pod| pod.namespace == namespace && pod.name == name);
         let Some(pod) = found else {
-            return Err(
-                match self.untraceable(namespace, name, |what| {
-                    matches!(what, Unreached::UnscheduledPod(_) | Unreached::CompletedPod)
-                }) {
-                    Some(Unreached::UnscheduledPod(words)) => {
-                        ResolveError::Unscheduled { pod: full_name, words: words.clone() }
-                    }
-                    Some(_) => ResolveError::Completed { pod: full_name },
-                    None => self.unknown_pod(namespace, name),
-                },
-            );
+            let mut reasons = self.untraceable(namespace, name);
+            let error = reasons.find_map(|why| match why {
+                WhyUntraceable::UnscheduledPod(message) => {
+                    Some(ResolveError::Unscheduled { pod: full_name.clone(), message: message.clone() })
+                }
+                WhyUntraceable::CompletedPod => Some(ResolveError::Completed { pod: full_name.clone() }),
+                WhyUntraceable::ExternalName(_) => None,
+            });
+            return Err(error.unwrap_or_else(|| self.unknown_pod(namespace, name)));
         };
         if pod.host_network {
             return Err(ResolveError::HostNetwork { pod: full_name, node: pod.node.clone() });
@@ -211,19 +123,15 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    fn untraceable(
-        &self,
-        namespace: &str,
-        name: &str,
-        kind: impl Fn(&Unreached) -> bool,
-    ) -> Option<&'a Unreached> {
-        let mut things = self.0.untraceable.iter();
-        things
-            .find(|thing| thing.namespace == namespace && thing.name == name && kind(&thing.what))
-            .map(|thing| &thing.what)
+    /// Why objects of this name cannot be traced. A pod and a Service can have the same name.
+    fn untraceable(&self, namespace: &str, name: &str) -> impl Iterator<Item = &'a WhyUntraceable> {
+        let objects = self.0.untraceable.iter();
+        objects
+            .filter(move |object| object.namespace == namespace && object.name == name)
+            .map(|object| &object.why)
     }
 
-    /// A name without its kind may have been another kind's: those of exactly this name are offered too.
+    /// Also suggests a node or Service of exactly this name: the user may have left out the kind.
     fn unknown_pod(&self, namespace: &str, name: &str) -> ResolveError {
         if let Some(unknown) = self.unknown_namespace(namespace, name) {
             return unknown;
@@ -239,7 +147,7 @@ impl<'a> Cluster<'a> {
         ResolveError::Unknown { kind: "pod", name: full_name, near }
     }
 
-    /// If nothing is in the namespace, and nothing outside of it has the name, it is the namespace that is wrong.
+    /// If the namespace has no objects and no other namespace has the name, the namespace is the mistake.
     fn unknown_namespace(&self, namespace: &str, name: &str) -> Option<ResolveError> {
         let Inventory { nodes: _, pods, services, untraceable } = self.0;
         let mut things = pods
@@ -254,7 +162,7 @@ impl<'a> Cluster<'a> {
         names.extend(services.iter().map(|service| service.namespace.as_str()));
         names.sort_unstable();
         names.dedup();
-        // Without any namespace there is nothing to choose from: that there are no pods says more.
+        // Without any namespace, "there are no pods" says more.
         if names.is_empty() {
             return None;
         }
@@ -265,23 +173,27 @@ impl<'a> Cluster<'a> {
     fn service(&self, namespace: &str, name: &str) -> Result<&'a Service, ResolveError> {
         let found =
             self.0.services.iter().find(|service| service.namespace == namespace && service.name == name);
-        let outside = self.untraceable(namespace, name, |what| matches!(what, Unreached::ExternalName(_)));
-        if let (None, Some(Unreached::ExternalName(target))) = (found, outside) {
-            let service = format!("{namespace}/{name}");
-            return Err(ResolveError::ExternalName { service, target: target.clone() });
+        found.ok_or_else(|| self.unknown_service(namespace, name))
+    }
+
+    fn unknown_service(&self, namespace: &str, name: &str) -> ResolveError {
+        let full_name = format!("{namespace}/{name}");
+        let target = self.untraceable(namespace, name).find_map(|why| match why {
+            WhyUntraceable::ExternalName(target) => Some(target.clone()),
+            _ => None,
+        });
+        if let Some(target) = target {
+            return ResolveError::ExternalName { service: full_name, target };
         }
-        found.ok_or_else(|| {
-            self.unknown_namespace(namespace, name).unwrap_or_else(|| {
-                let name = format!("{namespace}/{name}");
-                let names: Vec<_> = self.0.services.iter().map(Service::full_name).collect();
-                let near = nearest_text(&name, "services", names.iter().map(String::as_str));
-                ResolveError::Unknown { kind: "service", name, near }
-            })
+        self.unknown_namespace(namespace, name).unwrap_or_else(|| {
+            let names: Vec<_> = self.0.services.iter().map(Service::full_name).collect();
+            let near = nearest_text(&full_name, "services", names.iter().map(String::as_str));
+            ResolveError::Unknown { kind: "service", name: full_name, near }
         })
     }
 
-    /// A service is its cluster addresses and those of its endpoints: before and after the translation.
-    fn behind(&self, service: &Service, port: Option<u16>) -> Result<Resolved, ResolveError> {
+    /// A Service: its cluster IPs and the addresses of its endpoints, before and after NAT.
+    fn resolve_service(&self, service: &Service, port: Option<u16>) -> Result<Resolved, ResolveError> {
         let name = service.full_name();
         if let Some(port) = port.filter(|port| !service.ports.iter().any(|known| known.port == *port)) {
             let ports: Vec<_> =
@@ -327,7 +239,7 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    /// An address stays this one address, except a service's: its packets go on to another.
+    /// An address: itself, unless it belongs to a Service, whose packets continue to another address.
     fn address(&self, ip: IpAddr, port: Option<u16>) -> Resolved {
         let typed = Endpoint::Address { ip, port };
         let ports = port.into_iter().collect();
@@ -342,7 +254,7 @@ impl<'a> Cluster<'a> {
                 let has = |known: &ServicePort| known.node_port == Some(port);
                 let service = self.0.services.iter().find(|service| service.ports.iter().any(has))?;
                 let of = service.ports.iter().find(|known| has(known))?;
-                self.behind(service, Some(of.port)).ok()
+                self.resolve_service(service, Some(of.port)).ok()
             });
             if let Some(resolved) = by_node_port {
                 return Resolved { what: named(&resolved.what), ..resolved };
@@ -354,9 +266,9 @@ impl<'a> Cluster<'a> {
             };
         }
         let service = self.0.services.iter().find(|service| service.cluster_ips.contains(&ip));
-        if let Some(resolved) = service
-            .and_then(|service| self.behind(service, port).or_else(|_| self.behind(service, None)).ok())
-        {
+        if let Some(resolved) = service.and_then(|service| {
+            self.resolve_service(service, port).or_else(|_| self.resolve_service(service, None)).ok()
+        }) {
             return Resolved { what: named(&resolved.what), ..resolved };
         }
         plain
@@ -411,7 +323,7 @@ services:
     }
 
     #[test]
-    fn everything_is_found() {
+    fn every_kind_of_endpoint_is_found() {
         let web = ["10.96.0.20", "10.42.0.10", "10.42.1.10", "fd00:42:1::10"];
         let web_pods = ["default/pod1", "default/pod3"];
         for (text, expected) in [
@@ -437,7 +349,7 @@ services:
     }
 
     #[test]
-    fn a_services_port_is_known_in_all_its_forms() {
+    fn a_services_port_is_found_in_all_forms() {
         let mut inventory = inventory();
         inventory.services[0].ports[0].node_port = Some(30080);
         let resolved = |text: &str| resolve(&text.parse().unwrap(), &inventory, "default").unwrap();
@@ -450,7 +362,7 @@ services:
     }
 
     #[test]
-    fn what_cannot_be_traced_is_told_in_one_line() {
+    fn errors_are_one_line() {
         for (text, line) in [
             ("pod9", "there is no pod default/pod9; nearest pods: default/pod1, default/pod2, default/pod3"),
             ("node1", "a node has that name: node/node1"),
@@ -461,7 +373,7 @@ services:
             ("node/node9", "there is no node node9; nearest nodes: node1, node2, node3"),
             ("starting", "pod default/starting has no IP address yet"),
             ("kube-system/proxy", "shares node node1's addresses: use node/node1"),
-            ("svc/empty", "neither a cluster address nor endpoints"),
+            ("svc/empty", "no cluster IP and no endpoints"),
             ("svc/web:81", "service default/web has no port 81; it has 80/tcp"),
             ("node/node3", "node node3 has no address"),
         ] {
@@ -477,7 +389,7 @@ services:
     }
 
     #[test]
-    fn a_pod_on_an_unlisted_node_is_told() {
+    fn a_pod_on_an_unlisted_node_is_an_error() {
         let mut inventory = inventory();
         inventory.nodes.remove(0);
         let error = resolve(&"pod1".parse().unwrap(), &inventory, "default").unwrap_err();

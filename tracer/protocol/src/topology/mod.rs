@@ -1,6 +1,8 @@
-//! WHERE packets can pass: namespaces, devices and routes of a node, as a graph.
+//! A node's network topology: its namespaces, devices and routes.
 //!
-//! A topology is plain data with queries. The agent reads it from the kernel; [`Survey`] holds those of all nodes.
+//! The agent reads a [`Topology`] from the kernel by netlink and sends it. Everything derived from it (which devices are
+//! uplinks, which pod is behind a veth, which route a packet takes) is a query, so that agent, engine and reports agree.
+//! [`Survey`] is the result of asking one node without a trace.
 
 mod model;
 mod query;

@@ -1,4 +1,4 @@
-//! What a node's networking looks like: plain data, without a handle to any kernel.
+//! The data: what the kernel says about a node's namespaces, devices and routes. Names are not escaped.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,26 +6,26 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Everything one node's agent knows about its networking.
+/// The networking of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
     /// The node's own namespace first, then those of its pods.
     pub namespaces: Vec<Namespace>,
-    /// What makes the pods' networks, where that is known.
+    /// The CNI plugin, if its configuration was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cni: Option<Cni>,
 }
 
-/// A plugin that makes pods' networks. Nothing here is escaped.
+/// The CNI plugin of a node, as its configuration files describe it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cni {
-    /// Its name, such as `flannel in K3s`, or its type.
+    /// Its name or type, such as `flannel in K3s` or `calico`.
     pub plugin: String,
-    /// How it gets packets to other nodes, such as `vxlan`.
+    /// How packets get to other nodes, such as `vxlan`.
     pub backend: Option<String>,
-    /// The pods' addresses in the whole cluster.
+    /// The address range of all pods of the cluster.
     pub network: Option<String>,
-    /// The file that said so.
+    /// The configuration file.
     pub told_by: String,
 }
 
@@ -43,28 +43,28 @@ impl fmt::Display for Cni {
 /// One network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
-    /// Inode number, which is what the kernel programs report as `netns`.
+    /// Inode number; kernel programs report it as `netns`.
     pub inode: u32,
-    /// Path it can be entered by.
+    /// Path of a file by which a process can enter it (`setns`).
     pub path: String,
-    /// `namespace/name` of the pod that lives here; `None` for the node's own.
+    /// `NAMESPACE/NAME` of the pod; `None` for the node's own namespace.
     pub pod: Option<String>,
     /// Its devices.
     pub devices: Vec<Device>,
-    /// Its unicast routes of the main table, v4 and v6.
+    /// Unicast routes of the main table, IPv4 and IPv6.
     pub routes: Vec<Route>,
 }
 
 /// One network device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Number within its namespace.
+    /// Interface index, unique within the namespace.
     pub index: u32,
-    /// Name as the kernel has it; not escaped.
+    /// Name.
     pub name: String,
     /// What kind of device it is.
     pub kind: DeviceKind,
-    /// Whether its packets carry an Ethernet header.
+    /// Whether its packets have an Ethernet header.
     pub ethernet: bool,
     /// Whether it is administratively up.
     pub up: bool,
@@ -72,7 +72,7 @@ pub struct Device {
     pub mtu: u32,
     /// Link-layer address.
     pub mac: Option<[u8; 6]>,
-    /// Index of the bridge (or bond) it is a port of.
+    /// Index of the bridge or bond that it is a port of.
     pub master: Option<u32>,
     /// The other end of a veth pair.
     pub peer: Option<Peer>,
@@ -83,9 +83,9 @@ pub struct Device {
 /// The other end of a veth pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
-    /// Inode of the namespace it is in; `None` if that is none of the [`Topology`]'s.
+    /// Inode of its namespace; `None` if that namespace is not part of the [`Topology`].
     pub netns: Option<u32>,
-    /// Its index there.
+    /// Interface index in that namespace.
     pub index: u32,
 }
 
@@ -101,7 +101,7 @@ pub enum DeviceKind {
     Bridge,
     /// A VXLAN tunnel.
     Vxlan(Vxlan),
-    /// Hardware, or what a hypervisor shows as such: no kind at all.
+    /// A physical or paravirtual network card: the kernel reports no kind.
     Physical,
     /// Any other, by the kernel's name.
     Other(String),
@@ -114,11 +114,11 @@ pub struct Vxlan {
     pub vni: u32,
     /// UDP destination port.
     pub port: u16,
-    /// Source address of what it sends.
+    /// Source address of encapsulated packets.
     pub local: Option<IpAddr>,
-    /// Index of the device it sends through.
+    /// Index of the device that encapsulated packets leave by.
     pub underlay: Option<u32>,
-    /// Tunnel ends it has forwarding entries for.
+    /// Addresses of remote tunnel endpoints, from the forwarding database.
     pub remotes: Vec<IpAddr>,
 }
 
@@ -131,16 +131,16 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Index of the outgoing device.
     pub device: u32,
-    /// Priority; the lower wins among equally long prefixes.
+    /// Priority among routes with the same prefix length; the lowest wins.
     pub metric: u32,
 }
 
-/// What a device is to pod traffic.
+/// The role of a device in pod traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The node's end of a pod's veth pair.
     PodVeth,
-    /// A bridge that pods' veths are ports of.
+    /// A bridge with pods' veths as ports.
     Bridge,
     /// A tunnel to other nodes.
     Tunnel,

@@ -1,4 +1,4 @@
-//! What the graph answers: roles of devices, pods behind them, and routes.
+//! Queries: the role of a device, the pod behind it, and the route to an address.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Device, DeviceKind, Namespace, Role, Route, Topology};
 
-/// Kinds, by the kernel's name, that put packets into others'; VXLAN has a [`DeviceKind`] of its own.
+/// Kernel names of the tunnel kinds. VXLAN is a [`DeviceKind`] of its own.
 const TUNNEL_KINDS: [&str; 9] =
     ["geneve", "gre", "gretap", "ip6gre", "ip6gretap", "ip6tnl", "ipip", "sit", "wireguard"];
 
@@ -17,34 +17,33 @@ impl Topology {
         self.namespaces.first()
     }
 
-    /// Addresses that the node has itself, by which others know it: its bridge's and tunnels' too.
+    /// Addresses of the node's own devices, bridges and tunnels included; no loopback or link-local ones.
     pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let own = self.namespaces.iter().filter(|namespace| namespace.pod.is_none());
         let addresses = own.flat_map(|namespace| &namespace.devices).flat_map(|device| &device.addresses);
         addresses.map(IpNet::addr).filter(|address| !address.is_loopback() && !is_link_local(*address))
     }
 
-    /// A namespace, by its inode number.
+    /// The namespace with an inode number.
     #[must_use]
     pub fn namespace(&self, netns: u32) -> Option<&Namespace> {
         self.namespaces.iter().find(|namespace| namespace.inode == netns)
     }
 
-    /// A device, by its namespace's inode number and its index there.
+    /// The device with an index in the namespace with an inode number.
     #[must_use]
     pub fn device(&self, netns: u32, ifindex: u32) -> Option<&Device> {
         self.namespace(netns)?.device(ifindex)
     }
 
-    /// What a device is to pod traffic, as far as the kernel's tables tell. Only devices in the node's own
-    /// namespace have a role.
+    /// The role of a device, derived from the kernel's tables alone. A device inside a pod is [`Role::Other`].
     #[must_use]
     pub fn role(&self, netns: u32, ifindex: u32) -> Role {
         self.role_given(netns, ifindex, &[])
     }
 
-    /// As [`Topology::role`], where the node's addresses are known, too: the device that has one is an uplink even
-    /// if no route or tunnel says so.
+    /// Like [`Topology::role`], but the device that has one of `node_addresses` is an uplink even if no route or tunnel
+    /// uses it.
     #[must_use]
     pub fn role_given(&self, netns: u32, ifindex: u32, node_addresses: &[IpAddr]) -> Role {
         match self.node() {
@@ -56,14 +55,14 @@ impl Topology {
         }
     }
 
-    /// Name of the pod on the other side of this veth of the node.
+    /// `NAMESPACE/NAME` of the pod at the other end of a veth.
     #[must_use]
     pub fn pod_behind(&self, netns: u32, ifindex: u32) -> Option<&str> {
         let peer = self.device(netns, ifindex)?.peer?;
         self.namespace(peer.netns?)?.pod.as_deref()
     }
 
-    /// The node's end of a pod's veth pair; of its `eth0`, if it has several.
+    /// The node's end of a pod's veth pair. If there are several, the one whose other end is `eth0`.
     #[must_use]
     pub fn host_veth_of(&self, pod: &str) -> Option<&Device> {
         let inside = self.namespaces.iter().find(|namespace| namespace.pod.as_deref() == Some(pod))?;
@@ -77,20 +76,19 @@ impl Topology {
         ends.first().map(|(device, _)| *device)
     }
 
-    /// The route that the node's main table has for an address.
+    /// The route to an address in the node's main table.
     #[must_use]
     pub fn route_to(&self, ip: IpAddr) -> Option<&Route> {
         best(self.node()?.routes.iter(), ip)
     }
 
-    /// The route for an address among those that lead out of this device: of a packet seen to leave by it, the
-    /// entry that sent it there.
+    /// The route to an address among those through one device: the one that a packet took that left by it.
     #[must_use]
     pub fn route_to_by(&self, ip: IpAddr, ifindex: u32) -> Option<&Route> {
         best(self.node()?.routes.iter().filter(|route| route.device == ifindex), ip)
     }
 
-    /// The bridge that this device of the node is a port of.
+    /// The bridge that a device of the node is a port of.
     #[must_use]
     pub fn bridge_of(&self, ifindex: u32) -> Option<&Device> {
         let node = self.node()?;
@@ -103,8 +101,8 @@ impl Topology {
         self.node().into_iter().flat_map(|node| &node.devices).filter(|device| is_tunnel(device))
     }
 
-    /// The devices that lead out of the node: those that have one of its addresses, carry a tunnel, or have a route
-    /// by way of a neighbour.
+    /// The uplinks: devices that have one of the node's addresses, carry a tunnel, or have a route with a gateway or a
+    /// default route.
     #[must_use]
     pub fn uplinks(&self, node_addresses: &[IpAddr]) -> Vec<&Device> {
         let Some(node) = self.node() else { return Vec::new() };
@@ -130,13 +128,13 @@ impl Topology {
             return Role::Uplink;
         }
         let Some(bridge) = self.bridge_of(device.index) else { return Role::Other };
-        let bridge_leads_out = leads_out_device(node, bridge, node_addresses);
+        let beyond_bridge = bridge_leads_out(node, bridge, node_addresses);
         match device.kind {
-            // Whose pod this is we do not know, but what else would hang on a bridge of this node's own?
-            DeviceKind::Veth if !bridge_leads_out => Role::PodVeth,
-            // Pods bridged straight to the outside: the bridge is theirs, and its other port the way out.
+            // An unknown pod: nothing else has a veth on a bridge that does not lead out.
+            DeviceKind::Veth if !beyond_bridge => Role::PodVeth,
+            // Pods are bridged directly to the outside: the port without a pod is the uplink.
             DeviceKind::Physical | DeviceKind::Other(_)
-                if bridge_leads_out && self.has_pods(node, bridge, true) =>
+                if beyond_bridge && self.has_pods(node, bridge, true) =>
             {
                 Role::Uplink
             }
@@ -144,8 +142,8 @@ impl Topology {
         }
     }
 
-    /// Whether veths of pods are ports of this bridge: of one that leads out, only known pods count, for other
-    /// guests of the machine hang there as well.
+    /// Whether a bridge has veths of pods as ports. On a bridge that leads out, only known pods count: virtual machines
+    /// and containers may be attached to it as well.
     fn has_pods(&self, node: &Namespace, bridge: &Device, leads_out: bool) -> bool {
         let mut ports = node.devices.iter().filter(|port| port.master == Some(bridge.index));
         ports.any(|port| {
@@ -155,7 +153,7 @@ impl Topology {
 }
 
 impl Namespace {
-    /// A device, by its index.
+    /// The device with an index.
     #[must_use]
     pub fn device(&self, ifindex: u32) -> Option<&Device> {
         self.devices.iter().find(|device| device.index == ifindex)
@@ -170,7 +168,7 @@ fn is_tunnel(device: &Device) -> bool {
     }
 }
 
-fn leads_out_device(node: &Namespace, device: &Device, node_addresses: &[IpAddr]) -> bool {
+fn bridge_leads_out(node: &Namespace, device: &Device, node_addresses: &[IpAddr]) -> bool {
     !is_tunnel(device) && leads_out(node, device, node_addresses)
 }
 
@@ -192,7 +190,7 @@ fn leads_out(node: &Namespace, device: &Device, node_addresses: &[IpAddr]) -> bo
 fn best<'a>(routes: impl Iterator<Item = &'a Route>, ip: IpAddr) -> Option<&'a Route> {
     routes
         .filter(|route| route.destination.contains(&ip))
-        // The first of equals: the order in which the kernel lists them.
+        // Among equals the first one in the kernel's order.
         .min_by_key(|route| (u8::MAX - route.destination.prefix_len(), route.metric))
 }
 
@@ -268,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_that_leads_out_is_an_uplink_and_its_guests_are_no_pods() {
+    fn a_bridge_that_leads_out_is_an_uplink_and_its_ports_are_not_pods() {
         expect(
             &samples::bridged_uplink(),
             &[],
@@ -285,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn where_pods_are_bridged_to_the_outside_the_other_port_is_the_uplink() {
+    fn with_pods_bridged_to_the_outside_the_other_port_is_the_uplink() {
         let mut topology = samples::bridged_uplink();
         let veth = topology.namespaces[0].devices.iter_mut().find(|device| device.name == "veth1").unwrap();
         veth.master = Some(3);
@@ -298,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_a_pod_or_unknown_has_no_role() {
+    fn devices_in_pods_and_unknown_ones_have_no_role() {
         let topology = samples::lab();
         assert_eq!(topology.role(POD1, 2), Role::Other);
         assert_eq!(topology.role(LAB, 99), Role::Other);
@@ -318,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_veths_the_one_of_eth0_is_meant() {
+    fn with_several_veths_eth0_is_chosen() {
         let mut topology = samples::lab();
         let [node, pod] = topology.namespaces.as_mut_slice() else { panic!("a node and a pod") };
         let mut net1 = pod.devices[1].clone();
@@ -345,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_without_a_device_of_its_own_goes_by_its_address() {
+    fn the_underlay_of_a_tunnel_without_a_device_is_found_by_its_address() {
         let mut topology = samples::lab();
         let DeviceKind::Vxlan(vxlan) = &mut topology.namespaces[0].devices[3].kind else {
             panic!("a tunnel")

@@ -1,4 +1,4 @@
-//! Nodes as data, for tests.
+//! Sample topologies for tests.
 
 #![expect(clippy::unwrap_used, reason = "these values are written down here, and only tests build them")]
 
@@ -8,7 +8,7 @@ use super::{Device, DeviceKind, Namespace, Peer, Route, Topology, Vxlan};
 pub const LAB: u32 = 100;
 /// Inode of the host-gw node's namespace.
 pub const HOST_GW: u32 = 100;
-/// Inode of the namespace of the one pod that each of these nodes has.
+/// Inode of the namespace of the only pod of each node.
 pub const POD1: u32 = 101;
 
 fn device(index: u32, name: &str, kind: DeviceKind, addresses: &[&str]) -> Device {
@@ -78,7 +78,7 @@ fn topology(devices: Vec<Device>, routes: Vec<Route>, pod_address: &str) -> Topo
     }
 }
 
-/// node1 of the lab: its uplink is a veth into a namespace it knows nothing of, and it has no default route.
+/// node1 of the lab. Its uplink is a veth into an unknown namespace, and there is no default route.
 pub fn lab() -> Topology {
     let uplink = Device {
         peer: Some(Peer { netns: None, index: 3 }),
@@ -99,7 +99,7 @@ pub fn lab() -> Topology {
     topology(devices, routes, "10.42.0.10/24")
 }
 
-/// A K3s node on hardware, with two default routes by way of eth0.
+/// A K3s node on hardware with two default routes through eth0.
 pub fn k3s() -> Topology {
     let mut topology = lab();
     let node = &mut topology.namespaces[0];
@@ -109,7 +109,7 @@ pub fn k3s() -> Topology {
     topology
 }
 
-/// Flannel's host-gw: no tunnel, the other nodes are the gateways.
+/// A node with flannel's host-gw back end: no tunnel, the gateways are the other nodes.
 pub fn host_gw() -> Topology {
     let devices = vec![
         loopback(),
@@ -142,7 +142,7 @@ pub fn ipv6() -> Topology {
     topology(devices, routes, "fd42::10/64")
 }
 
-/// A virtualisation host whose address is on a bridge that holds the network card and other guests.
+/// A virtualization host whose address is on a bridge, with the network card and virtual machines as ports.
 pub fn bridged_uplink() -> Topology {
     let port = |device: Device| Device { master: Some(3), ..device };
     let devices = vec![

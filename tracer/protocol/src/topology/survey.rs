@@ -1,18 +1,18 @@
-//! What was found when all nodes of a cluster were looked at.
+//! The topology of one node, read without a trace.
 
 use std::net::IpAddr;
 
 use super::Topology;
 
-/// One node, as it was found.
+/// The result for one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
     /// Its name.
     pub node: String,
-    /// Its addresses, by the inventory.
+    /// Its addresses according to the inventory.
     pub addresses: Vec<IpAddr>,
-    /// Its networking, or why it could not be looked at.
+    /// Its topology, or why it could not be read.
     pub found: Result<Topology, String>,
-    /// What could not be read or found, a sentence each.
+    /// What is missing from the topology, one line each.
     pub warnings: Vec<String>,
 }

@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use super::machine::Machine;
 use super::objects::{self, EndpointPort, EndpointSlice, Endpoints, TargetPort, TargetRef};
 use podtrace_protocol::inventory::is_name;
-use podtrace_protocol::inventory::{Inventory, Node, Pod, Run, Service, ServicePort, Unreached, Untraceable};
+use podtrace_protocol::inventory::{
+    Inventory, Node, Pod, Run, Service, ServicePort, Untraceable, WhyUntraceable,
+};
 
 /// The label that says whose a slice is.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -140,14 +142,14 @@ impl Translation {
                 continue;
             }
             let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
-            let what = match status.phase.as_str() {
+            let why = match status.phase.as_str() {
                 // Its addresses may be another's by now.
-                "Succeeded" | "Failed" => Some(Unreached::CompletedPod),
-                _ if spec.node_name.is_empty() => Some(Unreached::UnscheduledPod(words(status))),
+                "Succeeded" | "Failed" => Some(WhyUntraceable::CompletedPod),
+                _ if spec.node_name.is_empty() => Some(WhyUntraceable::UnscheduledPod(words(status))),
                 _ => None,
             };
-            if let Some(what) = what {
-                self.inventory.untraceable.push(Untraceable { namespace, name, what });
+            if let Some(why) = why {
+                self.inventory.untraceable.push(Untraceable { namespace, name, why });
                 continue;
             }
             if !nodes.contains(&spec.node_name) {
@@ -189,8 +191,8 @@ impl Translation {
             }
             let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
             if spec.kind == "ExternalName" {
-                let what = Unreached::ExternalName(spec.external_name.clone());
-                self.inventory.untraceable.push(Untraceable { namespace, name, what });
+                let why = WhyUntraceable::ExternalName(spec.external_name.clone());
+                self.inventory.untraceable.push(Untraceable { namespace, name, why });
                 continue;
             }
             let backing = behind.remove(&(&*metadata.namespace, &*metadata.name)).unwrap_or_default();
