@@ -146,7 +146,7 @@ mod tests {
             ("starting", "has no IP address yet"),
             ("job-x7x2k", "pod default/job-x7x2k has completed"),
             ("proxy", "on the host network and shares node node1's addresses: use node/node1"),
-            ("svc/shop", "another name for shop.example.com, which is outside of the cluster (ExternalName)"),
+            ("svc/shop", "stands for shop.example.com outside of the cluster (ExternalName)"),
             ("svc/wbe", "nearest services: default/web"),
         ] {
             let error = resolve(&text.parse().unwrap(), &inventory, "default").unwrap_err().to_string();
