@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod command;
 pub mod conntrack;
 pub mod expect;
+pub mod fault;
 pub mod hooks;
 pub mod kernel;
 pub mod lab;

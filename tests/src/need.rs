@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 
 /// Programs that tests run, and their Debian packages.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 16] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("tc", "iproute2"),
     ("nft", "nftables"),
     ("iptables-nft-restore", "iptables"),
     ("iptables-legacy-restore", "iptables"),
+    ("conntrack", "conntrack"),
+    ("ping", "iputils-ping"),
     ("tcpdump", "tcpdump"),
     ("iperf3", "iperf3"),
     ("nc", "netcat-openbsd"),

@@ -11,6 +11,7 @@ mod clean_caches;
 mod debian;
 mod demo;
 mod ebpf;
+mod faults;
 mod k8s;
 mod musl;
 mod root;
@@ -66,6 +67,13 @@ enum Command {
         #[command(flatten)]
         options: bench::Options,
     },
+    /// Break labs in every known way, and print how true podtrace is about them (root)
+    Faults {
+        #[command(flatten)]
+        toolchain: Toolchain,
+        #[command(flatten)]
+        options: faults::Options,
+    },
     /// Remove the tools that these commands put into podtrace's cache
     CleanCaches,
 }
@@ -105,6 +113,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Vm { toolchain, options } => vm::run(&options, toolchain.route()?),
         Command::K8s { toolchain, action } => k8s::run(action, toolchain.route()?),
         Command::Bench { toolchain, options } => bench::run(&options, toolchain.route()?),
+        Command::Faults { toolchain, options } => faults::run(&options, toolchain.route()?),
         Command::CleanCaches => clean_caches::run(),
     }
 }

@@ -13,13 +13,15 @@ use crate::toolchain::{Route, Toolchain};
 use crate::{apt, build, ebpf, k8s, root, run, vm, workspace};
 
 /// A program that scenario tests run, its Debian package, and what for.
-const SCENARIO_TOOLS: [(&str, &str, &str); 8] = [
+const SCENARIO_TOOLS: [(&str, &str, &str); 10] = [
     ("ip", "iproute2", "scenarios look at namespaces and devices with eyes other than podtrace's"),
     ("tcpdump", "tcpdump", "scenarios count packets beside the tracer"),
     ("iperf3", "iperf3", "scenarios trace while other pods exchange at full speed"),
     ("nc.openbsd", "netcat-openbsd", "scenarios exchange TCP and UDP between pods"),
     ("nft", "nftables", "scenarios drop by rules of netfilter"),
     ("iptables", "iptables", "scenarios translate and drop by rules of iptables"),
+    ("conntrack", "conntrack", "faults leave stale entries in connection tracking"),
+    ("ping", "iputils-ping", "faults are looked for by pings"),
     ("tshark", "tshark", "scenarios look at the files that traces leave"),
     ("chromium", "chromium", "the pages of --html are looked at in a browser"),
 ];

@@ -1,6 +1,7 @@
 //! `traffic`: what tests send and receive within a lab, without asking for programs that may not be there.
 
 mod bad;
+mod bpf;
 mod deaf;
 mod echo;
 mod offload;
@@ -16,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE | udp ADDRESS PORT COUNT SIZE | udp-sink PORT COUNT | \
                      udp-race POD POD ADDRESS PORT COUNT | udp-deaf PORT | udp-bad ADDRESS PORT | \
                      tcp ADDRESS PORT BYTES | tcp-sink PORT | web ADDRESS PORT CONNECTIONS | web-fill ADDRESS PORT MOST | \
-                     offload DEVICE on|off";
+                     offload DEVICE on|off | bpf-drop tc|xdp DEVICE";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -52,6 +53,7 @@ fn run(words: &[&str]) -> Result<()> {
             web::fill(SocketAddrV4::new(address(to)?, number(port)?), number(most)?)
         }
         ["tcp-sink", port] => stream::receive(number(port)?),
+        ["bpf-drop", kind, device] => bpf::stay(kind, device),
         ["offload", device, "on"] => offload::switch(device, true),
         ["offload", device, "off"] => offload::switch(device, false),
         _ => bail!("{USAGE}"),

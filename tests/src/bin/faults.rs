@@ -1,0 +1,134 @@
+//! `faults [--json] [--docs FILE] [--mark] [--show] [--list] [NAME…]`: runs the fault suite, or the variants whose names
+//! hold one of these, and prints the score. `cargo xtask faults` calls it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use podtrace_tests::fault::score::{Outcome, Recorded, Run, Score};
+use podtrace_tests::fault::{data, suite, table};
+use podtrace_tests::lab;
+use serde_json::json;
+
+#[derive(Default)]
+struct Options {
+    json: bool,
+    docs: Option<String>,
+    mark: bool,
+    show: bool,
+    list: bool,
+    names: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("faults: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options() -> Result<Options> {
+    let mut options = Options::default();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--json" => options.json = true,
+            "--docs" => options.docs = Some(words.next().context("--docs wants a file")?),
+            "--mark" => options.mark = true,
+            "--show" => options.show = true,
+            "--list" => options.list = true,
+            flag if flag.starts_with('-') => bail!("no such flag: {flag}"),
+            name => options.names.push(name.to_owned()),
+        }
+    }
+    Ok(options)
+}
+
+fn run() -> Result<ExitCode> {
+    let Options { json, docs, mark, show, list, names } = options()?;
+    let all = data::variants()?;
+    let chosen = |name: &str| {
+        let whole = |part: &str| all.iter().any(|variant| variant.name == part || variant.kind == part);
+        let fits = |part: &str| match whole(part) {
+            true => name == part || name.split('/').next() == Some(part),
+            false => name.contains(part),
+        };
+        names.is_empty() || names.iter().any(|part| fits(part))
+    };
+    let variants: Vec<_> = all.iter().filter(|variant| chosen(&variant.name)).cloned().collect();
+    if list {
+        for variant in &variants {
+            println!("{}", variant.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if variants.is_empty() {
+        bail!("no variant's name holds {}", names.join(" or "));
+    }
+    lab::sweep()?;
+    let traffic = std::env::current_exe()?.with_file_name("traffic");
+    let recorded = Recorded::load()?;
+    let runs = suite::all(&variants, &traffic.to_string_lossy(), |run, said| {
+        let mut text = table::line(run);
+        if let Some(judgement) = run.judged() {
+            let (worse, better) = recorded.against(&run.name, judgement);
+            if !worse.is_empty() {
+                text += &format!("\n         WORSE than recorded: {worse}");
+            }
+            if !better.is_empty() && !mark {
+                text += &format!("\n         now holds: {better}; record it by --mark");
+            }
+        }
+        if let (true, Some(said)) = (show, said) {
+            text += &format!("\n{}", said.text);
+        }
+        if json {
+            eprintln!("{text}");
+        } else {
+            println!("{text}");
+        }
+    })?;
+    if json {
+        report_json(&runs)?;
+    } else {
+        println!("\n{}", table::scores(&runs));
+        for (claim, count) in table::claims(&runs) {
+            println!("{count:>5}  {claim}");
+        }
+    }
+    if let Some(file) = docs {
+        let where_run = format!("kernel {}", kernel()?);
+        std::fs::write(Path::new(&file), table::docs(&runs, &data::kinds()?, &where_run))
+            .with_context(|| format!("writing {file}"))?;
+    }
+    let worse = runs.iter().any(|run| match &run.outcome {
+        Outcome::Judged(judgement) => !recorded.against(&run.name, judgement).0.is_empty(),
+        Outcome::Broken { .. } => true,
+        Outcome::Skipped { .. } => false,
+    });
+    if mark {
+        recorded.mark(&runs, &all)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(if worse { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn report_json(runs: &[Run]) -> Result<()> {
+    for run in runs {
+        println!("{}", serde_json::to_string(run)?);
+    }
+    let (faults, healthy): (Vec<_>, Vec<_>) = runs.iter().partition(|run| !run.healthy);
+    println!("{}", json!({"faults": Score::of(faults), "healthy": Score::of(healthy), "kernel": kernel()?}));
+    Ok(())
+}
+
+fn kernel() -> Result<String> {
+    let release =
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").context("reading the kernel's release")?;
+    let series = release.split('.').take(2).collect::<Vec<_>>().join(".");
+    let stack = if podtrace_tests::kernel::has_kprobes() { "with kprobes" } else { "without kprobes" };
+    Ok(format!("{series} {stack}"))
+}

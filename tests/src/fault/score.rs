@@ -1,0 +1,196 @@
+//! Adds up what runs were worth, and compares with what the last recorded run was worth.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use super::data::{Variant, directory};
+use super::judge::Judgement;
+
+/// How a variant's run came out.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum Outcome {
+    /// It was judged.
+    Judged(Judgement),
+    /// This machine cannot do it.
+    Skipped {
+        /// Why.
+        reason: String,
+    },
+    /// The lab or the fault could not be made.
+    Broken {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// A variant and how it came out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// `KIND/VARIANT`.
+    pub name: String,
+    /// The kind.
+    pub kind: String,
+    /// Whether nothing is broken in it.
+    pub healthy: bool,
+    /// How it came out.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+impl Run {
+    /// Of a variant.
+    #[must_use]
+    pub fn of(variant: &Variant, outcome: Outcome) -> Self {
+        let Variant { name, kind, ways: _, what } = variant;
+        Self { name: name.clone(), kind: kind.clone(), healthy: what.healthy, outcome }
+    }
+
+    /// What it was worth, if it was judged.
+    #[must_use]
+    pub fn judged(&self) -> Option<&Judgement> {
+        match &self.outcome {
+            Outcome::Judged(judgement) => Some(judgement),
+            Outcome::Skipped { .. } | Outcome::Broken { .. } => None,
+        }
+    }
+}
+
+/// Sums over runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Score {
+    /// Runs that were judged.
+    pub runs: u32,
+    /// Of these, localised.
+    pub localised: u32,
+    /// Explained.
+    pub explained: u32,
+    /// With a false sentence.
+    #[serde(rename = "false")]
+    pub falsehoods: u32,
+    /// Runs that could not be made here.
+    pub skipped: u32,
+    /// Runs that went wrong.
+    pub broken: u32,
+}
+
+impl Score {
+    /// Of these runs.
+    pub fn of<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Self {
+        let mut score = Self::default();
+        for run in runs {
+            match &run.outcome {
+                Outcome::Judged(judgement) => {
+                    score.runs += 1;
+                    score.localised += u32::from(judgement.localised);
+                    score.explained += u32::from(judgement.explained);
+                    score.falsehoods += u32::from(!judgement.falsehoods.is_empty());
+                }
+                Outcome::Skipped { .. } => score.skipped += 1,
+                Outcome::Broken { .. } => score.broken += 1,
+            }
+        }
+        score
+    }
+}
+
+/// What variants were worth when it was recorded: `holds.txt`, a line each with letters for what was right:
+/// `L`ocalised, `E`xplained, `T`rue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded(BTreeMap<String, String>);
+
+/// The letters of a run.
+#[must_use]
+pub fn letters(judgement: &Judgement) -> String {
+    [('L', judgement.localised), ('E', judgement.explained), ('T', judgement.falsehoods.is_empty())]
+        .iter()
+        .filter_map(|(letter, right)| right.then_some(*letter))
+        .collect()
+}
+
+impl Recorded {
+    fn path() -> PathBuf {
+        directory().join("holds.txt")
+    }
+
+    /// What is recorded.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read.
+    pub fn load() -> Result<Self> {
+        let path = Self::path();
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("reading {}", path.display()))?,
+        };
+        let mut lines = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (name, letters) = line.split_once(' ').unwrap_or((line, ""));
+            if lines.insert(name.to_owned(), letters.trim().to_owned()).is_some() {
+                bail!("{}: {name} is there twice", path.display());
+            }
+        }
+        Ok(Self(lines))
+    }
+
+    /// Whether all of a variant was right.
+    #[must_use]
+    pub fn holds(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|letters| letters == "LET")
+    }
+
+    /// What was right and is no more, and what is right now and was not.
+    #[must_use]
+    pub fn against(&self, name: &str, judgement: &Judgement) -> (String, String) {
+        let before = self.0.get(name).map(String::as_str).unwrap_or_default();
+        let now = letters(judgement);
+        let without = |one: &str, other: &str| one.chars().filter(|c| !other.contains(*c)).collect();
+        (without(before, &now), without(&now, before))
+    }
+
+    /// Takes over what these runs were worth, and forgets variants that are gone.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn mark(mut self, runs: &[Run], all: &[Variant]) -> Result<()> {
+        for run in runs {
+            if let Some(judgement) = run.judged() {
+                self.0.insert(run.name.clone(), letters(judgement));
+            }
+        }
+        self.0.retain(|name, _| all.iter().any(|variant| variant.name == *name));
+        let mut text = "# What was right when each variant was last marked: Localised, Explained, True. \
+                        `cargo xtask faults --mark` writes it.\n"
+            .to_owned();
+        for (name, letters) in &self.0 {
+            writeln!(text, "{}", format!("{name} {letters}").trim_end())?;
+        }
+        let path = Self::path();
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_got_better_and_worse_is_named_by_letter() {
+        let recorded = Recorded(BTreeMap::from([("a/b".to_owned(), "LT".to_owned())]));
+        let now = Judgement {
+            localised: true,
+            explained: true,
+            falsehoods: vec!["x".to_owned()],
+            ..Judgement::default()
+        };
+        assert_eq!(recorded.against("a/b", &now), ("T".to_owned(), "E".to_owned()));
+        assert_eq!(recorded.against("new", &now), (String::new(), "LE".to_owned()));
+        assert!(!recorded.holds("a/b"));
+    }
+}
