@@ -1,4 +1,4 @@
-//! A recording's file, whatever is in it: read, told, and recorded anew.
+//! A file with any content: read as a recording, its paths shown, and recorded again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
             Next::Cluster(update) => {
                 engine.update(&update);
                 writer.update(&update);
-                for change in &update.told {
+                for change in &update.changes {
                     json.change(change).expect("nothing fails to vanish");
                     text.change(change).expect("nothing fails to vanish");
                 }
