@@ -5,6 +5,15 @@ use std::fmt::Write as _;
 
 /// Makes control characters, bidirectional overrides and invisible characters visible as `\n`, `\u{1b}`, ….
 /// All other text stays as it is.
+///
+/// # Examples
+///
+/// ```
+/// use podtrace_escape::escape;
+///
+/// assert_eq!(escape("default/pod1"), "default/pod1");
+/// assert_eq!(escape("\u{1b}[2Jpod\u{202e}1dop"), "\\u{1b}[2Jpod\\u{202e}1dop");
+/// ```
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_deceptive) {

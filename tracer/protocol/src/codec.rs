@@ -1,4 +1,21 @@
 //! Encodes and decodes frames, over any `Read` and `Write`. For the layout see [`crate::frame`].
+//!
+//! # Examples
+//!
+//! ```
+//! use podtrace_protocol::codec::{read_raw, write_raw};
+//! use podtrace_protocol::frame::{FromAgent, Hello, PROTOCOL_VERSION};
+//!
+//! let hello = FromAgent::Hello(Hello { protocol: PROTOCOL_VERSION, kernel: "6.12.48".into(), ..Hello::default() });
+//! let mut stream = Vec::new();
+//! write_raw(&mut stream, &hello.to_raw())?;
+//!
+//! let mut stream = stream.as_slice();
+//! let frame = read_raw(&mut stream)?.expect("one frame");
+//! assert_eq!(FromAgent::from_raw(frame)?, hello);
+//! assert_eq!(read_raw(&mut stream)?, None);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::io::{self, ErrorKind, Read, Write};
 

@@ -2,6 +2,17 @@
 //!
 //! A new hook is one row here, one number in [`tracer_common::hook`] and one line in the kernel programs' table
 //! (`tracer-ebpf/src/stack.rs`). Argument positions are only a default: the agent reads the actual ones from BTF.
+//!
+//! # Examples
+//!
+//! ```
+//! use podtrace_protocol::hook::{Hook, Meaning};
+//!
+//! let hook = Hook::named("ip_forward").expect("a hooked function");
+//! assert_eq!(hook.meaning, Meaning::Forward);
+//! // Events carry the number.
+//! assert_eq!(Hook::of(hook.number), Some(hook));
+//! ```
 
 use tracer_common::hook;
 

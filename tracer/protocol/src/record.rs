@@ -35,6 +35,21 @@ pub struct Malformed {
 }
 
 /// Iterates over the records of one [`crate::frame::FromAgent::Events`] frame, in the order of the ring buffer.
+///
+/// # Examples
+///
+/// ```
+/// use podtrace_protocol::frame::FromAgent;
+/// use podtrace_protocol::record::Records;
+///
+/// fn packets(frame: &FromAgent) -> usize {
+///     let FromAgent::Events(body) = frame else { return 0 };
+///     Records::new(body).filter(|record| record.is_ok()).count()
+/// }
+///
+/// // Three bytes are no record.
+/// assert_eq!(packets(&FromAgent::Events(vec![1, 2, 3].into())), 0);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Records<'a>(&'a [u8]);
 

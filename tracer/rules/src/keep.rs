@@ -11,6 +11,17 @@ use super::model::{Action, Chain, Elements, Gap, Match, Rules, Set, Table};
 pub const BUDGET: usize = 12 << 20;
 
 /// Leaves out what is of no interest, and what is too much.
+///
+/// # Examples
+///
+/// ```
+/// use podtrace_rules::{BUDGET, Family, Rules, iptables, keep};
+///
+/// let listing = "*filter\n:INPUT ACCEPT [0:0]\n:UNUSED - [0:0]\n-A UNUSED -j DROP\nCOMMIT\n";
+/// let rules = Rules { tables: iptables::parse(listing, Family::Ip), ..Rules::default() };
+/// // No hook leads to the only rule.
+/// assert!(keep(rules, BUDGET).tables.iter().all(|table| table.chains.iter().all(|chain| chain.rules.is_empty())));
+/// ```
 pub fn keep(mut rules: Rules, budget: usize) -> Rules {
     for table in &mut rules.tables {
         without_idle_chains(table);

@@ -142,6 +142,23 @@ pub struct Reading<'a> {
 }
 
 /// Takes a capture apart; `None` if there is no IP packet in it.
+///
+/// # Examples
+///
+/// ```
+/// use podtrace_protocol::wire::{Reading, parse};
+///
+/// // IPv4 from 10.42.0.10 to 10.42.1.10, then UDP from port 40000 to 53.
+/// let bytes = [
+///     0x45, 0, 0, 28, 0, 1, 0x40, 0, 64, 17, 0, 0, 10, 42, 0, 10, 10, 42, 1, 10, //
+///     0x9c, 0x40, 0, 53, 0, 8, 0, 0,
+/// ];
+/// let reading = Reading { ethernet: false, length: None, segmented: false, vxlan_ports: &[4789, 8472] };
+/// let headers = parse(&bytes, reading).expect("an IP packet");
+/// assert_eq!(headers.packet.ports(), Some((40_000, 53)));
+/// assert_eq!(headers.outer, None);
+/// assert_eq!(parse(&bytes[..19], reading), None);
+/// ```
 #[must_use]
 pub fn parse(bytes: &[u8], reading: Reading<'_>) -> Option<Headers> {
     let ip = if reading.ethernet { Ip::in_frame(bytes) } else { Ip::new(bytes) }?;

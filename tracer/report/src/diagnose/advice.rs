@@ -73,6 +73,27 @@ fn is_in_tunnel(hop: &Hop, path: &Path) -> bool {
 }
 
 /// Fills in the advice of a path's drops, and the path's own where it vanished. What has advice keeps it.
+///
+/// # Examples
+///
+/// ```
+/// use podtrace_path::Engine;
+/// use podtrace_report::diagnose::annotate;
+/// use podtrace_report::recording::Reader;
+///
+/// let mut recording = Reader::new(std::fs::File::open("../../tests/recordings/no-route.pcapng")?)?;
+/// let mut engine = Engine::new(recording.header().context.clone());
+/// let mut paths = Vec::new();
+/// while let Some((node, Some(frame))) = recording.next_frame() {
+///     engine.ingest(node, &frame, &mut paths);
+/// }
+/// engine.finish(&mut paths);
+///
+/// paths.iter_mut().for_each(annotate);
+/// let drops = paths.iter().flat_map(|path| &path.hops).filter_map(|hop| hop.drop.as_ref());
+/// assert!(drops.filter_map(|drop| drop.advice.as_deref()).any(|advice| advice.contains("route")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn annotate(path: &mut Path) {
     let missing: Vec<_> = path
         .hops

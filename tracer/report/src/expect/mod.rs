@@ -6,6 +6,32 @@
 //!
 //! Truth has three values. What a clock error leaves open is open, and so is what a trace that lost events cannot
 //! tell: every condition is judged a second time as if hops were missing. Only what is shown counts as held.
+//!
+//! # Examples
+//!
+//! ```
+//! use podtrace_path::Engine;
+//! use podtrace_report::expect::{Expectation, Judge};
+//! use podtrace_report::recording::Reader;
+//!
+//! let expectations = ["delivered and no-nat", "any(dropped)"].map(str::parse::<Expectation>);
+//! let mut judge = Judge::new(expectations.into_iter().collect::<Result<_, _>>()?);
+//!
+//! let mut recording = Reader::new(std::fs::File::open("../../tests/recordings/cross-node-ping.pcapng")?)?;
+//! let mut engine = Engine::new(recording.header().context.clone());
+//! let mut paths = Vec::new();
+//! while let Some((node, frame)) = recording.next_frame() {
+//!     if let Some(frame) = frame {
+//!         engine.ingest(node, &frame, &mut paths);
+//!     }
+//! }
+//! let summary = engine.finish(&mut paths);
+//! paths.iter().for_each(|path| judge.path(path));
+//!
+//! let judgements = judge.summary(&summary);
+//! assert!(judgements[0].held && !judgements[1].held);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod ast;
 mod error;

@@ -3,6 +3,23 @@
 //!
 //! Packets are written when their path is finished, so that they can say which hop of which path they are; the
 //! agents' words are written as they come. Both carry numbers by which a reader puts them back in order.
+//!
+//! # Examples
+//!
+//! ```
+//! use podtrace_report::recording::Reader;
+//!
+//! let mut recording = Reader::new(std::fs::File::open("../../tests/recordings/cross-node-ping.pcapng")?)?;
+//! assert_eq!(recording.header().context.nodes, ["node1", "node2"]);
+//! // Frames of all nodes, in the order in which they arrived; without a frame, that node has ended.
+//! let mut ended = [false; 2];
+//! while let Some((node, frame)) = recording.next_frame() {
+//!     ended[node] |= frame.is_none();
+//! }
+//! assert_eq!(ended, [true; 2]);
+//! assert_eq!(recording.damage(), None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod block;
 mod blocks;

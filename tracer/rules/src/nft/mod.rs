@@ -32,6 +32,23 @@ pub struct Listing {
 ///
 /// # Errors
 /// If it is no JSON, or not of nft.
+///
+/// # Examples
+///
+/// ```
+/// use podtrace_rules::{Finder, Hook, Kind, Loss, Rules, nft};
+///
+/// let listing = r#"{"nftables": [
+///     {"table": {"family": "ip", "name": "guard", "handle": 1}},
+///     {"chain": {"family": "ip", "table": "guard", "name": "forward", "handle": 1,
+///                "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}}
+/// ]}"#;
+/// let tables = nft::parse(listing)?.tables;
+/// let finder = Finder::new(Rules { tables, ..Rules::default() });
+/// let dropped = finder.dropped(&Loss::at(Hook::Forward)).expect("the policy");
+/// assert_eq!(dropped.kind, Kind::Policy);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 pub fn parse(text: &str) -> Result<Listing, serde_json::Error> {
     let mut building = Building::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
