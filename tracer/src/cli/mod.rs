@@ -82,16 +82,8 @@ fn agent(idle: Option<Option<Duration>>) -> Result<u8> {
     Ok(if crate::agent::serve().is_ok() { DONE } else { FAILED })
 }
 
-/// YAML, a document an object.
 fn manifest(image: &str) -> Result<u8> {
-    let mut text = "# Agents of podtrace on all nodes, and roles for those who trace. docs/kubernetes.md has the reason of \
-                    each right.\n"
-        .to_owned();
-    for object in crate::cluster::kube::manifest(image) {
-        text.push_str("---\n");
-        text.push_str(&serde_saphyr::to_string(&object).context("writing the manifest")?);
-    }
-    print(text.as_bytes())
+    print(crate::cluster::kube::manifest(image).as_bytes())
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8> {

@@ -1,11 +1,14 @@
-//! Where the cluster is described: the first place that there is, in the order that users rely on.
+//! Chooses the source of cluster information: the first one that exists, in the documented order.
 //!
-//! [`Host`] is what this machine offers, gathered beforehand, so that the choice itself is a pure function.
+//! 1. `--cluster FILE`, 2. `--kubeconfig FILE`, 3. `KUBECONFIG`, 4. `~/.kube/config` of the user behind sudo, then of the
+//!    current user, 5. K3s' kubeconfig, 6. a pod's service account, 7. the running lab.
+//!
+//! [`Host`] holds what this machine has, gathered beforehand, so that [`discover()`] is a pure function.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// What was asked for on the command line.
+/// The choices on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// `--cluster`.
@@ -16,81 +19,82 @@ pub struct Wanted {
     pub context: Option<String>,
 }
 
-/// What this machine offers.
+/// The sources on this machine.
 pub struct Host<'a> {
-    /// The variable `KUBECONFIG`: one path or several.
+    /// The environment variable `KUBECONFIG`: one path or several.
     pub kubeconfig: Option<OsString>,
-    /// Home directories whose `.kube/config` counts: that of the user behind sudo, then our own.
+    /// Home directories to look for `.kube/config` in: of the user behind sudo, then our own.
     pub homes: Vec<PathBuf>,
     /// Whether `KUBERNETES_SERVICE_HOST` is set.
     pub in_pod: bool,
-    /// Inventory of the lab, if one runs.
+    /// Inventory of the running lab, if any.
     pub lab: Option<PathBuf>,
-    /// Whether there is such a file.
+    /// Whether a file exists.
     pub exists: &'a dyn Fn(&Path) -> bool,
 }
 
-/// Where k3s keeps its administrator's configuration.
+/// The administrator's kubeconfig of K3s.
 const K3S: &str = "/etc/rancher/k3s/k3s.yaml";
-/// Where a pod finds the token of its service account.
+/// The token of a pod's service account.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
-/// A description of the cluster.
+/// A source of cluster information.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A static inventory that was asked for.
+    /// A static inventory given on the command line.
     Inventory(PathBuf),
-    /// The Kubernetes API, by kubeconfigs that are merged as kubectl merges them.
+    /// The Kubernetes API, by kubeconfigs merged as kubectl merges them.
     Kubeconfig {
-        /// The files, the one that counts first.
+        /// The files, by precedence.
         files: Vec<PathBuf>,
-        /// The context that was asked for; else the files say which.
+        /// The context given on the command line; `None` for the current context of the files.
         context: Option<String>,
     },
-    /// The Kubernetes API of the cluster that this process is a pod of.
+    /// The Kubernetes API, by the service account of the pod that this process runs in.
     InCluster,
     /// The running lab's inventory.
     Lab(PathBuf),
 }
 
-/// Where the cluster is described, and how that was found out.
+/// The chosen source, and how it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discovered {
-    /// The first hit.
+    /// The source.
     pub source: Source,
-    /// One line a place looked at, the hit last: for `-v`.
+    /// One line for each place searched, the chosen one last, for `-v`.
     pub looked: Vec<String>,
-    /// What the user should know even without `-v`, one line each.
+    /// Messages for the user even without `-v`, one line each.
     pub notes: Vec<String>,
 }
 
-/// No description of a cluster can be used.
+/// There is no usable source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotFound {
-    /// There is nothing.
+    /// No place has one.
     #[error(
-        "no cluster found (looked at {}); name one by `--kubeconfig FILE`, describe one by `--cluster FILE`, or run \
-         `podtrace lab up` for a small network to try",
+        "no cluster found (searched {}): use `--kubeconfig FILE`, describe the cluster with `--cluster FILE`, or run \
+         `podtrace lab up` for a test network",
         .looked.join("; ")
     )]
     Nowhere {
-        /// One line a place looked at.
+        /// One line for each place searched.
         looked: Vec<String>,
     },
-    /// A context was asked for, and there is nothing that has any.
-    #[error("--context {context:?} needs a kubeconfig, and there is none (looked at {}); give one by `--kubeconfig FILE`", .looked.join("; "))]
+    /// A context was given, but no kubeconfig exists.
+    #[error("--context {context:?} needs a kubeconfig, but none was found (searched {}): use `--kubeconfig FILE`", .looked.join("; "))]
     NoContexts {
         /// The context as typed.
         context: String,
-        /// One line a place looked at.
+        /// One line for each place searched.
         looked: Vec<String>,
     },
 }
 
-/// Finds the first place that describes a cluster.
+/// Chooses the first source that exists.
 ///
 /// # Errors
-/// If there is none.
+///
+/// If none exists.
 pub fn discover(wanted: &Wanted, host: &Host<'_>) -> Result<Discovered, NotFound> {
     let Wanted { cluster, kubeconfig, context } = wanted;
     let mut looked = Vec::new();
@@ -116,7 +120,7 @@ pub fn discover(wanted: &Wanted, host: &Host<'_>) -> Result<Discovered, NotFound
                     format!("{name}: {}", names.join(", "))
                 });
                 let source = Source::Kubeconfig { files, context: context.clone() };
-                return Ok(Discovered { source, looked, notes: passed_over(host).into_iter().collect() });
+                return Ok(Discovered { source, looked, notes: lab_hint(host).into_iter().collect() });
             }
             Err(why) => looked.push(format!("{name}: {why}")),
         }
@@ -128,7 +132,7 @@ pub fn discover(wanted: &Wanted, host: &Host<'_>) -> Result<Discovered, NotFound
     match (host.in_pod, (host.exists)(Path::new(TOKEN))) {
         (true, true) => {
             looked.push(format!("{in_cluster}: found"));
-            let notes = passed_over(host).into_iter().collect();
+            let notes = lab_hint(host).into_iter().collect();
             return Ok(Discovered { source: Source::InCluster, looked, notes });
         }
         (true, false) => looked.push(format!("{in_cluster}: no token is mounted")),
@@ -146,13 +150,13 @@ pub fn discover(wanted: &Wanted, host: &Host<'_>) -> Result<Discovered, NotFound
     }
 }
 
-/// Who has built a lab may mean it, though a kubeconfig lies about.
-fn passed_over(host: &Host<'_>) -> Option<String> {
+/// A hint if a kubeconfig takes precedence over a running lab: the user may want the lab.
+fn lab_hint(host: &Host<'_>) -> Option<String> {
     let file = host.lab.as_ref()?;
-    Some(format!("a lab is running, too: `--cluster {}` means that one", file.display()))
+    Some(format!("a lab is also running: use `--cluster {}` to trace in it", file.display()))
 }
 
-/// A place where a kubeconfig may be: the files that are there, or why there is none.
+/// A place for a kubeconfig: the files that exist, or why there are none.
 struct Place {
     name: String,
     found: Result<Vec<PathBuf>, String>,
@@ -161,7 +165,7 @@ struct Place {
 fn places(host: &Host<'_>) -> Vec<Place> {
     let file = |path: PathBuf| {
         let name = path.display().to_string();
-        let found = if (host.exists)(&path) { Ok(vec![path]) } else { Err("not there".to_owned()) };
+        let found = if (host.exists)(&path) { Ok(vec![path]) } else { Err("not found".to_owned()) };
         Place { name, found }
     };
     let mut places = vec![kubeconfig_variable(host)];
@@ -170,7 +174,7 @@ fn places(host: &Host<'_>) -> Vec<Place> {
     places
 }
 
-/// The variable may hold several paths, as for kubectl; those that do not exist are skipped, as by kubectl.
+/// The variable may contain several paths. Those that do not exist are skipped, as by kubectl.
 fn kubeconfig_variable(host: &Host<'_>) -> Place {
     let found = match &host.kubeconfig {
         None => Err("not set".to_owned()),
@@ -178,7 +182,7 @@ fn kubeconfig_variable(host: &Host<'_>) -> Place {
         Some(value) => {
             let files: Vec<_> = std::env::split_paths(value).filter(|path| (host.exists)(path)).collect();
             if files.is_empty() {
-                Err(format!("{} is not there", Path::new(value).display()))
+                Err(format!("{} does not exist", Path::new(value).display()))
             } else {
                 Ok(files)
             }
@@ -188,7 +192,7 @@ fn kubeconfig_variable(host: &Host<'_>) -> Place {
 }
 
 impl<'a> Host<'a> {
-    /// This machine as it is; `lab` is the inventory of the lab if one runs.
+    /// The sources on this machine; `lab` is the inventory of the running lab, if any.
     #[must_use]
     pub fn here(lab: Option<PathBuf>) -> Self {
         let mut homes: Vec<_> = sudo_home().into_iter().chain(std::env::home_dir()).collect();
@@ -219,7 +223,7 @@ fn sudo_home() -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// A machine with these files, and a user behind sudo.
+    /// Searches a machine that has these files and a user behind sudo.
     fn find(files: &[&str], wanted: &Wanted, lab: bool, in_pod: bool) -> Result<Discovered, NotFound> {
         let exists = |path: &Path| files.iter().any(|file| Path::new(file) == path);
         let host = Host {
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inventory_asked_for_goes_before_all() {
+    fn a_given_inventory_comes_first() {
         let wanted = Wanted {
             cluster: Some("c.yaml".into()),
             kubeconfig: Some("k".into()),
@@ -253,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kubeconfig_asked_for_goes_before_those_that_lie_about() {
+    fn a_given_kubeconfig_comes_before_others() {
         let wanted =
             Wanted { kubeconfig: Some("k".into()), context: Some("x".to_owned()), ..Wanted::default() };
         let found = find(&["/b/config"], &wanted, true, true).unwrap();
@@ -263,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_place_that_there_is_is_taken() {
+    fn the_first_existing_place_is_chosen() {
         let mut files =
             vec!["/a/config", "/b/config", "/home/ann/.kube/config", "/root/.kube/config", K3S, TOKEN];
         for (there, source, last) in [
@@ -278,7 +282,7 @@ mod tests {
             let found = find(&files, &Wanted::default(), true, true).unwrap();
             assert_eq!(found.source, source);
             assert_eq!(found.looked.last().unwrap(), last);
-            assert_eq!(found.notes, ["a lab is running, too: `--cluster /run/lab.yaml` means that one"]);
+            assert_eq!(found.notes, ["a lab is also running: use `--cluster /run/lab.yaml` to trace in it"]);
             files.remove(0);
         }
         let found = find(&files, &Wanted::default(), true, true).unwrap();
@@ -288,10 +292,10 @@ mod tests {
             [
                 "--cluster: not given",
                 "--kubeconfig: not given",
-                "KUBECONFIG: /a/config:/b/config is not there",
-                "/home/ann/.kube/config: not there",
-                "/root/.kube/config: not there",
-                "/etc/rancher/k3s/k3s.yaml: not there",
+                "KUBECONFIG: /a/config:/b/config does not exist",
+                "/home/ann/.kube/config: not found",
+                "/root/.kube/config: not found",
+                "/etc/rancher/k3s/k3s.yaml: not found",
                 "in-cluster service account: no token is mounted",
                 "running lab: /run/lab.yaml",
             ]
@@ -308,9 +312,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_tells_where_it_looked_and_what_to_do() {
+    fn without_any_source_the_error_lists_the_places_and_what_to_do() {
         let error = find(&[], &Wanted::default(), false, false).unwrap_err().to_string();
-        for part in ["/a/config:/b/config is not there", "/root/.kube/config", K3S, "not in a pod", "lab up"]
+        for part in
+            ["/a/config:/b/config does not exist", "/root/.kube/config", K3S, "not in a pod", "lab up"]
         {
             assert!(error.contains(part), "{part}: {error}");
         }

@@ -1,4 +1,4 @@
-//! WHO is meant, and where that is looked up: a static inventory, or the Kubernetes API.
+//! Finds the cluster: from a static inventory, the Kubernetes API or the running lab.
 
 mod discover;
 pub mod kube;

@@ -157,13 +157,13 @@ impl Changes {
     /// Takes what happened.
     pub(super) async fn take(&mut self, turn: Turn, nodes: &mut Nodes, live: &mut Live<'_>) -> Result<()> {
         match turn {
-            Turn::News(Some(News::Cluster { inventory, renewed })) => {
+            Turn::News(Some(News::Cluster { inventory, recreated })) => {
                 let Some(following) = &mut self.following else { return Ok(()) };
-                let update = following.take(*inventory, &renewed, now());
+                let update = following.take(*inventory, &recreated, now());
                 if let Some(mut update) = update {
                     self.add_untraced(&mut update);
                     live.update(&update)?;
-                    self.tell_agents(nodes, update.at_ns, &renewed).await;
+                    self.tell_agents(nodes, update.at_ns, &recreated).await;
                     self.reach_nodes(live)?;
                 }
             }
@@ -173,7 +173,7 @@ impl Changes {
             Turn::News(Some(News::Back)) => {
                 info!("the Kubernetes API is back: what becomes of the cluster is followed again");
             }
-            Turn::News(Some(News::Refused(why))) => {
+            Turn::News(Some(News::Denied(why))) => {
                 warn!("what becomes of the cluster while it is traced is not followed: {why}");
                 self.watching = None;
             }

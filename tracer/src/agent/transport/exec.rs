@@ -17,7 +17,7 @@ use tracing::error;
 
 use super::pods::AgentPod;
 use super::{Connection, Process};
-use crate::cluster::kube::{AGENT_COMMAND, Api, CONTAINER, Refusal, Right};
+use crate::cluster::kube::{AGENT_COMMAND, Api, ApiError, CONTAINER, Permission};
 
 /// Bytes that may wait on the way to and from the API server.
 const BUFFER: usize = 256 << 10;
@@ -59,8 +59,8 @@ impl Drop for Session {
 /// Starts the agent in a pod on this node.
 pub(super) async fn connect(api: &Api, pod: &AgentPod, node: &str) -> Result<Connection> {
     // What speaks by a websocket comes as a request to get.
-    let right =
-        Right { verb: "get", group: "", resource: "pods/exec", namespace: Some(pod.namespace.clone()) };
+    let permission =
+        Permission { verb: "get", group: "", resource: "pods/exec", namespace: Some(pod.namespace.clone()) };
     let parameters = AttachParams::default()
         .container(CONTAINER)
         .stdin(true)
@@ -72,7 +72,7 @@ pub(super) async fn connect(api: &Api, pod: &AgentPod, node: &str) -> Result<Con
     let mut attached = objects
         .exec(&pod.name, AGENT_COMMAND, &parameters)
         .await
-        .map_err(|error| Refusal::of(&api.server, right, error))?;
+        .map_err(|error| ApiError::of(&api.server, permission, error))?;
     let streams = (attached.stdin(), attached.stdout(), attached.stderr());
     let (Some(input), Some(output), Some(errors)) = streams else {
         bail!("pod {} gave no streams to speak with an agent by", pod.name);

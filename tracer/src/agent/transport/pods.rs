@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::kube::{Api, Refusal, agent_pods as pods};
+use crate::cluster::kube::{Api, ApiError, agent_pods as pods};
 pub(super) use pods::AgentPod;
 
 /// How long a pod may take to run: an image may have to be pulled.
@@ -37,13 +37,13 @@ impl AgentPods {
 
     /// A running pod on this node.
     pub(super) async fn on(&self, node: &str) -> Result<AgentPod> {
-        let standing = pods::standing(&self.api, node).await?;
-        for pod in &standing.ended {
+        let found = pods::on_node(&self.api, node).await?;
+        for pod in &found.ended {
             // Left by somebody who was ended: whoever sees it first removes it. Not being allowed to is no reason
             // not to trace.
-            let _ = pods::remove(&self.api, pod).await;
+            let _ = pods::delete(&self.api, pod).await;
         }
-        match standing.running {
+        match found.running {
             Some(pod) => Ok(pod),
             None => self.make(node).await,
         }
@@ -51,7 +51,7 @@ impl AgentPods {
 
     async fn make(&self, node: &str) -> Result<AgentPod> {
         let pod = pods::create(&self.api, node, &self.image).await.map_err(|refusal| match refusal {
-            Refusal::Forbidden { .. } => anyhow::Error::new(refusal).context(format!(
+            ApiError::Forbidden { .. } => anyhow::Error::new(refusal).context(format!(
                 "no agent stands on node {node} (an administrator can install them: `podtrace manifest | kubectl apply \
                  -f -`), and none can be made"
             )),
@@ -63,7 +63,7 @@ impl AgentPods {
             match pods::state(&self.api, &pod).await? {
                 pods::State::Running => return Ok(pod),
                 pods::State::Ended(why) => bail!("the agent's pod on node {node} has ended: {why}"),
-                pods::State::Hopeless(why) => bail!(
+                pods::State::Blocked(why) => bail!(
                     "the agent's pod on node {node} cannot start: {why}; is its image {} there? Another is named by \
                      --agent-image",
                     self.image
@@ -85,7 +85,7 @@ impl AgentPods {
     pub async fn remove(&self) -> Vec<String> {
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let removed = made.iter().map(async |pod| {
-            let refusal = pods::remove(&self.api, pod).await.err()?;
+            let refusal = pods::delete(&self.api, pod).await.err()?;
             Some(format!(
                 "pod {}/{} is left on the cluster, and ends by itself within a minute: {refusal}",
                 pod.namespace, pod.name

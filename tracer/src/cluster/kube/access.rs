@@ -1,4 +1,4 @@
-//! The API server of a cluster, and how to log in there.
+//! The connection to a cluster's API server.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,37 +7,38 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
 
-use super::refusal::{Refusal, innermost};
+use super::error::{ApiError, innermost};
 use podtrace_protocol::inventory::nearest_text;
 
-/// How long a connection may take: a server that is there answers at once.
+/// Time limit for connecting: a server that runs accepts at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A way to ask the API server of a cluster.
+/// A client of a cluster's API server.
 #[derive(Clone)]
 pub struct Api {
-    /// What sends requests.
+    /// Sends requests.
     pub(crate) client: Client,
     /// Host and port, for messages.
     pub(crate) server: String,
-    /// Namespace of what is named without one.
+    /// Namespace for names without one.
     namespace: String,
-    /// The context or account that is used, for `-v`.
+    /// The context or service account, for `-v`.
     account: String,
 }
 
 impl Api {
-    /// By kubeconfigs, which are merged as kubectl merges them. Nothing is sent yet.
+    /// A client from kubeconfigs, merged as kubectl merges them. It sends nothing yet.
     ///
     /// # Errors
-    /// If a file cannot be read, does not have the context, or says too little.
-    pub async fn by_kubeconfig(files: &[PathBuf], context: Option<&str>) -> Result<Self, Refusal> {
+    ///
+    /// If a file cannot be read, or the context is missing or incomplete.
+    pub async fn by_kubeconfig(files: &[PathBuf], context: Option<&str>) -> Result<Self, ApiError> {
         let kubeconfig = read(files)?;
         let names = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
         let context = choose(&kubeconfig, context, &names)?;
         let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
-            Refusal::Kubeconfig {
+            ApiError::Kubeconfig {
                 files: names.clone(),
                 what: format!("context {context:?}: {}", plain(&error)),
             }
@@ -45,26 +46,29 @@ impl Api {
         Self::of(config, format!("context {context:?} of {names}"))
     }
 
-    /// By the service account of the pod that this process is in.
+    /// A client from the service account of the pod that this process runs in.
     ///
     /// # Errors
-    /// If the pod was not given what it takes.
-    pub fn in_cluster() -> Result<Self, Refusal> {
-        let config = Config::incluster().map_err(|error| Refusal::InCluster { what: innermost(&error) })?;
+    ///
+    /// If the pod has no usable service account.
+    pub fn in_cluster() -> Result<Self, ApiError> {
+        let config = Config::incluster().map_err(|error| ApiError::InCluster { what: innermost(&error) })?;
         Self::of(config, "this pod's service account".to_owned())
     }
 
-    fn of(mut config: Config, account: String) -> Result<Self, Refusal> {
+    fn of(mut config: Config, account: String) -> Result<Self, ApiError> {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         let uri = &config.cluster_url;
         let server = match (uri.host(), uri.port_u16()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             (Some(host), None) => host.to_owned(),
-            (None, _) => "an address without a host".to_owned(),
+            (None, _) => "a URL without a host".to_owned(),
         };
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config)
-            .map_err(|error| Refusal::Login { account: account.clone(), what: login(&innermost(&error)) })?;
+        let client = Client::try_from(config).map_err(|error| ApiError::Login {
+            account: account.clone(),
+            what: login_error(&innermost(&error)),
+        })?;
         Ok(Self { client, server, namespace, account })
     }
 
@@ -74,41 +78,44 @@ impl Api {
         Self { client, server: "10.0.0.1:6443".to_owned(), namespace, account: "a test".to_owned() }
     }
 
-    /// Namespace of what is named without one.
+    /// Namespace for names without one.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// Which server is asked, and as whom.
+    /// The server and the account, for `-v`.
     #[must_use]
     pub fn account(&self) -> String {
         format!("Kubernetes API at {}, by {}", self.server, self.account)
     }
 }
 
-fn read(files: &[PathBuf]) -> Result<Kubeconfig, Refusal> {
+fn read(files: &[PathBuf]) -> Result<Kubeconfig, ApiError> {
     let mut merged = Kubeconfig::default();
     for file in files {
-        let refused = |error: KubeconfigError| Refusal::Kubeconfig {
+        let failed = |error: KubeconfigError| ApiError::Kubeconfig {
             files: file.display().to_string(),
-            what: reading(&error, file),
+            what: read_error(&error, file),
         };
-        merged = Kubeconfig::read_from(file).and_then(|next| merged.merge(next)).map_err(refused)?;
+        merged = Kubeconfig::read_from(file).and_then(|next| merged.merge(next)).map_err(failed)?;
     }
     Ok(merged)
 }
 
-fn reading(error: &KubeconfigError, file: &Path) -> String {
+fn read_error(error: &KubeconfigError, file: &Path) -> String {
     match error {
         KubeconfigError::ReadConfig(error, _) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            format!("{error}: run this as root, or make it readable (sudo cat {} > …)", file.display())
+            format!(
+                "{error}: run podtrace as root, or copy the file to where you can read it (sudo cat {} > …)",
+                file.display()
+            )
         }
         _ => plain(error),
     }
 }
 
-/// A message without the file's text: it holds keys.
+/// The error without an excerpt of the file, which contains keys.
 fn plain(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(error) => {
@@ -120,34 +127,34 @@ fn plain(error: &KubeconfigError) -> String {
     }
 }
 
-/// What is wrong with keys or certificates, with what to do where the words alone do not tell.
-fn login(words: &str) -> String {
-    // rustls calls the certificate the peer's although it is the user's, which nobody has sent yet.
+/// An error about keys or certificates, reworded if the library's message does not help.
+fn login_error(words: &str) -> String {
+    // rustls says "peer certificate", although it is the user's own.
     if words.contains("UnsupportedCertVersion") {
-        return "a certificate in it is of X.509 version 1, which podtrace's TLS does not take: have it signed again with \
+        return "it has a certificate of X.509 version 1, which podtrace's TLS library rejects: have it signed again with \
                 an extension, such as extendedKeyUsage=clientAuth"
             .to_owned();
     }
     words.to_owned()
 }
 
-/// The context to use: the one asked for, else the file's own choice.
-fn choose(kubeconfig: &Kubeconfig, wanted: Option<&str>, files: &str) -> Result<String, Refusal> {
+/// The context to use: the given one, otherwise the current context of the files.
+fn choose(kubeconfig: &Kubeconfig, wanted: Option<&str>, files: &str) -> Result<String, ApiError> {
     let names = || kubeconfig.contexts.iter().map(|context| context.name.as_str());
-    let refuse = |what: String| Refusal::Kubeconfig { files: files.to_owned(), what };
+    let error = |what: String| ApiError::Kubeconfig { files: files.to_owned(), what };
     let Some(context) = wanted.or(kubeconfig.current_context.as_deref()).filter(|name| !name.is_empty())
     else {
         let names: Vec<_> = names().collect();
-        return Err(refuse(if names.is_empty() {
+        return Err(error(if names.is_empty() {
             "it has no contexts: is it a kubeconfig?".to_owned()
         } else {
-            format!("it has no current context: choose one by --context: {}", names.join(", "))
+            format!("it has no current context: choose one with --context: {}", names.join(", "))
         }));
     };
     if names().any(|name| name == context) {
         return Ok(context.to_owned());
     }
-    Err(refuse(format!("there is no context {context:?}; {}", nearest_text(context, "contexts", names()))))
+    Err(error(format!("there is no context {context:?}; {}", nearest_text(context, "contexts", names()))))
 }
 
 #[cfg(test)]
@@ -187,7 +194,7 @@ current-context: home
     }
 
     #[tokio::test]
-    async fn what_is_wrong_with_a_kubeconfig_is_told_in_one_line() {
+    async fn kubeconfig_errors_are_one_line() {
         for (text, context, parts) in [
             (CONFIG, Some("wrok"), &["FILE: there is no context \"wrok\"; nearest contexts: work"][..]),
             (CONFIG, Some("broken"), &["context \"broken\": ", "nowhere"]),
@@ -208,10 +215,10 @@ current-context: home
     }
 
     #[test]
-    fn a_certificate_without_extensions_is_told_with_what_to_do() {
-        let told = login("invalid peer certificate: Other(OtherError(UnsupportedCertVersion))");
-        assert!(told.contains("X.509 version 1") && told.contains("signed again"), "{told}");
-        assert_eq!(login("no such file"), "no such file");
+    fn a_certificate_without_extensions_gets_advice() {
+        let text = login_error("invalid peer certificate: Other(OtherError(UnsupportedCertVersion))");
+        assert!(text.contains("X.509 version 1") && text.contains("signed again"), "{text}");
+        assert_eq!(login_error("no such file"), "no such file");
     }
 
     #[tokio::test]
@@ -221,7 +228,7 @@ current-context: home
     }
 
     #[tokio::test]
-    async fn the_first_of_several_files_to_say_a_thing_counts() {
+    async fn the_first_file_takes_precedence() {
         let directory = tempfile::tempdir().unwrap();
         let (first, second) = (directory.path().join("1"), directory.path().join("2"));
         std::fs::write(&first, "current-context: work\n").unwrap();

@@ -1,7 +1,12 @@
-//! Following the objects of one kind: from a list on, every change of them.
+//! Watches the objects of one kind, from a list on.
 //!
-//! kube-runtime has a watcher, which keeps whole objects and brings some dozen crates along; what is needed of it is
-//! this.
+//! 1. Watch from the resource version of the list, and pass each event on.
+//! 2. When the server ends the watch, as it does every few minutes, continue from the last event's version.
+//! 3. When the server no longer has that version (410 Gone), list everything again.
+//! 4. When the connection or the server fails, report it once and retry with growing pauses; report when it works again.
+//! 5. When the server denies the watch, report that and stop.
+//!
+//! Written by hand because kube-runtime's watcher keeps whole objects and adds some dozen crates.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -13,50 +18,50 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::access::Api;
-use super::known::Told;
+use super::error::ApiError;
+use super::known::Change;
 use super::list::{Kind, Listed, list};
 use super::objects::Object;
-use super::refusal::Refusal;
 
-/// How long the server may take to begin to answer.
+/// Time limit for the beginning of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The server is asked anew after so many seconds at the latest, by which a connection that is dead is noticed, too.
-const ASK_AGAIN: u32 = 240;
+/// Duration of one watch in seconds. Starting again also detects a dead connection.
+const WATCH_SECONDS: u32 = 240;
 
-/// A stream that ends sooner tells of a server in trouble.
-const SOON: Duration = Duration::from_secs(1);
+/// A watch that ends sooner than this counts as a failure.
+const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 
-/// Pauses between two attempts: from this one on, twice as long each time.
+/// Pauses between attempts: the first one, doubled each time up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// What is heard of a kind.
+/// What happens while the objects of a kind are watched.
 #[derive(Debug)]
-pub(super) enum Heard<T> {
-    /// Something was told of its objects.
-    Told(Told<T>),
-    /// The server is not to be reached; it is tried again.
-    Lost(Refusal),
-    /// It is again.
+pub(super) enum WatchNews<T> {
+    /// Objects have changed.
+    Change(Change<T>),
+    /// The server cannot be reached; retrying.
+    Lost(ApiError),
+    /// The server can be reached again.
     Back,
-    /// It does not tell.
-    Refused(Refusal),
+    /// The server denies the watch; giving up.
+    Denied(ApiError),
 }
 
-/// Why a stream ended.
+/// Why a watch ended.
 enum Ended {
-    /// It has its time, and begins again where it was.
-    Orderly,
-    /// The server does not know the version any more.
-    Forgotten,
-    Broken(Refusal),
-    /// Nobody listens any more.
+    /// Its time is over; continue from the last version.
+    Finished,
+    /// The server no longer has the version.
+    Expired,
+    Failed(ApiError),
+    /// The receiver is closed.
     Unwanted,
 }
 
-/// Follows a kind from a version on, until the server refuses or nobody listens any more.
-pub(super) async fn follow<T>(api: &Api, kind: Kind, mut version: String, to: &mpsc::Sender<Heard<T>>)
+/// Watches a kind from a version on, until the server denies it or the receiver is closed.
+pub(super) async fn follow<T>(api: &Api, kind: Kind, mut version: String, to: &mpsc::Sender<WatchNews<T>>)
 where
     T: Object + Clone + DeserializeOwned,
 {
@@ -64,38 +69,38 @@ where
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
-        let ended = stream(api, kind, &mut version, &mut lost, to).await;
-        let lasted = began.elapsed() >= SOON;
+        let ended = watch(api, kind, &mut version, &mut lost, to).await;
+        let lasted = began.elapsed() >= SHORTEST_WATCH;
         if lasted {
             pause = FIRST_PAUSE;
         }
-        let trouble = match ended {
+        let error = match ended {
             Ended::Unwanted => return,
-            Ended::Orderly if lasted => continue,
-            Ended::Orderly => None,
-            // At once, the first time: a connection that broke says nothing of the server. What the server says does.
-            Ended::Broken(Refusal::Unreachable { .. }) if lasted => continue,
-            Ended::Broken(refusal) => Some(refusal),
-            Ended::Forgotten => match list::<T>(api, kind).await {
+            Ended::Finished if lasted => continue,
+            Ended::Finished => None,
+            // A broken connection says nothing about the server: retry without a pause the first time.
+            Ended::Failed(ApiError::Unreachable { .. }) if lasted => continue,
+            Ended::Failed(error) => Some(error),
+            Ended::Expired => match list::<T>(api, kind).await {
                 Ok(Listed { items, version: now }) => {
                     version = now;
-                    if to.send(Heard::Told(Told::All(items))).await.is_err() {
+                    if to.send(WatchNews::Change(Change::All(items))).await.is_err() {
                         return;
                     }
                     None
                 }
-                Err(refusal) => Some(refusal),
+                Err(error) => Some(error),
             },
         };
-        match trouble {
-            Some(refusal @ (Refusal::Forbidden { .. } | Refusal::NotFound { .. })) => {
-                // Nobody may be left to hear it.
-                let _ = to.send(Heard::Refused(refusal)).await;
+        match error {
+            Some(error @ (ApiError::Forbidden { .. } | ApiError::NotFound { .. })) => {
+                // The receiver may be closed, which is no error.
+                let _ = to.send(WatchNews::Denied(error)).await;
                 return;
             }
-            Some(refusal) if !lost => {
+            Some(error) if !lost => {
                 lost = true;
-                if to.send(Heard::Lost(refusal)).await.is_err() {
+                if to.send(WatchNews::Lost(error)).await.is_err() {
                     return;
                 }
             }
@@ -106,59 +111,59 @@ where
     }
 }
 
-/// Passes on what one answer tells, which goes on until the server ends it.
-async fn stream<T>(
+/// Passes on the events of one watch.
+async fn watch<T>(
     api: &Api,
     kind: Kind,
     version: &mut String,
     lost: &mut bool,
-    to: &mpsc::Sender<Heard<T>>,
+    to: &mpsc::Sender<WatchNews<T>>,
 ) -> Ended
 where
     T: Object + Clone + DeserializeOwned,
 {
-    let refused = |error| Refusal::of(&api.server, kind.right("watch"), error);
-    let params = WatchParams::default().timeout(ASK_AGAIN);
+    let failed = |error| ApiError::of(&api.server, kind.permission("watch"), error);
+    let params = WatchParams::default().timeout(WATCH_SECONDS);
     let request = match kind.request().watch(&params, version).map_err(kube::Error::BuildRequest) {
         Ok(request) => request,
-        Err(error) => return Ended::Broken(refused(error)),
+        Err(error) => return Ended::Failed(failed(error)),
     };
     let events = match timeout(ANSWER_TIMEOUT, api.client.request_events::<T>(request)).await {
         Ok(Ok(events)) => events,
-        Ok(Err(error)) => return ended(refused(error)),
+        Ok(Err(error)) => return ended(failed(error)),
         Err(_) => {
             let seconds = ANSWER_TIMEOUT.as_secs();
-            return Ended::Broken(Refusal::Silent { server: api.server.clone(), seconds });
+            return Ended::Failed(ApiError::Silent { server: api.server.clone(), seconds });
         }
     };
-    if std::mem::take(lost) && to.send(Heard::Back).await.is_err() {
+    if std::mem::take(lost) && to.send(WatchNews::Back).await.is_err() {
         return Ended::Unwanted;
     }
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
-        let told = match event {
-            Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => Told::Is(object),
-            Ok(WatchEvent::Deleted(object)) => Told::Gone(object),
+        let change = match event {
+            Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => Change::Set(object),
+            Ok(WatchEvent::Deleted(object)) => Change::Deleted(object),
             Ok(WatchEvent::Bookmark(bookmark)) => {
                 *version = bookmark.metadata.resource_version;
                 continue;
             }
-            Ok(WatchEvent::Error(status)) => return ended(refused(kube::Error::Api(status))),
-            Err(error) => return ended(refused(error)),
+            Ok(WatchEvent::Error(status)) => return ended(failed(kube::Error::Api(status))),
+            Err(error) => return ended(failed(error)),
         };
-        if let Told::Is(object) | Told::Gone(object) = &told {
+        if let Change::Set(object) | Change::Deleted(object) = &change {
             version.clone_from(&object.meta().resource_version);
         }
-        if to.send(Heard::Told(told)).await.is_err() {
+        if to.send(WatchNews::Change(change)).await.is_err() {
             return Ended::Unwanted;
         }
     }
-    Ended::Orderly
+    Ended::Finished
 }
 
-fn ended(refusal: Refusal) -> Ended {
-    match refusal {
-        Refusal::Gone { .. } => Ended::Forgotten,
-        refusal => Ended::Broken(refusal),
+fn ended(error: ApiError) -> Ended {
+    match error {
+        ApiError::Gone { .. } => Ended::Expired,
+        error => Ended::Failed(error),
     }
 }

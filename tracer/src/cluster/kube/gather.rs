@@ -1,55 +1,56 @@
-//! Everything that an inventory takes, asked for at once.
+//! Lists everything that an inventory needs, in parallel.
 
 use super::access::Api;
-use super::known::{Known, Told};
+use super::error::ApiError;
+use super::known::{Change, Known};
 use super::list::{ENDPOINT_SLICES, ENDPOINTS, Listed, NODES, PODS, SERVICES, list};
 use super::machine::Machine;
 use super::objects::{EndpointSlice, Endpoints, Node, Pod, Service};
-use super::refusal::Refusal;
 use super::watch::{Versions, Watch};
 use podtrace_protocol::inventory::Inventory;
 
-/// A cluster, as its API describes it.
+/// A cluster as its API describes it.
 #[derive(Clone, Debug)]
 pub struct Described {
-    /// What there is.
+    /// The inventory.
     pub inventory: Inventory,
-    /// What was left out, and why, a line each.
+    /// What was left out and why, one line each.
     pub notes: Vec<String>,
-    /// How it is watched from here on.
+    /// Watches the changes from here on.
     pub watch: Watch,
 }
 
-/// What is behind Services: by slices, or by what there was before them.
+/// The endpoints of Services: slices, or on old servers endpoints objects.
 enum Behind {
     Slices(Listed<EndpointSlice>),
     Endpoints(Listed<Endpoints>),
 }
 
-/// Asks the API what there is; `machine` tells which of the nodes need not be reached by it.
+/// Lists the cluster's objects. `machine` identifies the node that podtrace runs on, which needs no agent pod.
 ///
 /// # Errors
-/// If the server cannot be reached, or does not tell all that is needed.
-pub async fn describe(api: &Api, machine: &Machine) -> Result<Described, Refusal> {
+///
+/// If the server cannot be reached or denies a request. All missing permissions are in one error.
+pub async fn describe(api: &Api, machine: &Machine) -> Result<Described, ApiError> {
     let (nodes, pods, services, behind) = tokio::join!(
         list::<Node>(api, NODES),
         list::<Pod>(api, PODS),
         list::<Service>(api, SERVICES),
         behind(api),
     );
-    // All that is missing at once, so that it can be given at once.
+    // All missing permissions in one error, so that they can be granted at once.
     let ((nodes, pods), (services, behind)) = both(both(nodes, pods), both(services, behind))?;
     let mut known = Known::default();
     known.nodes = nodes.items;
-    known.pods(Told::All(pods.items));
-    known.services(Told::All(services.items));
+    known.pods(Change::All(pods.items));
+    known.services(Change::All(services.items));
     let (slices, backing) = match behind {
         Behind::Slices(Listed { items, version }) => {
-            known.slices(Told::All(items));
+            known.slices(Change::All(items));
             (true, version)
         }
         Behind::Endpoints(Listed { items, version }) => {
-            known.endpoints(Told::All(items));
+            known.endpoints(Change::All(items));
             (false, version)
         }
     };
@@ -59,7 +60,7 @@ pub async fn describe(api: &Api, machine: &Machine) -> Result<Described, Refusal
     Ok(Described { inventory, notes, watch })
 }
 
-fn both<A, B>(one: Result<A, Refusal>, other: Result<B, Refusal>) -> Result<(A, B), Refusal> {
+fn both<A, B>(one: Result<A, ApiError>, other: Result<B, ApiError>) -> Result<(A, B), ApiError> {
     match (one, other) {
         (Ok(one), Ok(other)) => Ok((one, other)),
         (Err(one), Err(other)) => Err(one.and(other)),
@@ -67,10 +68,10 @@ fn both<A, B>(one: Result<A, Refusal>, other: Result<B, Refusal>) -> Result<(A, 
     }
 }
 
-async fn behind(api: &Api) -> Result<Behind, Refusal> {
+async fn behind(api: &Api) -> Result<Behind, ApiError> {
     match list(api, ENDPOINT_SLICES).await {
         Ok(slices) => Ok(Behind::Slices(slices)),
-        Err(Refusal::NotFound { .. }) => list(api, ENDPOINTS).await.map(Behind::Endpoints),
+        Err(ApiError::NotFound { .. }) => list(api, ENDPOINTS).await.map(Behind::Endpoints),
         Err(refusal) => Err(refusal),
     }
 }
@@ -123,7 +124,10 @@ mod tests {
         ] {
             assert_eq!(addresses(text), (ips.to_owned(), nodes.to_owned()), "{text}");
         }
-        assert_eq!(notes, ["1 endpoints of service default/web are no pods, and not known"]);
+        assert_eq!(
+            notes,
+            ["1 endpoints of service default/web are not pods: podtrace does not know their addresses"]
+        );
     }
 
     #[tokio::test]
@@ -139,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_traced_says_why() {
+    async fn untraceable_objects_have_a_reason() {
         let Described { inventory, .. } = described(&cluster()).await;
         for (text, part) in [
             ("waiting", "has no node yet (0/2 nodes are available: 2 Insufficient cpu.): wait until it runs"),
@@ -155,14 +159,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_this_machine_is_not_reached_by_the_api() {
+    async fn all_other_machines_are_reached_by_the_api() {
         let Described { inventory, .. } = described(&cluster()).await;
         let runs: Vec<_> = inventory.nodes.iter().map(|node| (node.name.as_str(), &node.run)).collect();
         assert_eq!(runs, [("node1", &Run::Here), ("node2", &Run::Kubernetes)]);
     }
 
     #[tokio::test]
-    async fn without_slices_the_endpoints_tell_the_same() {
+    async fn without_slices_endpoints_give_the_same() {
         let slices = "/apis/discovery.k8s.io/v1/endpointslices";
         let old = cluster().without(slices);
         let web = |described: Described| {
@@ -204,15 +208,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_list_that_is_forgotten_half_way_is_fetched_whole() {
+    async fn a_list_that_expires_half_way_is_fetched_again() {
         let server = many_pods().forgetting_after(2);
         assert_eq!(described(&server).await.inventory.pods.len(), 1_203);
         assert!(server.asked().iter().any(|asked| asked == "/api/v1/pods?"), "{:?}", server.asked());
     }
 
     #[tokio::test]
-    async fn each_missing_right_is_named() {
-        for (path, right) in [
+    async fn each_missing_permission_is_named() {
+        for (path, permission) in [
             ("/api/v1/nodes", "list nodes in the whole cluster"),
             ("/api/v1/pods", "list pods in the whole cluster"),
             ("/api/v1/services", "list services in the whole cluster"),
@@ -225,7 +229,7 @@ mod tests {
             let error = refusal(&cluster().refusing(path, 403, words)).await;
             assert!(
                 error.starts_with(&format!(
-                    "the Kubernetes API at 10.0.0.1:6443 does not let you {right}: {words}"
+                    "the Kubernetes API at 10.0.0.1:6443 does not let you {permission}: {words}"
                 )),
                 "{error}"
             );
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_missing_rights_are_named_at_once() {
+    async fn all_missing_permissions_are_named_at_once() {
         let server = cluster().refusing("/api/v1/nodes", 403, "no").refusing("/api/v1/pods", 403, "no");
         let error = refusal(&server).await;
         assert!(
@@ -247,11 +251,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_not_known_is_told_to_log_in() {
+    async fn rejected_credentials_get_advice() {
         let error = refusal(&cluster().refusing("/api/v1/pods", 401, "Unauthorized")).await;
         assert_eq!(
             error,
-            "the Kubernetes API at 10.0.0.1:6443 does not know you (Unauthorized): log in to the cluster again"
+            "the Kubernetes API at 10.0.0.1:6443 rejects your credentials (Unauthorized): log in to the cluster again"
         );
     }
 
@@ -265,23 +269,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_list_is_told() {
+    async fn an_answer_that_is_not_a_list_is_an_error() {
         let server = cluster().with("/api/v1/pods", vec![json!("a string")]);
-        assert!(refusal(&server).await.contains("its answer is no such list"));
+        assert!(refusal(&server).await.contains("cannot parse the answer"));
     }
 
     #[tokio::test]
-    async fn names_that_cannot_be_are_left_out() {
+    async fn invalid_names_are_left_out() {
         let server = cluster()
             .with("/api/v1/nodes", vec![samples::node("a\u{1b}[2J", &[], "")])
             .with("/api/v1/pods", vec![pod("p/../x", "node1", "10.0.0.1", "Running")]);
         let Described { inventory, notes, .. } = described(&server).await;
         assert!(inventory.nodes.is_empty() && inventory.pods.is_empty());
-        assert_eq!(notes[0], "left out node \"\"/\"a\\u{1b}[2J\": no such name can be");
+        assert_eq!(notes[0], "left out node \"\"/\"a\\u{1b}[2J\": invalid name");
     }
 
     #[tokio::test]
-    async fn a_server_that_is_not_there_is_named() {
+    async fn an_unreachable_server_is_named() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

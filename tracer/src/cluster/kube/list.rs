@@ -1,4 +1,4 @@
-//! Lists of objects, fetched page by page.
+//! Lists objects, page by page.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::access::Api;
+use super::error::{ApiError, Permission};
 use super::objects::nullable;
-use super::refusal::{Refusal, Right};
 
-/// Objects in one answer: enough for few round trips, and few enough that neither side has to hold much at once.
+/// Objects per answer: enough for few round trips, few enough for the memory of both sides.
 const PAGE: u32 = 500;
 
-/// How long an answer may take.
+/// Time limit for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A kind of object, and where its lists are.
+/// A kind of object, and the path of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
     path: &'static str,
@@ -38,12 +38,12 @@ pub(super) const ENDPOINT_SLICES: Kind = Kind {
 };
 
 impl Kind {
-    /// The right to do this with all objects of the kind.
-    pub(super) fn right(self, verb: &'static str) -> Right {
-        Right { verb, group: self.group, resource: self.resource, namespace: None }
+    /// The permission for a verb on all objects of the kind.
+    pub(super) fn permission(self, verb: &'static str) -> Permission {
+        Permission { verb, group: self.group, resource: self.resource, namespace: None }
     }
 
-    /// What is asked of them.
+    /// A request for objects of the kind.
     pub(super) fn request(self) -> Request {
         Request::new(self.path)
     }
@@ -65,39 +65,39 @@ struct ListMeta {
     resource_version: String,
 }
 
-/// Objects of a kind, as they were at one moment.
+/// A list of objects, consistent at one resource version.
 #[derive(Debug)]
 pub(super) struct Listed<T> {
     pub(super) items: Vec<T>,
-    /// What the server calls the moment.
+    /// The resource version.
     pub(super) version: String,
 }
 
-/// All objects of a kind, in all namespaces.
-pub(super) async fn list<T: DeserializeOwned>(api: &Api, kind: Kind) -> Result<Listed<T>, Refusal> {
+/// Lists all objects of a kind, in all namespaces.
+pub(super) async fn list<T: DeserializeOwned>(api: &Api, kind: Kind) -> Result<Listed<T>, ApiError> {
     list_some(api, kind, ListParams::default()).await
 }
 
-/// Objects of a kind that are chosen by their labels or fields.
+/// Lists objects of a kind, selected by labels or fields.
 pub(super) async fn list_some<T: DeserializeOwned>(
     api: &Api,
     kind: Kind,
-    chosen: ListParams,
-) -> Result<Listed<T>, Refusal> {
-    let right = kind.right("list");
+    selected: ListParams,
+) -> Result<Listed<T>, ApiError> {
+    let permission = kind.permission("list");
     let request = kind.request();
-    let mut params = chosen.clone().limit(PAGE);
+    let mut params = selected.clone().limit(PAGE);
     let mut items = Vec::new();
     loop {
-        let page: Page<T> = match ask(api, right.clone(), request.list(&params)).await {
+        let page: Page<T> = match ask(api, permission.clone(), request.list(&params)).await {
             Ok(page) => page,
-            // The server does not keep a list's state for long. Whole, it needs none.
-            Err(Refusal::Gone { .. }) if params.continue_token.is_some() => {
+            // The server keeps the state of a paged list for a few minutes only. A list in one page needs none.
+            Err(ApiError::Gone { .. }) if params.continue_token.is_some() => {
                 items.clear();
-                params = chosen.clone();
+                params = selected.clone();
                 continue;
             }
-            Err(refusal) => return Err(refusal),
+            Err(error) => return Err(error),
         };
         items.extend(page.items);
         match page.metadata.continue_token.filter(|token| !token.is_empty()) {
@@ -107,19 +107,19 @@ pub(super) async fn list_some<T: DeserializeOwned>(
     }
 }
 
-/// Asks the server for one thing, which takes this right.
+/// Sends a request that needs a permission, and parses the answer.
 pub(super) async fn ask<T: DeserializeOwned>(
     api: &Api,
-    right: Right,
+    permission: Permission,
     request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-) -> Result<T, Refusal> {
-    let refused = |error| Refusal::of(&api.server, right, error);
+) -> Result<T, ApiError> {
+    let failed = |error| ApiError::of(&api.server, permission, error);
     let request = match request.map_err(kube::Error::BuildRequest) {
         Ok(request) => request,
-        Err(error) => return Err(refused(error)),
+        Err(error) => return Err(failed(error)),
     };
     match timeout(ANSWER_TIMEOUT, api.client.request(request)).await {
-        Ok(answer) => answer.map_err(refused),
-        Err(_) => Err(Refusal::Silent { server: api.server.clone(), seconds: ANSWER_TIMEOUT.as_secs() }),
+        Ok(answer) => answer.map_err(failed),
+        Err(_) => Err(ApiError::Silent { server: api.server.clone(), seconds: ANSWER_TIMEOUT.as_secs() }),
     }
 }

@@ -1,20 +1,20 @@
-//! Which of a cluster's nodes is this machine.
+//! Identifies the node of a cluster that is this machine.
 
 use std::net::IpAddr;
 
-/// What tells this machine from others.
+/// The properties that identify this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// Its name.
+    /// Its hostname.
     pub hostname: String,
-    /// The addresses of this network namespace.
+    /// The addresses of the current network namespace.
     pub addresses: Vec<IpAddr>,
-    /// What the kernel is called since it started; empty if it has no such name.
+    /// The kernel's random identifier since it booted; empty if unknown.
     pub boot_id: String,
 }
 
 impl Machine {
-    /// This machine as it is. What cannot be found out stays empty.
+    /// This machine. What cannot be read stays empty.
     #[cfg(target_os = "linux")]
     #[must_use]
     pub fn here() -> Self {
@@ -30,13 +30,13 @@ impl Machine {
         Self { hostname, addresses: addresses.collect(), boot_id: boot_id.trim().to_owned() }
     }
 
-    /// Whether the node of this name, these addresses and this boot is this machine. Nodes that share a kernel are
-    /// told apart by their addresses; machines far apart that have the same private address, by their boots.
+    /// Whether a node is this machine. Nodes that share a kernel differ in their addresses; machines that have the same
+    /// private address differ in their boot identifiers.
     pub(super) fn is(&self, name: &str, addresses: &[IpAddr], boot_id: &str) -> bool {
         let Self { hostname, addresses: own, boot_id: boot } = self;
         let other_boot = !boot.is_empty() && !boot_id.is_empty() && boot != boot_id;
         let ours = if addresses.is_empty() {
-            // A kubelet writes its machine's name in small letters.
+            // A kubelet converts the hostname to lower case.
             hostname.to_ascii_lowercase() == name
         } else {
             addresses.iter().any(|address| own.contains(address))
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_known_by_its_address_and_boot() {
+    fn a_node_is_identified_by_address_and_boot() {
         let machine = Machine {
             hostname: "Box".to_owned(),
             addresses: vec!["127.0.0.1".parse().unwrap(), "192.168.1.11".parse().unwrap()],
@@ -62,9 +62,9 @@ mod tests {
             ("another machine with the same private address", "box", &["192.168.1.11"], "b2", false),
             ("another node on the same kernel", "box2", &["172.18.0.2"], "b1", false),
             ("its name alone, with other addresses", "box", &["10.0.0.1"], "b1", false),
-            ("a node that tells no address", "box", &[], "", true),
-            ("another that tells none", "other", &[], "", false),
-            ("a node that tells no boot", "box", &["192.168.1.11"], "", true),
+            ("a node without an address", "box", &[], "", true),
+            ("another without an address", "other", &[], "", false),
+            ("a node without a boot identifier", "box", &["192.168.1.11"], "", true),
         ] {
             let addresses: Vec<_> = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
             assert_eq!(machine.is(name, &addresses, boot_id), here, "{what}");

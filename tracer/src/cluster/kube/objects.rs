@@ -1,14 +1,14 @@
-//! The little that is read of the API's objects: everything else is passed over while it arrives, so that thousands
-//! of pods cost what their names and addresses cost.
+//! The few fields that are read of the API's objects, under the API's names. Everything else is skipped while it is
+//! parsed, so that thousands of pods need little memory.
 //!
-//! Names are the API's. Where a list is empty, servers send `null` as well as nothing.
+//! For an empty list, servers send `null`, an empty list or nothing.
 
 use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-/// What can be followed.
+/// An object that can be watched.
 pub(super) trait Object {
     fn meta(&self) -> &Meta;
 }
@@ -31,7 +31,7 @@ impl Meta {
     }
 }
 
-/// A value, or its default in place of `null`.
+/// A value; `null` means its default.
 pub(super) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -43,9 +43,9 @@ pub(super) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>
 pub(super) struct Meta {
     pub(super) name: String,
     pub(super) namespace: String,
-    /// Another one for what was removed and made anew.
+    /// Changes when an object is deleted and created again under its name.
     pub(super) uid: String,
-    /// Another one after every change.
+    /// Changes with every modification.
     pub(super) resource_version: String,
     #[serde(deserialize_with = "nullable")]
     pub(super) labels: BTreeMap<String, String>,
@@ -157,7 +157,7 @@ pub(super) struct ServicePort {
 #[serde(untagged)]
 pub(super) enum TargetPort {
     Number(u16),
-    /// Its name in the pod: the endpoints tell its number.
+    /// The port's name in the pod; its number is in the endpoints.
     Name(IgnoredAny),
 }
 

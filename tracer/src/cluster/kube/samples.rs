@@ -1,4 +1,4 @@
-//! An API server for tests: a service that answers like one, with no server and no network.
+//! A fake API server for unit tests: a tower service, without a network.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -19,10 +19,10 @@ type Answers = BTreeMap<&'static str, VecDeque<(u16, String)>>;
 pub(super) struct Server {
     lists: BTreeMap<&'static str, Vec<Value>>,
     refused: BTreeMap<&'static str, (u16, String)>,
-    /// How many pages are given before the server forgets what it was at.
+    /// Number of pages after which a paged list expires.
     forgets_after: Option<usize>,
     asked: Arc<Mutex<Vec<String>>>,
-    /// What is told of those who watch, by path: one answer after the other, then nothing for ever.
+    /// Answers to watches by path, one after the other; then the watch stays open without events.
     watched: Arc<Mutex<Answers>>,
 }
 
@@ -47,15 +47,15 @@ impl Server {
         self
     }
 
-    /// Tells who watches what is at this path these events, after those it was told to tell before.
-    pub(super) fn telling(self, path: &'static str, events: &[Value]) -> Self {
+    /// Answers the next watch of this path with these events.
+    pub(super) fn sending(self, path: &'static str, events: &[Value]) -> Self {
         let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
         self.watched.lock().unwrap().entry(path).or_default().push_back((200, lines));
         self
     }
 
-    /// Refuses the next watch of what is at this path.
-    pub(super) fn not_telling(self, path: &'static str, code: u16, message: &str) -> Self {
+    /// Denies the next watch of this path.
+    pub(super) fn denying(self, path: &'static str, code: u16, message: &str) -> Self {
         let answer = (code, status(code, message).to_string());
         self.watched.lock().unwrap().entry(path).or_default().push_back(answer);
         self

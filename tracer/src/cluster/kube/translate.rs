@@ -1,7 +1,7 @@
-//! The API's objects as an inventory.
+//! Turns the API's objects into an inventory.
 //!
-//! What the API says is not to be trusted to be consistent: its lists are of different moments. So what does not fit
-//! is left out with a note, where an inventory file would be refused.
+//! The lists are from slightly different times and can contradict each other. What does not fit is left out with a note,
+//! whereas in an inventory file it is an error.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
@@ -13,22 +13,22 @@ use podtrace_protocol::inventory::{
     Inventory, Node, Pod, Run, Service, ServicePort, Untraceable, WhyUntraceable,
 };
 
-/// The label that says whose a slice is.
+/// The label with the name of a slice's Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Characters of a scheduler's message that are told.
-const WORDS: usize = 160;
+/// Maximum number of characters shown of a scheduler's message.
+const MESSAGE: usize = 160;
 
-/// Something behind a Service.
+/// Endpoints of a Service, from one slice or subset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Backing {
     /// Namespace and name of the Service.
     service: (String, String),
-    /// Full names of the pods that are ready.
+    /// `NAMESPACE/NAME` of the pods that are ready.
     pods: Vec<String>,
-    /// Endpoints that are no pods.
+    /// Number of endpoints that are not pods.
     others: usize,
-    /// Ports by the names that the Service gives them.
+    /// Port numbers at the endpoints, by the port's name in the Service.
     ports: Vec<(String, u16)>,
 }
 
@@ -53,7 +53,7 @@ impl Backing {
     }
 }
 
-/// The pods among the endpoints, and how many are none.
+/// The endpoints that are pods, and the number of others.
 fn pods_of(targets: impl Iterator<Item = Option<TargetRef>>, namespace: &str) -> (Vec<String>, usize) {
     let mut others = 0;
     let mut pods = Vec::new();
@@ -73,7 +73,7 @@ fn numbered(ports: Vec<EndpointPort>) -> Vec<(String, u16)> {
     ports.into_iter().filter_map(|EndpointPort { name, port }| Some((name, port?))).collect()
 }
 
-/// Makes an inventory, and notes of what was left out.
+/// Returns the inventory, and notes about what was left out.
 pub(super) fn inventory<'a>(
     machine: &Machine,
     nodes: &[objects::Node],
@@ -99,14 +99,11 @@ impl Translation {
         self.notes.push(text);
     }
 
-    /// Names reach terminals and requests: what Kubernetes would not have called anything is left out.
-    fn is_named(&mut self, kind: &str, metadata: &objects::Meta, namespaced: bool) -> bool {
+    /// Names end up on terminals and in requests, so an object with an invalid one is left out.
+    fn has_valid_name(&mut self, kind: &str, metadata: &objects::Meta, namespaced: bool) -> bool {
         let named = is_name(&metadata.name) && (!namespaced || is_name(&metadata.namespace));
         if !named {
-            self.note(format!(
-                "left out {kind} {:?}/{:?}: no such name can be",
-                metadata.namespace, metadata.name
-            ));
+            self.note(format!("left out {kind} {:?}/{:?}: invalid name", metadata.namespace, metadata.name));
         }
         named
     }
@@ -114,18 +111,21 @@ impl Translation {
     fn nodes(&mut self, machine: &Machine, nodes: &[objects::Node]) {
         let mut taken = HashSet::new();
         for objects::Node { metadata, status } in nodes {
-            if !self.is_named("node", metadata, false) {
+            if !self.has_valid_name("node", metadata, false) {
                 continue;
             }
             let mut addresses = Vec::new();
-            // What a cloud calls a node from outside comes last: packets between nodes do not carry it.
+            // Packets between nodes have internal addresses, so those come first.
             for kind in ["InternalIP", "ExternalIP"] {
                 let of_kind = status.addresses.iter().filter(|address| address.kind == kind);
                 for ip in of_kind.filter_map(|address| address.address.parse::<IpAddr>().ok()) {
                     if taken.insert(ip) {
                         addresses.push(ip);
                     } else if !addresses.contains(&ip) {
-                        self.note(format!("{ip} is left out of node {}: another has it", metadata.name));
+                        self.note(format!(
+                            "left out address {ip} of node {}: another node has it",
+                            metadata.name
+                        ));
                     }
                 }
             }
@@ -138,14 +138,16 @@ impl Translation {
     fn pods<'a>(&mut self, pods: impl Iterator<Item = &'a objects::Pod>) {
         let nodes: HashSet<_> = self.inventory.nodes.iter().map(|node| node.name.clone()).collect();
         for objects::Pod { metadata, spec, status } in pods {
-            if !self.is_named("pod", metadata, true) {
+            if !self.has_valid_name("pod", metadata, true) {
                 continue;
             }
             let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
             let why = match status.phase.as_str() {
-                // Its addresses may be another's by now.
+                // Another pod may have its addresses by now.
                 "Succeeded" | "Failed" => Some(WhyUntraceable::CompletedPod),
-                _ if spec.node_name.is_empty() => Some(WhyUntraceable::UnscheduledPod(words(status))),
+                _ if spec.node_name.is_empty() => {
+                    Some(WhyUntraceable::UnscheduledPod(scheduler_message(status)))
+                }
                 _ => None,
             };
             if let Some(why) = why {
@@ -153,9 +155,9 @@ impl Translation {
                 continue;
             }
             if !nodes.contains(&spec.node_name) {
-                // Kept: whoever asks for it is told just that.
+                // Kept, so that resolving it gives the same reason.
                 self.note(format!(
-                    "pod {namespace}/{name} is on node {:?}, which is not there",
+                    "pod {namespace}/{name} is on node {:?}, which is not in the cluster",
                     spec.node_name
                 ));
             }
@@ -186,7 +188,7 @@ impl Translation {
             behind.entry((namespace, name)).or_default().push(backing);
         }
         for objects::Service { metadata, spec } in services {
-            if !self.is_named("service", metadata, true) {
+            if !self.has_valid_name("service", metadata, true) {
                 continue;
             }
             let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
@@ -199,7 +201,7 @@ impl Translation {
             let others: usize = backing.iter().map(|backing| backing.others).sum();
             if others > 0 {
                 self.note(format!(
-                    "{others} endpoints of service {namespace}/{name} are no pods, and not known"
+                    "{others} endpoints of service {namespace}/{name} are not pods: podtrace does not know their addresses"
                 ));
             }
             let mut endpoints: Vec<_> = backing.iter().flat_map(|backing| backing.pods.clone()).collect();
@@ -211,7 +213,7 @@ impl Translation {
                 .flat_map(|backing| &backing.ports)
                 .map(|(name, port)| (&**name, *port))
                 .collect();
-            // Of a headless Service the address is the word `None`.
+            // The address of a headless Service is the word `None`.
             let mut cluster_ips: Vec<IpAddr> =
                 spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
             if cluster_ips.is_empty() {
@@ -223,7 +225,7 @@ impl Translation {
     }
 }
 
-/// Endpoints know the port by number, where the Service may have only its name in the pod.
+/// The port's number at the endpoints, since the Service may only have its name.
 fn service_port(port: &objects::ServicePort, targets: &BTreeMap<&str, u16>) -> ServicePort {
     let objects::ServicePort { name, protocol, port, target_port, node_port } = port;
     let by_number = match target_port {
@@ -238,11 +240,11 @@ fn service_port(port: &objects::ServicePort, targets: &BTreeMap<&str, u16>) -> S
     }
 }
 
-/// Why a pod has no node, in the scheduler's words.
-fn words(status: &objects::PodStatus) -> Option<String> {
+/// The scheduler's message about a pod without a node.
+fn scheduler_message(status: &objects::PodStatus) -> Option<String> {
     let scheduled = status.conditions.iter().find(|condition| condition.kind == "PodScheduled")?;
     let message = scheduled.message.trim();
-    let short: String = message.chars().take(WORDS).collect();
+    let short: String = message.chars().take(MESSAGE).collect();
     match (message.is_empty(), short.len() < message.len()) {
         (true, _) => None,
         (false, true) => Some(format!("{short}…")),

@@ -1,4 +1,4 @@
-//! A cluster that is watched: what becomes of it while a trace runs.
+//! Watches a cluster while a trace runs, and reports each change as a complete inventory.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,21 +9,21 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use super::access::Api;
-use super::follow::{Heard, follow};
-use super::known::{Known, Told};
+use super::error::ApiError;
+use super::follow::{WatchNews, follow};
+use super::known::{Change, Known};
 use super::list::{ENDPOINT_SLICES, ENDPOINTS, Kind, NODES, PODS, SERVICES, list};
 use super::machine::Machine;
 use super::objects::{EndpointSlice, Endpoints, Pod, Service};
-use super::refusal::Refusal;
 use podtrace_protocol::inventory::Inventory;
 
-/// What belongs together comes within this time: a rollout has many changes a second.
-const TOGETHER: Duration = Duration::from_millis(50);
+/// Events within this time are reported together: a rollout causes many per second.
+const BATCH: Duration = Duration::from_millis(50);
 
-/// What is heard and waits to be looked at, at most.
+/// Maximum number of events that wait.
 const QUEUE: usize = 1024;
 
-/// From when on a kind is to be followed.
+/// The resource versions from which on to watch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Versions {
     pub(super) pods: String,
@@ -31,14 +31,14 @@ pub(super) struct Versions {
     pub(super) backing: String,
 }
 
-/// A cluster that was looked at and can be watched from then on.
+/// A cluster that was listed and can be watched from then on.
 #[derive(Clone)]
 pub struct Watch {
     pub(super) api: Api,
     pub(super) machine: Machine,
     pub(super) known: Known,
     pub(super) versions: Versions,
-    /// Whether the server has slices.
+    /// Whether the server has endpoint slices.
     pub(super) slices: bool,
 }
 
@@ -48,25 +48,25 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// What becomes of a cluster.
+/// A report about the cluster.
 #[derive(Clone, Debug)]
 pub enum News {
-    /// It is so now.
+    /// It has changed.
     Cluster {
-        /// What there is.
+        /// The new inventory.
         inventory: Box<Inventory>,
-        /// Full names of pods that were made anew under the name that they had.
-        renewed: BTreeSet<String>,
+        /// `NAMESPACE/NAME` of pods that were deleted and created again under their name.
+        recreated: BTreeSet<String>,
     },
-    /// The server is not to be reached; it is tried again.
-    Lost(Refusal),
-    /// It is again, and nothing was missed.
+    /// The server cannot be reached; retrying.
+    Lost(ApiError),
+    /// The server can be reached again, and no change was missed.
     Back,
-    /// The server does not tell what becomes of the cluster, and is not asked again.
-    Refused(Refusal),
+    /// The server denies watching; giving up.
+    Denied(ApiError),
 }
 
-/// The news of a cluster. Dropping it ends the watching.
+/// A running watch. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Watching {
     news: mpsc::Receiver<News>,
@@ -74,7 +74,7 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// What is new; `None` once there will be nothing more. Cancelling this loses nothing.
+    /// The next report; `None` after the last one. Cancel-safe.
     pub async fn next(&mut self) -> Option<News> {
         self.news.recv().await
     }
@@ -86,16 +86,16 @@ impl Drop for Watching {
     }
 }
 
-/// Something heard of one of the kinds.
-enum Any {
-    Pods(Heard<Pod>),
-    Services(Heard<Service>),
-    Slices(Heard<EndpointSlice>),
-    Endpoints(Heard<Endpoints>),
+/// News about one of the kinds.
+enum AnyNews {
+    Pods(WatchNews<Pod>),
+    Services(WatchNews<Service>),
+    Slices(WatchNews<EndpointSlice>),
+    Endpoints(WatchNews<Endpoints>),
 }
 
 impl Watch {
-    /// Begins to watch.
+    /// Starts to watch.
     #[must_use]
     pub fn begin(self) -> Watching {
         let (to, news) = mpsc::channel(1);
@@ -104,52 +104,55 @@ impl Watch {
 
     async fn run(self, to: mpsc::Sender<News>) {
         let Self { api, machine, known, versions, slices } = self;
-        let (heard_by, mut heard) = mpsc::channel(QUEUE);
-        // Ends with this.
+        let (sender, mut receiver) = mpsc::channel(QUEUE);
+        // Dropping the set ends its tasks.
         let mut tasks = JoinSet::new();
         let Versions { pods, services, backing } = versions;
-        spawn(&mut tasks, &api, PODS, pods, heard_by.clone(), Any::Pods);
-        spawn(&mut tasks, &api, SERVICES, services, heard_by.clone(), Any::Services);
+        spawn(&mut tasks, &api, PODS, pods, sender.clone(), AnyNews::Pods);
+        spawn(&mut tasks, &api, SERVICES, services, sender.clone(), AnyNews::Services);
         if slices {
-            spawn(&mut tasks, &api, ENDPOINT_SLICES, backing, heard_by, Any::Slices);
+            spawn(&mut tasks, &api, ENDPOINT_SLICES, backing, sender, AnyNews::Slices);
         } else {
-            spawn(&mut tasks, &api, ENDPOINTS, backing, heard_by, Any::Endpoints);
+            spawn(&mut tasks, &api, ENDPOINTS, backing, sender, AnyNews::Endpoints);
         }
-        let mut state = State { known, changed: false, lost: 0, why: None, refused: None };
-        let mut told_lost = false;
+        let mut state = State { known, changed: false, lost: 0, why: None, denied: None };
+        let mut reported_lost = false;
         let mut unlisted = BTreeSet::new();
-        while let Some(first) = heard.recv().await {
+        while let Some(first) = receiver.recv().await {
             state.take(first);
-            let deadline = Instant::now() + TOGETHER;
-            while let Ok(Some(next)) = timeout_at(deadline, heard.recv()).await {
+            let deadline = Instant::now() + BATCH;
+            while let Ok(Some(next)) = timeout_at(deadline, receiver.recv()).await {
                 state.take(next);
             }
-            let State { known, changed, lost, why, refused } = &mut state;
-            if let Some(refusal) = refused.take() {
-                // Nobody may be left to hear it.
-                let _ = to.send(News::Refused(refusal)).await;
+            let State { known, changed, lost, why, denied } = &mut state;
+            if let Some(error) = denied.take() {
+                // The receiver may be closed, which is no error.
+                let _ = to.send(News::Denied(error)).await;
                 return;
             }
             let mut news = Vec::new();
-            if let Some(why) = why.take().filter(|_| !told_lost && *lost > 0) {
-                told_lost = true;
+            if let Some(why) = why.take().filter(|_| !reported_lost && *lost > 0) {
+                reported_lost = true;
                 news.push(News::Lost(why));
             }
             if std::mem::take(changed) {
                 let unknown = known.unknown_nodes();
                 if !unknown.is_subset(&unlisted) {
-                    // Should it fail, a pod's node stays unknown, which is told where it matters.
+                    // If this fails, the node stays unknown, and resolving a pod on it says so.
                     if let Ok(nodes) = list(&api, NODES).await {
                         known.nodes = nodes.items;
                     }
-                    // A node that is not there now is not asked for again and again.
+                    // A node that is still not listed is not looked for again.
                     unlisted = known.unknown_nodes();
                 }
                 let (inventory, _) = known.inventory(&machine);
-                news.push(News::Cluster { inventory: Box::new(inventory), renewed: known.take_renewed() });
+                news.push(News::Cluster {
+                    inventory: Box::new(inventory),
+                    recreated: known.take_recreated(),
+                });
             }
-            if told_lost && *lost == 0 {
-                told_lost = false;
+            if reported_lost && *lost == 0 {
+                reported_lost = false;
                 news.push(News::Back);
             }
             for news in news {
@@ -166,17 +169,17 @@ fn spawn<T>(
     api: &Api,
     kind: Kind,
     version: String,
-    to: mpsc::Sender<Any>,
-    any: fn(Heard<T>) -> Any,
+    to: mpsc::Sender<AnyNews>,
+    any: fn(WatchNews<T>) -> AnyNews,
 ) where
     T: super::objects::Object + Clone + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
     let api = api.clone();
     tasks.spawn(async move {
-        let (sender, mut heard) = mpsc::channel(1);
+        let (sender, mut receiver) = mpsc::channel(1);
         let pass = async {
-            while let Some(heard) = heard.recv().await {
-                if to.send(any(heard)).await.is_err() {
+            while let Some(news) = receiver.recv().await {
+                if to.send(any(news)).await.is_err() {
                     return;
                 }
             }
@@ -192,36 +195,36 @@ fn spawn<T>(
 struct State {
     known: Known,
     changed: bool,
-    /// Kinds whose server is not to be reached.
+    /// Number of kinds whose watch has lost the server.
     lost: usize,
-    why: Option<Refusal>,
-    refused: Option<Refusal>,
+    why: Option<ApiError>,
+    denied: Option<ApiError>,
 }
 
 impl State {
-    fn take(&mut self, any: Any) {
+    fn take(&mut self, any: AnyNews) {
         match any {
-            Any::Pods(heard) => self.hear(heard, Known::pods),
-            Any::Services(heard) => self.hear(heard, Known::services),
-            Any::Slices(heard) => self.hear(heard, Known::slices),
-            Any::Endpoints(heard) => self.hear(heard, Known::endpoints),
+            AnyNews::Pods(news) => self.handle(news, Known::pods),
+            AnyNews::Services(news) => self.handle(news, Known::services),
+            AnyNews::Slices(news) => self.handle(news, Known::slices),
+            AnyNews::Endpoints(news) => self.handle(news, Known::endpoints),
         }
     }
 
-    fn hear<T>(&mut self, heard: Heard<T>, learn: fn(&mut Known, Told<T>) -> bool) {
-        match heard {
-            Heard::Told(told) => {
-                self.changed |= learn(&mut self.known, told);
+    fn handle<T>(&mut self, news: WatchNews<T>, apply: fn(&mut Known, Change<T>) -> bool) {
+        match news {
+            WatchNews::Change(change) => {
+                self.changed |= apply(&mut self.known, change);
             }
-            Heard::Lost(why) => {
+            WatchNews::Lost(why) => {
                 self.lost += 1;
                 self.why.get_or_insert(why);
             }
-            Heard::Back => self.lost = self.lost.saturating_sub(1),
-            Heard::Refused(refusal) => {
-                self.refused = Some(match self.refused.take() {
-                    Some(before) => before.and(refusal),
-                    None => refusal,
+            WatchNews::Back => self.lost = self.lost.saturating_sub(1),
+            WatchNews::Denied(error) => {
+                self.denied = Some(match self.denied.take() {
+                    Some(before) => before.and(error),
+                    None => error,
                 });
             }
         }
@@ -251,7 +254,7 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(20), watching.next()).await.unwrap().unwrap()
     }
 
-    /// Addresses of a pod, where that is news.
+    /// Addresses of a pod in a report.
     fn address(news: &News, name: &str) -> Option<String> {
         let News::Cluster { inventory, .. } = news else { panic!("{news:?}") };
         let pod = inventory.pods.iter().find(|pod| pod.name == name)?;
@@ -259,10 +262,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_becomes_of_pods_is_told() {
+    async fn changes_of_pods_are_reported() {
         let moved = event("MODIFIED", pod("pod1", "node1", "10.42.0.17", "Running"), "11");
         let gone = event("DELETED", pod("pod2", "node1", "", "Running"), "12");
-        let server = cluster().telling(POD_PATH, &[moved, gone]);
+        let server = cluster().sending(POD_PATH, &[moved, gone]);
         let news = next(&mut watching(&server).await).await;
         assert_eq!(address(&news, "pod1").as_deref(), Some("10.42.0.17"));
         assert_eq!(address(&news, "pod2"), None);
@@ -278,22 +281,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pod_that_was_made_anew_is_told_though_it_is_where_it_was() {
+    async fn a_recreated_pod_is_reported_even_with_the_same_address() {
         let mut anew = pod("pod1", "node1", "10.42.0.10", "Running");
         anew["metadata"]["uid"] = json!("y");
-        let server = cluster().telling(POD_PATH, &[event("MODIFIED", anew, "11")]);
-        let News::Cluster { renewed, .. } = next(&mut watching(&server).await).await else { panic!() };
-        assert_eq!(renewed, BTreeSet::from(["default/pod1".to_owned()]));
+        let server = cluster().sending(POD_PATH, &[event("MODIFIED", anew, "11")]);
+        let News::Cluster { recreated, .. } = next(&mut watching(&server).await).await else { panic!() };
+        assert_eq!(recreated, BTreeSet::from(["default/pod1".to_owned()]));
     }
 
     #[tokio::test]
-    async fn a_node_that_is_new_is_asked_for_once() {
+    async fn a_new_node_is_listed_once() {
         let on_new = |number: &str, version: &str| {
             let pod = pod(&format!("new{number}"), "node9", &format!("10.42.9.{number}"), "Running");
             event("ADDED", pod, version)
         };
         let server =
-            cluster().telling(POD_PATH, &[on_new("1", "11")]).telling(POD_PATH, &[on_new("2", "12")]);
+            cluster().sending(POD_PATH, &[on_new("1", "11")]).sending(POD_PATH, &[on_new("2", "12")]);
         let mut watching = watching(&server).await;
         assert_eq!(address(&next(&mut watching).await, "new1").as_deref(), Some("10.42.9.1"));
         assert_eq!(address(&next(&mut watching).await, "new2").as_deref(), Some("10.42.9.2"));
@@ -302,23 +305,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_behind_a_service_is_told() {
+    async fn changes_of_endpoints_are_reported() {
         let slice = json!({
             "metadata": {"name": "web-abc", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
             "endpoints": [{"targetRef": {"kind": "Pod", "namespace": "default", "name": "pod2"}}],
         });
         let path = "/apis/discovery.k8s.io/v1/endpointslices";
-        let server = cluster().telling(path, &[event("MODIFIED", slice, "11")]);
+        let server = cluster().sending(path, &[event("MODIFIED", slice, "11")]);
         let News::Cluster { inventory, .. } = next(&mut watching(&server).await).await else { panic!() };
         let web = inventory.services.iter().find(|service| service.name == "web").unwrap();
         assert_eq!(web.endpoints, ["default/pod2"]);
     }
 
     #[tokio::test]
-    async fn what_the_server_has_forgotten_is_listed_again() {
+    async fn an_expired_version_is_listed_again() {
         let moved = event("MODIFIED", pod("pod1", "node1", "10.42.0.17", "Running"), "11");
-        let server =
-            cluster().not_telling(POD_PATH, 410, "too old resource version").telling(POD_PATH, &[moved]);
+        let server = cluster().denying(POD_PATH, 410, "too old resource version").sending(POD_PATH, &[moved]);
         let news = next(&mut watching(&server).await).await;
         assert_eq!(address(&news, "pod1").as_deref(), Some("10.42.0.17"));
         let lists = server.asked().into_iter().filter(|asked| asked.starts_with("/api/v1/pods?&limit"));
@@ -326,13 +328,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_in_trouble_is_told_once_and_when_it_is_well_again() {
+    async fn a_failing_server_is_reported_once_and_so_is_its_recovery() {
         let moved = event("MODIFIED", pod("pod1", "node1", "10.42.0.17", "Running"), "11");
         let mut server = cluster();
         for _ in 0..2 {
-            server = server.not_telling(POD_PATH, 500, "etcd is on fire");
+            server = server.denying(POD_PATH, 500, "etcd is on fire");
         }
-        let mut watching = watching(&server.telling(POD_PATH, &[moved])).await;
+        let mut watching = watching(&server.sending(POD_PATH, &[moved])).await;
         let News::Lost(why) = next(&mut watching).await else { panic!("not lost") };
         assert!(why.to_string().contains("could not watch pods in the whole cluster: 500 etcd is on fire"));
         let news = next(&mut watching).await;
@@ -341,10 +343,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_rights_to_watch_that_are_missing_are_named_at_once() {
-        let server = cluster().not_telling(POD_PATH, 403, "no").not_telling("/api/v1/services", 403, "no");
+    async fn all_missing_watch_permissions_are_named_at_once() {
+        let server = cluster().denying(POD_PATH, 403, "no").denying("/api/v1/services", 403, "no");
         let mut watching = watching(&server).await;
-        let News::Refused(why) = next(&mut watching).await else { panic!("not refused") };
+        let News::Denied(why) = next(&mut watching).await else { panic!("not denied") };
         let why = why.to_string();
         for part in ["watch pods in the whole cluster", "watch services in the whole cluster"] {
             assert!(why.contains(part), "{why}");

@@ -1,22 +1,22 @@
-//! What goes wrong with a cluster's API: a line each that says what was tried and what to do.
+//! Errors of the Kubernetes API: one line each, with what was tried and what to do.
 
 use std::error::Error;
 use std::fmt;
 
-/// Something that a user may be allowed to do.
+/// A permission of the Kubernetes API (RBAC).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Right {
-    /// What to do, such as `list`.
+pub struct Permission {
+    /// Verb, such as `list`.
     pub verb: &'static str,
-    /// Group of the resource's API; empty for the core's.
+    /// API group of the resource; empty for the core group.
     pub group: &'static str,
-    /// With what, such as `pods`.
+    /// Resource, such as `pods`.
     pub resource: &'static str,
-    /// Where; `None` for the whole cluster.
+    /// Namespace; `None` for the whole cluster.
     pub namespace: Option<String>,
 }
 
-impl fmt::Display for Right {
+impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { verb, group, resource, namespace } = self;
         write!(f, "{verb} {resource}")?;
@@ -30,10 +30,10 @@ impl fmt::Display for Right {
     }
 }
 
-/// Why a cluster's API is of no use.
+/// Why a request to the Kubernetes API failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A kubeconfig cannot be read, or does not say what it must.
+pub enum ApiError {
+    /// A kubeconfig cannot be read, or is incomplete.
     #[error("cannot use the kubeconfig {files}: {what}")]
     Kubeconfig {
         /// Its files.
@@ -41,24 +41,24 @@ pub enum Refusal {
         /// What is wrong.
         what: String,
     },
-    /// A pod without a usable service account.
-    #[error("cannot use this pod's service account: {what}; give a kubeconfig by --kubeconfig FILE")]
+    /// The pod has no usable service account.
+    #[error("cannot use this pod's service account: {what}; use --kubeconfig FILE instead")]
     InCluster {
         /// What is wrong.
         what: String,
     },
-    /// Certificates, tokens or plugins that do not work.
-    #[error("cannot log in by {account}: {what}")]
+    /// Certificates, tokens or credential plugins do not work.
+    #[error("cannot log in to the Kubernetes API with {account}: {what}")]
     Login {
         /// The context or account.
         account: String,
         /// What is wrong.
         what: String,
     },
-    /// The server cannot be talked to.
+    /// The server cannot be reached.
     #[error(
-        "cannot reach the Kubernetes API at {server}: {what}; see that it runs and can be reached from here, choose \
-         another by --kubeconfig or --context, or describe the cluster by --cluster FILE"
+        "cannot reach the Kubernetes API at {server}: {what}; check that it runs and that this machine can reach it, \
+         choose another with --kubeconfig or --context, or describe the cluster with --cluster FILE"
     )]
     Unreachable {
         /// Its host and port.
@@ -66,95 +66,95 @@ pub enum Refusal {
         /// What happened.
         what: String,
     },
-    /// The server takes connections and says nothing.
+    /// The server accepts connections but does not answer.
     #[error("the Kubernetes API at {server} did not answer within {seconds} s")]
     Silent {
         /// Its host and port.
         server: String,
-        /// How long it was given.
+        /// The time limit.
         seconds: u64,
     },
-    /// The server does not know the user.
-    #[error("the Kubernetes API at {server} does not know you ({words}): log in to the cluster again")]
+    /// The server rejects the credentials.
+    #[error("the Kubernetes API at {server} rejects your credentials ({words}): log in to the cluster again")]
     Unauthorized {
         /// Its host and port.
         server: String,
-        /// What the server says.
+        /// The server's message.
         words: String,
     },
-    /// The user lacks rights.
-    #[error("the Kubernetes API at {server} does not let you {}: {words}; {}", all(.missing), remedy(.missing))]
+    /// The user does not have the permission.
+    #[error("the Kubernetes API at {server} does not let you {}: {words}; {}", list(.missing), remedy(.missing))]
     Forbidden {
         /// Its host and port.
         server: String,
-        /// The rights that are missing.
-        missing: Vec<Right>,
-        /// What the server says of the first.
+        /// The missing permissions.
+        missing: Vec<Permission>,
+        /// The server's message about the first.
         words: String,
     },
-    /// What was asked for is not there, or this version of the API is not served.
-    #[error("the Kubernetes API at {server} could not {right}: {words}")]
+    /// The object does not exist, or the server does not serve this version of the API.
+    #[error("the Kubernetes API at {server} could not {permission}: {words}")]
     NotFound {
         /// Its host and port.
         server: String,
         /// What was tried.
-        right: Right,
-        /// What the server says.
+        permission: Permission,
+        /// The server's message.
         words: String,
     },
-    /// The server does not know any more what it was asked about.
-    #[error("the Kubernetes API at {server} could not {right}: {words}")]
+    /// The server no longer has the requested version of a list.
+    #[error("the Kubernetes API at {server} could not {permission}: {words}")]
     Gone {
         /// Its host and port.
         server: String,
         /// What was tried.
-        right: Right,
-        /// What the server says.
+        permission: Permission,
+        /// The server's message.
         words: String,
     },
-    /// The server answers something else.
-    #[error("the Kubernetes API at {server} could not {right}: {words}")]
+    /// Any other answer of the server.
+    #[error("the Kubernetes API at {server} could not {permission}: {words}")]
     Answer {
         /// Its host and port.
         server: String,
         /// What was tried.
-        right: Right,
-        /// What the server says.
+        permission: Permission,
+        /// The server's message.
         words: String,
     },
 }
 
-/// How rights are given: by the roles that `podtrace manifest` has.
-fn remedy(rights: &[Right]) -> String {
+/// How an administrator grants permissions: with the roles of `podtrace manifest`.
+fn remedy(missing: &[Permission]) -> String {
     let mut steps = Vec::new();
-    if rights.iter().any(|right| right.namespace.is_none()) {
+    if missing.iter().any(|permission| permission.namespace.is_none()) {
         steps.push(
             "`kubectl create clusterrolebinding podtrace-YOU --clusterrole=podtrace-names --user=YOU`"
                 .to_owned(),
         );
     }
-    if let Some(right) = rights.iter().find(|right| right.resource == "pods/exec")
-        && let Some(namespace) = &right.namespace
+    if let Some(exec) = missing.iter().find(|permission| permission.resource == "pods/exec")
+        && let Some(namespace) = &exec.namespace
     {
         steps.push(format!(
             "`kubectl -n {namespace} create rolebinding podtrace-YOU --role=podtrace-user --user=YOU`"
         ));
     }
     if steps.is_empty() {
-        return "an administrator can give you that right (docs/kubernetes.md)".to_owned();
+        return "an administrator can grant it (docs/kubernetes.md)".to_owned();
     }
     format!(
-        "an administrator gives it by {}; `podtrace manifest | kubectl apply -f -` makes the roles (docs/kubernetes.md)",
+        "an administrator grants it with {}; `podtrace manifest | kubectl apply -f -` creates the roles (docs/kubernetes.md)",
         steps.join(" and ")
     )
 }
 
-fn all(rights: &[Right]) -> String {
-    rights.iter().map(ToString::to_string).collect::<Vec<_>>().join(", nor ")
+fn list(missing: &[Permission]) -> String {
+    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", nor ")
 }
 
-impl Refusal {
-    /// What to tell of two: all missing rights; but before those, what nobody can be given.
+impl ApiError {
+    /// Combines two errors: all missing permissions together, but any other error takes precedence.
     #[must_use]
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -167,8 +167,8 @@ impl Refusal {
         }
     }
 
-    /// What an error means when `right` was made use of.
-    pub(crate) fn of(server: &str, right: Right, error: kube::Error) -> Self {
+    /// The error of a request that needs `permission`.
+    pub(crate) fn of(server: &str, permission: Permission, error: kube::Error) -> Self {
         let server = server.to_owned();
         match error {
             kube::Error::Api(status) => {
@@ -176,14 +176,14 @@ impl Refusal {
                     if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
                 match status.code {
                     401 => Self::Unauthorized { server, words },
-                    403 => Self::Forbidden { server, missing: vec![right], words },
-                    404 => Self::NotFound { server, right, words },
-                    410 => Self::Gone { server, right, words },
-                    code => Self::Answer { server, right, words: format!("{code} {words}") },
+                    403 => Self::Forbidden { server, missing: vec![permission], words },
+                    404 => Self::NotFound { server, permission, words },
+                    410 => Self::Gone { server, permission, words },
+                    code => Self::Answer { server, permission, words: format!("{code} {words}") },
                 }
             }
             kube::Error::SerdeError(error) => {
-                Self::Answer { server, right, words: format!("its answer is no such list ({error})") }
+                Self::Answer { server, permission, words: format!("cannot parse the answer ({error})") }
             }
             kube::Error::Auth(error) => Self::Login { account: server, what: innermost(&error) },
             error => Self::Unreachable { server, what: innermost(&error) },
@@ -191,7 +191,7 @@ impl Refusal {
     }
 }
 
-/// The cause that the others only pass on.
+/// The message of the innermost cause.
 pub(super) fn innermost(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
