@@ -86,7 +86,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut text = Text::wide(std::io::sink());
     for mut path in paths {
         let _ = choice.wants(&path);
-        podtrace_report::diagnose::annotate(&mut path);
+        podtrace_report::diagnose::Diagnosis::default().annotate(&mut path);
         text.path(&path).expect("nothing fails to vanish");
     }
     text.summary(&summary).expect("nothing fails to vanish");

@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         for path in &mut paths {
-            podtrace_report::diagnose::annotate(path);
+            podtrace_report::diagnose::Diagnosis::default().annotate(path);
             writer.path(path);
             json.path(path).expect("nothing fails to vanish");
             text.path(path).expect("nothing fails to vanish");

@@ -15,7 +15,8 @@ use super::plan::{
 use super::services::is_endpoint;
 use crate::netns::{Netns, named_path};
 use crate::node::topology::dump::Dump;
-use crate::node::topology::parse::{Link, Neighbour, Port};
+use crate::node::topology::parse::{Link, Neighbour};
+use podtrace_protocol::topology::state::{NeighbourState, Port, PortState};
 use podtrace_protocol::topology::{DeviceKind, Vxlan};
 
 /// What was found of one namespace.
@@ -142,9 +143,8 @@ impl Check<'_> {
         if let Some(master) = master {
             let is_port = device.master.is_some() && device.master == self.index(master);
             self.expect(is_port, &format!("{name} is no port of {master}"));
-            let port = link.port.unwrap_or_default();
             self.expect(
-                port == Port { forwarding: true, hairpin },
+                device.port == Some(Port { state: PortState::Forwarding, hairpin, isolated: false }),
                 &format!("{name} does not forward as it should"),
             );
         }
@@ -207,7 +207,7 @@ fn node(plan: &Plan, node: &LabNode, check: &mut Check<'_>) {
             device,
             address: Some(address.into()),
             mac: Some(other.tunnel_mac),
-            permanent: true,
+            state: NeighbourState::Permanent,
         };
         let dump = &check.found.dump;
         let (neighbour, forwarding) = (
@@ -245,10 +245,13 @@ mod tests {
                 mtu,
                 mac,
                 master: None,
+                port: None,
+                carrier: None,
+                xdp: None,
                 peer: None,
                 addresses: vec![],
             };
-            self.0.dump.links.push(Link { device, link: None, link_netns_id: None, port: None });
+            self.0.dump.links.push(Link { device, link: None, link_netns_id: None });
             self
         }
 
@@ -262,7 +265,7 @@ mod tests {
             let master =
                 self.0.dump.links.iter().find(|link| link.device.name == master).unwrap().device.index;
             self.last().device.master = Some(master);
-            self.last().port = Some(Port { forwarding: true, hairpin });
+            self.last().device.port = Some(Port { state: PortState::Forwarding, hairpin, isolated: false });
             self
         }
 
@@ -304,7 +307,7 @@ mod tests {
                     device: 4,
                     address: Some(address.into()),
                     mac: Some(other.tunnel_mac),
-                    permanent: true,
+                    state: NeighbourState::Permanent,
                 };
                 space.0.dump.neighbours.push(entry(other.tunnel));
                 space.0.dump.forwarding.push(entry(other.address.addr()));
@@ -357,7 +360,7 @@ mod tests {
         assert_eq!(found, ["node1: does not forward IPv4"]);
         let found = damaged("node1", |node| node.dump.routes.clear());
         assert_eq!(found, ["node1: no route to 10.42.1.0/24 via 10.42.1.0"]);
-        let found = damaged("node2", |node| node.dump.neighbours[0].permanent = false);
+        let found = damaged("node2", |node| node.dump.neighbours[0].state = NeighbourState::Learned);
         assert_eq!(found, ["node2: flannel.1 lacks its neighbour entry for node1"]);
         let found = damaged("node2", |node| node.dump.forwarding.clear());
         assert_eq!(found, ["node2: flannel.1 lacks its forwarding entry for node1"]);
@@ -374,7 +377,7 @@ mod tests {
         assert_eq!(found, ["pod3: eth0 lacks its address 10.42.1.10/24"]);
         let found = damaged("fabric", |fabric| fabric.dump.links[2].device.master = None);
         assert_eq!(found, ["fabric: node2 is no port of br0"]);
-        let found = damaged("fabric", |fabric| fabric.dump.links[1].port = None);
+        let found = damaged("fabric", |fabric| fabric.dump.links[1].device.port = None);
         assert_eq!(found, ["fabric: node1 does not forward as it should"]);
         let found = damaged("pod4", |pod| pod.dump = Dump::default());
         assert_eq!(found, ["pod4: eth0 is missing", "pod4: no route to 0.0.0.0/0 via 10.42.1.1"]);

@@ -128,7 +128,8 @@ async fn run(
         )?),
         None => None,
     };
-    let teller = Presenter::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count);
+    let teller =
+        Presenter::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count, &context);
     let mut live = Live::new(context, teller, plan.snaplen);
     let names = nodes.names();
     let mut via: BTreeSet<IpAddr> =

@@ -25,7 +25,9 @@ mod model;
 mod query;
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
+pub mod state;
 mod survey;
 
 pub use model::{Cni, Device, DeviceKind, Namespace, Peer, Role, Route, Topology, Vxlan};
+pub use state::{Port, PortState, State};
 pub use survey::Survey;

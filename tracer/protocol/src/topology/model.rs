@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::state::{Port, State};
+
 /// The networking of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
@@ -53,6 +55,9 @@ pub struct Namespace {
     pub devices: Vec<Device>,
     /// Unicast routes of the main table, IPv4 and IPv6.
     pub routes: Vec<Route>,
+    /// What it does with packets at the moment.
+    #[serde(default, skip_serializing_if = "State::is_empty")]
+    pub state: State,
 }
 
 /// One network device.
@@ -74,6 +79,15 @@ pub struct Device {
     pub mac: Option<[u8; 6]>,
     /// Index of the bridge or bond that it is a port of.
     pub master: Option<u32>,
+    /// Its settings as a port of a bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<Port>,
+    /// Whether its link is up; `None` where the kernel does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<bool>,
+    /// Number of the XDP program attached to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xdp: Option<u32>,
     /// The other end of a veth pair.
     pub peer: Option<Peer>,
     /// Its addresses with their prefix lengths.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "these values are written down here, and only tests build them")]
 
-use super::{Device, DeviceKind, Namespace, Peer, Route, Topology, Vxlan};
+use super::{Device, DeviceKind, Namespace, Peer, Route, State, Topology, Vxlan};
 
 /// Inode of the lab node's namespace.
 pub const LAB: u32 = 100;
@@ -21,6 +21,9 @@ fn device(index: u32, name: &str, kind: DeviceKind, addresses: &[&str]) -> Devic
         mtu: 1450,
         mac: None,
         master: None,
+        port: None,
+        carrier: None,
+        xdp: None,
         peer: None,
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
     }
@@ -65,13 +68,14 @@ fn topology(devices: Vec<Device>, routes: Vec<Route>, pod_address: &str) -> Topo
     let path = "/proc/self/ns/net".to_owned();
     Topology {
         namespaces: vec![
-            Namespace { inode: LAB, path, pod: None, devices, routes },
+            Namespace { inode: LAB, path, pod: None, devices, routes, state: State::default() },
             Namespace {
                 inode: POD1,
                 path: "/run/netns/pod1".into(),
                 pod: Some("default/pod1".into()),
                 devices: vec![loopback(), eth0],
                 routes: vec![],
+                state: State::default(),
             },
         ],
         cni: None,

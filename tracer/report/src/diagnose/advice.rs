@@ -1,9 +1,13 @@
 //! Advice for a drop: what it means on a node, and the command to look next, with the names of this packet.
 
+use super::explain::explain;
+use super::facts::Facts;
+use super::finding::Finding;
 use super::reasons::{CAUSES, Cause, NO_SOCKET, NO_TUNNEL};
 use super::vanished::advice_for_vanished;
+use super::words::{protocol, quoted};
 use podtrace_escape::escape;
-use podtrace_path::{Action, Drop, DropCause, Hop, Path, Protocol};
+use podtrace_path::{Action, Drop, DropCause, Hop, Path, Protocol, Verdict};
 use podtrace_rules::{Framework, Kind};
 
 /// Names that [`Cause::text`] may hold in braces.
@@ -72,29 +76,17 @@ fn is_in_tunnel(hop: &Hop, path: &Path) -> bool {
     here.last().is_some_and(|last| last.action == Action::NodeIngress && last.outer.is_some())
 }
 
-/// Fills in the advice of a path's drops, and the path's own where it vanished. What has advice keeps it.
-///
-/// # Examples
-///
-/// ```
-/// use podtrace_path::Engine;
-/// use podtrace_report::diagnose::annotate;
-/// use podtrace_report::recording::Reader;
-///
-/// let mut recording = Reader::new(std::fs::File::open("../../tests/recordings/no-route.pcapng")?)?;
-/// let mut engine = Engine::new(recording.header().context.clone());
-/// let mut paths = Vec::new();
-/// while let Some((node, Some(frame))) = recording.next_frame() {
-///     engine.ingest(node, &frame, &mut paths);
-/// }
-/// engine.finish(&mut paths);
-///
-/// paths.iter_mut().for_each(annotate);
-/// let drops = paths.iter().flat_map(|path| &path.hops).filter_map(|hop| hop.drop.as_ref());
-/// assert!(drops.filter_map(|drop| drop.advice.as_deref()).any(|advice| advice.contains("route")));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn annotate(path: &mut Path) {
+/// Fills in the advice of a path's drops, and the path's own where it vanished, by the nodes' state where that explains
+/// it. What has advice keeps it.
+pub(super) fn annotate(path: &mut Path, facts: &Facts, findings: &[Finding]) {
+    let explained = explain(path, facts, findings).map(|explanation| explanation.to_string());
+    if let Some(text) = explained {
+        let last = path.hops.iter_mut().rev().find_map(|hop| hop.drop.as_mut());
+        match last.filter(|_| path.verdict != Verdict::Vanished) {
+            Some(drop) => drop.advice = drop.advice.take().or(Some(text)),
+            None => path.advice = path.advice.take().or(Some(text)),
+        }
+    }
     let missing: Vec<_> = path
         .hops
         .iter()
@@ -154,7 +146,7 @@ fn value(name: &str, hop: &Hop, path: &Path) -> String {
         "dst" => hop.tuple.dst.to_string(),
         "to" => path.to.pod.as_deref().map_or_else(|| path.to.ip.to_string(), quoted),
         "port" => hop.tuple.dport.map_or_else(|| "PORT".to_owned(), |port| port.to_string()),
-        "proto" => super::vanished::protocol(hop.tuple.proto),
+        "proto" => protocol(hop.tuple.proto),
         "sockets" => match hop.tuple.proto {
             Protocol::Tcp => "ss -lnt",
             Protocol::Udp => "ss -lnu",
@@ -164,16 +156,6 @@ fn value(name: &str, hop: &Hop, path: &Path) -> String {
         .to_owned(),
         "bytes" => hop.bytes.to_string(),
         _ => String::new(),
-    }
-}
-
-/// A name as a shell takes it: advice is there to be pasted, and names come from outside.
-pub(super) fn quoted(name: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':' | '@');
-    if !name.is_empty() && name.chars().all(harmless) {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', r"'\''"))
     }
 }
 
@@ -218,7 +200,7 @@ mod tests {
         (dropped.action, dropped.drop) =
             (Action::Drop, Some(drop(Some("NO_SOCKET"), Some("__udp4_lib_rcv"))));
         path.hops.extend([arrived, dropped]);
-        annotate(&mut path);
+        annotate(&mut path, &Facts::default(), &[]);
         let told = path.hops.last().unwrap().drop.as_ref().unwrap().advice.clone().unwrap();
         assert!(told.starts_with("node2 received the tunnel's packet"), "{told}");
     }
@@ -267,17 +249,10 @@ mod tests {
     }
 
     #[test]
-    fn names_cannot_become_commands() {
-        assert_eq!(quoted("flannel.1"), "flannel.1");
-        assert_eq!(quoted("$(reboot)"), "'$(reboot)'");
-        assert_eq!(quoted("a'b"), r"'a'\''b'");
-    }
-
-    #[test]
     fn annotating_keeps_what_was_there() {
         let mut path = samples::dropped();
         path.hops[2].drop.as_mut().unwrap().advice = Some("ours".to_owned());
-        annotate(&mut path);
+        annotate(&mut path, &Facts::default(), &[]);
         assert_eq!(path.hops[2].drop.as_ref().unwrap().advice.as_deref(), Some("ours"));
         assert_eq!(path.advice, None);
         let vanished = samples::vanished();

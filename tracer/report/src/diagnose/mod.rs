@@ -1,8 +1,86 @@
-//! What to do about it: advice for packets that did not arrive.
+//! Why packets did not arrive, and what to look at next.
+//!
+//! Two sources: what the kernel said of a drop ([`advice`]), and what is wrong with the nodes' network state
+//! ([`check`], which turns [`Facts`] into [`Finding`]s). [`explain`] joins them: a finding counts as the cause only where
+//! the packet's own end fits it.
 
 mod advice;
+pub mod check;
+pub mod explain;
+pub mod facts;
+pub mod finding;
 mod reasons;
 mod vanished;
+mod words;
 
-pub use advice::{advice, annotate};
+pub use advice::advice;
+pub use facts::Facts;
+pub use finding::Finding;
 pub use vanished::advice_for_vanished;
+
+use podtrace_path::{Context, Path};
+use podtrace_protocol::frame::FromAgent;
+
+/// Explains paths by what is known of the nodes so far.
+#[derive(Clone, Debug, Default)]
+pub struct Diagnosis {
+    facts: Facts,
+    /// What is wrong by these facts; `None` where they have changed since.
+    findings: Option<Vec<Finding>>,
+}
+
+impl Diagnosis {
+    /// Knows the nodes by name and address only.
+    #[must_use]
+    pub fn new(context: &Context) -> Self {
+        Self { facts: Facts::new(context), findings: None }
+    }
+
+    /// Takes a frame of a node.
+    pub fn learn(&mut self, node: usize, frame: &FromAgent) {
+        if self.facts.learn(node, frame) {
+            self.findings = None;
+        }
+    }
+
+    /// Adds nodes that joined the trace.
+    pub fn join(&mut self, names: &[String]) {
+        names.iter().for_each(|name| self.facts.join(name));
+    }
+
+    /// Everything that is wrong by what is known now.
+    pub fn findings(&mut self) -> &[Finding] {
+        let Self { facts, findings } = self;
+        findings.get_or_insert_with(|| check::findings(facts))
+    }
+
+    /// Fills in the advice of a path that did not arrive. What has advice keeps it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use podtrace_path::Engine;
+    /// use podtrace_report::diagnose::Diagnosis;
+    /// use podtrace_report::recording::Reader;
+    ///
+    /// let mut recording = Reader::new(std::fs::File::open("../../tests/recordings/no-route.pcapng")?)?;
+    /// let mut diagnosis = Diagnosis::new(&recording.header().context);
+    /// let mut engine = Engine::new(recording.header().context.clone());
+    /// let mut paths = Vec::new();
+    /// while let Some((node, Some(frame))) = recording.next_frame() {
+    ///     diagnosis.learn(node, &frame);
+    ///     engine.ingest(node, &frame, &mut paths);
+    /// }
+    /// engine.finish(&mut paths);
+    ///
+    /// paths.iter_mut().for_each(|path| diagnosis.annotate(path));
+    /// let drops = paths.iter().flat_map(|path| &path.hops).filter_map(|hop| hop.drop.as_ref());
+    /// assert!(drops.filter_map(|drop| drop.advice.as_deref()).any(|advice| advice.contains("route")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn annotate(&mut self, path: &mut Path) {
+        let Self { facts, findings } = self;
+        let findings = findings.get_or_insert_with(|| check::findings(facts));
+        advice::annotate(path, facts, findings);
+    }
+}

@@ -1,7 +1,7 @@
 //! Advice for a packet that left a point and was never seen at the next: what lies between the two.
 
-use super::advice::quoted;
-use podtrace_path::{Action, End, Evidence, Hop, Outer, Path, Protocol, Verdict};
+use super::words::quoted;
+use podtrace_path::{Action, End, Evidence, Hop, Outer, Path, Verdict};
 
 /// Payload near a full frame: here an MTU that is too small somewhere becomes likely.
 const LARGE: u32 = 1_300;
@@ -43,18 +43,6 @@ pub fn advice_for_vanished(path: &Path) -> Option<String> {
         ),
         Action::Drop => return None,
     })
-}
-
-/// Name of a protocol as commands know it.
-pub(super) fn protocol(protocol: Protocol) -> String {
-    match protocol {
-        Protocol::Tcp => "tcp".to_owned(),
-        Protocol::Udp => "udp".to_owned(),
-        Protocol::Icmp => "icmp".to_owned(),
-        Protocol::Icmpv6 => "icmp6".to_owned(),
-        Protocol::Sctp => "sctp".to_owned(),
-        Protocol::Other(number) => format!("proto {number}"),
-    }
 }
 
 fn on_the_wire(hop: &Hop, device: &str, path: &Path) -> String {

@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use crate::diagnose::Diagnosis;
+
 use podtrace_path::{
     Action, Direction, Drop, End, Evidence, FlowRef, Hop, HopEvent, Nat, NatKind, Outer, Path, Point,
     Protocol, RouteTaken, Tuple, Verdict,
@@ -236,7 +238,7 @@ pub fn dropped() -> Path {
                 });
             });
     path.reason = Some("NETFILTER_DROP".to_owned());
-    crate::diagnose::annotate(&mut path);
+    Diagnosis::default().annotate(&mut path);
     path
 }
 
@@ -245,7 +247,7 @@ pub fn vanished() -> Path {
     let mut path = path(5, Verdict::Vanished, Protocol::Tcp, "SYN", 60, pod1(Some(41_000)), pod3(Some(8080)));
     path = out_of_node1(path);
     path.reason = Some("never seen at node2".to_owned());
-    crate::diagnose::annotate(&mut path);
+    Diagnosis::default().annotate(&mut path);
     path
 }
 

@@ -3,13 +3,13 @@
 use std::io::{self, ErrorKind};
 
 use anyhow::{Context as _, Result};
-use podtrace_path::{Path, Summary, Update, Verdict, VerdictCounts};
+use podtrace_path::{Context, Path, Summary, Update, Verdict, VerdictCounts};
 use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::inventory::Inventory;
 
 use super::Aim;
 
-use crate::diagnose;
+use crate::diagnose::Diagnosis;
 use crate::filter::Choice;
 use crate::output::Report;
 use crate::recording::Recorder;
@@ -37,6 +37,7 @@ pub struct Presenter<'a> {
     report: Option<&'a mut dyn Report>,
     recorder: Option<Recorder>,
     choice: Choice,
+    diagnosis: Diagnosis,
     limit: Option<u64>,
     told: u64,
     verdicts: VerdictCounts,
@@ -49,8 +50,17 @@ impl<'a> Presenter<'a> {
         recorder: Option<Recorder>,
         choice: Choice,
         limit: Option<u64>,
+        context: &Context,
     ) -> Self {
-        Self { report: Some(report), recorder, choice, limit, told: 0, verdicts: VerdictCounts::default() }
+        Self {
+            report: Some(report),
+            recorder,
+            choice,
+            diagnosis: Diagnosis::new(context),
+            limit,
+            told: 0,
+            verdicts: VerdictCounts::default(),
+        }
     }
 
     /// How many paths were reported so far.
@@ -77,6 +87,7 @@ impl<'a> Presenter<'a> {
         }
         if let Some(frame) = frame {
             self.choice.hear(node, frame);
+            self.diagnosis.learn(node, frame);
         }
     }
 
@@ -85,6 +96,7 @@ impl<'a> Presenter<'a> {
         if let Some(recorder) = &mut self.recorder {
             recorder.update(update);
         }
+        self.diagnosis.join(&update.joined);
         for change in &update.changes {
             // After the last path that is told there is nothing to tell apart.
             if !self.full() {
@@ -101,7 +113,7 @@ impl<'a> Presenter<'a> {
             if self.full() {
                 continue;
             }
-            diagnose::annotate(&mut path);
+            self.diagnosis.annotate(&mut path);
             if let Some(recorder) = &mut self.recorder {
                 recorder.path(&path)?;
             }

@@ -40,8 +40,8 @@ pub fn replay(mut recording: Reader<'_>, telling: Telling, report: &mut dyn Repo
     let Telling { count, choice, aim, recorder } = telling;
     let header = recording.header().clone();
     let mut inventory = header.context.inventory.clone();
+    let mut teller = Presenter::new(report, recorder, choice, count.or(header.count), &header.context);
     let mut engine = Engine::new(header.context);
-    let mut teller = Presenter::new(report, recorder, choice, count.or(header.count));
     let mut paths = Vec::new();
     while let Some(next) = recording.next_entry() {
         match next {

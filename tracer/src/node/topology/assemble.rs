@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use super::dump::Dump;
 use super::parse::Link;
+use super::state;
 use podtrace_protocol::frame::PodAddresses;
-use podtrace_protocol::topology::{DeviceKind, Namespace, Peer, Topology};
+use podtrace_protocol::topology::{DeviceKind, Namespace, Peer, State, Topology};
 
 /// The node's own namespace.
 #[derive(Clone, Debug)]
@@ -106,6 +107,13 @@ fn namespace(inode: u32, path: &str, dump: &Dump) -> Namespace {
         pod: None,
         devices: devices.collect(),
         routes: dump.routes.clone(),
+        state: State {
+            neighbours: dump.neighbours.iter().filter_map(state::neighbour).collect(),
+            forwarding: dump.forwarding.iter().filter_map(state::forwarding).collect(),
+            refusing: dump.refusing.clone(),
+            policy: dump.policy.clone(),
+            sysctls: dump.sysctls.clone(),
+        },
     }
 }
 
@@ -129,6 +137,7 @@ mod tests {
 
     use super::super::parse::Neighbour;
     use super::*;
+    use podtrace_protocol::topology::state::NeighbourState;
     use podtrace_protocol::topology::{Device, Vxlan};
 
     fn link(index: u32, name: &str, kind: DeviceKind, peer: Option<(u32, i32)>) -> Link {
@@ -141,10 +150,13 @@ mod tests {
             mtu: 1450,
             mac: None,
             master: None,
+            port: None,
+            carrier: None,
+            xdp: None,
             peer: None,
             addresses: vec![],
         };
-        Link { device, link: peer.map(|peer| peer.0), link_netns_id: peer.map(|peer| peer.1), port: None }
+        Link { device, link: peer.map(|peer| peer.0), link_netns_id: peer.map(|peer| peer.1) }
     }
 
     fn address(device: u32, text: &str) -> (u32, IpNet) {
@@ -161,7 +173,7 @@ mod tests {
             device,
             address: Some(address.into()),
             mac: None,
-            permanent: true,
+            state: NeighbourState::Permanent,
         };
         Node {
             inode: 100,

@@ -1,19 +1,23 @@
 //! Everything that one namespace's netlink tells, parsed but not yet joined.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::{Context as _, Result};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
+use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::nsid::{NsidAttribute, NsidMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 
 use super::parse::{self, Link, Neighbour};
+use super::state;
 use crate::netns::Netns;
 use podtrace_protocol::topology::Route;
+use podtrace_protocol::topology::state::{PolicyRule, RefusingRoute};
 
 /// One namespace's tables.
 #[derive(Clone, Debug, Default)]
@@ -28,16 +32,22 @@ pub(crate) struct Dump {
     pub(crate) neighbours: Vec<Neighbour>,
     /// Forwarding tables of bridges and tunnels.
     pub(crate) forwarding: Vec<Neighbour>,
+    /// Routes that refuse packets.
+    pub(crate) refusing: Vec<RefusingRoute>,
+    /// Rules of the routing policy database.
+    pub(crate) policy: Vec<PolicyRule>,
+    /// Values below `/proc/sys/net`.
+    pub(crate) sysctls: BTreeMap<String, i64>,
 }
 
 impl Dump {
-    /// Devices, addresses and routes: what is needed of a pod's namespace.
+    /// All but the forwarding tables: what is needed of a pod's namespace.
     pub(crate) async fn paths(netlink: &Handle) -> Result<Self> {
         let links: Vec<_> =
             netlink.link().get().execute().try_collect().await.context("cannot list network devices")?;
         let addresses: Vec<_> =
             netlink.address().get().execute().try_collect().await.context("cannot list addresses")?;
-        let mut routes = Vec::new();
+        let (mut routes, mut refusing) = (Vec::new(), Vec::new());
         let families =
             [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
         for request in families {
@@ -46,12 +56,21 @@ impl Dump {
                 netlink.route().get(request).execute().try_collect().await.context("cannot list routes")?;
             // A kernel without IPv6 answers the question for its routes with those of every family.
             let asked_for = messages.iter().filter(|message| message.header.address_family == family);
-            routes.extend(asked_for.flat_map(parse::routes));
+            for message in asked_for {
+                routes.extend(parse::routes(message));
+                refusing.extend(state::refusing(message));
+            }
         }
+        let links: Vec<_> = links.iter().map(parse::link).collect();
+        let sysctls = state::sysctls(links.iter().map(|link| link.device.name.as_str()));
         Ok(Self {
-            links: links.iter().map(parse::link).collect(),
+            links,
             addresses: addresses.iter().filter_map(parse::address).collect(),
             routes,
+            refusing,
+            policy: policy(netlink).await?,
+            neighbours: neighbours(netlink, AddressFamily::Unspec).await?,
+            sysctls,
             ..Self::default()
         })
     }
@@ -59,7 +78,6 @@ impl Dump {
     /// All of it.
     pub(crate) async fn all(netlink: &Handle) -> Result<Self> {
         Ok(Self {
-            neighbours: neighbours(netlink, AddressFamily::Unspec).await?,
             forwarding: neighbours(netlink, AddressFamily::Bridge).await?,
             ..Self::paths(netlink).await?
         })
@@ -71,6 +89,23 @@ async fn neighbours(netlink: &Handle, family: AddressFamily) -> Result<Vec<Neigh
     let messages: Vec<_> =
         request.execute().try_collect().await.context("cannot list neighbours and forwarding entries")?;
     Ok(messages.iter().map(parse::neighbour).collect())
+}
+
+async fn policy(netlink: &Handle) -> Result<Vec<PolicyRule>> {
+    let mut rules = Vec::new();
+    for version in [IpVersion::V4, IpVersion::V6] {
+        match netlink.rule().get(version).execute().try_collect::<Vec<_>>().await {
+            Ok(messages) => rules.extend(messages.iter().filter_map(state::policy)),
+            // A kernel without policy routing, or without IPv6, has none.
+            Err(rtnetlink::Error::NetlinkError(error))
+                if matches!(
+                    error.to_io().raw_os_error().map(Errno::from_raw),
+                    Some(Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)
+                ) => {}
+            Err(error) => return Err(error).context("cannot list the rules of policy routing"),
+        }
+    }
+    Ok(rules)
 }
 
 /// The number that the namespace of this socket has for `netns`; `None` if no device of it leads there.

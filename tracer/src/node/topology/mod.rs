@@ -6,5 +6,6 @@ mod cni;
 pub(crate) mod dump;
 pub(crate) mod parse;
 mod read;
+mod state;
 
 pub use read::{Reading, read};

@@ -7,7 +7,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags,
-    LinkInfo, LinkLayerType, LinkMessage,
+    LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -17,7 +17,8 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType, RouteVia,
 };
 
-use podtrace_protocol::topology::{Device, DeviceKind, Route, Vxlan};
+use podtrace_protocol::topology::state::NeighbourState as NudState;
+use podtrace_protocol::topology::{Device, DeviceKind, Port, PortState, Route, Vxlan};
 
 /// A device as one namespace's kernel tables show it, before its peer is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,17 +29,6 @@ pub(crate) struct Link {
     pub(crate) link: Option<u32>,
     /// This namespace's number for the one that `link` is in; `None` if that is the same.
     pub(crate) link_netns_id: Option<i32>,
-    /// Its state as a port of a bridge.
-    pub(crate) port: Option<Port>,
-}
-
-/// State of a bridge's port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Port {
-    /// Whether the bridge sends packets through it.
-    pub(crate) forwarding: bool,
-    /// Whether a packet may leave by the port it came in by.
-    pub(crate) hairpin: bool,
 }
 
 /// An entry of the neighbour table, or of a device's forwarding table.
@@ -50,8 +40,8 @@ pub(crate) struct Neighbour {
     pub(crate) address: Option<IpAddr>,
     /// Link-layer address.
     pub(crate) mac: Option<[u8; 6]>,
-    /// Whether it was put there to stay.
-    pub(crate) permanent: bool,
+    /// How far it is resolved.
+    pub(crate) state: NudState,
 }
 
 /// A device.
@@ -66,13 +56,16 @@ pub(crate) fn link(message: &LinkMessage) -> Link {
         mtu: 0,
         mac: None,
         master: None,
+        port: None,
+        carrier: None,
+        xdp: None,
         peer: None,
         addresses: Vec::new(),
     };
     if header.link_layer_type == LinkLayerType::Loopback {
         device.kind = DeviceKind::Loopback;
     }
-    let mut read = Link { device, link: None, link_netns_id: None, port: None };
+    let mut read = Link { device, link: None, link_netns_id: None };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => read.device.name.clone_from(name),
@@ -81,6 +74,8 @@ pub(crate) fn link(message: &LinkMessage) -> Link {
             LinkAttribute::Controller(index) if *index != 0 => read.device.master = Some(*index),
             LinkAttribute::Link(index) if *index != 0 => read.link = Some(*index),
             LinkAttribute::LinkNetNsId(id) => read.link_netns_id = Some(*id),
+            LinkAttribute::Carrier(carrier) => read.device.carrier = Some(*carrier != 0),
+            LinkAttribute::Xdp(attached) => read.device.xdp = xdp(attached),
             LinkAttribute::LinkInfo(infos) => link_info(infos, &mut read),
             _ => {}
         }
@@ -109,7 +104,7 @@ fn link_info(infos: &[LinkInfo], read: &mut Link) {
             LinkInfo::Data(InfoData::Vxlan(settings)) => {
                 read.device.kind = DeviceKind::Vxlan(vxlan(settings));
             }
-            LinkInfo::PortData(InfoPortData::BridgePort(settings)) => read.port = Some(port(settings)),
+            LinkInfo::PortData(InfoPortData::BridgePort(settings)) => read.device.port = Some(port(settings)),
             _ => {}
         }
     }
@@ -131,15 +126,38 @@ fn vxlan(settings: &[InfoVxlan]) -> Vxlan {
 }
 
 fn port(settings: &[InfoBridgePort]) -> Port {
-    let mut port = Port::default();
+    let mut port = Port { state: PortState::Disabled, hairpin: false, isolated: false };
     for setting in settings {
         match setting {
-            InfoBridgePort::State(state) => port.forwarding = *state == BridgePortState::Forwarding,
+            InfoBridgePort::State(state) => port.state = port_state(*state),
             InfoBridgePort::HairpinMode(on) => port.hairpin = *on,
+            InfoBridgePort::Isolated(on) => port.isolated = *on,
             _ => {}
         }
     }
     port
+}
+
+fn port_state(state: BridgePortState) -> PortState {
+    match state {
+        BridgePortState::Listening => PortState::Listening,
+        BridgePortState::Learning => PortState::Learning,
+        BridgePortState::Forwarding => PortState::Forwarding,
+        BridgePortState::Blocking => PortState::Blocking,
+        _ => PortState::Disabled,
+    }
+}
+
+/// Number of the program that is attached.
+fn xdp(attached: &[LinkXdp]) -> Option<u32> {
+    attached.iter().find_map(|attribute| match attribute {
+        LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) | LinkXdp::HwProgId(id)
+            if *id != 0 =>
+        {
+            Some(*id)
+        }
+        _ => None,
+    })
 }
 
 /// An address, with the index of the device that has it.
@@ -223,7 +241,7 @@ pub(crate) fn neighbour(message: &NeighbourMessage) -> Neighbour {
         device: message.header.ifindex,
         address: None,
         mac: None,
-        permanent: message.header.state == NeighbourState::Permanent,
+        state: nud_state(message.header.state),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -233,6 +251,16 @@ pub(crate) fn neighbour(message: &NeighbourMessage) -> Neighbour {
         }
     }
     read
+}
+
+fn nud_state(state: NeighbourState) -> NudState {
+    match state {
+        NeighbourState::Incomplete => NudState::Incomplete,
+        NeighbourState::Failed => NudState::Failed,
+        NeighbourState::Permanent => NudState::Permanent,
+        NeighbourState::Noarp => NudState::NoArp,
+        _ => NudState::Learned,
+    }
 }
 
 fn neighbour_address(address: &NeighbourAddress) -> Option<IpAddr> {
@@ -307,11 +335,13 @@ mod tests {
             mtu: 1450,
             mac: Some(MAC),
             master: Some(3),
+            port: Some(Port { state: PortState::Forwarding, hairpin: true, isolated: false }),
+            carrier: None,
+            xdp: None,
             peer: None,
             addresses: vec![],
         };
-        let port = Some(Port { forwarding: true, hairpin: true });
-        assert_eq!(read, Link { device, link: Some(2), link_netns_id: Some(0), port });
+        assert_eq!(read, Link { device, link: Some(2), link_netns_id: Some(0) });
     }
 
     #[test]
@@ -442,7 +472,7 @@ mod tests {
             ];
             neighbour(&message)
         };
-        let expected = |address| Neighbour { device: 4, address, mac: Some(MAC), permanent: true };
+        let expected = |address| Neighbour { device: 4, address, mac: Some(MAC), state: NudState::Permanent };
         assert_eq!(entry(vec![192, 168, 56, 12]), expected(Some([192, 168, 56, 12].into())));
         assert_eq!(entry([0xfd; 16].to_vec()), expected(Some([0xfd; 16].into())));
         assert_eq!(entry(vec![1, 2, 3]), expected(None));

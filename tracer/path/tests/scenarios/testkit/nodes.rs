@@ -24,6 +24,9 @@ fn device(index: u32, name: &str, kind: DeviceKind, address: Option<&str>) -> De
         mtu: 1500,
         mac: None,
         master: None,
+        port: None,
+        carrier: None,
+        xdp: None,
         peer: None,
         addresses: address.map(|address| address.parse().unwrap()).into_iter().collect(),
     }

@@ -1,0 +1,61 @@
+//! Devices that pass nothing: links that are down, bridge ports that do not forward, XDP programs.
+
+use podtrace_protocol::topology::{Device, DeviceKind, PortState};
+
+use crate::diagnose::facts::{Facts, Place};
+use crate::diagnose::finding::{Finding, Kind, Subject};
+use crate::diagnose::words::quoted;
+
+pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
+    for place in facts.places() {
+        for device in place.namespace.devices.iter().filter(|device| device.kind != DeviceKind::Loopback) {
+            link(place, device, found);
+            port(place, device, found);
+            xdp(place, device, found);
+        }
+    }
+}
+
+fn link(place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
+    let name = quoted(&device.name);
+    let at = quoted(place.name());
+    // A bridge without a pod has no carrier, and that is as it should be.
+    let is_bridge = device.kind == DeviceKind::Bridge;
+    let problem = match (device.up, device.carrier) {
+        (false, _) => format!("{name} of {at} is down"),
+        (true, Some(false)) if !is_bridge => format!("{name} of {at} is up, and its other end is not"),
+        _ => return,
+    };
+    let finding = Finding::at(place, &device.name, Kind::LinkDown, Subject::Device)
+        .says(problem, format!("ip link show {name}"));
+    found.push(if device.up { finding } else { finding.mended_by(format!("ip link set {name} up")) });
+}
+
+fn port(place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
+    let Some(port) = device.port else { return };
+    let name = quoted(&device.name);
+    let at = quoted(place.name());
+    let finding = |problem: String, fix: &str| {
+        Finding::at(place, &device.name, Kind::BridgePort, Subject::Device)
+            .says(problem, format!("bridge -d link show dev {name}"))
+            .mended_by(format!("bridge link set dev {name} {fix}"))
+    };
+    if port.state != PortState::Forwarding && device.up {
+        found.push(finding(format!("the bridge port {name} of {at} is {}", port.state), "state 3"));
+    }
+    if port.isolated {
+        let problem = format!("the bridge port {name} of {at} is isolated from other isolated ports");
+        found.push(finding(problem, "isolated off"));
+    }
+}
+
+fn xdp(place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
+    let Some(program) = device.xdp else { return };
+    let name = quoted(&device.name);
+    let problem = format!("XDP program {program} is attached to {name} of {}", quoted(place.name()));
+    found.push(
+        Finding::at(place, &device.name, Kind::Xdp, Subject::Device)
+            .says(problem, format!("bpftool prog show id {program}"))
+            .mended_by(format!("ip link set dev {name} xdp off")),
+    );
+}

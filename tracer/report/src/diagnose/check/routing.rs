@@ -1,0 +1,118 @@
+//! Routes, rules and settings by which a namespace refuses to forward.
+
+use podtrace_protocol::topology::state::{PolicyAction, PolicyRule};
+
+use crate::diagnose::facts::{Facts, Place};
+use crate::diagnose::finding::{Finding, Kind, Subject};
+use crate::diagnose::words::{quoted, sysctl};
+
+pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
+    for place in facts.places() {
+        refusing_routes(place, found);
+        refusing_rules(place, found);
+        if place.namespace.pod.is_none() {
+            forwarding(place, found);
+        }
+    }
+}
+
+fn refusing_routes(place: Place<'_>, found: &mut Vec<Finding>) {
+    for route in &place.namespace.state.refusing {
+        let destination = route.destination;
+        // CNIs keep one for a node's whole pod network, so that packets to a pod that is gone do not leave; and the
+        // kernel's own tables hold IPv6 ones. They refuse only what no longer route leads to.
+        let ip = if destination.addr().is_ipv6() { "ip -6" } else { "ip" };
+        let table = if route.table == 254 { String::new() } else { format!(" table {}", route.table) };
+        let problem = format!(
+            "{} has a {} route for {destination}{}",
+            quoted(place.name()),
+            route.refusal,
+            table.replace(" table", " in table"),
+        );
+        let finding = Finding::at(place, "", Kind::Refused, Subject::Between(None, Some(destination)));
+        found.push(
+            finding
+                .says(problem, format!("{ip} route show type {}{table}", route.refusal))
+                .mended_by(format!("{ip} route del {} {destination}{table}", route.refusal)),
+        );
+    }
+}
+
+fn refusing_rules(place: Place<'_>, found: &mut Vec<Finding>) {
+    for rule in &place.namespace.state.policy {
+        let PolicyRule { priority, from, to, input, conditional, action } = rule;
+        let PolicyAction::Refuse(refusal) = action else { continue };
+        let network = from.or(*to);
+        let ip = if network.is_some_and(|network| network.addr().is_ipv6()) { "ip -6" } else { "ip" };
+        let mut written = format!("from {}", from.map_or_else(|| "all".to_owned(), |from| from.to_string()));
+        if let Some(to) = to {
+            written = format!("{written} to {to}");
+        }
+        if let Some(input) = input {
+            written = format!("{written} iif {}", quoted(input));
+        }
+        let more = if *conditional { " (and more conditions)" } else { "" };
+        let problem =
+            format!("{}'s policy rule {priority} is `{written} {refusal}`{more}", quoted(place.name()),);
+        let device = input.as_deref().unwrap_or_default();
+        let finding = Finding::at(place, device, Kind::Refused, Subject::Between(*from, *to));
+        found.push(
+            finding
+                .says(problem, format!("{ip} rule show"))
+                .mended_by(format!("{ip} rule del pref {priority}")),
+        );
+    }
+}
+
+fn forwarding(place: Place<'_>, found: &mut Vec<Finding>) {
+    let state = &place.namespace.state;
+    let own = &place.node.name;
+    if state.sysctls.get("ipv4/ip_forward") == Some(&0) {
+        let path = sysctl("ipv4/ip_forward");
+        let problem = format!("{} forwards no IPv4 packets: {path} is 0", quoted(own));
+        let subject = Subject::Between(None, None);
+        found.push(
+            Finding::at(place, "", Kind::ForwardingOff, subject)
+                .says(problem, format!("sysctl {path}"))
+                .mended_by(format!("sysctl -w {path}=1")),
+        );
+        return;
+    }
+    for device in &place.namespace.devices {
+        let path = format!("ipv4/conf/{}/forwarding", device.name);
+        if state.sysctls.get(&path) == Some(&0) && device.name != "lo" {
+            let path = sysctl(&path);
+            let problem = format!(
+                "{} forwards no IPv4 packets that come in by {}: {path} is 0",
+                quoted(own),
+                quoted(&device.name)
+            );
+            found.push(
+                Finding::at(place, &device.name, Kind::ForwardingOff, Subject::Device)
+                    .says(problem, format!("sysctl {path}"))
+                    .mended_by(format!("sysctl -w {path}=1")),
+            );
+        }
+    }
+    let all = state.sysctls.get("ipv4/conf/all/rp_filter").copied().unwrap_or(0);
+    for device in &place.namespace.devices {
+        let name = format!("ipv4/conf/{}/rp_filter", device.name);
+        let Some(of_device) = state.sysctls.get(&name).copied() else { continue };
+        // The kernel takes the greater of the two: 1 is strict, 2 is loose.
+        if all.max(of_device) != 1 {
+            continue;
+        }
+        let path = sysctl(&name);
+        let problem = format!(
+            "the reverse path filter of {} on {} is strict: {path} is {of_device}, and {} is {all}",
+            quoted(&device.name),
+            quoted(own),
+            sysctl("ipv4/conf/all/rp_filter"),
+        );
+        found.push(
+            Finding::at(place, &device.name, Kind::ReversePath, Subject::Device)
+                .says(problem, format!("sysctl {path} {}", sysctl("ipv4/conf/all/rp_filter")))
+                .mended_by(format!("sysctl -w {path}=2")),
+        );
+    }
+}

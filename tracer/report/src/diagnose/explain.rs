@@ -1,0 +1,205 @@
+//! Which finding explains the end of a path.
+//!
+//! A finding is *known* to be the cause where the kernel's own reason for the drop is the one that this kind of state
+//! leads to, and the finding is about this very packet: its node, its device or namespace, its addresses. It is
+//! *possible* where the packet vanished and the finding fits the place. Anything else explains nothing: that a node has
+//! something wrong is no evidence that this packet met it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use podtrace_path::{Action, Evidence, Hop, Path, Verdict};
+
+use super::facts::Facts;
+use super::finding::{Finding, Kind, Subject};
+
+/// A cause with how sure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Explanation<'a> {
+    /// The kernel's reason and the node's state say the same.
+    Known(&'a Finding),
+    /// It fits the place; other causes would fit as well.
+    Possible(&'a Finding),
+}
+
+impl fmt::Display for Explanation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(finding) => write!(f, "{finding}"),
+            Self::Possible(finding) => write!(f, "possibly: {finding}"),
+        }
+    }
+}
+
+/// The finding that explains how a path ended, if one does.
+#[must_use]
+pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Option<Explanation<'a>> {
+    match path.verdict {
+        Verdict::Dropped | Verdict::Rejected => {
+            let hop = path.hops.iter().rev().find(|hop| hop.drop.is_some())?;
+            let kinds = by_reason(hop)?;
+            let known =
+                |finding: &&Finding| kinds.contains(&finding.kind) && is_about(finding, hop, path, facts);
+            findings.iter().find(known).map(Explanation::Known)
+        }
+        Verdict::Vanished => {
+            let hop = path.hops.iter().rev().find(|hop| hop.evidence == Evidence::Observed)?;
+            let kinds = by_place(hop);
+            let fits =
+                |finding: &&Finding| kinds.contains(&finding.kind) && is_about(finding, hop, path, facts);
+            findings.iter().find(fits).map(|finding| {
+                if is_proof(finding, hop, facts) {
+                    Explanation::Known(finding)
+                } else {
+                    Explanation::Possible(finding)
+                }
+            })
+        }
+        Verdict::Delivered | Verdict::Open => None,
+    }
+}
+
+/// Kinds of finding that lead to what the kernel said of a drop.
+fn by_reason(hop: &Hop) -> Option<&'static [Kind]> {
+    let drop = hop.drop.as_ref()?;
+    let reason = drop.reason.as_deref().map(|name| name.strip_prefix("SKB_DROP_REASON_").unwrap_or(name));
+    let location = drop.location.as_deref().unwrap_or_default();
+    let location = location.split(['+', '.']).next().unwrap_or_default();
+    match reason {
+        Some("OTHERHOST") => return Some(&[Kind::WrongNeighbour]),
+        Some("NEIGH_FAILED") => return Some(&[Kind::WrongTunnelEnd, Kind::NoTunnelEnd]),
+        Some("NO_TX_TARGET") => return Some(&[Kind::NoTunnelEnd]),
+        Some("IP_RPFILTER") => return Some(&[Kind::ReversePath]),
+        Some("IP_INADDRERRORS") => return Some(&[Kind::ForwardingOff]),
+        Some("IP_INNOROUTES" | "IP_OUTNOROUTES") => return Some(&[Kind::Refused]),
+        Some("XDP") => return Some(&[Kind::Xdp]),
+        Some("DEV_READY" | "QUEUE_PURGE") => return Some(&[Kind::LinkDown]),
+        Some("BRIDGE_INGRESS_STP_STATE") => return Some(&[Kind::BridgePort]),
+        _ => {}
+    }
+    match location {
+        "ip_error" | "ip6_pkt_discard" | "ip6_pkt_prohibit" | "ip6_pkt_drop" => {
+            Some(&[Kind::Refused, Kind::ForwardingOff])
+        }
+        "veth_xdp_rcv_skb" | "do_xdp_generic" | "netif_receive_generic_xdp" => Some(&[Kind::Xdp]),
+        "br_handle_frame" | "br_forward" | "__br_forward" | "br_handle_frame_finish" => {
+            Some(&[Kind::BridgePort])
+        }
+        "dev_queue_xmit" | "__dev_queue_xmit" | "dev_hard_start_xmit" | "noop_enqueue" => {
+            Some(&[Kind::LinkDown])
+        }
+        _ => None,
+    }
+}
+
+/// Kinds of finding that fit where a packet was seen last.
+fn by_place(hop: &Hop) -> &'static [Kind] {
+    match hop.action {
+        Action::NodeEgress if hop.outer.is_some() => {
+            &[Kind::LinkDown, Kind::WrongTunnelEnd, Kind::TunnelMismatch, Kind::AddressTwice]
+        }
+        Action::NodeEgress => &[Kind::LinkDown, Kind::AddressTwice],
+        Action::NodeIngress => &[Kind::TunnelMismatch, Kind::ForwardingOff, Kind::ReversePath],
+        Action::Encapsulate => &[Kind::TunnelMismatch, Kind::NoTunnelEnd, Kind::LinkDown],
+        Action::PodEgress | Action::Bridge => {
+            &[Kind::BridgePort, Kind::LinkDown, Kind::WrongNeighbour, Kind::AddressTwice, Kind::Xdp]
+        }
+        Action::Route | Action::Decapsulate | Action::Nat => {
+            &[Kind::Refused, Kind::ForwardingOff, Kind::ReversePath, Kind::LinkDown, Kind::WrongNeighbour]
+        }
+        Action::PodIngress | Action::LocalIn | Action::LocalOut | Action::Queue | Action::Drop => &[],
+    }
+}
+
+/// Whether a finding at the place where a packet vanished leaves no other possibility: the packet itself shows that it was
+/// sent astray, or the device with the address that it was sent to is down.
+fn is_proof(finding: &Finding, hop: &Hop, facts: &Facts) -> bool {
+    if finding.kind == Kind::LinkDown {
+        let to = hop.outer.as_ref().map_or(hop.tuple.dst, |outer| outer.dst);
+        return facts.holders(to).any(|(place, device)| {
+            place.node.name == finding.node && Some(&device.name) == finding.device.as_ref()
+        });
+    }
+    let leads_astray = |outer: &podtrace_path::Outer| finding.problem.contains(&format!("to {},", outer.dst));
+    finding.kind == Kind::WrongTunnelEnd && hop.outer.as_ref().is_some_and(leads_astray)
+}
+
+/// Whether a finding is about this packet where it ended.
+fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
+    let at_node = finding.node == *hop.node;
+    let next_node = path.to.node.as_deref() == Some(finding.node.as_str());
+    let (src, dst) = (hop.tuple.src, hop.tuple.dst);
+    let on_way = |device: &str| {
+        hop.device.as_deref() == Some(device)
+            || path.hops.iter().any(|hop| *hop.node == *finding.node && hop.device.as_deref() == Some(device))
+    };
+    match (finding.kind, finding.subject) {
+        // What the receiver takes for another's was sent by somebody on its link.
+        (Kind::WrongNeighbour, Subject::To(address)) => {
+            at_node && (address == dst || is_gateway(address, &finding.node, facts))
+        }
+        (Kind::WrongTunnelEnd | Kind::NoTunnelEnd, Subject::To(gateway)) => {
+            at_node && leads_through(facts, &finding.node, dst, gateway)
+        }
+        (Kind::Refused, Subject::Between(from, to)) => {
+            at_node
+                && is_own_namespace(finding, path)
+                && from.is_none_or(|network| network.contains(&src))
+                && to.is_none_or(|network| {
+                    network.contains(&dst) && is_best(facts, finding, dst, network.prefix_len())
+                })
+                && finding.device.as_deref().is_none_or(on_way)
+        }
+        (Kind::ForwardingOff | Kind::ReversePath, _) => {
+            at_node && finding.device.as_deref().is_none_or(on_way)
+        }
+        (Kind::TunnelMismatch, _) => at_node || next_node,
+        (Kind::AddressTwice, Subject::Address(address)) => address == src || address == dst,
+        (Kind::LinkDown | Kind::BridgePort | Kind::Xdp, _) => {
+            let Some(device) = finding.device.as_deref() else { return false };
+            match &finding.pod {
+                Some(pod) => path.from.pod.as_deref() == Some(pod) || path.to.pod.as_deref() == Some(pod),
+                None => (at_node && on_way(device)) || leads_to(facts, &finding.node, device, path),
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Whether the finding is in the namespace that routes the packet: the node's own.
+fn is_own_namespace(finding: &Finding, path: &Path) -> bool {
+    finding.pod.is_none() || path.from.pod.as_deref() == finding.pod.as_deref()
+}
+
+/// Whether no route of the node's main table is longer than a refusing one.
+fn is_best(facts: &Facts, finding: &Finding, dst: IpAddr, length: u8) -> bool {
+    let Some(node) = facts.node(&finding.node) else { return false };
+    node.topology.route_to(dst).is_none_or(|route| route.destination.prefix_len() <= length)
+}
+
+/// Whether a packet to `dst` leaves this node by way of this gateway.
+fn leads_through(facts: &Facts, node: &str, dst: IpAddr, gateway: IpAddr) -> bool {
+    let Some(node) = facts.node(node) else { return false };
+    node.topology.route_to(dst).is_some_and(|route| route.gateway.unwrap_or(dst) == gateway)
+}
+
+/// Whether an address is one of the node's own, by which its pods send what is for elsewhere.
+fn is_gateway(address: IpAddr, node: &str, facts: &Facts) -> bool {
+    facts.node(node).is_some_and(|node| node.has(address))
+}
+
+/// Whether a device of a node is the one before an end of the path: the veth of its pod, or its node's uplink.
+fn leads_to(facts: &Facts, node: &str, device: &str, path: &Path) -> bool {
+    let Some(node) = facts.node(node) else { return false };
+    let ends =
+        [&path.from, &path.to].into_iter().filter(|end| end.node.as_deref() == Some(node.name.as_str()));
+    ends.into_iter().any(|end| {
+        let veth = end.pod.as_deref().and_then(|pod| node.topology.host_veth_of(pod));
+        let uplinks = node.topology.uplinks(&node.addresses);
+        veth.is_some_and(|veth| veth.name == device)
+            || (path.from.node != path.to.node && uplinks.iter().any(|uplink| uplink.name == device))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! Each finding explains the packet that met it, and no other.
+
+use podtrace_path::{Context, Drop};
+use podtrace_protocol::frame::FromAgent;
+use podtrace_protocol::topology::state::{
+    ForwardingEntry, Neighbour, NeighbourState, PolicyAction, PolicyRule, Refusal, RefusingRoute,
+};
+use podtrace_protocol::topology::{DeviceKind, Peer, Port, PortState, Topology, samples as topologies};
+
+use super::super::check::findings;
+use super::*;
+use crate::output::samples;
+
+const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+
+/// node1 and node2 of the lab, with pod1 and pod3, and nothing wrong.
+fn nodes() -> [Topology; 2] {
+    let mut nodes = [topologies::lab(), topologies::lab()];
+    for (node, second) in nodes.iter_mut().zip([false, true]) {
+        let tunnel_mac = MACS[usize::from(second)];
+        for namespace in &mut node.namespaces {
+            for (index, device) in namespace.devices.iter_mut().enumerate() {
+                device.mac.get_or_insert([0x0a, 0x58, 10, 42, u8::from(second), index as u8]);
+                device.carrier = Some(true);
+                if device.kind == DeviceKind::Loopback {
+                    device.mac = None;
+                }
+            }
+        }
+        let own = &mut node.namespaces[0];
+        let tunnel = own.devices.iter_mut().find(|device| device.name == "flannel.1").unwrap();
+        tunnel.mac = Some(tunnel_mac);
+    }
+    let [first, second] = &mut nodes;
+    second.namespaces[1].pod = Some("default/pod3".to_owned());
+    for namespace in &mut second.namespaces {
+        namespace.inode += 1000;
+        for device in &mut namespace.devices {
+            for address in &mut device.addresses {
+                let moved = address.to_string().replace("10.42.0.", "10.42.1.").replace("56.11", "56.12");
+                *address = moved.parse().unwrap();
+            }
+            if let DeviceKind::Vxlan(vxlan) = &mut device.kind {
+                vxlan.local = Some("192.168.56.12".parse().unwrap());
+            }
+            if let Some(Peer { netns: Some(netns), .. }) = &mut device.peer {
+                *netns += 1000;
+            }
+        }
+    }
+    let tunnel = first.namespaces[0].devices.iter().find(|device| device.name == "flannel.1").unwrap().index;
+    first.namespaces[0].state.neighbours.push(Neighbour {
+        device: tunnel,
+        address: "10.42.1.0".parse().unwrap(),
+        mac: Some(MACS[1]),
+        state: NeighbourState::Permanent,
+    });
+    first.namespaces[0].state.forwarding.push(ForwardingEntry {
+        device: tunnel,
+        mac: MACS[1],
+        remote: Some("192.168.56.12".parse().unwrap()),
+    });
+    nodes
+}
+
+fn facts(nodes: [Topology; 2]) -> Facts {
+    let names = ["node1".to_owned(), "node2".to_owned()];
+    let mut facts = Facts::new(&Context { nodes: names.to_vec(), ..Context::default() });
+    for (number, topology) in nodes.into_iter().enumerate() {
+        facts.learn(number, &FromAgent::Topology(topology));
+    }
+    facts
+}
+
+/// What explains the path on these nodes.
+fn explained(nodes: [Topology; 2], path: &Path) -> Option<String> {
+    let facts = facts(nodes);
+    let findings = findings(&facts);
+    explain(path, &facts, &findings).map(|explanation| explanation.to_string())
+}
+
+/// A request from pod1 to pod3 that was dropped on a node, at its last hop there.
+fn dropped(node: &str, reason: &str, location: &str) -> Path {
+    let mut path = samples::cross_node_request();
+    path.verdict = Verdict::Dropped;
+    let at = path.hops.iter().rposition(|hop| &*hop.node == node).unwrap();
+    path.hops.truncate(at + 1);
+    let mut drop = path.hops[at].clone();
+    drop.index += 1;
+    drop.action = Action::Drop;
+    drop.drop = Some(Drop {
+        reason: Some(reason.to_owned()),
+        location: Some(location.to_owned()),
+        netfilter: None,
+        rule: None,
+        cause: None,
+        advice: None,
+    });
+    path.hops.push(drop);
+    path
+}
+
+#[test]
+fn healthy_nodes_have_no_findings() {
+    assert_eq!(findings(&facts(nodes())), []);
+}
+
+#[test]
+fn a_neighbour_entry_with_anothers_address_explains_what_the_pod_refuses() {
+    let wrong = |address: &str| {
+        let [first, mut second] = nodes();
+        let bridge = second.namespaces[0].devices.iter().find(|device| device.name == "cni0").unwrap().index;
+        second.namespaces[0].state.neighbours.push(Neighbour {
+            device: bridge,
+            address: address.parse().unwrap(),
+            mac: Some([2, 0, 0, 0, 0, 0x99]),
+            state: NeighbourState::Permanent,
+        });
+        [first, second]
+    };
+    let path = dropped("node2", "OTHERHOST", "ip_rcv_core");
+    let text = explained(wrong("10.42.1.10"), &path).unwrap();
+    assert_eq!(
+        text,
+        "node2's neighbour entry for 10.42.1.10 on cni0 has 02:00:00:00:00:99, permanently, which is no traced \
+         device's; default/pod3 has 0a:58:0a:2a:01:01. On node2: `ip neigh show 10.42.1.10 dev cni0`; to mend it: `ip \
+         neigh del 10.42.1.10 dev cni0`"
+    );
+    // Of another address, for another reason, or on the other node it explains nothing.
+    assert_eq!(explained(wrong("10.42.1.77"), &path), None);
+    assert_eq!(explained(wrong("10.42.1.10"), &dropped("node2", "NETFILTER_DROP", "nf_hook_slow")), None);
+    assert_eq!(explained(wrong("10.42.1.10"), &dropped("node1", "OTHERHOST", "ip_rcv_core")), None);
+}
+
+#[test]
+fn a_forwarding_entry_that_leads_astray_is_known_where_the_packet_shows_it() {
+    let mut path = samples::vanished();
+    let astray = |remote: &str| {
+        let [mut first, second] = nodes();
+        first.namespaces[0].state.forwarding[0].remote = Some(remote.parse().unwrap());
+        first.namespaces[0].routes.retain(|route| route.destination.prefix_len() == 24);
+        [first, second]
+    };
+    let text = explained(astray("192.168.56.99"), &path).unwrap();
+    assert!(
+        text.starts_with("possibly: flannel.1 on node1 sends what is for node2 to 192.168.56.99"),
+        "{text}"
+    );
+    for hop in &mut path.hops {
+        if let Some(outer) = &mut hop.outer {
+            outer.dst = "192.168.56.99".parse().unwrap();
+        }
+    }
+    let text = explained(astray("192.168.56.99"), &path).unwrap();
+    assert!(text.starts_with("flannel.1 on node1 sends"), "{text}");
+    assert!(text.contains("bridge fdb replace 02:00:00:00:00:02 dev flannel.1 dst 192.168.56.12"), "{text}");
+    assert_eq!(explained(nodes(), &path), None);
+}
+
+#[test]
+fn a_rule_that_refuses_is_named_if_it_matches() {
+    let prohibited = |from: &str| {
+        let [mut first, second] = nodes();
+        first.namespaces[0].state.policy.push(PolicyRule {
+            priority: 100,
+            from: Some(from.parse().unwrap()),
+            to: None,
+            input: None,
+            conditional: false,
+            action: PolicyAction::Refuse(Refusal::Prohibit),
+        });
+        [first, second]
+    };
+    let path = dropped("node1", "IP_INNOROUTES", "ip_error");
+    let text = explained(prohibited("10.42.0.10/32"), &path).unwrap();
+    assert!(text.contains("policy rule 100 is `from 10.42.0.10/32 prohibit`"), "{text}");
+    assert_eq!(explained(prohibited("10.42.0.11/32"), &path), None);
+}
+
+#[test]
+fn a_blackhole_route_counts_only_if_no_longer_one_leads_on() {
+    let with = |destination: &str| {
+        let [mut first, second] = nodes();
+        let destination = destination.parse().unwrap();
+        first.namespaces[0].state.refusing.push(RefusingRoute {
+            destination,
+            table: 254,
+            refusal: Refusal::Blackhole,
+        });
+        [first, second]
+    };
+    let path = dropped("node1", "IP_INNOROUTES", "ip_error");
+    assert!(explained(with("10.42.1.10/32"), &path).unwrap().contains("blackhole route for 10.42.1.10/32"));
+    // The CNI's own, for what no pod has.
+    assert_eq!(explained(with("10.42.0.0/16"), &path), None);
+}
+
+#[test]
+fn a_port_that_is_isolated_is_possible_where_the_packet_was_on_the_bridge() {
+    let [mut first, second] = nodes();
+    let veth = first.namespaces[0]
+        .devices
+        .iter_mut()
+        .find(|device| device.kind == DeviceKind::Veth && device.master.is_some());
+    veth.unwrap().port = Some(Port { state: PortState::Forwarding, hairpin: false, isolated: true });
+    let mut path = samples::cross_node_request();
+    path.verdict = Verdict::Vanished;
+    path.hops.truncate(1);
+    let text = explained([first, second], &path).unwrap();
+    assert!(text.starts_with("possibly: the bridge port "), "{text}");
+    assert!(text.contains("isolated off"), "{text}");
+}
+
+#[test]
+fn what_is_wrong_elsewhere_explains_nothing() {
+    let [mut first, second] = nodes();
+    let lone = first.namespaces[0].devices.len() as u32 + 40;
+    let mut device = first.namespaces[0].devices[1].clone();
+    (device.index, device.name, device.up) = (lone, "dummy0".to_owned(), false);
+    device.addresses.clear();
+    first.namespaces[0].devices.push(device);
+    assert_eq!(explained([first, second], &samples::vanished()), None);
+}

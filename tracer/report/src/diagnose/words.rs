@@ -1,0 +1,53 @@
+//! Names as commands and readers take them.
+
+use podtrace_path::Protocol;
+
+/// A name as a shell takes it: advice is there to be pasted, and names come from outside.
+pub(super) fn quoted(name: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':' | '@');
+    if !name.is_empty() && name.chars().all(harmless) {
+        name.to_owned()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''"))
+    }
+}
+
+/// Name of a protocol as commands know it.
+pub(super) fn protocol(protocol: Protocol) -> String {
+    match protocol {
+        Protocol::Tcp => "tcp".to_owned(),
+        Protocol::Udp => "udp".to_owned(),
+        Protocol::Icmp => "icmp".to_owned(),
+        Protocol::Icmpv6 => "icmp6".to_owned(),
+        Protocol::Sctp => "sctp".to_owned(),
+        Protocol::Other(number) => format!("proto {number}"),
+    }
+}
+
+/// A link-layer address as `ip link` writes it.
+pub(super) fn mac(address: [u8; 6]) -> String {
+    address.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// Path of a sysctl as `sysctl` takes it for any name: with slashes, since names of devices may hold dots.
+pub(super) fn sysctl(path: &str) -> String {
+    quoted(&format!("net/{path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_become_commands() {
+        assert_eq!(quoted("flannel.1"), "flannel.1");
+        assert_eq!(quoted("$(reboot)"), "'$(reboot)'");
+        assert_eq!(quoted("a'b"), r"'a'\''b'");
+    }
+
+    #[test]
+    fn a_device_with_a_dot_in_its_name_keeps_it() {
+        assert_eq!(sysctl("ipv4/conf/flannel.1/forwarding"), "net/ipv4/conf/flannel.1/forwarding");
+        assert_eq!(mac([0x0a, 0x58, 10, 42, 1, 10]), "0a:58:0a:2a:01:0a");
+    }
+}
