@@ -26,7 +26,7 @@ fn mistakes_are_pointed_at() {
         ("devices == veth* >", "column 19: expected a device's name, such as cni0 or veth* here"),
         (
             "from == 10.0.0.300",
-            "column 9: \"10.0.0.300\" is no IP address; an endpoint is [NS/]POD, \
+            "column 9: \"10.0.0.300\" is not an IP address; an endpoint is [NS/]POD, \
           svc/[NS/]NAME[:PORT], node/NAME, IP[:PORT], [IPV6]:PORT or any",
         ),
         ("hops <= many", "column 9: `many` is no whole number"),
