@@ -67,7 +67,9 @@ fn by_reason(hop: &Hop) -> Option<&'static [Kind]> {
     let location = location.split(['+', '.']).next().unwrap_or_default();
     match reason {
         Some("OTHERHOST") => return Some(&[Kind::WrongNeighbour]),
-        Some("NEIGH_FAILED") => return Some(&[Kind::WrongTunnelEnd, Kind::NoTunnelEnd]),
+        Some("NEIGH_FAILED") => {
+            return Some(&[Kind::WrongTunnelEnd, Kind::NoTunnelEnd, Kind::WrongGateway, Kind::Unanswered]);
+        }
         Some("NO_TX_TARGET") => return Some(&[Kind::NoTunnelEnd]),
         Some("IP_RPFILTER") => return Some(&[Kind::ReversePath]),
         Some("IP_INADDRERRORS") => return Some(&[Kind::ForwardingOff]),
@@ -162,8 +164,32 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
                 None => (at_node && on_way(device)) || leads_to(facts, &finding.node, device, path),
             }
         }
+        (Kind::WrongGateway, _) => path.from.pod == finding.pod.as_deref().map(Into::into),
+        (Kind::Unanswered, Subject::To(address)) => {
+            let outer = hop.outer.as_ref().map(|outer| outer.dst);
+            at_node && finding.pod.is_none() && (address == dst || outer == Some(address))
+        }
         _ => false,
     }
+}
+
+/// What may keep a pod's packets from being seen at all: findings in its namespace, and at its end of the bridge.
+#[must_use]
+pub fn silences<'a>(pod: &str, to: &[IpAddr], facts: &Facts, findings: &'a [Finding]) -> Vec<&'a Finding> {
+    let Some(place) = facts.pod(pod) else { return Vec::new() };
+    let veth = place.node.topology.host_veth_of(pod).map(|device| device.name.as_str());
+    let is_relevant = |finding: &&Finding| match (finding.kind, finding.subject) {
+        (Kind::ForwardingOff | Kind::ReversePath | Kind::TunnelMismatch, _) => false,
+        (Kind::Refused, Subject::Between(_, Some(network))) if finding.pod.as_deref() == Some(pod) => {
+            to.is_empty() || to.iter().any(|address| network.contains(address))
+        }
+        (_, Subject::To(address) | Subject::Address(address)) if finding.pod.as_deref() == Some(pod) => {
+            to.contains(&address) || place.namespace.routes.iter().any(|route| route.gateway == Some(address))
+        }
+        _ if finding.pod.as_deref() == Some(pod) => true,
+        _ => finding.pod.is_none() && finding.node == place.node.name && finding.device.as_deref() == veth,
+    };
+    findings.iter().filter(is_relevant).collect()
 }
 
 /// Whether the finding is in the namespace that routes the packet: the node's own.

@@ -42,6 +42,12 @@ pub enum Kind {
     NoTunnelEnd,
     /// Two ends of a tunnel have other settings.
     TunnelMismatch,
+    /// A pod has no default route.
+    NoRoute,
+    /// A pod's default route is by an address that is not its node's.
+    WrongGateway,
+    /// A neighbour was asked for and does not answer.
+    Unanswered,
     /// A route or rule refuses the packet.
     Refused,
     /// The node does not forward.

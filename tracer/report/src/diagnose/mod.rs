@@ -18,6 +18,8 @@ pub use facts::Facts;
 pub use finding::Finding;
 pub use vanished::advice_for_vanished;
 
+use std::net::IpAddr;
+
 use podtrace_path::{Context, Path};
 use podtrace_protocol::frame::FromAgent;
 
@@ -52,6 +54,13 @@ impl Diagnosis {
     pub fn findings(&mut self) -> &[Finding] {
         let Self { facts, findings } = self;
         findings.get_or_insert_with(|| check::findings(facts))
+    }
+
+    /// What may be why no packet of this pod to these addresses was seen at all, a sentence each.
+    pub fn silence(&mut self, pod: &str, to: &[IpAddr]) -> Vec<String> {
+        let Self { facts, findings } = self;
+        let findings = findings.get_or_insert_with(|| check::findings(facts));
+        explain::silences(pod, to, facts, findings).iter().map(ToString::to_string).collect()
     }
 
     /// Fills in the advice of a path that did not arrive. What has advice keeps it.

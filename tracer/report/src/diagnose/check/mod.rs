@@ -4,6 +4,7 @@
 mod addresses;
 mod links;
 mod neighbours;
+mod pods;
 mod routing;
 mod tunnels;
 
@@ -17,6 +18,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
     links::check(facts, &mut found);
     neighbours::check(facts, &mut found);
     tunnels::check(facts, &mut found);
+    pods::check(facts, &mut found);
     routing::check(facts, &mut found);
     addresses::check(facts, &mut found);
     found.sort_by_key(|finding| finding.kind);

@@ -5,7 +5,9 @@ use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::topology::state::{
     ForwardingEntry, Neighbour, NeighbourState, PolicyAction, PolicyRule, Refusal, RefusingRoute,
 };
-use podtrace_protocol::topology::{DeviceKind, Peer, Port, PortState, Topology, samples as topologies};
+use podtrace_protocol::topology::{
+    DeviceKind, Peer, Port, PortState, Route, Topology, samples as topologies,
+};
 
 use super::super::check::findings;
 use super::*;
@@ -27,6 +29,12 @@ fn nodes() -> [Topology; 2] {
                 }
             }
         }
+        node.namespaces[1].routes.push(Route {
+            destination: "0.0.0.0/0".parse().unwrap(),
+            gateway: Some([10, 42, u8::from(second), 1].into()),
+            device: 2,
+            metric: 0,
+        });
         let own = &mut node.namespaces[0];
         let tunnel = own.devices.iter_mut().find(|device| device.name == "flannel.1").unwrap();
         tunnel.mac = Some(tunnel_mac);
@@ -220,4 +228,47 @@ fn what_is_wrong_elsewhere_explains_nothing() {
     device.addresses.clear();
     first.namespaces[0].devices.push(device);
     assert_eq!(explained([first, second], &samples::vanished()), None);
+}
+
+#[test]
+fn a_pod_that_cannot_send_is_told_from_one_that_does_not() {
+    let to: IpAddr = "10.42.1.10".parse().unwrap();
+    let silence = |change: &dyn Fn(&mut Topology)| {
+        let [mut first, second] = nodes();
+        change(&mut first);
+        let facts = facts([first, second]);
+        let findings = findings(&facts);
+        silences("default/pod1", &[to], &facts, &findings)
+            .iter()
+            .map(|found| found.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(silence(&|_| {}), [] as [&str; 0]);
+    assert_eq!(
+        silence(&|node| node.namespaces[1].routes.clear()),
+        ["default/pod1 has no default route. In default/pod1: `ip route`"]
+    );
+    assert_eq!(
+        silence(&|node| node.namespaces[1].routes[0].gateway = Some("10.42.0.254".parse().unwrap())),
+        [
+            "default/pod1's default route is by 10.42.0.254, which no device of node1 has; cni0 has 10.42.0.1. In \
+          default/pod1: `ip route`; to mend it: `ip route replace default via 10.42.0.1`"
+        ]
+    );
+    let unanswered = silence(&|node| {
+        node.namespaces[1].state.neighbours.push(Neighbour {
+            device: 2,
+            address: "10.42.0.1".parse().unwrap(),
+            mac: None,
+            state: NeighbourState::Failed,
+        });
+    });
+    assert!(unanswered[0].starts_with("nobody answers default/pod1's ARP requests for 10.42.0.1 on eth0"));
+    let down = silence(&|node| node.namespaces[1].devices[1].up = false);
+    assert_eq!(
+        down,
+        [
+            "eth0 of default/pod1 is down. In default/pod1: `ip link show eth0`; to mend it: `ip link set eth0 up`"
+        ]
+    );
 }

@@ -1,0 +1,105 @@
+//! What keeps a pod from sending at all: no route, a gateway that is nobody's, neighbours that do not answer.
+
+use std::net::IpAddr;
+
+use podtrace_protocol::topology::state::NeighbourState;
+use podtrace_protocol::topology::{Device, DeviceKind};
+
+use crate::diagnose::facts::{Facts, Place};
+use crate::diagnose::finding::{Finding, Kind, Subject};
+use crate::diagnose::words::quoted;
+
+pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
+    for place in facts.places() {
+        if place.namespace.pod.is_some() {
+            default_routes(place, found);
+        }
+        unanswered(facts, place, found);
+    }
+}
+
+/// A pod that has an address needs a route beyond its own network, and a gateway that is its node's.
+fn default_routes(place: Place<'_>, found: &mut Vec<Finding>) {
+    for is_v4 in [true, false] {
+        let of_family = |address: IpAddr| address.is_ipv4() == is_v4;
+        let holds = |device: &&Device| {
+            device.kind != DeviceKind::Loopback
+                && device
+                    .addresses
+                    .iter()
+                    .any(|address| of_family(address.addr()) && !is_link_local(address.addr()))
+        };
+        let Some(device) = place.namespace.devices.iter().find(holds) else { continue };
+        let ip = if is_v4 { "ip" } else { "ip -6" };
+        let pod = quoted(place.name());
+        let finding = |kind, problem| {
+            let subject = Subject::Between(None, None);
+            Finding::at(place, &device.name, kind, subject).says(problem, format!("{ip} route"))
+        };
+        let routes = &place.namespace.routes;
+        let default = routes
+            .iter()
+            .filter(|route| route.destination.prefix_len() == 0 && of_family(route.destination.addr()))
+            .min_by_key(|route| route.metric);
+        let Some(default) = default else {
+            // A link that is down has lost its routes: that is said of the link.
+            if device.up {
+                found.push(finding(Kind::NoRoute, format!("{pod} has no default route")));
+            }
+            continue;
+        };
+        let Some(gateway) = default.gateway.filter(|gateway| !is_link_local(*gateway)) else { continue };
+        if place.node.has(gateway) {
+            continue;
+        }
+        // Where pods hang on no bridge, plugins answer ARP for any address by the veth, so that the gateway is nobody's.
+        let bridge = place
+            .node
+            .topology
+            .host_veth_of(place.name())
+            .and_then(|veth| place.node.topology.bridge_of(veth.index));
+        let Some(bridge) = bridge else { continue };
+        let right = bridge.addresses.iter().map(ipnet::IpNet::addr).find(|address| of_family(*address));
+        let bridge_has =
+            right.map_or_else(String::new, |right| format!("; {} has {right}", quoted(&bridge.name)));
+        let problem = format!(
+            "{pod}'s default route is by {gateway}, which no device of {} has{bridge_has}",
+            quoted(&place.node.name)
+        );
+        let finding = finding(Kind::WrongGateway, problem);
+        found.push(match right {
+            Some(right) => finding.mended_by(format!("{ip} route replace default via {right}")),
+            None => finding,
+        });
+    }
+}
+
+/// Neighbours that were asked for and did not answer.
+fn unanswered(facts: &Facts, place: Place<'_>, found: &mut Vec<Finding>) {
+    for entry in &place.namespace.state.neighbours {
+        if !matches!(entry.state, NeighbourState::Failed | NeighbourState::Incomplete) {
+            continue;
+        }
+        let Some(device) = place.namespace.device(entry.device) else { continue };
+        let (address, name) = (entry.address, quoted(&device.name));
+        let asked = if address.is_ipv4() { "ARP requests" } else { "neighbour solicitations" };
+        let holder = facts.holders(address).next();
+        let whose = holder.map_or_else(
+            || "which no traced device has".to_owned(),
+            |(holder, device)| format!("which {}'s {} has", quoted(holder.name()), quoted(&device.name)),
+        );
+        let problem =
+            format!("nobody answers {}'s {asked} for {address} on {name}, {whose}", quoted(place.name()));
+        found.push(
+            Finding::at(place, &device.name, Kind::Unanswered, Subject::To(address))
+                .says(problem, format!("ip neigh show {address} dev {name}")),
+        );
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
