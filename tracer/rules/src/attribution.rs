@@ -1,4 +1,4 @@
-//! The answer: which rule did it, as far as that can be told.
+//! The answer: the rule that translated or dropped a packet, or what its candidates have in common.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,44 +8,45 @@ use serde::{Deserialize, Serialize};
 use super::model::{Family, Framework, Hook};
 use podtrace_escape::escape;
 
-/// The rule that translated or dropped a packet; or what is common to those that can have done it.
+/// The rule that translated or dropped a packet. With several [candidates](Self::candidates), a field is set only if they
+/// agree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attribution {
-    /// What was done.
+    /// What it did.
     pub kind: Kind,
-    /// Whose rule it is; like the next two, `None` if several can have done it that differ there.
+    /// Whose rule it is.
     pub framework: Option<Framework>,
-    /// Family of its table.
+    /// The family of its table.
     pub family: Option<Family>,
-    /// Its table.
+    /// The name of its table.
     pub table: Option<String>,
-    /// Where the kernel asked.
+    /// The hook where the kernel called the packet filter.
     #[serde(default)]
     pub hook: Option<Hook>,
-    /// The way to it, chain by chain, the last being the one that it is in. The chain that the kernel calls is left
-    /// out if another follows. Of several ways or rules, what they have in common.
+    /// The chains that led to it, ending with its own. The base chain is left out if another follows. For several
+    /// candidates, or several ways to one, those that they share.
     pub chains: Vec<String>,
-    /// How it is written; `None` if several rules can have done it, or a chain's policy did.
+    /// Its text; `None` for several candidates, and for a policy.
     #[serde(default)]
     pub rule: Option<String>,
-    /// The kernel's number for it; `None` where that is not told, and if several can have done it.
+    /// The kernel's number for it; `None` for several candidates, and for iptables.
     #[serde(default)]
     pub handle: Option<u64>,
-    /// What its author says of it.
+    /// Its comment.
     #[serde(default)]
     pub comment: Option<String>,
-    /// `namespace/name` of the Service that it is for, as kube-proxy says.
+    /// `NAMESPACE/NAME` of the Service that it is for, from names and comments that kube-proxy writes.
     #[serde(default)]
     pub service: Option<String>,
-    /// Name of the Service's port.
+    /// The name of the Service's port.
     #[serde(default)]
     pub port: Option<String>,
-    /// Among how many endpoints the Service's rules choose.
+    /// Number of endpoints that the Service's rules choose among.
     #[serde(default)]
     pub endpoints: Option<u32>,
-    /// How many rules can have done it, of those that were read.
+    /// Number of rules that can have done it, among those that were read.
     pub candidates: u32,
-    /// Whether it is the only rule that can have done it, and none that counts is missing from those that were read.
+    /// Whether it is the only candidate, and no rule that could be another is missing.
     pub certain: bool,
 }
 
@@ -63,16 +64,16 @@ pub enum Kind {
     Redirect,
     /// Dropped it.
     Drop,
-    /// Dropped it, and told its sender.
+    /// Dropped it and sent an error or reset to its sender.
     Reject,
-    /// Dropped it because no rule decided on it.
+    /// Dropped it by the policy of a base chain, because no rule decided on it.
     Policy,
-    /// One of these: several rules can have done it, and they differ.
+    /// One of these: the candidates differ.
     Unclear,
 }
 
 impl Attribution {
-    /// The same rule, come to by another way.
+    /// Merges with the same rule, reached by other jumps.
     pub(super) fn same_rule(&mut self, other: &Self) {
         let common =
             self.chains.iter().rev().zip(other.chains.iter().rev()).take_while(|(a, b)| a == b).count();
@@ -80,7 +81,7 @@ impl Attribution {
         self.common(other);
     }
 
-    /// Another rule that can have done it as well.
+    /// Merges with another candidate.
     pub(super) fn other_rule(&mut self, other: &Self) {
         let same_table =
             (self.framework, self.family, &self.table) == (other.framework, other.family, &other.table);
@@ -139,15 +140,14 @@ impl fmt::Display for Attribution {
 }
 
 impl Attribution {
-    /// The rule without the way to it, for where there is little room.
+    /// The rule in short, without the chains that led to it and its Service.
     #[must_use]
     pub fn brief(&self) -> String {
         let last = self.chains.last().cloned().into_iter().collect();
-        // That it is a Service's is told beside it.
         Self { chains: last, service: None, port: None, comment: None, ..self.clone() }.to_string()
     }
 
-    /// What stands in brackets behind the way.
+    /// What stands in brackets behind the chains.
     fn remarks(&self) -> Vec<Cow<'_, str>> {
         let mut remarks: Vec<Cow<'_, str>> = Vec::new();
         if self.kind == Kind::Policy {

@@ -1,11 +1,14 @@
-//! Whether a packet is what a rule asks for: yes, no, or not to be told (`None`).
+//! Whether a packet matches a rule, in three values: yes, no, or unknown (`None`).
+//!
+//! A condition is unknown if it depends on what a trace does not know (chance, limits, unknown fields of the packet), or
+//! could not be read. A rule with an unknown condition still does not match if another one does not.
 
 use std::net::IpAddr;
 
 use super::model::{Element, Elements, Field, Match, Range, Set};
 use super::question::Packet;
 
-/// Protocols without ports, of those that are met.
+/// ICMP and ICMPv6, which have no ports.
 const PORTLESS: [u8; 2] = [1, 58];
 
 /// What is known of a packet.
@@ -16,20 +19,21 @@ pub(super) struct Known<'a> {
     pub(super) out_device: Option<&'a str>,
     pub(super) mark: Option<u32>,
     pub(super) state: Option<&'a str>,
-    /// The node's own addresses; none if they are not known.
+    /// The node's own addresses; empty if unknown.
     pub(super) local: &'a [IpAddr],
 }
 
+/// The value of a field.
 enum Value<'a> {
     Address(IpAddr),
     Number(u32),
     Word(&'a str),
-    /// The packet has no such thing.
+    /// The packet has no such field.
     Absent,
 }
 
 impl Known<'_> {
-    /// Whether all of these hold.
+    /// Whether the packet matches all conditions.
     pub(super) fn all(&self, matches: &[Match], sets: &[Set]) -> Option<bool> {
         every(matches.iter().map(|matched| self.holds(matched, sets)))
     }
@@ -41,7 +45,7 @@ impl Known<'_> {
                 let elements = listed(elements, sets)?;
                 any(elements.iter().map(|element| self.element(fields, element)))
             }
-            // Asked for addresses of one version, a packet of the other is neither in nor out.
+            // A negated address never matches a packet of the other IP version.
             Match::Not(contrary) if self.is_of_other_version(contrary) => Some(false),
             Match::Not(contrary) => self.holds(contrary, sets).map(|holds| !holds),
             Match::Other(_) => None,
@@ -58,7 +62,7 @@ impl Known<'_> {
         })
     }
 
-    /// Whether the fields are this element's.
+    /// Whether the fields match the key of an element.
     pub(super) fn element(&self, fields: &[Field], element: &Element) -> Option<bool> {
         every(fields.iter().zip(&element.key).map(|(field, range)| self.within(field, range)))
     }
@@ -74,7 +78,7 @@ impl Known<'_> {
         match (range, value) {
             (Range::Net(net), Value::Address(address)) => Some(net.contains(&address)),
             (Range::Addresses(first, last), Value::Address(address)) => {
-                // Ordered by version first, so that one never lies between two of the other.
+                // `IpAddr` orders IPv4 before IPv6, so no address is between two of the other version.
                 Some((first..=last).contains(&&address))
             }
             (Range::Numbers(first, last), Value::Number(number)) => Some((first..=last).contains(&&number)),
@@ -110,7 +114,7 @@ impl Known<'_> {
         }
     }
 
-    /// What kind of address it is to the node. Broadcasts cannot be told from addresses of others here.
+    /// The address type as `addrtype` and `fib` name it. A broadcast address counts as unicast: it is not known here.
     fn kind(&self, address: IpAddr) -> Option<Value<'_>> {
         let local = is_local(self.local, address)?;
         Some(Value::Word(if local {
@@ -123,7 +127,7 @@ impl Known<'_> {
     }
 }
 
-/// Whether an address is the node's own, by those that it has; none if these are not known.
+/// Whether an address is one of the node's own. `local` is empty if these are unknown.
 pub(super) fn is_local(local: &[IpAddr], address: IpAddr) -> Option<bool> {
     if address.is_loopback() || local.contains(&address) {
         return Some(true);
@@ -131,7 +135,7 @@ pub(super) fn is_local(local: &[IpAddr], address: IpAddr) -> Option<bool> {
     (!local.is_empty()).then_some(false)
 }
 
-/// The elements themselves; `None` if they cannot be told.
+/// The elements; `None` if the set is missing, or the kernel changes it.
 pub(super) fn listed<'a>(elements: &'a Elements, sets: &'a [Set]) -> Option<&'a [Element]> {
     match elements {
         Elements::These(elements) => Some(elements),

@@ -1,4 +1,9 @@
 //! Which rule translated or dropped a packet: questions to a rule set.
+//!
+//! A trace knows the packet before and after, not the rule. For a translation, the rules whose action can have changed
+//! the one into the other are looked up first; then the packet is followed through the chains of the hook, along jumps
+//! that lead to these only. For a drop, it is followed through all chains of the hook. What can have decided on it
+//! ([`Walk`]) becomes one [`Attribution`]: of one rule, or of what several candidates have in common.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -9,9 +14,9 @@ use super::index::{ChainId, Index, RuleId};
 use super::model::{Action, Element, Family, Hook, Nat, Rules};
 use super::question::{End, Loss, Packet, Translation};
 use super::service;
-use super::walk::{Found, Walk, What};
+use super::walk::{Decision, Found, Walk};
 
-/// A rule set, ready to be asked.
+/// A rule set with its look-up tables, ready for questions.
 #[derive(Clone, Debug, Default)]
 pub struct Finder {
     pub(super) rules: Rules,
@@ -19,7 +24,7 @@ pub struct Finder {
 }
 
 impl Finder {
-    /// Takes a rule set as it was read.
+    /// Builds the look-up tables of a rule set.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         let index = Index::new(&rules);
@@ -32,8 +37,8 @@ impl Finder {
         &self.rules
     }
 
-    /// The rule that translated a connection's first packet; `None` if none of those that were read can have done it.
-    /// Takes microseconds, with tens of thousands of rules, too; the answer holds for the whole connection.
+    /// The rule that translated a connection's first packet; `None` if no rule can have. The answer holds for the whole
+    /// connection. Takes microseconds, even with tens of thousands of rules.
     #[must_use]
     pub fn translated(&self, question: &Translation<'_>) -> Option<Attribution> {
         let Translation { end, before, after, in_device, out_device, mark, entered: _ } = *question;
@@ -41,7 +46,7 @@ impl Finder {
         if mark.is_none() && end == End::Source {
             known.mark = self.mark_on_leaving(question);
         }
-        let possible = |action: &Action| can_have(action, end, &before, &after, &self.rules.local);
+        let possible = |action: &Action| can_have_translated(action, end, &before, &after, &self.rules.local);
         let candidates: HashSet<RuleId> = match end {
             End::Destination => self.candidates_for_destination(&before, &after),
             End::Source => self.possible(self.index.sources(), possible),
@@ -50,7 +55,7 @@ impl Finder {
             return None;
         }
         let wanted = |rule: RuleId, _: &Action| candidates.contains(&rule);
-        // A packet passes one of these hooks, not both.
+        // A packet passes one of these hooks, never two.
         let hooks: &[Hook] = match (end, in_device, out_device) {
             (End::Destination, Some(_), _) => &[Hook::Prerouting],
             (End::Destination, None, _) => &[Hook::Prerouting, Hook::Output],
@@ -61,9 +66,9 @@ impl Finder {
         let mut incomplete = self.has_gap(&before);
         for hook in hooks {
             let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
-            walk.ways = Some(self.index.leading_to(candidates.iter().map(|(chain, _)| *chain)));
-            for (base, chain) in self.index.called(&self.rules, &[*hook], families(&before)) {
-                if base.nat && walk.called(base, chain) {
+            walk.only = Some(self.index.leading_to(candidates.iter().map(|(chain, _)| *chain)));
+            for (base, chain) in self.index.base_chains(&self.rules, &[*hook], families(&before)) {
+                if base.nat && walk.base_chain(base, chain) {
                     break;
                 }
             }
@@ -73,7 +78,7 @@ impl Finder {
         self.attribution(&found, incomplete)
     }
 
-    /// The rule, or the policy, that dropped a packet; `None` if none of those that were read can have done it.
+    /// The rule or policy that dropped a packet; `None` if none can have.
     #[must_use]
     pub fn dropped(&self, question: &Loss<'_>) -> Option<Attribution> {
         let Loss { hook, bridge, packet, in_device, out_device, mark, state } = *question;
@@ -92,10 +97,10 @@ impl Finder {
             }
             let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
             walk.policies = true;
-            for (base, chain) in self.index.called(&self.rules, &[hook], families) {
-                // Rules that translate do not see packets of a connection that stands.
+            for (base, chain) in self.index.base_chains(&self.rules, &[hook], families) {
+                // nat chains see only a connection's first packet.
                 let sees = !base.nat || state.is_none_or(|state| state == "new");
-                if sees && walk.called(base, chain) {
+                if sees && walk.base_chain(base, chain) {
                     break;
                 }
             }
@@ -105,23 +110,23 @@ impl Finder {
         self.attribution(&found, incomplete)
     }
 
-    /// What is known of a packet of a translation.
+    /// What is known of the packet before its translation.
     pub(super) fn known<'a>(&'a self, packet: Packet, question: &Translation<'a>) -> Known<'a> {
         Known {
             packet,
             in_device: question.in_device,
             out_device: question.out_device,
             mark: question.mark,
-            // Rules that translate are asked about a connection's first packet only.
+            // nat chains see only a connection's first packet.
             state: Some("new"),
             local: &self.rules.local,
         }
     }
 
-    /// Rules that can have changed the destination of one packet to that of the other.
+    /// Rules that can have changed the destination of `before` to that of `after`.
     pub(super) fn candidates_for_destination(&self, before: &Packet, after: &Packet) -> HashSet<RuleId> {
         let local = &self.rules.local;
-        let possible = |action: &Action| can_have(action, End::Destination, before, after, local);
+        let possible = |action: &Action| can_have_translated(action, End::Destination, before, after, local);
         self.possible(self.index.to(after.destination), possible)
     }
 
@@ -133,47 +138,47 @@ impl Finder {
         rules.filter(|rule| possible(&self.index.rule(&self.rules, *rule).action)).collect()
     }
 
-    /// Whether rules that such a packet meets are missing.
+    /// Whether rules for such a packet could not be read.
     fn has_gap(&self, packet: &Packet) -> bool {
         self.rules.gaps.iter().any(|gap| gap.family.is_none_or(|family| families(packet).contains(&family)))
     }
 
     fn attribution(&self, found: &[Found], incomplete: bool) -> Option<Attribution> {
         let one: Vec<_> = found.iter().map(|found| self.single(found)).collect();
-        let mut whats: Vec<What> = Vec::new();
+        let mut decisions: Vec<Decision> = Vec::new();
         for found in found {
-            if !whats.contains(&found.what) {
-                whats.push(found.what);
+            if !decisions.contains(&found.decision) {
+                decisions.push(found.decision);
             }
         }
         let mut all = one.into_iter();
         let mut merged = all.next()?;
         for other in all {
-            if whats.len() == 1 {
+            if decisions.len() == 1 {
                 merged.same_rule(&other);
             } else {
                 merged.other_rule(&other);
             }
         }
-        merged.candidates = u32::try_from(whats.len()).unwrap_or(u32::MAX);
-        merged.certain = whats.len() == 1 && !incomplete;
+        merged.candidates = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
+        merged.certain = decisions.len() == 1 && !incomplete;
         Some(merged)
     }
 
-    /// One rule that can have done it, by one way.
+    /// The attribution to one candidate.
     fn single(&self, found: &Found) -> Attribution {
-        let (chain, step) = match found.what {
-            What::Rule(step) => (step.0.0, Some(step)),
-            What::Policy(chain) => (chain, None),
+        let (chain, step) = match found.decision {
+            Decision::Rule(step) => (step.0.0, Some(step)),
+            Decision::Policy(chain) => (chain, None),
         };
         let table = self.index.table_of(&self.rules, chain);
         let name = |chain: ChainId| self.index.chain(&self.rules, chain).name.as_str();
-        let steps: Vec<_> = found.way.iter().chain(&step).collect();
+        let steps: Vec<_> = found.jumps.iter().chain(&step).collect();
         let mut chains: Vec<_> = steps.iter().map(|((chain, _), _)| name(*chain)).collect();
         if step.is_none() {
             chains.push(name(chain));
         }
-        // The comments of the rules on the way, and of the elements that led on.
+        // The comments of the rules and elements that jumped here.
         let mut comments = Vec::new();
         for (rule, element) in &steps {
             comments.extend(self.index.rule(&self.rules, *rule).comment.as_deref());
@@ -183,9 +188,10 @@ impl Finder {
         let rule = step.map(|(rule, _)| self.index.rule(&self.rules, rule));
         let element = step.and_then(|(rule, element)| self.element(rule, element));
         let action = element.and_then(|element| element.action.as_ref()).or(rule.map(|rule| &rule.action));
-        let endpoints =
-            named.as_ref().and_then(|_| self.endpoints(found.way.last().map(|step| step.0.0), chain, action));
-        // Where the kernel calls is told by the hook, unless it is all there is to tell.
+        let endpoints = named
+            .as_ref()
+            .and_then(|_| self.endpoints(found.jumps.last().map(|step| step.0.0), chain, action));
+        // The base chain goes without saying, unless it is the only one.
         let hook = self
             .index
             .chain(&self.rules, steps.first().map_or(chain, |step| step.0.0))
@@ -218,7 +224,7 @@ impl Finder {
         super::index::any_listed(elements, self.index.table_of(&self.rules, rule.0)).get(element?)
     }
 
-    /// Among how many chains with a destination the choice was.
+    /// Number of chains with a destination that the Service's chain chooses among.
     fn endpoints(&self, chooser: Option<ChainId>, chain: ChainId, action: Option<&Action>) -> Option<u32> {
         if !matches!(action, Some(Action::Dnat(_))) {
             return None;
@@ -227,7 +233,7 @@ impl Finder {
             let rules = self.index.chain(&self.rules, chain).rules.iter();
             rules.filter(|rule| matches!(rule.action, Action::Dnat(_))).count()
         };
-        // A Service of one endpoint may have no choice to make.
+        // With one endpoint there may be no chain to choose.
         let own = destinations(chain);
         let chosen: HashSet<_> = chooser
             .into_iter()
@@ -254,8 +260,8 @@ fn kind(action: &Action) -> Kind {
     }
 }
 
-/// Whether an action can have made this of that.
-fn can_have(action: &Action, end: End, before: &Packet, after: &Packet, local: &[IpAddr]) -> bool {
+/// Whether an action can have changed this end of `before` into that of `after`.
+fn can_have_translated(action: &Action, end: End, before: &Packet, after: &Packet, local: &[IpAddr]) -> bool {
     let (address, port, previous, previous_port) = match end {
         End::Destination => {
             (after.destination, after.destination_port, before.destination, before.destination_port)
@@ -265,7 +271,7 @@ fn can_have(action: &Action, end: End, before: &Packet, after: &Packet, local: &
     let becomes = |nat: &Option<Nat>| {
         nat.is_none_or(|Nat { addresses, ports }| {
             let fits = |(first, last): (IpAddr, IpAddr)| (first..=last).contains(&address);
-            // A source keeps its port only if that is free.
+            // The kernel changes a source port that is taken.
             let keeps = end == End::Source || port == previous_port;
             addresses.map_or(address == previous, fits) && port_fits(ports, port).unwrap_or(keeps)
         })
@@ -281,7 +287,7 @@ fn can_have(action: &Action, end: End, before: &Packet, after: &Packet, local: &
     }
 }
 
-/// Whether a port is one of these; `None` if there is no telling.
+/// Whether a port is in a range; `None` if either is unknown.
 fn port_fits(ports: Option<(u16, u16)>, port: Option<u16>) -> Option<bool> {
     let ((first, last), port) = ports.zip(port)?;
     Some((first..=last).contains(&port))

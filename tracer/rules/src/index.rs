@@ -1,46 +1,48 @@
-//! Where to look: chains by number, who leads to them, and which rules can have made a translation.
+//! Look-up tables over a rule set, built once: chains by number, jumps between chains in both directions, and which rules
+//! translate to an address. They make a question take microseconds with tens of thousands of rules.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::model::{Action, Base, Chain, Element, Elements, Family, Hook, Nat, Rule, Rules, Table};
 
-/// A chain's number.
+/// Number of a chain, counted over all tables.
 pub(super) type ChainId = usize;
 
-/// A rule, by its chain and its place there.
+/// A rule: its chain, and its position there.
 pub(super) type RuleId = (ChainId, usize);
 
-/// A way from a rule to a chain.
+/// A jump or goto from a rule to a chain of the same table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Edge {
     pub(super) from: RuleId,
-    /// The element of the verdict map that leads there.
+    /// The element of the rule's verdict map that jumps, if it is one.
     pub(super) element: Option<usize>,
     pub(super) to: ChainId,
-    pub(super) goes: bool,
+    /// A goto: the packet does not come back to the rule after it.
+    pub(super) is_goto: bool,
 }
 
-/// What is looked up again and again.
+/// The look-up tables.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
-    /// Table and place there, by the chain's number.
+    /// Table and position there, by number of the chain.
     places: Vec<(usize, usize)>,
-    /// Ways out of a chain, in the order of its rules.
+    /// Jumps out of a chain, in the order of its rules.
     pub(super) out: Vec<Vec<Edge>>,
-    /// Ways into a chain.
+    /// Jumps into a chain.
     pub(super) into: Vec<Vec<Edge>>,
-    /// Rules of a chain that do something themselves, in order.
-    pub(super) doing: Vec<Vec<usize>>,
-    /// Rules that change a destination to one address, by it.
+    /// Positions of a chain's rules that do something else than jump, in order.
+    pub(super) acting: Vec<Vec<usize>>,
+    /// Rules that change the destination to one address, by that address.
     to_address: HashMap<IpAddr, Vec<RuleId>>,
-    /// Other rules that change a destination.
+    /// Other rules that change the destination.
     to_others: Vec<RuleId>,
-    /// Rules that change a source.
-    from_here: Vec<RuleId>,
-    /// Whether rules of a table set marks, by its number.
+    /// Rules that change the source.
+    of_source: Vec<RuleId>,
+    /// Whether rules of a table set marks, by number of the table.
     marking: Vec<bool>,
-    /// Chains that the kernel calls, lowest priority first.
+    /// Base chains, in the order in which the kernel calls them.
     bases: Vec<(Base, ChainId)>,
 }
 
@@ -73,20 +75,20 @@ impl Index {
             self.places.push((number, place));
             self.bases.extend(chain.base.map(|base| (base, id)));
             let mut out = Vec::new();
-            let mut doing = Vec::new();
+            let mut acting = Vec::new();
             for (at, rule) in chain.rules.iter().enumerate() {
                 let from = (id, at);
                 let mut leads = |action: &Action, element| match action {
                     Action::Jump(name) | Action::Goto(name) => {
-                        let goes = matches!(action, Action::Goto(_));
+                        let is_goto = matches!(action, Action::Goto(_));
                         match names.get(name.as_str()) {
-                            Some(to) => out.push(Edge { from, element, to: *to, goes }),
-                            // Left out: what happens there is not known.
-                            None => doing.push(at),
+                            Some(to) => out.push(Edge { from, element, to: *to, is_goto }),
+                            // The chain was left out when the rules were sent: what happens there is unknown.
+                            None => acting.push(at),
                         }
                     }
                     Action::Verdicts(..) => {}
-                    _ => doing.push(at),
+                    _ => acting.push(at),
                 };
                 match &rule.action {
                     Action::Verdicts(_, elements) => {
@@ -100,9 +102,9 @@ impl Index {
                 }
                 self.translates(rule, from);
             }
-            doing.dedup();
+            acting.dedup();
             self.out.push(out);
-            self.doing.push(doing);
+            self.acting.push(acting);
         }
     }
 
@@ -112,19 +114,19 @@ impl Index {
                 self.to_address.entry(*first).or_default().push(id);
             }
             Action::Dnat(_) | Action::Redirect(_) => self.to_others.push(id),
-            Action::Snat(_) | Action::Masquerade => self.from_here.push(id),
+            Action::Snat(_) | Action::Masquerade => self.of_source.push(id),
             _ => {}
         }
     }
 
-    /// Rules that may have changed a destination to this address.
+    /// Rules that may change a destination to this address.
     pub(super) fn to(&self, address: IpAddr) -> impl Iterator<Item = RuleId> {
         self.to_address.get(&address).into_iter().flatten().chain(&self.to_others).copied()
     }
 
-    /// Rules that may have changed a source.
+    /// Rules that change the source.
     pub(super) fn sources(&self) -> impl Iterator<Item = RuleId> {
-        self.from_here.iter().copied()
+        self.of_source.iter().copied()
     }
 
     /// Whether rules of this chain's table set marks.
@@ -145,8 +147,8 @@ impl Index {
         &self.chain(rules, chain).rules[at]
     }
 
-    /// Chains called at these hooks for these families, in the kernel's order.
-    pub(super) fn called<'i>(
+    /// Base chains at these hooks that see these families, in the kernel's order.
+    pub(super) fn base_chains<'i>(
         &'i self,
         rules: &'i Rules,
         hooks: &'i [Hook],
@@ -157,7 +159,7 @@ impl Index {
         })
     }
 
-    /// Ways that lead to one of these chains, by the chain that they set out from.
+    /// The jumps that lead to one of these chains, directly or not, by the chain they are in.
     pub(super) fn leading_to(&self, targets: impl Iterator<Item = ChainId>) -> HashMap<ChainId, Vec<Edge>> {
         let mut seen: HashSet<ChainId> = HashSet::new();
         let mut waiting: Vec<_> = targets.filter(|chain| seen.insert(*chain)).collect();
@@ -177,7 +179,7 @@ impl Index {
     }
 }
 
-/// Elements as they were when they were read, of a set that changes by itself, too.
+/// The elements at the time of reading, also of sets that the kernel changes.
 pub(super) fn any_listed<'a>(elements: &'a Elements, table: &'a Table) -> &'a [Element] {
     match elements {
         Elements::These(elements) => elements,

@@ -1,16 +1,18 @@
-//! What of a rule set is kept: it travels to the tracer in one frame.
+//! Reduces a rule set to what fits into one frame to the tracer.
 //!
-//! Left out without loss: what nothing leads to, and what nothing comes of. If that is not enough, chains are left out
-//! that the last rules lead to; a jump to one of these then leads to what is not known.
+//! 1. Without loss: chains that no packet reaches, jumps to chains that do nothing, sets that no rule uses, and tables that
+//!    neither translate, mark nor drop are removed.
+//! 2. If the rest is still too large: sets lose their elements and chains are removed, the last ones first. A jump to a
+//!    removed chain then has an unknown effect, and a [`Gap`] says how much is missing. Tables with NAT are kept first.
 
 use std::collections::{HashMap, HashSet};
 
 use super::model::{Action, Chain, Elements, Gap, Match, Rules, Set, Table};
 
-/// Bytes of JSON, at most; a rule has some 200, and a frame may hold a third more.
+/// Maximum size as JSON in bytes. A rule takes about 200; a frame may be a third larger.
 pub const BUDGET: usize = 12 << 20;
 
-/// Leaves out what is of no interest, and what is too much.
+/// Removes what has no effect, then what does not fit into `budget` bytes of JSON.
 ///
 /// # Examples
 ///
@@ -28,7 +30,7 @@ pub fn keep(mut rules: Rules, budget: usize) -> Rules {
         without_unreached_chains(table);
     }
     rules.tables.retain(matters);
-    // Translations come first: without them, no other is told.
+    // Tables with NAT first: a drop is explained by the kernel's reason too, a translation only by its rule.
     rules
         .tables
         .sort_by_key(|table| !table.chains.iter().any(|chain| chain.base.is_some_and(|base| base.nat)));
@@ -48,7 +50,7 @@ pub fn keep(mut rules: Rules, budget: usize) -> Rules {
     rules
 }
 
-/// Whether anything in it changes or ends a packet's way.
+/// Whether a table can translate, mark or drop a packet.
 fn matters(table: &Table) -> bool {
     let of_rule =
         |action: &Action| action.translates() || action.drops() || matches!(action, Action::Mark(_));
@@ -67,7 +69,7 @@ fn any_action(action: &Action, table: &Table, test: &impl Fn(&Action) -> bool) -
     }
 }
 
-/// Names of the chains that an action leads to.
+/// Calls `each` with the names of the chains that an action jumps to.
 fn targets<'a>(action: &'a Action, table: &'a Table, each: &mut impl FnMut(&'a str)) {
     let mut of_one = |action: &'a Action| {
         if let Action::Jump(name) | Action::Goto(name) = action {
@@ -85,9 +87,9 @@ fn targets<'a>(action: &'a Action, table: &'a Table, each: &mut impl FnMut(&'a s
     }
 }
 
-/// Takes away jumps to chains from which a packet always comes back as it was.
+/// Removes jumps to chains that do nothing: a packet always comes back unchanged.
 fn without_idle_chains(table: &mut Table) {
-    // From what does something backwards to all that leads there.
+    // From the chains that do something, backwards along the jumps.
     let mut callers: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut busy: HashSet<&str> = HashSet::new();
     let mut waiting = Vec::new();
@@ -116,7 +118,7 @@ fn without_idle_chains(table: &mut Table) {
     for chain in &mut table.chains {
         chain.rules.retain_mut(|rule| match &rule.action {
             Action::Jump(name) => !idle.contains(name),
-            // It comes back from there to where this chain was called from.
+            // After a goto, the packet returns to the caller of this chain.
             Action::Goto(name) if idle.contains(name) => {
                 rule.action = Action::Return;
                 true
@@ -126,7 +128,7 @@ fn without_idle_chains(table: &mut Table) {
     }
 }
 
-/// Takes away chains that no packet comes to, and sets that no rule looks into.
+/// Removes chains that no packet reaches, and sets that no rule uses.
 fn without_unreached_chains(table: &mut Table) {
     let order: HashSet<String> =
         in_order(table).into_iter().map(|place| table.chains[place].name.clone()).collect();
@@ -138,13 +140,13 @@ fn without_unreached_chains(table: &mut Table) {
     table.sets.retain(|set| used.contains(&set.name));
 }
 
-/// Places of the chains that packets come to: those that the kernel calls, and after each chain those that it leads to
-/// with all that these lead to, so that the first of many Services are whole.
+/// Positions of the chains that packets reach, depth first from the base chains: if some have to be removed, the first of
+/// many Services stay complete.
 fn in_order(table: &Table) -> Vec<usize> {
     let places: HashMap<&str, usize> =
         table.chains.iter().enumerate().map(|(place, chain)| (chain.name.as_str(), place)).collect();
     let bases = table.chains.iter().enumerate().filter(|(_, chain)| chain.base.is_some());
-    // The last of them is next.
+    // A stack: the last is next.
     let mut waiting: Vec<usize> = bases.map(|(place, _)| place).rev().collect();
     let mut seen = HashSet::new();
     let mut order = Vec::new();
@@ -182,7 +184,7 @@ fn used_sets(chains: &[Chain]) -> HashSet<String> {
     used
 }
 
-/// Takes away what does not fit: sets first become unknown, then the last chains go. How many.
+/// Removes what does not fit: elements of sets first, then the last chains. Returns how many sets and chains.
 fn within(table: &mut Table, left: &mut usize) -> usize {
     let mut missing = 0;
     for set in &mut table.sets {
@@ -214,7 +216,7 @@ fn spend(left: &mut usize, size: usize) -> bool {
     }
 }
 
-/// Bytes as JSON.
+/// Size as JSON in bytes.
 fn size(value: &impl serde::Serialize) -> usize {
     struct Counter(usize);
     impl std::io::Write for Counter {
@@ -227,7 +229,7 @@ fn size(value: &impl serde::Serialize) -> usize {
         }
     }
     let mut counter = Counter(0);
-    // A counter takes everything, and these types have nothing that JSON has not.
+    // Counting cannot fail, and JSON can express these types.
     let _ = serde_json::to_writer(&mut counter, value);
     counter.0
 }

@@ -1,10 +1,17 @@
-//! By WHICH RULE: a node's packet filter, and which of its rules translated or dropped a packet.
+//! A node's packet filter, and which of its rules translated or dropped a packet.
 //!
-//! [`iptables`] and [`nft`] turn what the programs of the same names print into [`model`]: plain data that travels from
-//! the agent to the tracer in one frame, and into recordings. [`Finder`] answers questions about it: what a packet was
-//! before and after is known from the trace, and so it is only asked which rule can have made that of it. [`walk`] goes
-//! the way of the packet through the chains, with [`evaluate`] telling whether a rule applies: yes, no, or unknown.
-//! [`keep()`] leaves out what does not matter.
+//! No hook of the kernel reports the rule that a packet met. But a trace knows the packet before and after, and a listing
+//! has all rules: this crate finds the rule that can have made the one out of the other, or says which ones can.
+//!
+//! 1. [`iptables`] and [`nft`] parse what `iptables-save` and `nft -j list ruleset` print into the [`model`]. What they do
+//!    not understand is kept as unknown.
+//! 2. [`keep()`] reduces it to what fits into one frame from the agent to the tracer.
+//! 3. [`Finder`] answers questions ([`Translation`], [`Loss`]) with an [`Attribution`]. It follows the packet through the
+//!    chains ([`walk`]); each rule matches, does not, or may ([`evaluate`]). If several rules can have done it, the answer
+//!    says how many and what they have in common.
+//!
+//! Limits: only rules of the node's own network namespace, at the time of reading. What depends on chance, rates or sets
+//! that change leaves several candidates.
 //!
 //! # Examples
 //!

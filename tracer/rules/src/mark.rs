@@ -1,19 +1,19 @@
-//! The mark that a packet has when it leaves, where nothing saw it: rules before that set it.
+//! Infers the mark that a packet has before its source is translated, from the rules that it passed before.
 //!
-//! kube-proxy and others mark where the destination is translated what is to be masqueraded, and take the mark away
-//! again with that. Without hooks of the stack nobody sees it in between; but what the packet was before is known, and
-//! which of the rules that choose by chance it was.
+//! kube-proxy and others mark packets at prerouting and masquerade marked ones at postrouting, where they remove the mark.
+//! Without hooks of the network stack, no event shows the mark in between. The packet before and after its translation is
+//! known, which decides between rules that choose at random: following it through the chains gives the mark.
 
 use super::find::{Finder, families};
 use super::model::{Action, Hook};
 use super::question::{Entered, Translation};
 use super::walk::Walk;
 
-/// Where destinations are translated.
-const TRANSLATING: i32 = -100;
+/// Priority of destination NAT (`NF_IP_PRI_NAT_DST`): chains above it see the translated packet.
+const NAT_DESTINATION: i32 = -100;
 
 impl Finder {
-    /// The mark before the source is translated; `None` if it cannot be told.
+    /// The mark before the source is translated; `None` if it is unknown.
     pub(super) fn mark_on_leaving(&self, question: &Translation<'_>) -> Option<u32> {
         let entered = question.entered?;
         let forwarded =
@@ -32,13 +32,13 @@ impl Finder {
         let wanted = |rule, _: &Action| destination.contains(&rule);
         let mut mark = Some(entered.mark?);
         for (number, hook) in hooks.iter().enumerate() {
-            for (base, chain) in self.index.called(&self.rules, &[*hook], families(&question.before)) {
+            for (base, chain) in self.index.base_chains(&self.rules, &[*hook], families(&question.before)) {
                 let translates = base.nat && number == 0;
-                // Other rules that translate come later, or are not for this packet.
+                // Other nat chains come later, or do not see this packet.
                 if (base.nat && !(translates && is_translated)) || !self.index.marks(chain) {
                     continue;
                 }
-                let translated = number > 0 || base.priority > TRANSLATING;
+                let translated = number > 0 || base.priority > NAT_DESTINATION;
                 let packet = if translated { question.before } else { entered.packet };
                 let mut known = self.known(packet, question);
                 known.mark = mark;
@@ -46,7 +46,7 @@ impl Finder {
                     known.out_device = None;
                 }
                 let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
-                walk.called(base, chain);
+                walk.base_chain(base, chain);
                 if walk.incomplete {
                     return None;
                 }

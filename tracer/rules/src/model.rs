@@ -1,4 +1,5 @@
-//! A node's packet filter as plain data: what of it translates, marks, drops, and what leads there.
+//! A node's packet filter as plain data: the rules that translate, mark or drop, and the jumps that lead to them. What
+//! could not be read is kept as text (`Other`) and counts as unknown.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,20 +8,20 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// The rules of one network namespace, as they were when they were read.
+/// The rules of one network namespace, at the time of reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
-    /// Tables in which anything happens to packets.
+    /// Tables that translate, mark or drop packets.
     pub tables: Vec<Table>,
-    /// The node's own addresses: what `addrtype LOCAL` and masquerading mean.
+    /// The node's own addresses, for `addrtype LOCAL` and masquerading; empty if unknown.
     #[serde(default)]
     pub local: Vec<IpAddr>,
-    /// What is not known of the rule set.
+    /// What could not be read, or was left out.
     #[serde(default)]
     pub gaps: Vec<Gap>,
 }
 
-/// Something of the rule set that is not known.
+/// A part of the rule set that is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// Whose rules are missing; `None` if any may be.
@@ -29,7 +30,7 @@ pub struct Gap {
     pub text: String,
 }
 
-/// Whose words the rules are in.
+/// Which program manages the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Framework {
@@ -87,7 +88,7 @@ impl fmt::Display for Family {
 /// One table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
-    /// Whose words its rules are in.
+    /// Which program manages its rules.
     pub framework: Framework,
     /// Which packets it sees.
     pub family: Family,
@@ -105,10 +106,10 @@ pub struct Table {
 pub struct Chain {
     /// Its name.
     pub name: String,
-    /// Where packets come to it by themselves; `None` for a chain that others jump to.
+    /// How the kernel calls it, if it is a base chain; `None` for a chain that others jump to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
-    /// Its rules in order, but for those that change nothing for a packet's way.
+    /// Its rules in order, without those that have no effect on packets (counters, logging).
     pub rules: Vec<Rule>,
 }
 
@@ -125,7 +126,7 @@ pub struct Base {
     pub drops: bool,
 }
 
-/// Where the kernel asks the packet filter.
+/// Where the kernel calls the packet filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
@@ -184,51 +185,51 @@ impl FromStr for Hook {
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// The kernel's number for it, where it is told.
+    /// The kernel's number for it; iptables does not list it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<u64>,
-    /// What must hold of a packet, all of it.
+    /// Conditions on the packet, all of which must match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
-    /// What then happens.
+    /// What it does with a packet that matches.
     pub action: Action,
-    /// What its author says of it.
+    /// Its comment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// How it is written, without its comment: kept where a packet's way ends or changes.
+    /// Its text without the comment; kept for rules that translate or drop.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
 }
 
-/// What a rule asks of a packet.
+/// A condition on a packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Match {
-    /// One field of it is one of these.
+    /// A field is in one of these ranges.
     Is(Field, Vec<Range>),
-    /// Several fields of it, taken together, are an element.
+    /// Several fields together are the key of an element.
     In(Vec<Field>, Elements),
-    /// The contrary.
+    /// The inner condition does not match.
     Not(Box<Match>),
-    /// Something that cannot be told from outside, as it is written.
+    /// A condition that a trace cannot decide, or that could not be read; its text.
     Other(String),
 }
 
 impl Match {
-    /// The contrary, if so.
+    /// This condition, negated if `negated` is true.
     #[must_use]
     pub fn negated(self, negated: bool) -> Self {
         if negated { Self::Not(Box::new(self)) } else { self }
     }
 }
 
-/// Elements that a rule has itself, or a table has for it.
+/// The elements of a set or verdict map: inline, or by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Elements {
-    /// The rule's own.
+    /// Inline, in the rule.
     These(Vec<Element>),
-    /// Those of the table's set or map of this name.
+    /// In the table's set or map with this name.
     Named(String),
 }
 
@@ -237,7 +238,7 @@ pub enum Elements {
 pub struct Set {
     /// Its name.
     pub name: String,
-    /// Whether its elements come and go with packets and time, so that those listed tell little.
+    /// Whether packets or timeouts change its elements, so that those listed may be outdated.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dynamic: bool,
     /// Its elements.
@@ -247,17 +248,17 @@ pub struct Set {
 /// An element of a set or a verdict map.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Element {
-    /// One range for each field that is looked up.
+    /// One range for each field.
     pub key: Vec<Range>,
-    /// What happens, in a verdict map.
+    /// The action, in a verdict map.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
-    /// What its author says of it.
+    /// Its comment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }
 
-/// What rules look at.
+/// A field that rules match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Field {
@@ -271,21 +272,21 @@ pub enum Field {
     SourcePort,
     /// Destination port.
     DestinationPort,
-    /// Name of the device it came in by.
+    /// Name of the input device.
     InDevice,
-    /// Name of the device it leaves by.
+    /// Name of the output device.
     OutDevice,
-    /// Its mark.
+    /// The packet's mark.
     Mark,
-    /// `local`, `unicast`, …: what kind of address the source is to this node.
+    /// Address type of the source on this node: `local`, `unicast`, …
     SourceType,
-    /// The same of the destination.
+    /// Address type of the destination.
     DestinationType,
-    /// `new`, `established`, …
+    /// State of the connection: `new`, `established`, …
     State,
-    /// `ipv4` or `ipv6`.
+    /// IP version: `ipv4` or `ipv6`.
     Version,
-    /// Something that cannot be told from outside, as it is written; chance, for one.
+    /// A field that a trace does not know, such as a random number; its text.
     Other(String),
 }
 
@@ -299,13 +300,13 @@ pub enum Range {
     Addresses(IpAddr, IpAddr),
     /// Numbers from the first to the last.
     Numbers(u32, u32),
-    /// Numbers that, masked with the first, are the second.
+    /// Mask and value: numbers `n` with `n & mask == value`.
     Bits(u32, u32),
-    /// A word; a device's may end in `*`.
+    /// A word. The name of a device may end in `*` for any continuation.
     Word(String),
     /// Every value.
     Any,
-    /// What could not be understood.
+    /// A value that could not be read; its text.
     Other(String),
 }
 
@@ -327,31 +328,31 @@ impl Range {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// Lets the packet pass, as far as this base chain is concerned.
+    /// Accepts the packet: this base chain is done with it.
     Accept,
-    /// Goes back to where the jump came from.
+    /// Returns to the calling chain.
     Return,
     /// Drops the packet.
     Drop,
-    /// Drops the packet, and tells its sender.
+    /// Drops the packet and sends an error or reset to its sender.
     Reject,
-    /// Goes through another chain, and comes back.
+    /// Walks another chain and comes back.
     Jump(String),
-    /// Goes on in another chain.
+    /// Continues in another chain and does not come back.
     Goto(String),
-    /// Does what the map says for these fields.
+    /// Takes the action of the map's element for these fields.
     Verdicts(Vec<Field>, Elements),
-    /// Changes the destination; `None` if it cannot be told to what.
+    /// Changes the destination; `None` if the new one is unknown.
     Dnat(Option<Nat>),
-    /// Changes the source; `None` if it cannot be told to what.
+    /// Changes the source; `None` if the new one is unknown.
     Snat(Option<Nat>),
-    /// Changes the source to an address of the device that the packet leaves by.
+    /// Changes the source to an address of the output device.
     Masquerade,
-    /// Changes the destination to the node itself, at one of these ports.
+    /// Changes the destination to the node itself, and the port to one of these.
     Redirect(Option<(u16, u16)>),
-    /// Changes the mark; `None` if it cannot be told how.
+    /// Changes the mark; `None` if the new one is unknown.
     Mark(Option<Marking>),
-    /// Something that may or may not end the packet's way through the chain, as it is written.
+    /// An action that could not be read, and may or may not decide on the packet; its text.
     Other(String),
 }
 
@@ -372,9 +373,9 @@ impl Action {
 /// What an address and a port are changed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nat {
-    /// First and last address; `None` leaves it as it is.
+    /// First and last address; `None` for no change.
     pub addresses: Option<(IpAddr, IpAddr)>,
-    /// First and last port; `None` leaves it as it is, if it can be.
+    /// First and last port; `None` for no change, unless the source port is taken.
     pub ports: Option<(u16, u16)>,
 }
 
@@ -383,7 +384,7 @@ pub struct Nat {
 pub struct Marking {
     /// Bits that are kept.
     pub keep: u32,
-    /// Bits that are toggled then.
+    /// Bits that are toggled after that.
     pub toggle: u32,
 }
 

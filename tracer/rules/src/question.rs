@@ -1,4 +1,4 @@
-//! What the rules are asked.
+//! Questions to a rule set. What is not known of a packet is `None`, and leads to more candidates.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -22,62 +22,62 @@ pub struct Packet {
 /// Which end of a packet was translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
-    /// The source: where the packet leaves.
+    /// The source; translated where the packet leaves the node (postrouting).
     Source,
-    /// The destination: where the packet arrives, or sets out from this node.
+    /// The destination; translated where the packet enters the node or is sent by it (prerouting, output).
     Destination,
 }
 
-/// A connection's first packet was translated on this node: by which rule?
+/// The question which rule of this node translated a connection's first packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Translation<'a> {
     /// Which end.
     pub end: End,
-    /// The packet before that.
+    /// The packet before.
     pub before: Packet,
-    /// The packet after that.
+    /// The packet after.
     pub after: Packet,
-    /// Name of the device that it came in by; `None` if that is not known, or it set out from this node.
+    /// Name of the input device; `None` if unknown, or if this node sent the packet.
     pub in_device: Option<&'a str>,
-    /// Name of the device that it leaves by; `None` if that is not known.
+    /// Name of the output device; `None` if unknown.
     pub out_device: Option<&'a str>,
-    /// Its mark before that; `None` if that is not known.
+    /// The packet's mark before; `None` if unknown.
     pub mark: Option<u32>,
-    /// The packet as it came to this node, or set out from it, before any translation. Only for a source, and if the
-    /// mark is not known: then it may follow from this.
+    /// The packet as it entered this node, or was sent by it. Serves to infer the mark of a packet whose source was
+    /// translated, if the mark is unknown.
     pub entered: Option<Entered>,
 }
 
-/// A packet as it came to a node, or set out from it.
+/// A packet as it entered a node, or was sent by it, before any translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entered {
-    /// The packet then.
+    /// The packet.
     pub packet: Packet,
-    /// Its mark then; `None` if that is not known.
+    /// Its mark; `None` if unknown.
     pub mark: Option<u32>,
 }
 
-/// The packet filter dropped a packet: by which rule?
+/// The question which rule of this node dropped a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss<'a> {
-    /// Where.
+    /// At which hook it was dropped.
     pub hook: Hook,
-    /// Whether it was the bridge that asked (ebtables, nft's bridge family) and not IP; `None` if that is not known.
+    /// Whether the bridge called the packet filter (ebtables, nft's bridge family) rather than IP; `None` if unknown.
     pub bridge: Option<bool>,
-    /// The packet there.
+    /// The packet at that hook.
     pub packet: Packet,
-    /// Name of the device that it came in by; `None` if that is not known.
+    /// Name of the input device; `None` if unknown.
     pub in_device: Option<&'a str>,
-    /// Name of the device that it leaves by; `None` if that is not known.
+    /// Name of the output device; `None` if unknown.
     pub out_device: Option<&'a str>,
-    /// Its mark; `None` if that is not known.
+    /// Its mark; `None` if unknown.
     pub mark: Option<u32>,
-    /// `new`, `established`, `related`, `invalid` or `untracked`; `None` if that is not known.
+    /// `new`, `established`, `related`, `invalid` or `untracked`; `None` if unknown.
     pub state: Option<&'a str>,
 }
 
-/// For a packet of which nothing is known yet.
-const NOBODY: Packet = Packet {
+/// A packet that is filled in later.
+const BLANK: Packet = Packet {
     source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     destination: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     protocol: 0,
@@ -86,13 +86,13 @@ const NOBODY: Packet = Packet {
 };
 
 impl Translation<'_> {
-    /// Of this end; all else is to be filled in, as far as it is known.
+    /// A question about this end. The caller fills in what else is known.
     #[must_use]
     pub fn of(end: End) -> Self {
         Self {
             end,
-            before: NOBODY,
-            after: NOBODY,
+            before: BLANK,
+            after: BLANK,
             in_device: None,
             out_device: None,
             mark: None,
@@ -102,17 +102,9 @@ impl Translation<'_> {
 }
 
 impl Loss<'_> {
-    /// At this hook; all else is to be filled in, as far as it is known.
+    /// A question about this hook. The caller fills in what else is known.
     #[must_use]
     pub fn at(hook: Hook) -> Self {
-        Self {
-            hook,
-            bridge: None,
-            packet: NOBODY,
-            in_device: None,
-            out_device: None,
-            mark: None,
-            state: None,
-        }
+        Self { hook, bridge: None, packet: BLANK, in_device: None, out_device: None, mark: None, state: None }
     }
 }

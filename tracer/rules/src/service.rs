@@ -1,13 +1,13 @@
-//! The Service that a rule is for, as kube-proxy says in comments and names of chains.
+//! The Service that a rule is for, from the comments and names of chains that kube-proxy writes.
 
-/// A Service, and one of its ports if that has a name.
+/// A Service as `NAMESPACE/NAME`, and its port if that has a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) service: String,
     pub(super) port: Option<String>,
 }
 
-/// From the way to a rule: its table, names of its chains, and the comments that led there, nearest last.
+/// The Service, by the table, the chains that led to a rule and the comments on the way, the rule's own last.
 pub(super) fn named<'a>(
     table: &str,
     chains: &[&str],
@@ -16,7 +16,7 @@ pub(super) fn named<'a>(
     if let Some(named) = chains.iter().rev().find_map(|chain| of_chain(chain)) {
         return Some(named);
     }
-    // What others say in their comments may look like a name, too.
+    // Comments of others may look like a name too.
     let of_kube_proxy = table == "kube-proxy" || chains.iter().any(|chain| chain.starts_with("KUBE-"));
     of_kube_proxy.then(|| comments.rev().find_map(of_comment)).flatten()
 }

@@ -1,8 +1,13 @@
-//! The way of a packet through chains, as the kernel goes it, with every rule that can have been the one.
+//! Follows a packet through chains as the kernel does, and collects the rules that can have decided on it.
 //!
-//! Whether a rule applies may not be known. Then both is possible: what it does is followed, and so is what comes
-//! after it. Only what is certain ends the way. The outcome of a chain is told for a packet that reaches it, so that
-//! doubts add up from the inside out.
+//! 1. Rules are visited in order. [`Known::all`] says of each whether it matches: yes, no or unknown.
+//! 2. A rule that does not match is skipped. One that matches does what it says: the packet is decided on, marked, sent
+//!    to another chain or back.
+//! 3. Of a rule that is unknown both are followed: its action, and the rules after it as if it had not matched.
+//! 4. A rule with a wanted action is collected. It ends the walk only if it matches for certain and nothing before it may
+//!    have decided on the packet or sent it back; else the walk goes on, and there are several candidates.
+//!
+//! Limits: [`DEPTH`] chains within chains and [`STEPS`] rules. Beyond these the result is marked as incomplete.
 
 use std::collections::HashMap;
 
@@ -10,62 +15,64 @@ use super::evaluate::{Known, listed};
 use super::index::{ChainId, Edge, Index, RuleId, any_listed};
 use super::model::{Action, Base, Elements, Field, Rules};
 
-/// Chains within chains, at most. The kernel has 16 for nftables.
+/// Maximum depth of jumps. The kernel allows 16 in nftables.
 const DEPTH: usize = 64;
 
-/// Rules that are looked at for one question, at most.
+/// Maximum number of rules visited for one question.
 const STEPS: u32 = 500_000;
 
-/// A rule on a packet's way, and the element of its verdict map, if it was one's doing.
+/// A rule, and the element of its verdict map whose action it took.
 pub(super) type Step = (RuleId, Option<usize>);
 
-/// A rule that can have been the one.
+/// A candidate: something that can have decided on the packet as asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// The rules that led there.
-    pub(super) way: Vec<Step>,
-    pub(super) what: What,
-    /// The packet's mark then, if it can be told.
+    /// The jumps that jumps to it.
+    pub(super) jumps: Vec<Step>,
+    pub(super) decision: Decision,
+    /// The packet's mark at that moment, if known.
     pub(super) mark: Option<u32>,
 }
 
-/// What was found.
+/// What decided on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Decision {
     Rule(Step),
-    /// What a chain does with packets that no rule decided on.
+    /// The policy of a base chain, for packets that no rule decided on.
     Policy(ChainId),
 }
 
-/// What becomes of a packet that reaches a chain.
+/// What happens to a packet in a chain, or by one action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It comes back.
-    Passes,
-    /// That cannot be told.
-    Either,
-    /// It is decided on.
-    Ends,
-    /// It is decided on by a rule that was looked for.
-    Is,
+    /// It continues after the chain or action.
+    Continues,
+    /// It continues or is decided on.
+    Unknown,
+    /// It is decided on, by a rule that is not wanted.
+    Decided,
+    /// It is decided on by a wanted rule.
+    Found,
 }
 
-/// One question, under way.
+/// The state of one question.
 pub(super) struct Walk<'a> {
     pub(super) rules: &'a Rules,
     pub(super) index: &'a Index,
     pub(super) known: Known<'a>,
-    /// Whether a rule that does this is one that is looked for.
+    /// Whether a rule with this action is wanted.
     pub(super) wanted: &'a dyn Fn(RuleId, &Action) -> bool,
-    /// Whether policies are looked for, too.
+    /// Whether policies are wanted too.
     pub(super) policies: bool,
-    /// The only ways to go, by the chain that they set out from; all if `None`.
-    pub(super) ways: Option<HashMap<ChainId, Vec<Edge>>>,
+    /// The only jumps to follow, by the chain they are in; all if `None`.
+    pub(super) only: Option<HashMap<ChainId, Vec<Edge>>>,
     pub(super) found: Vec<Found>,
-    /// Whether something on the way was not looked at.
+    /// Whether rules were not visited, or not read.
     pub(super) incomplete: bool,
+    /// Rules that may still be visited.
     steps: u32,
-    way: Vec<Step>,
+    /// The jumps that jumps to the current chain.
+    jumps: Vec<Step>,
 }
 
 impl<'a> Walk<'a> {
@@ -81,35 +88,39 @@ impl<'a> Walk<'a> {
             known,
             wanted,
             policies: false,
-            ways: None,
+            only: None,
             found: Vec::new(),
             incomplete: false,
             steps: STEPS,
-            way: Vec::new(),
+            jumps: Vec::new(),
         }
     }
 
-    /// Goes through a chain that the kernel calls. Whether the packet goes no further than that for certain.
-    pub(super) fn called(&mut self, base: Base, chain: ChainId) -> bool {
+    /// Walks a base chain. Returns whether a wanted decision is certain, so that later base chains need no look.
+    pub(super) fn base_chain(&mut self, base: Base, chain: ChainId) -> bool {
         let outcome = self.chain(chain);
-        if matches!(outcome, Outcome::Passes | Outcome::Either) && base.drops && self.policies {
-            self.found.push(Found { way: Vec::new(), what: What::Policy(chain), mark: self.known.mark });
-            return outcome == Outcome::Passes;
+        if matches!(outcome, Outcome::Continues | Outcome::Unknown) && base.drops && self.policies {
+            self.found.push(Found {
+                jumps: Vec::new(),
+                decision: Decision::Policy(chain),
+                mark: self.known.mark,
+            });
+            return outcome == Outcome::Continues;
         }
-        outcome == Outcome::Is
+        outcome == Outcome::Found
     }
 
     fn chain(&mut self, chain: ChainId) -> Outcome {
-        if self.way.len() >= DEPTH {
+        if self.jumps.len() >= DEPTH {
             self.incomplete = true;
-            return Outcome::Either;
+            return Outcome::Unknown;
         }
         let mark = self.known.mark;
-        // What may already have happened to the packet: it was decided on, or it went back.
+        // What rules before may have done: decided on the packet, or sent it back.
         let (mut may_end, mut may_return) = (false, false);
-        let passes = |may_end| if may_end { Outcome::Either } else { Outcome::Passes };
+        let continues = |may_end| if may_end { Outcome::Unknown } else { Outcome::Continues };
         let mut outcome = None;
-        for (at, edges) in self.due(chain) {
+        for (at, edges) in self.rules_to_visit(chain) {
             if self.steps == 0 {
                 self.incomplete = true;
                 may_end = true;
@@ -130,24 +141,24 @@ impl<'a> Walk<'a> {
                 action => self.act((chain, at), None, edges.first(), action, certain),
             };
             match (does, returns) {
-                (Outcome::Ends | Outcome::Is, _) if certain => {
+                (Outcome::Decided | Outcome::Found, _) if certain => {
                     outcome = Some(match (may_return, may_end) {
-                        (true, _) => Outcome::Either,
-                        (false, true) => Outcome::Ends,
+                        (true, _) => Outcome::Unknown,
+                        (false, true) => Outcome::Decided,
                         (false, false) => does,
                     });
                     break;
                 }
-                (Outcome::Passes, Returns::Yes) if certain => {
-                    outcome = Some(passes(may_end));
+                (Outcome::Continues, Returns::Yes) if certain => {
+                    outcome = Some(continues(may_end));
                     break;
                 }
-                (Outcome::Either, Returns::Yes) if certain => {
-                    outcome = Some(Outcome::Either);
+                (Outcome::Unknown, Returns::Yes) if certain => {
+                    outcome = Some(Outcome::Unknown);
                     break;
                 }
                 _ => {
-                    may_end |= does != Outcome::Passes;
+                    may_end |= does != Outcome::Continues;
                     may_return |= returns != Returns::No;
                 }
             }
@@ -155,34 +166,34 @@ impl<'a> Walk<'a> {
         if may_return && self.known.mark != mark {
             self.known.mark = None;
         }
-        outcome.unwrap_or(passes(may_end))
+        outcome.unwrap_or(continues(may_end))
     }
 
-    /// The rules of a chain to look at, each with the ways that it leads.
-    fn due(&self, chain: ChainId) -> Vec<(usize, Vec<Edge>)> {
-        let edges = match &self.ways {
+    /// Positions of the rules of a chain that matter, in order, each with its jumps.
+    fn rules_to_visit(&self, chain: ChainId) -> Vec<(usize, Vec<Edge>)> {
+        let edges = match &self.only {
             None => self.index.out[chain].as_slice(),
-            Some(ways) => ways.get(&chain).map_or_else(<&[Edge]>::default, Vec::as_slice),
+            Some(only) => only.get(&chain).map_or_else(<&[Edge]>::default, Vec::as_slice),
         };
-        let mut doing = self.index.doing[chain].iter().copied().peekable();
-        let mut due: Vec<(usize, Vec<Edge>)> = Vec::new();
+        let mut acting = self.index.acting[chain].iter().copied().peekable();
+        let mut visits: Vec<(usize, Vec<Edge>)> = Vec::new();
         for edge in edges {
             let at = edge.from.1;
-            while let Some(earlier) = doing.next_if(|doing| *doing <= at) {
-                if due.last().is_none_or(|(last, _)| *last != earlier) {
-                    due.push((earlier, Vec::new()));
+            while let Some(earlier) = acting.next_if(|acting| *acting <= at) {
+                if visits.last().is_none_or(|(last, _)| *last != earlier) {
+                    visits.push((earlier, Vec::new()));
                 }
             }
-            match due.last_mut() {
+            match visits.last_mut() {
                 Some((last, edges)) if *last == at => edges.push(*edge),
-                _ => due.push((at, vec![*edge])),
+                _ => visits.push((at, vec![*edge])),
             }
         }
-        due.extend(doing.map(|at| (at, Vec::new())));
-        due
+        visits.extend(acting.map(|at| (at, Vec::new())));
+        visits
     }
 
-    /// What one action comes to, and whether the packet then goes back to where the chain was called from.
+    /// Takes an action. Returns what happens to the packet, and whether it goes back to the calling chain.
     fn act(
         &mut self,
         rule: RuleId,
@@ -193,11 +204,11 @@ impl<'a> Walk<'a> {
     ) -> (Outcome, Returns) {
         if (self.wanted)(rule, action) {
             self.found.push(Found {
-                way: self.way.clone(),
-                what: What::Rule((rule, element)),
+                jumps: self.jumps.clone(),
+                decision: Decision::Rule((rule, element)),
                 mark: self.known.mark,
             });
-            return (Outcome::Is, Returns::No);
+            return (Outcome::Found, Returns::No);
         }
         match action {
             Action::Accept
@@ -206,38 +217,38 @@ impl<'a> Walk<'a> {
             | Action::Dnat(_)
             | Action::Snat(_)
             | Action::Masquerade
-            | Action::Redirect(_) => (Outcome::Ends, Returns::No),
-            Action::Return => (Outcome::Passes, Returns::Yes),
+            | Action::Redirect(_) => (Outcome::Decided, Returns::No),
+            Action::Return => (Outcome::Continues, Returns::Yes),
             Action::Mark(marking) => {
                 let marked = self.known.mark.zip(*marking);
                 self.known.mark =
                     marked.filter(|_| certain).map(|(mark, marking)| (mark & marking.keep) ^ marking.toggle);
-                (Outcome::Passes, Returns::No)
+                (Outcome::Continues, Returns::No)
             }
             Action::Jump(_) | Action::Goto(_) => {
                 let Some(edge) = edge else {
-                    // A chain that was left out.
+                    // The chain was left out when the rules were sent.
                     self.incomplete = true;
-                    return (Outcome::Either, Returns::No);
+                    return (Outcome::Unknown, Returns::No);
                 };
                 let mark = self.known.mark;
-                self.way.push((rule, element));
+                self.jumps.push((rule, element));
                 let outcome = self.chain(edge.to);
-                self.way.pop();
+                self.jumps.pop();
                 if !certain && self.known.mark != mark {
                     self.known.mark = None;
                 }
                 let returns = match outcome {
-                    Outcome::Passes | Outcome::Either if edge.goes => Returns::Yes,
+                    Outcome::Continues | Outcome::Unknown if edge.is_goto => Returns::Yes,
                     _ => Returns::No,
                 };
                 (outcome, returns)
             }
-            Action::Verdicts(..) | Action::Other(_) => (Outcome::Either, Returns::No),
+            Action::Verdicts(..) | Action::Other(_) => (Outcome::Unknown, Returns::No),
         }
     }
 
-    /// What a verdict map comes to.
+    /// Takes the action of the first element of a verdict map that matches, or of each that may.
     fn verdicts(
         &mut self,
         rule: RuleId,
@@ -248,16 +259,16 @@ impl<'a> Walk<'a> {
     ) -> (Outcome, Returns) {
         let table = self.index.table_of(self.rules, rule.0);
         let all = any_listed(elements, table);
-        let lasting = listed(elements, &table.sets).is_some();
-        let mut led = edges.iter().map(|edge| (edge.element, Some(edge))).peekable();
+        let is_static = listed(elements, &table.sets).is_some();
+        let mut jumps = edges.iter().map(|edge| (edge.element, Some(edge))).peekable();
         let mut choices: Vec<(usize, Option<&Edge>)> = Vec::new();
-        if self.index.doing[rule.0].binary_search(&rule.1).is_ok() {
+        if self.index.acting[rule.0].binary_search(&rule.1).is_ok() {
             for (place, element) in all.iter().enumerate() {
                 match &element.action {
                     Some(Action::Jump(_) | Action::Goto(_)) => {
-                        let edge = led.next_if(|(of, _)| *of == Some(place)).and_then(|(_, edge)| edge);
-                        // Without a way, it leads where nothing of interest is, or to what was left out.
-                        if edge.is_some() || self.ways.is_none() {
+                        let edge = jumps.next_if(|(of, _)| *of == Some(place)).and_then(|(_, edge)| edge);
+                        // Without an edge, it jumps to a chain that was left out, or that leads to no wanted rule.
+                        if edge.is_some() || self.only.is_none() {
                             choices.push((place, edge));
                         }
                     }
@@ -266,12 +277,12 @@ impl<'a> Walk<'a> {
                 }
             }
         } else {
-            choices.extend(led.filter_map(|(element, edge)| Some((element?, edge))));
+            choices.extend(jumps.filter_map(|(element, edge)| Some((element?, edge))));
         }
         let (mut may_end, mut may_return) = (false, false);
         for (place, edge) in choices {
             let element = &all[place];
-            let holds = self.known.element(fields, element).filter(|holds| lasting || !holds);
+            let holds = self.known.element(fields, element).filter(|holds| is_static || !holds);
             if holds == Some(false) {
                 continue;
             }
@@ -281,15 +292,15 @@ impl<'a> Walk<'a> {
             if holds {
                 return (outcome, returns);
             }
-            may_end |= outcome != Outcome::Passes;
+            may_end |= outcome != Outcome::Continues;
             may_return |= returns != Returns::No;
         }
-        let outcome = if may_end { Outcome::Either } else { Outcome::Passes };
+        let outcome = if may_end { Outcome::Unknown } else { Outcome::Continues };
         (outcome, if may_return { Returns::Maybe } else { Returns::No })
     }
 }
 
-/// Whether the packet goes back to where the chain was called from.
+/// Whether the packet goes back to the calling chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Returns {
     No,

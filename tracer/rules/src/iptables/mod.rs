@@ -1,4 +1,4 @@
-//! What `iptables-save` and `ip6tables-save` print, as tables.
+//! Parses what `iptables-save` and `ip6tables-save` print.
 
 mod rule;
 mod value;
@@ -10,7 +10,7 @@ use self::rule::Reader;
 use self::words::words;
 use crate::model::{Base, Chain, Family, Framework, Hook, Table};
 
-/// The tables of one `iptables-save`. A line that is none of its kinds is passed over.
+/// The tables of one listing. Lines that are no table, chain or rule are skipped.
 #[must_use]
 pub fn parse(text: &str, family: Family) -> Vec<Table> {
     let mut tables = Vec::new();
@@ -42,7 +42,7 @@ pub fn parse(text: &str, family: Family) -> Vec<Table> {
 /// A table, as far as it has been read.
 struct Building {
     table: Table,
-    /// Places of its chains by name, by which jumps are told from targets.
+    /// Positions of its chains by name: `-j` with one of these names is a jump, with any other a target.
     places: HashMap<String, usize>,
 }
 

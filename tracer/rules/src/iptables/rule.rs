@@ -1,11 +1,11 @@
-//! One rule of `iptables-save`: what it asks for, what it does.
+//! Parses one rule of `iptables-save`: its conditions and its action.
 
 use std::collections::HashMap;
 
 use super::value::{condition, marking, nat, ports};
 use crate::model::{Action, Match, Rule};
 
-/// Targets that leave a packet's way as it is.
+/// Targets without an effect on the packet's path.
 const PASSING: [&str; 19] = [
     "AUDIT",
     "CHECKSUM",
@@ -28,7 +28,7 @@ const PASSING: [&str; 19] = [
     "TTL",
 ];
 
-/// Modules that ask nothing by themselves, only by options that are known here.
+/// Modules that match everything without options; their options are known here.
 const MODULES: [&str; 15] = [
     "tcp",
     "udp",
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// `None` if it changes nothing for a packet's way.
+    /// `None` if the rule has no effect on the packet's path.
     pub(super) fn read(mut self) -> Option<Rule> {
         let mut action = None;
         while let Some(word) = self.next() {
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
                     action = Some(self.target(target, option == "-g")?);
                     break;
                 }
-                // Counts, and asks nothing.
+                // Counts, and matches everything.
                 "--nfacct-name" => drop(self.values()),
                 "--comment" => self.comments.extend(self.words.next().map(String::as_str)),
                 _ => self.matched(option, negated)?,
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
             if !MODULES.contains(&module) {
                 let values = self.values();
                 values.iter().for_each(|value| self.write(value));
-                // Its options follow, and say what it asks. Without any it asks something, too.
+                // Its options are not known, and it may match something even without any.
                 if self.words.peek().is_none_or(|word| !word.starts_with("--") && *word != "!") {
                     self.matches.push(Match::Other(format!("-m {module}")));
                 }
@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// What the target does; `None` if nothing for the packet's way.
+    /// The action of the target; `None` if it has no effect on the packet's path.
     fn target(&mut self, target: &'a str, goes: bool) -> Option<Action> {
         let mut options = Vec::new();
         while let Some(option) = self.next() {

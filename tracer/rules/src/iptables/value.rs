@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::model::{Field, Marking, Match, Nat, Range};
 use crate::protocol;
 
-/// What an option with this value asks; `None` if that cannot be told.
+/// The condition of an option with this value; `None` if it is not understood.
 pub(super) fn condition(option: &str, value: &str) -> Option<Match> {
     let is = |field, range| Some(Match::Is(field, vec![range]));
     let list = |field, each: fn(&str) -> Option<Range>| {
@@ -29,7 +29,7 @@ pub(super) fn condition(option: &str, value: &str) -> Option<Match> {
         "--src-type" => list(Field::SourceType, word),
         "--dst-type" => list(Field::DestinationType, word),
         "--ctstate" | "--state" => list(Field::State, |state| {
-            // Whether the connection is translated is no state that a packet is known to have.
+            // A trace does not know whether the connection is translated.
             Some(match state {
                 "DNAT" | "SNAT" => Range::Other(state.to_owned()),
                 state => Range::Word(state.to_ascii_lowercase()),
@@ -54,7 +54,7 @@ fn net(value: &str) -> Option<Range> {
     Some(Range::Net(net.trunc()))
 }
 
-/// `eth+` is any that begins so.
+/// `eth+` is every device whose name starts with `eth`.
 fn device(value: &str) -> Range {
     Range::Word(match value.strip_suffix('+') {
         Some(beginning) => format!("{beginning}*"),
@@ -132,7 +132,7 @@ pub(super) fn nat(value: &str) -> Option<Nat> {
     (addresses.is_some() || ports.is_some()).then_some(Nat { addresses, ports })
 }
 
-/// `80`, `1024-2048`; with `/80` from which port of the packet they are counted, they may be any of these.
+/// `80`, `1024-2048`. With `/80`, the port of the packet from which they are counted, any of them is possible.
 pub(super) fn ports(text: &str) -> Option<(u16, u16)> {
     let (range, _) = text.split_once('/').unwrap_or((text, ""));
     let (first, last) = range.split_once('-').unwrap_or((range, range));

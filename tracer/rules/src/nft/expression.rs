@@ -6,7 +6,7 @@ use super::statement::verdict;
 use crate::model::{Element, Elements, Field, Range};
 use crate::protocol;
 
-/// What a rule looks at: one field, or several taken together. With a mask, if it is asked for some bits only.
+/// The fields that a rule matches: one, or several together; with a mask if only some bits count.
 pub(super) fn fields(left: &Value) -> (Vec<Field>, Option<u32>) {
     if let Some(parts) = left.get("concat").and_then(Value::as_array) {
         return (parts.iter().map(field).collect(), None);
@@ -66,7 +66,7 @@ pub(super) fn implied_protocol(left: &Value) -> Option<u32> {
         .flatten()
 }
 
-/// What the fields are looked up in.
+/// The right side of a match.
 pub(super) fn looked_up(right: &Value, fields: usize) -> Elements {
     match right {
         Value::String(name) if name.starts_with('@') => Elements::Named(name[1..].to_owned()),
@@ -78,7 +78,7 @@ pub(super) fn looked_up(right: &Value, fields: usize) -> Elements {
     }
 }
 
-/// The elements of a set or map. One that is not understood stays, as something that cannot be told.
+/// The elements of a set or map. One that is not understood is kept as unknown.
 pub(super) fn elements(list: &Value, fields: usize) -> Vec<Element> {
     match list {
         Value::Array(list) => list.iter().filter_map(|entry| element(entry, fields)).collect(),
@@ -100,7 +100,7 @@ fn element(entry: &Value, fields: usize) -> Option<Element> {
         Some(parts) => parts.iter().map(range).collect(),
         None => vec![range(key)],
     };
-    // Nothing is an element that has less than what is looked up.
+    // An element with fewer parts than there are fields never matches.
     key.resize_with(fields.max(key.len()), || Range::Other(String::new()));
     Some(Element { key, action, comment: comment.map(ToOwned::to_owned) })
 }
@@ -140,7 +140,7 @@ fn word_range(word: &str) -> Range {
     }
 }
 
-/// What the elements of a set are, by its type.
+/// The fields of a set's elements, by its type.
 pub(super) fn typed(kind: &Value) -> Vec<Field> {
     let of_name = |name: &str| match name {
         "ipv4_addr" | "ipv6_addr" => Field::Source,
@@ -159,7 +159,7 @@ pub(super) fn typed(kind: &Value) -> Vec<Field> {
     }
 }
 
-/// Elements, with the words that stand for numbers in these fields understood.
+/// Elements, with words for numbers (`tcp`, `http`) translated as these fields have them.
 pub(super) fn of_fields(fields: &[Field], elements: Vec<Element>) -> Vec<Element> {
     let known = |element: Element| {
         let mut fields = fields.iter();
@@ -190,7 +190,7 @@ pub(super) fn number(value: &Value) -> Option<u32> {
     value.as_u64().and_then(|number| u32::try_from(number).ok())
 }
 
-/// An expression that is not understood, in nft's words if it is of a common kind, else as it came.
+/// The text of an expression that is not understood: nft's syntax for common kinds, else the JSON.
 pub(super) fn written(value: &Value) -> String {
     in_words(value).unwrap_or_else(|| value.to_string())
 }
@@ -216,7 +216,7 @@ fn in_words(value: &Value) -> Option<String> {
     })
 }
 
-/// A condition by a statement: a limit, for one.
+/// The text of a statement that is a condition, such as a limit.
 pub(super) fn statement_written(kind: &str, inside: &Value) -> String {
     let over = if inside.get("inv").and_then(Value::as_bool) == Some(true) { "over " } else { "" };
     let number = |name: &str| inside.get(name).and_then(number);

@@ -1,8 +1,8 @@
-//! What `nft -j list ruleset` prints, as tables.
+//! Parses what `nft -j list ruleset` prints.
 //!
-//! Read as plain JSON and not by a crate's types: those know the statements of their day, and one of a newer nft
-//! would cost the whole rule set. Here it costs one condition, which then cannot be told. Objects are read one by one,
-//! so that memory is needed for what is kept only.
+//! It is read as plain JSON rather than by a crate's types: these fail on the whole rule set if a newer nft prints one
+//! statement that they do not know. Here, only that one condition becomes unknown. Objects are read one by one, so that
+//! only what is kept takes memory.
 
 mod expression;
 mod statement;
@@ -18,8 +18,8 @@ use self::expression::{elements, of_fields, typed};
 use self::statement::statements;
 use crate::model::{Action, Base, Chain, Family, Framework, Rule, Set, Table};
 
-/// The tables of one `nft -j list ruleset`, and which of them hold rules that nft cannot tell: those that iptables made
-/// with its own matches and targets.
+/// The tables of one listing, and which of them have rules that nft cannot express: those that iptables made with its own
+/// matches and targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The tables.
@@ -31,7 +31,7 @@ pub struct Listing {
 /// Reads a listing.
 ///
 /// # Errors
-/// If it is no JSON, or not of nft.
+/// If it is not JSON, or not printed by nft.
 ///
 /// # Examples
 ///
@@ -91,7 +91,7 @@ impl Building {
                 let comment = text("comment").map(ToOwned::to_owned);
                 let chain = self.chain(table, name);
                 for (matches, action) in read.effects {
-                    // What a named map does is told with its elements, which may drop.
+                    // A named map has its actions, which may drop, in its elements.
                     let ends =
                         action.translates() || action.drops() || matches!(action, Action::Verdicts(..));
                     let text = if ends { text::rule(family, &matches, &action) } else { String::new() };

@@ -1,4 +1,4 @@
-//! Statements of `nft -j`: what a rule asks for, and what it does.
+//! Parses statements of `nft -j`: a rule's conditions and actions.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use super::expression::{
 };
 use crate::model::{Action, Elements, Family, Field, Marking, Match, Nat, Range};
 
-/// Statements that leave a packet's way as it is.
+/// Statements without an effect on the packet's path.
 const PASSING: [&str; 13] = [
     "counter",
     "log",
@@ -24,16 +24,16 @@ const PASSING: [&str; 13] = [
     "meter",
 ];
 
-/// What a rule comes to.
+/// A parsed rule.
 #[derive(Debug, Default)]
 pub(super) struct Read {
-    /// What happens, each under the conditions before it: a rule may change a mark, and then jump.
+    /// Its actions, each with the conditions before it: a rule can change a mark and then jump.
     pub(super) effects: Vec<(Vec<Match>, Action)>,
-    /// Whether it has a match or target of iptables, which nft names and does not tell.
+    /// Whether it has a match or target of iptables, which nft lists by name only.
     pub(super) foreign: bool,
 }
 
-/// Reads the statements of a rule in a table of this family.
+/// Parses the statements of a rule in a table of this family.
 pub(super) fn statements(list: &[Value], family: Family) -> Read {
     let mut read = Read::default();
     let mut matches = Vec::new();
@@ -52,7 +52,7 @@ pub(super) fn statements(list: &[Value], family: Family) -> Read {
                 let Some((key, data)) = inside.get("key").zip(inside.get("data")) else { continue };
                 matches.extend(implied(key));
                 let (fields, mask) = fields(key);
-                // Masked keys are rare; what they are looked up in then cannot be told.
+                // Masked keys are rare, and their elements count as unknown.
                 let fields = if mask.is_some() { vec![Field::Other(written(key))] } else { fields };
                 let elements = known_elements(&fields, looked_up(data, fields.len()));
                 read.effects.push((matches.clone(), Action::Verdicts(fields, elements)));
@@ -73,7 +73,7 @@ pub(super) fn statements(list: &[Value], family: Family) -> Read {
             kind if PASSING.contains(&kind) => {}
             kind => match verdict(statement) {
                 Some(action) => read.effects.push((matches.clone(), action)),
-                // limit, quota, ct count, and what newer versions of nft have.
+                // limit, quota, ct count, and statements of newer versions of nft.
                 None => matches.push(Match::Other(statement_written(kind, inside))),
             },
         }
@@ -81,7 +81,7 @@ pub(super) fn statements(list: &[Value], family: Family) -> Read {
     read
 }
 
-/// A statement after which no other comes.
+/// A statement that ends the rule.
 pub(super) fn verdict(statement: &Value) -> Option<Action> {
     let (kind, inside) = statement.as_object()?.iter().next()?;
     let chain = || Some(inside.get("target")?.as_str()?.to_owned());
@@ -101,8 +101,8 @@ pub(super) fn verdict(statement: &Value) -> Option<Action> {
     })
 }
 
-/// What nft leaves out of what it lists where a packet is rejected in a table of both versions of IP: which version it
-/// has to be of. A type of ICMP still tells; with a reset, it may be either or both.
+/// The IP version that a reject rule applies to, which nft does not list in tables of both versions. The type of the ICMP
+/// error reveals it; with a reset it is unknown.
 fn rejected(inside: &Value, family: Family, matches: &[Match]) -> Option<Match> {
     if !matches!(family, Family::Inet | Family::Bridge) {
         return None;
@@ -171,7 +171,7 @@ fn ordered(fields: &[Field], mask: Option<u32>, operator: &str, right: &Value) -
     Some(Match::Is(field.clone(), vec![range]))
 }
 
-/// The elements, with words for numbers understood as the fields have it.
+/// The elements, with words for numbers translated as these fields have them.
 fn known_elements(fields: &[Field], elements: Elements) -> Elements {
     match elements {
         Elements::These(elements) => Elements::These(of_fields(fields, elements)),
@@ -179,7 +179,7 @@ fn known_elements(fields: &[Field], elements: Elements) -> Elements {
     }
 }
 
-/// How a mark is changed; `None` if it is something else that is.
+/// How a mark is changed; `None` if the statement changes something else.
 fn mangled(inside: &Value) -> Option<Option<Marking>> {
     if inside.get("key")?.get("meta")?.get("key")?.as_str()? != "mark" {
         return None;
@@ -204,7 +204,7 @@ fn mangled(inside: &Value) -> Option<Option<Marking>> {
     })
 }
 
-/// What addresses and ports are changed to; `None` if it depends on a map, or cannot be told.
+/// The new addresses and ports; `None` if they depend on a map or are not understood.
 fn nat(inside: &Value) -> Option<Nat> {
     let addresses = match inside.get("addr") {
         None => None,
