@@ -15,12 +15,14 @@ use crate::output::Report;
 use crate::recording::Recorder;
 
 /// How a trace went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// What was told last.
     pub summary: Summary,
     /// Whether every node was lost before the trace was to end.
     pub all_lost: bool,
+    /// What was known of the nodes at the end.
+    pub diagnosis: Diagnosis,
 }
 
 impl Outcome {
@@ -156,6 +158,6 @@ impl<'a> Presenter<'a> {
         if let Some(recorder) = self.recorder {
             recorder.finish(&summary)?;
         }
-        Ok(Outcome { summary, all_lost: false })
+        Ok(Outcome { summary, all_lost: false, diagnosis: self.diagnosis })
     }
 }

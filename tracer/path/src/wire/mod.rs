@@ -1,0 +1,3 @@
+//! Captured bytes, taken apart.
+
+pub(crate) mod packet;
