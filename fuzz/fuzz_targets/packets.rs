@@ -43,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut choice = Choice::new(Some(filter), Some(FilterSpec::default()));
     let mut paths = Vec::new();
     for (node, frame) in setup {
-        choice.hear(*node, frame);
+        choice.handle_frame(*node, frame);
         engine.ingest(*node, frame, &mut paths);
     }
     let blank = vec![0; size_of::<Event>()];
@@ -78,14 +78,14 @@ fuzz_target!(|bytes: &[u8]| {
         let mut body = Vec::new();
         encode(&event, None, packet, &mut body);
         let frame = FromAgent::Events(body.into());
-        choice.hear(node, &frame);
+        choice.handle_frame(node, &frame);
         engine.ingest(node, &frame, &mut paths);
         rest = after;
     }
     let summary = engine.finish(&mut paths);
     let mut text = Text::wide(std::io::sink());
     for mut path in paths {
-        let _ = choice.wants(&path);
+        let _ = choice.selects(&path);
         podtrace_report::diagnose::Diagnosis::default().annotate(&mut path);
         text.path(&path).expect("nothing fails to vanish");
     }

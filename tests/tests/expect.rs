@@ -15,7 +15,7 @@ const LOST: &str = "lost-fdb-entry";
 /// Name, recording, expectations, exit status, and what stderr says, `*` for anything.
 const CASES: [(&str, &str, &[&str], i32, &str); 8] = [
     ("holds", PING, &["delivered and no-nat", "loss == 0"], 0, "expectation held: *expectation held: *"),
-    ("fails", PING, &["dropped"], 3, "expectation failed: dropped\n*nearest: ✓ #1 *parts at hop 8 of 8*"),
+    ("fails", PING, &["dropped"], 3, "expectation failed: dropped\n*nearest: ✓ #1 *differs at hop 8 of 8*"),
     ("fails-in-part", LOST, &["dropped", "delivered"], 3, "*held: dropped\nexpectation failed: delivered\n*"),
     ("names-the-hop", LOST, &["via eth0"], 3, "*expected via eth0, found veth* > cni0 > flannel.1\n"),
     ("points-at-a-mistake", PING, &["delivred"], 2, "*column 1: *did you mean `delivered`?\n*^^^^^^^^\n*"),

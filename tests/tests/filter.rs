@@ -84,7 +84,7 @@ fn only_what_is_told_is_counted() -> Result<()> {
 
 fn a_filter_that_is_none() -> Result<()> {
     let output = read("udp-closed-port", &["--filter", "tcp port http"])?;
-    let says = "column 10: `http` is not the number of a port";
+    let says = "column 10: `http` is not a port number";
     ensure!(output.code() == 2 && output.stderr.contains(says), "{} {}", output.code(), output.stderr);
     Ok(())
 }

@@ -209,7 +209,7 @@ fn incomplete() -> Result<()> {
 
 /// The list of changes where there are none.
 const HIDDEN: &str =
-    "<ol id=\"changes\" aria-label=\"What became of the cluster meanwhile (UTC)\" tabindex=\"0\" hidden";
+    "<ol id=\"changes\" aria-label=\"Cluster changes during the trace (UTC)\" tabindex=\"0\" hidden";
 
 /// What became of the cluster is a list above the paths; without any there is none to be seen.
 fn changed() -> Result<()> {
@@ -224,7 +224,7 @@ fn changed() -> Result<()> {
     keep(&file)?;
     let dom = browser::look(&file, "")?;
     let said = one(&dom, "<li")?;
-    let expected = "08:00:00.123 default/<b>pod1</b> is gone; its traffic is traced again when it is back";
+    let expected = "08:00:00.123 default/<b>pod1</b> is gone; tracing resumes when it returns";
     ensure!(said == expected, "{said:?}");
     ensure!(dom.texts(HIDDEN).is_empty(), "it is hidden");
     Ok(())
@@ -241,7 +241,7 @@ fn lacking() -> Result<()> {
     ensure!(output.code() == 1, "it ended with {}: {}", output.code(), output.stderr);
     let dom = browser::look(&page, "")?;
     let accounting = one(&dom, "<div id=\"accounting\" role=\"status\" class=\"incomplete\"")?;
-    let why = "the recording is not whole: it is cut off or damaged from byte";
+    let why = "the recording is damaged: it is truncated or damaged from byte";
     ensure!(accounting.contains(why) && output.stdout.contains(why), "{accounting}\n{}", output.stdout);
     Ok(())
 }
@@ -257,7 +257,7 @@ fn killed() -> Result<()> {
         fs::write(&page, text.get(..cut).context("a cut within a character")?)?;
         let dom = browser::look(&page, "path=1")?;
         let accounting = one(&dom, "<div id=\"accounting\" role=\"status\" class=\"incomplete\"")?;
-        ensure!(accounting.contains("did not end this page"), "{accounting}");
+        ensure!(accounting.contains("The end of this page is missing"), "{accounting}");
         ensure!(one(&dom, "<span id=\"count\"")? == shown, "cut off at {cut}");
         ensure!(dom.texts("<span class=\"station").len() == 8, "cut off at {cut}");
     }

@@ -1,8 +1,7 @@
-//! Tells `recordings/*.pcapng` again, in every output, and compares with what is beside them: no root, no packets, no
-//! kernel.
+//! Replays `recordings/*.pcapng` to every output and compares with the files beside them: no root, no packets, no kernel.
 //!
-//! `PODTRACE_RECORD=1` (as root) makes the recordings anew from the scenarios of the same names, and
-//! `PODTRACE_BLESS=1` takes what is told now for what is expected.
+//! `PODTRACE_RECORD=1` (as root) records the scenarios of the same names again, and `PODTRACE_BLESS=1` updates the expected
+//! outputs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
 use podtrace_report::output::{Html, Json, Report, Text};
 use podtrace_report::recording::Reader;
-use podtrace_report::replay::{Replayed, Telling, replay};
+use podtrace_report::replay::{ReplayOptions, Replayed, replay};
 use podtrace_tests::scenario::Scenario;
 use podtrace_tests::{scenario, schema, suite};
 
@@ -121,7 +120,7 @@ fn wide(recording: &[u8]) -> Result<String> {
 /// The data of the page, with a line of its own for every hop.
 fn page(recording: &[u8]) -> Result<String> {
     let mut out = Vec::new();
-    replay(Reader::new(recording)?, Telling::default(), &mut Html::begin(&mut out, "")?)?;
+    replay(Reader::new(recording)?, ReplayOptions::default(), &mut Html::begin(&mut out, "")?)?;
     let page = String::from_utf8(out).context("the page is no text")?;
     let elements =
         page.lines().filter_map(|line| line.strip_prefix("<script type=\"application/json\" class=\""));
@@ -138,7 +137,7 @@ fn page(recording: &[u8]) -> Result<String> {
 
 fn into_text(recording: &[u8], report: impl FnOnce(&mut Vec<u8>) -> Box<dyn Report + '_>) -> Result<String> {
     let mut out = Vec::new();
-    replay(Reader::new(recording)?, Telling::default(), &mut *report(&mut out))?;
+    replay(Reader::new(recording)?, ReplayOptions::default(), &mut *report(&mut out))?;
     String::from_utf8(out).context("it told what is no text")
 }
 
@@ -173,7 +172,8 @@ fn cut_off(name: &str) -> Result<()> {
 /// What a recording's bytes tell, and what is missing of it.
 fn tell(bytes: &[u8]) -> Result<(String, Option<String>)> {
     let mut told = Vec::new();
-    let Replayed { damage, .. } = replay(Reader::new(bytes)?, Telling::default(), &mut Json::new(&mut told))?;
+    let Replayed { damage, .. } =
+        replay(Reader::new(bytes)?, ReplayOptions::default(), &mut Json::new(&mut told))?;
     Ok((String::from_utf8(told).context("it told what is no text")?, damage))
 }
 

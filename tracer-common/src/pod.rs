@@ -1,4 +1,4 @@
-//! Lets aya copy the ABI's types into and out of maps as bytes.
+//! Leave for aya to copy the ABI's types into and out of maps as bytes.
 
 use crate::{Arguments, Counters, Filter, Offsets};
 

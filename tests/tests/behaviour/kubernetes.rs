@@ -140,7 +140,7 @@ fn lost() -> Result<()> {
     let output = trace.finish(TRACE)?;
     ensure!(output.code() == 1, "it ended with {}", output.code());
     for node in ["node1", "node2"] {
-        let line = format!("{node}: the connection by the Kubernetes API is lost");
+        let line = format!("{node}: the connection through the Kubernetes API was lost");
         ensure!(output.stderr.contains(&line), "`{line}` is not in {}", output.stderr);
     }
     ensure!(output.stdout.contains("\"complete\":false"), "{}", output.stdout);

@@ -92,12 +92,16 @@ fn in_parts() -> Result<()> {
     for part in &parts {
         recorded::packets(part)?;
         let alone = recorded::read(&[part])?;
-        ensure!(alone.code() == 1 && alone.stderr.contains("not whole"), "{part:?}: {}", alone.stderr);
+        ensure!(
+            alone.code() == 1 && alone.stderr.contains("the recording is damaged"),
+            "{part:?}: {}",
+            alone.stderr
+        );
         delivered += alone.stdout.matches("\"verdict\":\"delivered\"").count();
     }
     ensure!(delivered == told.paths.len(), "{delivered} of {} paths in parts", told.paths.len());
     let gap = recorded::read(&[parts[0], parts[2]])?;
-    ensure!(gap.code() == 1 && gap.stderr.contains("part 3 follows on part 1"), "{}", gap.stderr);
+    ensure!(gap.code() == 1 && gap.stderr.contains("part 3 follows part 1"), "{}", gap.stderr);
     Ok(())
 }
 
@@ -175,7 +179,12 @@ fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
     let bytes = std::fs::read(&recording).context("reading the recording")?;
     std::fs::write(&recording, &bytes[..bytes.len() / 2])?;
     let half = run(nobody(&own).arg("read").arg(&recording).args(["-o", "json"]), SHORT)?;
-    ensure!(half.code() == 1 && half.stderr.contains("not whole"), "{} {}", half.code(), half.stderr);
+    ensure!(
+        half.code() == 1 && half.stderr.contains("the recording is damaged"),
+        "{} {}",
+        half.code(),
+        half.stderr
+    );
     ensure!(half.stdout.contains("\"complete\":false"), "half a recording, and yet: {}", half.stdout);
     Ok(())
 }

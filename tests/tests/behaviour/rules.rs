@@ -151,7 +151,7 @@ fn unreadable() -> Result<()> {
     let mut command = trace::command(&lab, ["--from", "pod1", "--to", "pod2", "--probe", "icmp"]);
     let told = Told::from(run(command.env("PATH", path), END)?)?;
     told.complete()?;
-    let line = told.stderr.lines().find(|line| line.starts_with("node1: rules of nftables are not known"));
+    let line = told.stderr.lines().find(|line| line.starts_with("node1: cannot read nftables rules"));
     let line = line.with_context(|| format!("nothing is said of it:\n{}", told.stderr))?;
     ensure!(line.contains("Operation not permitted"), "{line}");
     Ok(())

@@ -12,7 +12,7 @@ use podtrace_tests::suite::trial;
 const ERASE: &str = "\r\u{1b}[2K";
 
 /// Only the status line says that.
-const STATUS: &str = " under way · ";
+const STATUS: &str = " in flight · ";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

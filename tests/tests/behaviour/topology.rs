@@ -115,13 +115,13 @@ fn unreachable() -> Result<()> {
     for part in [
         "default/pod1\n",
         "default/pod4\n",
-        "node3  192.168.56.13   NOT LOOKED AT ",
-        "the tunnel has no forwarding entry for this node\n",
-        "not found: no network namespace with its address is behind a veth\n",
+        "node3  192.168.56.13   UNREACHABLE ",
+        "the tunnel has no FDB entry for this node\n",
+        "not found: no network namespace behind a veth has its address\n",
     ] {
         ensure!(output.stdout.contains(part), "`{part}` is not in\n{}", output.stdout);
     }
-    ensure!(output.stderr.contains("warning: node3 was not looked at: "), "{}", output.stderr);
+    ensure!(output.stderr.contains("warning: node3: could not read the topology: "), "{}", output.stderr);
     Ok(())
 }
 

@@ -58,7 +58,7 @@ impl Trace {
     /// Waits until an agent has said so often that it looks for what is traced now.
     fn wait_for_agents(&self, nodes: &[&str], times: usize) -> Result<()> {
         for node in nodes {
-            self.wait_for(&format!("{node}: looks for what is traced now"), times)?;
+            self.wait_for(&format!("{node}: trace filter updated"), times)?;
         }
         Ok(())
     }
@@ -351,7 +351,7 @@ fn right_to_watch() -> Result<()> {
     let server =
         ApiServer::start(&lab, Cluster { installed: true, unwatchable: true, ..Cluster::default() })?;
     let trace = Trace::of(&server, &["--from", "pod1", "--to", "pod3"])?;
-    trace.wait_for("is not followed", 1)?;
+    trace.wait_for("are not watched", 1)?;
     lab.exec("pod1", [TRAFFIC, "echo", POD3, "1", "56"])?;
     let told = trace.end()?;
     told.complete()?;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::own;
 
 /// What an agent is said to do after a change that concerns it.
-const LOOKS: &str = "looks for what is traced now";
+const LOOKS: &str = "trace filter updated";
 
 pub(crate) fn trials(cluster: &Arc<Cluster>) -> Vec<Trial> {
     vec![
@@ -114,7 +114,7 @@ fn looks(trace: &Running, node: &str) -> usize {
 
 /// Waits until it has said so more often than `before`.
 fn looks_again(trace: &Running, node: &str, before: usize) -> Result<()> {
-    wait::until(&format!("{node} looks for what is traced now"), SETTLED, || {
+    wait::until(&format!("the trace filter of {node} is updated"), SETTLED, || {
         Ok((looks(trace, node) > before).then_some(()))
     })
     .with_context(|| format!("it said:\n{}{}", trace.stdout(), trace.stderr()))

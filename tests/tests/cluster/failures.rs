@@ -131,7 +131,7 @@ fn api_server_is_killed(cluster: &Cluster) -> Result<()> {
     is_not_complete(&told)?;
     ensure!(told.code == 1, "it ended with {}:\n{}", told.code, told.stderr);
     for node in ["node1", "node2"] {
-        let line = format!("{node}: the connection by the Kubernetes API is lost");
+        let line = format!("{node}: the connection through the Kubernetes API was lost");
         ensure!(told.stderr.contains(&line), "`{line}` is not in {}", told.stderr);
     }
     ensure!(calls(&told) == [2], "{:?} of\n{}", calls(&told), told.stdout);

@@ -123,7 +123,7 @@ fn names(cluster: &Cluster) -> Result<()> {
 
 /// A trace stays with what there was when it began.
 fn watch(cluster: &Cluster) -> Result<()> {
-    const UNFOLLOWED: &str = "what becomes of the cluster while it is traced is not followed";
+    const UNFOLLOWED: &str = "cluster changes are not watched";
     let role = Role::of(cluster, &["clusterrole", "podtrace-names"])?;
     let address = cluster.ask(["get", "pod", "pod3", "-o", "jsonpath={.status.podIP}"])?;
     // There are no slices of the version that is asked for here.

@@ -1,5 +1,20 @@
-//! WHICH observations are the same packet: identity on a node, joining across nodes, tunnels, clocks, verdicts.
-//! Pure functions and state, no I/O: what comes in is frames, what goes out is finished paths.
+//! Joins the hop events of all nodes into the paths of packets.
+//!
+//! Frames of agents go in, finished paths come out. Pure functions and state, no I/O and no clock of its own.
+//!
+//! Rooms, in the order of their dependencies: each uses only those above it.
+//!
+//! | room | what it is |
+//! | --- | --- |
+//! | [`model`] | finished paths, as reports and JSON have them |
+//! | [`change`], [`context`] | what is traced, and its changes |
+//! | [`time`], [`node`] | types for numbers that are easily confused |
+//! | [`world`] | what is known besides packets: nodes, devices, clocks, addresses, rules |
+//! | [`observation`] | one kernel record, understood |
+//! | [`label`] | names of packets |
+//! | [`join`] | which observations are the same packet |
+//! | [`finish`] | from a joined packet to its finished path |
+//! | [`engine`] | frames in, finished paths out |
 //!
 //! # Examples
 //!
@@ -27,16 +42,20 @@
 //! ```
 
 mod change;
+mod context;
 mod engine;
 mod finish;
 mod join;
+mod label;
 mod model;
+mod node;
 mod observation;
-mod wire;
+mod time;
 mod world;
 
 pub use change::{Change, ChangeKind, Place, Update};
-pub use engine::{Context, Engine};
+pub use context::Context;
+pub use engine::Engine;
 
 pub use model::{
     Action, ConnState, ConnectionSeen, Direction, Drop, DropCause, End, EventCounts, Evidence, FlowRef, Hop,

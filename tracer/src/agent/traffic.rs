@@ -109,7 +109,7 @@ fn datagram(to: SocketAddr) -> Result<()> {
     let socket =
         Socket::new(Domain::for_address(to), Type::DGRAM, Some(Protocol::UDP)).context("opening a socket")?;
     // Connected, for it to hear of errors too.
-    tell(socket.connect(&to.into()), "looking for a way", to)?;
+    tell(socket.connect(&to.into()), "finding a route", to)?;
     tell(socket.send(PAYLOAD), "sending a datagram", to)?;
     // A refusal or silence is what the trace is there to show.
     let _ = socket.set_read_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| (&socket).read(&mut [0; 1]));

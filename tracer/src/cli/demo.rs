@@ -1,17 +1,17 @@
-//! `podtrace demo`: what podtrace does, seen within seconds and without a cluster.
+//! `podtrace demo`: shows what podtrace does, without a cluster.
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::args::Format;
 use super::output::report;
-use super::{DONE, FAILED, notes, runtime};
+use super::{FAILED, SUCCESS, notes, runtime};
 use crate::lab::{Lab, RuleSet};
 use crate::session::{Plan, ProbePlan, trace};
 use podtrace_protocol::frame::{FilterSpec, ProbeKind, Side};
 use podtrace_protocol::inventory::{Inventory, Pod, load};
 use podtrace_report::replay::Outcome;
 
-/// A lab of its own, so that one the user has is left alone.
+/// A separate lab, so that the user's own one is not touched.
 const LAB: &str = "demo";
 
 pub(super) fn run() -> Result<u8> {
@@ -19,14 +19,14 @@ pub(super) fn run() -> Result<u8> {
     let lab = Lab::named(LAB)?;
     anstream::println!("{}\n", lab.up(Some(RuleSet::None))?);
     let shown = show(&lab);
-    // The lab goes whatever happened before.
+    // Remove the lab even after an error.
     let removed = lab.down();
     let healthy = shown?;
     anstream::println!("\n{}", removed?);
-    Ok(if healthy { DONE } else { FAILED })
+    Ok(if healthy { SUCCESS } else { FAILED })
 }
 
-/// Traces both pings; whether all went as it should.
+/// Traces both pings; returns whether both were delivered.
 fn show(lab: &Lab) -> Result<bool> {
     let inventory = load(&lab.inventory_path())?;
     let runtime = runtime()?;

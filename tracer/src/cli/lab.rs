@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::args::{self, LabCommand};
-use super::{DONE, FAILED};
+use super::{FAILED, SUCCESS};
 use crate::lab::{Lab, RuleSet};
 
 pub(super) fn run(args: &args::Lab) -> Result<u8> {
@@ -14,19 +14,19 @@ pub(super) fn run(args: &args::Lab) -> Result<u8> {
             anstream::println!("{up}");
             if up.rules == RuleSet::None && rules.is_none() {
                 anstream::eprintln!(
-                    "its nodes have no rules for Services: install nftables or iptables, and build it anew"
+                    "no Services: install nftables or iptables, then run `podtrace lab down` and `podtrace lab up`"
                 );
             }
-            anstream::println!("its inventory is {}", lab.inventory_path().display());
+            anstream::println!("inventory: {}", lab.inventory_path().display());
         }
         LabCommand::Listen { pod } => Lab::listen(pod)?,
         LabCommand::Down => anstream::println!("{}", lab.down()?),
         LabCommand::Status => {
             let status = lab.status()?;
             anstream::println!("{status}");
-            return Ok(if status.is_healthy() { DONE } else { FAILED });
+            return Ok(if status.is_healthy() { SUCCESS } else { FAILED });
         }
         LabCommand::Exec { pod, command } => match lab.exec(pod, command)? {},
     }
-    Ok(DONE)
+    Ok(SUCCESS)
 }

@@ -1,12 +1,12 @@
-//! The command line: what was typed, what it means, and the exit status.
+//! The command line: parses arguments, runs the command, and sets the exit status.
 
 mod args;
 mod demo;
 mod expect;
 mod lab;
-mod meaning;
 mod notes;
 mod output;
+mod plan;
 mod read;
 mod source;
 mod status;
@@ -24,18 +24,18 @@ use clap::{CommandFactory as _, Parser as _};
 pub use args::Cli;
 use args::Command;
 
-/// Traced, or done otherwise.
-const DONE: u8 = 0;
+/// Success.
+const SUCCESS: u8 = 0;
 /// Could not run.
 const FAILED: u8 = 1;
-/// Wrong usage.
+/// Usage error.
 const USAGE: u8 = 2;
 /// An expectation failed.
-const NOT_AS_EXPECTED: u8 = 3;
+const EXPECTATION_FAILED: u8 = 3;
 /// No matching packet before `--timeout`.
-const NOTHING_SEEN: u8 = 4;
+const NO_PACKET: u8 = 4;
 
-/// Wrong usage that clap cannot see.
+/// A usage error that clap cannot detect.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UsageError(String);
@@ -57,9 +57,9 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(status) => ExitCode::from(status),
-        Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(SUCCESS),
         Err(error) => {
-            // One line, whatever its causes hold.
+            // Always one line: causes may contain line breaks.
             anstream::eprintln!("podtrace: {}", podtrace_escape::escape(&format!("{error:#}")));
             let usage = error.downcast_ref::<UsageError>().is_some();
             ExitCode::from(if usage { USAGE } else { FAILED })
@@ -67,19 +67,19 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A reader that has seen enough, such as `head`, is no failure.
+/// Whether the reader of stdout closed it, as `head` does, which is not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is))
 }
 
-/// What went wrong is told to the tracer on the stream, which tells the user.
+/// Errors are sent to the tracer over the protocol, which prints them.
 fn agent(idle: Option<Option<Duration>>) -> Result<u8> {
     if let Some(limit) = idle {
         crate::agent::idle(limit);
-        return Ok(DONE);
+        return Ok(SUCCESS);
     }
-    Ok(if crate::agent::serve().is_ok() { DONE } else { FAILED })
+    Ok(if crate::agent::serve().is_ok() { SUCCESS } else { FAILED })
 }
 
 fn manifest(image: &str) -> Result<u8> {
@@ -94,21 +94,91 @@ fn completions(shell: clap_complete::Shell) -> Result<u8> {
 
 fn man() -> Result<u8> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page).context("making the manual page")?;
+    clap_mangen::Man::new(Cli::command()).render(&mut page).context("rendering the man page")?;
     print(&page)
 }
 
 fn print(bytes: &[u8]) -> Result<u8> {
     use io::Write as _;
     io::stdout().write_all(bytes).context("writing to stdout")?;
-    Ok(DONE)
+    Ok(SUCCESS)
 }
 
-/// An event loop for a command.
+/// The event loop of a command.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the event loop")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    /// Words of ours that nobody else uses; CONTRIBUTING.md has the plain ones.
+    const PRIVATE_WORDS: [&str; 2] = ["told", "of interest"];
+
+    fn private_words(text: &str) -> Vec<&str> {
+        let words = text.to_lowercase();
+        let is_word = |character: Option<char>| character.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let has = |private: &&str| {
+            words.match_indices(private).any(|(at, _)| {
+                !is_word(words[..at].chars().next_back())
+                    && !is_word(words[at + private.len()..].chars().next())
+            })
+        };
+        PRIVATE_WORDS.into_iter().filter(has).collect()
+    }
+
+    fn help_texts(command: &mut clap::Command, texts: &mut Vec<(String, String)>) {
+        texts.push((format!("help of {}", command.get_name()), command.render_long_help().to_string()));
+        for subcommand in command.get_subcommands_mut() {
+            help_texts(subcommand, texts);
+        }
+    }
+
+    fn files(path: &Path, files_found: &mut Vec<PathBuf>) {
+        if path.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                files(&entry.unwrap().path(), files_found);
+            }
+        } else if path.extension().is_some_and(|extension| {
+            ["md", "json", "txt", "html", "yaml"].iter().any(|text| extension == *text)
+        }) {
+            files_found.push(path.to_owned());
+        }
+    }
+
+    #[test]
+    fn users_read_no_private_words() {
+        let mut texts = Vec::new();
+        help_texts(&mut Cli::command(), &mut texts);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut paths = Vec::new();
+        for path in [
+            "README.md",
+            "docs",
+            "schema",
+            "tests/recordings",
+            "tests/scenarios",
+            "tracer/report/src/output/snapshots",
+        ] {
+            files(&root.join(path), &mut paths);
+        }
+        texts.extend(
+            paths.into_iter().map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap())),
+        );
+        assert!(texts.len() > 100, "only {} texts were found", texts.len());
+        for (name, text) in texts {
+            assert_eq!(private_words(&text), [""; 0], "in {name}");
+        }
+        assert_eq!(private_words("Paths are told, of interest; retold, told_by"), ["told", "of interest"]);
+    }
 }

@@ -1,17 +1,17 @@
-//! What podtrace says on stderr: warnings, notes and, on request, details and logs.
+//! Prints messages to stderr: warnings, notes and, on request, details and logs.
 //!
-//! Everything comes as events of the `tracing` crate. The level says who reads it:
+//! Input: events of the `tracing` crate. The level determines when an event is shown:
 //!
 //! | event | shown | as |
 //! | --- | --- | --- |
-//! | `error!` | always | the plain text: words of another program |
+//! | `error!` | always | the plain text: output of another program |
 //! | `warn!` | always | `warning: …` |
 //! | `info!` | unless `-q` | the plain text |
 //! | `detail!` | with `-v` | the plain text |
 //! | `debug!` | with `-vv` | level, module and text |
 //! | `trace!` | with `-vvv` | the same |
 //!
-//! Only podtrace's own crates are shown; at `-vvv` also what the libraries say at `debug!` and above.
+//! Only podtrace's own crates are shown; at `-vvv` also events of libraries at `debug!` and above.
 
 use std::fmt::{self, Write as _};
 
@@ -26,7 +26,7 @@ use super::args::Output;
 use super::status::Status;
 use crate::DETAIL;
 
-/// How much is shown.
+/// Which events are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Verbosity {
     /// `-q`
@@ -40,12 +40,12 @@ enum Verbosity {
     Trace,
 }
 
-/// Shows notes as the options of a command say, above its status line.
+/// Prints messages of a command according to its options, above its status line.
 pub(super) fn show(output: &Output, status: Status) {
     show_at(output.quiet, output.verbose, status);
 }
 
-/// Shows notes of a command that has no status line.
+/// Prints messages of a command without a status line.
 pub(super) fn show_plain(quiet: bool, verbose: u8) {
     show_at(quiet, verbose, Status::none());
 }
@@ -58,7 +58,7 @@ fn show_at(quiet: bool, verbose: u8, status: Status) {
         (false, 2) => Verbosity::Debug,
         (false, _) => Verbosity::Trace,
     };
-    // It fails where one is set already, which a process that runs one command has not.
+    // Fails only if a subscriber is already set, which cannot happen in a process that runs one command.
     let _ = tracing::subscriber::set_global_default(Registry::default().with(Notes { verbosity, status }));
 }
 
@@ -67,7 +67,7 @@ impl Verbosity {
     fn shows(self, level: Level, target: &str) -> bool {
         let is_own = target.starts_with("podtrace");
         let wanted = match level {
-            // Libraries warn of what podtrace then reports in its own words.
+            // podtrace reports errors of libraries itself.
             _ if !is_own => return self == Self::Trace && level <= Level::DEBUG,
             Level::ERROR | Level::WARN => Self::Warnings,
             Level::INFO if target == DETAIL => Self::Details,
@@ -125,7 +125,7 @@ struct Text<'a>(&'a mut String);
 
 impl Visit for Text<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = match field.name() {
             "message" => write!(self.0, "{value:?}"),
             name => write!(self.0, " {name}={value:?}"),

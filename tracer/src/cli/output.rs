@@ -1,4 +1,4 @@
-//! Where the trace goes: to stdout, and to files.
+//! Sets up the outputs of a trace: stdout and the HTML page.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Stdout};
@@ -11,7 +11,7 @@ use super::args::{Color, Format, Output};
 use podtrace_path::{Change, Path, Summary};
 use podtrace_report::output::{Html, Json, Report, Text};
 
-/// Makes the choice of `--color` known to stdout and stderr.
+/// Applies `--color` to stdout and stderr.
 pub(super) fn choose_color(color: Color) {
     let choice = match color {
         Color::Auto => ColorChoice::Auto,
@@ -21,17 +21,16 @@ pub(super) fn choose_color(color: Color) {
     choice.write_global();
 }
 
-/// The report that `-o` asks for, on stdout unless that is taken, and those that go to files with it; `title` says what
-/// was traced.
+/// The reports of a trace: `-o` on stdout, unless a recording goes there, and `--html`. `title` names what is traced.
 pub(super) fn reports(output: &Output, title: &str, stdout_is_taken: bool) -> Result<Box<dyn Report>> {
     let shown = if stdout_is_taken { Box::new(Json::new(io::sink())) } else { report(output.output) };
     Ok(match &output.html {
-        Some(path) => Box::new(Kept { shown: Some(shown), page: Page::begin(path, title)? }),
+        Some(path) => Box::new(WithPage { shown: Some(shown), page: Page::begin(path, title)? }),
         None => shown,
     })
 }
 
-/// The report that `-o` asks for, on stdout.
+/// The report for `-o`, on stdout.
 pub(super) fn report(format: Format) -> Box<dyn Report> {
     match format {
         Format::Text => Box::new(Text::new(stdout())),
@@ -44,17 +43,17 @@ fn stdout() -> AutoStream<Stdout> {
     AutoStream::auto(io::stdout())
 }
 
-/// A report that is shown, and kept as a page.
-struct Kept {
-    /// `None` once nobody reads it any more: the page is still wanted whole.
+/// A report on stdout that is also written as an HTML page.
+struct WithPage {
+    /// `None` after a broken pipe: the page still needs the rest of the trace.
     shown: Option<Box<dyn Report>>,
     page: Page,
 }
 
-impl Kept {
-    fn show(&mut self, tell: impl FnOnce(&mut dyn Report) -> io::Result<()>) -> io::Result<()> {
+impl WithPage {
+    fn show(&mut self, write: impl FnOnce(&mut dyn Report) -> io::Result<()>) -> io::Result<()> {
         let Some(shown) = &mut self.shown else { return Ok(()) };
-        match tell(&mut **shown) {
+        match write(&mut **shown) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.shown = None;
                 Ok(())
@@ -64,29 +63,29 @@ impl Kept {
     }
 }
 
-impl Report for Kept {
+impl Report for WithPage {
     fn path(&mut self, path: &Path) -> io::Result<()> {
-        self.page.tell(|page| page.path(path))?;
+        self.page.write(|page| page.path(path))?;
         self.show(|shown| shown.path(path))
     }
 
     fn change(&mut self, change: &Change) -> io::Result<()> {
-        self.page.tell(|page| page.change(change))?;
+        self.page.write(|page| page.change(change))?;
         self.show(|shown| shown.change(change))
     }
 
-    fn lacks(&mut self, what: &str) -> io::Result<()> {
-        self.page.tell(|page| page.lacks(what))?;
-        self.show(|shown| shown.lacks(what))
+    fn damage(&mut self, damage: &str) -> io::Result<()> {
+        self.page.write(|page| page.damage(damage))?;
+        self.show(|shown| shown.damage(damage))
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        self.page.tell(|page| page.summary(summary))?;
+        self.page.write(|page| page.summary(summary))?;
         self.show(|shown| shown.summary(summary))
     }
 }
 
-/// The page of `--html`, whose errors say which file could not be written.
+/// The page of `--html`, whose errors name the file.
 struct Page {
     path: PathBuf,
     page: Html<BufWriter<File>>,
@@ -100,8 +99,8 @@ impl Page {
         Ok(Self { path: path.to_owned(), page })
     }
 
-    fn tell(&mut self, tell: impl FnOnce(&mut Html<BufWriter<File>>) -> io::Result<()>) -> io::Result<()> {
-        tell(&mut self.page)
+    fn write(&mut self, write: impl FnOnce(&mut Html<BufWriter<File>>) -> io::Result<()>) -> io::Result<()> {
+        write(&mut self.page)
             .map_err(|error| io::Error::other(format!("writing {} for --html: {error}", self.path.display())))
     }
 }

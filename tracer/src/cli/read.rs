@@ -7,11 +7,11 @@ use super::args::Read;
 use super::expect::Judging;
 use super::output::{choose_color, reports};
 use super::status::Status;
-use super::{FAILED, meaning, notes};
+use super::{FAILED, notes, plan};
 use podtrace_report::filter::Choice;
 use podtrace_report::output::losses;
 use podtrace_report::recording::{Files, Header, Recorder};
-use podtrace_report::replay::{Aim, Replayed, Telling, replay};
+use podtrace_report::replay::{Aim, ReplayOptions, Replayed, replay};
 
 pub(super) fn run(args: &Read) -> Result<u8> {
     choose_color(args.output.color);
@@ -23,49 +23,49 @@ pub(super) fn run(args: &Read) -> Result<u8> {
         [] => header.title.clone(),
     };
     let (choice, aim) = choice(args, header)?;
-    let mut judging = Judging::begin(&args.expect, &header.context.inventory, &title)?;
+    let mut judging = Judging::start(&args.expect, &header.context.inventory, &title)?;
     let target = args.write.target()?;
     if let Some(target) = &target {
         ensure!(
             !args.files.iter().any(|file| target.overwrites(file)),
-            "--write {} would overwrite what is to be read",
+            "--write {} would overwrite a file that is being read",
             target.path.display()
         );
     }
     let header = Header { part: 1, first: Vec::new(), ..header.clone() };
     let recorder = target.map(|target| Recorder::create(target, header)).transpose()?;
-    let mut report = judging.watch(reports(&args.output, &title, args.write.takes_stdout())?);
+    let mut report = judging.wrap(reports(&args.output, &title, args.write.takes_stdout())?);
     let Replayed { outcome, damage } =
-        replay(recording, Telling { count: args.count, choice, aim, recorder }, &mut report)?;
+        replay(recording, ReplayOptions { count: args.count, choice, aim, recorder }, &mut report)?;
     if let Some(losses) = losses(&outcome.summary) {
         warn!("{losses}");
     }
     if let Some(damage) = &damage {
-        warn!("the recording is not whole: {damage}");
+        warn!("the recording is damaged: {damage}");
     }
-    let status = judging.end(&outcome.summary, false)?;
+    let status = judging.finish(&outcome.summary, false)?;
     Ok(if damage.is_some() { FAILED } else { status })
 }
 
-/// Which of the recording's paths are told: those that were told live, unless something else is asked for. With the
-/// ends that were named, which may mean something else later in the recording.
+/// Selects the paths to report: by default those that the live trace reported. Also returns the endpoints as named, because
+/// their addresses may change during the recording.
 fn choice(args: &Read, header: &Header) -> Result<(Choice, Option<Aim>)> {
     let filter = match (&args.filter, &header.filter) {
         (Some(filter), _) => Some(filter.clone()),
         (None, Some(text)) => match text.parse() {
             Ok(filter) => {
-                info!("told as it was traced, with --filter '{text}'; --filter '' tells all");
+                info!("applying the recorded trace's --filter '{text}'; use --filter '' to show all paths");
                 Some(filter)
             }
             Err(_) => {
-                warn!("it was traced with --filter '{text}', which this version does not know: all is told");
+                warn!("this version cannot parse the recorded trace's --filter '{text}': showing all paths");
                 None
             }
         },
         (None, None) => None,
     };
     let asked = args.from.is_some() || args.to.is_some() || args.port.is_some() || args.proto.is_some();
-    let aim = asked.then(|| meaning::aim(args)).transpose()?;
+    let aim = asked.then(|| plan::aim(args)).transpose()?;
     let ends = match &aim {
         Some(aim) => {
             let (from, to) = aim.ends(&header.context.inventory)?;

@@ -1,4 +1,4 @@
-//! The cluster of a command, from wherever it is described.
+//! Finds the cluster for a command and reads its inventory.
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ use crate::cluster::kube::{Api, Described, Machine, Watch, default_image, descri
 use crate::cluster::{self, Host, Source, Wanted};
 use podtrace_protocol::inventory::{self, Inventory};
 
-/// Namespace of endpoints named without one, where nothing says otherwise.
+/// Default namespace of endpoints, if the kubeconfig has none.
 pub(super) const NAMESPACE: &str = "default";
 
-/// A cluster.
-pub(super) struct Found {
-    /// What there is.
+/// A cluster and how to reach it.
+pub(super) struct Cluster {
+    /// Nodes, pods and Services.
     pub(super) inventory: Inventory,
-    /// Namespace of endpoints named without one.
+    /// Namespace of endpoints given without one.
     pub(super) namespace: String,
-    /// Pods for agents, if it is the Kubernetes API that told us.
+    /// Starts agents in pods; `None` without the Kubernetes API.
     pub(super) pods: Option<Arc<AgentPods>>,
-    /// How it is watched, if it can be.
+    /// Watches cluster changes; `None` without the Kubernetes API.
     pub(super) watch: Option<Watch>,
 }
 
-/// Finds the cluster, and says where. Agents are made of `image` where there are none.
-pub(super) async fn find(wanted: &Wanted, image: Option<&str>) -> Result<Found> {
+/// Finds the cluster and reports where. `image` is for temporary agents.
+pub(super) async fn find(wanted: &Wanted, image: Option<&str>) -> Result<Cluster> {
     let found = cluster::discover(wanted, &Host::here(crate::lab::running()))?;
     for place in &found.looked {
         detail!("{place}");
@@ -37,7 +37,7 @@ pub(super) async fn find(wanted: &Wanted, image: Option<&str>) -> Result<Found> 
     let api = match &found.source {
         Source::Inventory(file) | Source::Lab(file) => {
             let inventory = inventory::load(file)?;
-            return Ok(Found { inventory, namespace: NAMESPACE.to_owned(), pods: None, watch: None });
+            return Ok(Cluster { inventory, namespace: NAMESPACE.to_owned(), pods: None, watch: None });
         }
         Source::Kubeconfig { files, context } => Api::by_kubeconfig(files, context.as_deref()).await?,
         Source::InCluster => Api::in_cluster()?,
@@ -50,5 +50,5 @@ pub(super) async fn find(wanted: &Wanted, image: Option<&str>) -> Result<Found> 
     let namespace = api.namespace().to_owned();
     let image = image.map_or_else(default_image, str::to_owned);
     let pods = Some(Arc::new(AgentPods::new(api, image)));
-    Ok(Found { inventory, namespace, pods, watch: Some(watch) })
+    Ok(Cluster { inventory, namespace, pods, watch: Some(watch) })
 }

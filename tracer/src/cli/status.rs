@@ -1,6 +1,6 @@
-//! The line at the bottom of the terminal while a trace runs: that it is at work, how much it sees, what it loses.
+//! The status line at the bottom of the terminal during a trace: paths, packets in flight, event rate and losses.
 //!
-//! It is for people who look: where stdout or stderr is no terminal, or one that cannot be drawn on, there is none.
+//! It is only shown if both stdout and stderr are terminals with cursor control.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,22 +16,22 @@ use crate::session::Progress;
 use podtrace_path::{Change, Path, Summary};
 use podtrace_report::output::{Report, thousands};
 
-/// Back to the line's begin, and nothing on it.
+/// Returns to the start of the line and erases it.
 const ERASE: &str = "\r\x1b[2K";
 
-/// Columns that are left free: what Ctrl-C echoes must not begin a line that nobody erases.
+/// Columns left free, so that the `^C` that the terminal echoes does not wrap to another line.
 const FREE: usize = 3;
 
-/// The line, or none.
+/// The status line; does nothing where none is shown.
 #[derive(Clone, Debug)]
 pub(super) struct Status {
-    /// What is drawn, if anything.
+    /// The text on the terminal; `None` if no status line is shown.
     drawn: Option<Arc<Mutex<String>>>,
     coloured: bool,
 }
 
 impl Status {
-    /// Nothing is drawn before the first [`Self::show`].
+    /// Nothing is drawn until the first [`Self::show`].
     pub(super) fn of(output: &Output) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let seen = io::stdout().is_terminal() && io::stderr().is_terminal() && !dumb && !output.quiet;
@@ -41,33 +41,33 @@ impl Status {
         }
     }
 
-    /// There is no line, for commands that take no time.
+    /// No status line, for short commands.
     pub(super) fn none() -> Self {
         Self { drawn: None, coloured: false }
     }
 
-    /// Draws it anew.
+    /// Draws the line.
     pub(super) fn show(&self, before: &Progress, now: &Progress) {
         if let Some(drawn) = &self.drawn {
-            let mut text = words(before, now, false);
+            let mut line = text(before, now, false);
             let Some((Width(columns), _)) = terminal_size_of(io::stderr()) else { return };
-            // Half a line tells less than none, and a line that wraps cannot be erased.
-            if text.width() + FREE > usize::from(columns) {
-                text.clear();
+            // A line that is too long would wrap, and could not be erased.
+            if line.width() + FREE > usize::from(columns) {
+                line.clear();
             } else if self.coloured {
-                text = words(before, now, true);
+                line = text(before, now, true);
             }
-            // Held while it is drawn: notes come from other threads, too.
-            let mut drawn = hold(drawn);
-            draw(&format!("{ERASE}{text}"));
-            *drawn = text;
+            // Locked while drawing: other threads print messages, too.
+            let mut drawn = lock(drawn);
+            draw(&format!("{ERASE}{line}"));
+            *drawn = line;
         }
     }
 
-    /// Does something that writes to the terminal, with the line out of its way.
+    /// Removes the line, runs `write`, which may print to the terminal, and draws the line again.
     pub(super) fn above<T>(&self, write: impl FnOnce() -> T) -> T {
         let Some(drawn) = &self.drawn else { return write() };
-        let drawn = hold(drawn);
+        let drawn = lock(drawn);
         if drawn.is_empty() {
             return write();
         }
@@ -77,40 +77,40 @@ impl Status {
         result
     }
 
-    /// A report that writes with the line out of its way.
-    pub(super) fn beside(&self, report: Box<dyn Report>) -> Box<dyn Report> {
+    /// A report that pauses the line while it prints.
+    pub(super) fn wrap(&self, report: Box<dyn Report>) -> Box<dyn Report> {
         match &self.drawn {
-            Some(_) => Box::new(Beside { status: self.clone(), report }),
+            Some(_) => Box::new(WithStatus { status: self.clone(), report }),
             None => report,
         }
     }
 
-    /// Takes it away, until it is shown again.
-    pub(super) fn end(&self) {
+    /// Removes the line until it is shown again.
+    pub(super) fn clear(&self) {
         if let Some(drawn) = &self.drawn
-            && !std::mem::take(&mut *hold(drawn)).is_empty()
+            && !std::mem::take(&mut *lock(drawn)).is_empty()
         {
             draw(ERASE);
         }
     }
 }
 
-fn hold(drawn: &Mutex<String>) -> MutexGuard<'_, String> {
+fn lock(drawn: &Mutex<String>) -> MutexGuard<'_, String> {
     drawn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A terminal that is gone needs no line.
+/// Ignores errors: if the terminal is gone, there is nothing to draw.
 fn draw(text: &str) {
     let mut terminal = io::stderr().lock();
     let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
 }
 
-struct Beside {
+struct WithStatus {
     status: Status,
     report: Box<dyn Report>,
 }
 
-impl Report for Beside {
+impl Report for WithStatus {
     fn path(&mut self, path: &Path) -> io::Result<()> {
         self.status.above(|| self.report.path(path))
     }
@@ -119,18 +119,18 @@ impl Report for Beside {
         self.status.above(|| self.report.change(change))
     }
 
-    fn lacks(&mut self, what: &str) -> io::Result<()> {
-        self.status.above(|| self.report.lacks(what))
+    fn damage(&mut self, damage: &str) -> io::Result<()> {
+        self.status.above(|| self.report.damage(damage))
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        // Nothing happens after it.
-        self.status.end();
+        // The summary is the last output.
+        self.status.clear();
         self.report.summary(summary)
     }
 }
 
-fn words(before: &Progress, now: &Progress, coloured: bool) -> String {
+fn text(before: &Progress, now: &Progress, coloured: bool) -> String {
     let Progress { paths, under_way, events, lost, elapsed } = *now;
     let rate = rate(events.saturating_sub(before.events), elapsed.saturating_sub(before.elapsed));
     let lost = match lost {
@@ -139,7 +139,7 @@ fn words(before: &Progress, now: &Progress, coloured: bool) -> String {
     };
     let seconds = elapsed.as_secs();
     format!(
-        "{paths} told · {under_way} under way · {events} events, {rate}/s · {lost} · {minutes}:{seconds:02}",
+        "{paths} · {under_way} in flight · {events} events, {rate}/s · {lost} · {minutes}:{seconds:02}",
         paths = match paths {
             1 => "1 path".to_owned(),
             paths => format!("{} paths", thousands(paths)),
@@ -152,7 +152,7 @@ fn words(before: &Progress, now: &Progress, coloured: bool) -> String {
     )
 }
 
-/// A second's share of `events`.
+/// Events per second.
 fn rate(events: u64, over: Duration) -> u64 {
     let milliseconds = u64::try_from(over.as_millis()).unwrap_or(u64::MAX).max(1);
     events.saturating_mul(1000) / milliseconds
@@ -171,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn the_line_tells_rates_and_losses() {
+    fn the_line_shows_rates_and_losses() {
         assert_eq!(
-            words(&progress(0, 0, 0, 0), &progress(1, 40, 0, 2), false),
-            "1 path told · 3 under way · 40 events, 20/s · nothing lost · 0:02"
+            text(&progress(0, 0, 0, 0), &progress(1, 40, 0, 2), false),
+            "1 path · 3 in flight · 40 events, 20/s · nothing lost · 0:02"
         );
         assert_eq!(
-            words(&progress(0, 1_000, 0, 74), &progress(1_200, 13_345, 1_500, 75), true),
-            "1,200 paths told · 3 under way · 13,345 events, 12,345/s · \u{1b}[1m\u{1b}[31m1,500 LOST\u{1b}[0m · 1:15"
+            text(&progress(0, 1_000, 0, 74), &progress(1_200, 13_345, 1_500, 75), true),
+            "1,200 paths · 3 in flight · 13,345 events, 12,345/s · \u{1b}[1m\u{1b}[31m1,500 LOST\u{1b}[0m · 1:15"
         );
     }
 

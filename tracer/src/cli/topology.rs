@@ -10,8 +10,8 @@ use tracing::warn;
 use super::args::{Topology, TopologyFormat};
 use super::notes;
 use super::output::choose_color;
-use super::source::{self, Found};
-use super::{DONE, FAILED, runtime};
+use super::source::{self, Cluster};
+use super::{FAILED, SUCCESS, runtime};
 use crate::agent::transport::AgentPods;
 use crate::cluster::Wanted;
 use crate::session::survey;
@@ -29,26 +29,26 @@ pub(super) fn run(args: &Topology) -> Result<u8> {
     };
     let runtime = runtime()?;
     let image = args.agent_image.as_deref();
-    let Found { inventory, pods, .. } = runtime.block_on(source::find(&wanted, image))?;
+    let Cluster { inventory, pods, .. } = runtime.block_on(source::find(&wanted, image))?;
     let local = inventory.nodes.iter().any(|node| node.run.is_local());
     ensure!(
         !local || nix::unistd::geteuid().is_root(),
-        "looking into the network namespaces of pods needs root: run it as root (sudo podtrace topology)"
+        "reading pods' network namespaces needs root: sudo podtrace topology"
     );
-    let surveys = runtime.block_on(look(&inventory, pods.as_deref()));
-    let told = match args.output {
+    let surveys = runtime.block_on(survey_nodes(&inventory, pods.as_deref()));
+    let text = match args.output {
         TopologyFormat::Text => map::draw(&surveys, &inventory, width()),
-        TopologyFormat::Json => map::tell(&surveys, &inventory).context("telling the topology")?,
+        TopologyFormat::Json => map::to_json(&surveys, &inventory).context("writing the topology as JSON")?,
     };
     let mut out = AutoStream::auto(io::stdout());
-    out.write_all(told.as_bytes()).and_then(|()| out.flush()).context("writing to stdout")?;
-    let mut status = DONE;
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("writing to stdout")?;
+    let mut status = SUCCESS;
     for survey in &surveys {
         if let Err(error) = &survey.found {
-            warn!("{} was not looked at: {error}", survey.node);
+            warn!("{}: could not read the topology: {error}", survey.node);
             status = FAILED;
         }
-        // The drawing has them, too.
+        // The drawing shows warnings, too.
         for warning in &survey.warnings {
             detail!("{}: {warning}", survey.node);
         }
@@ -56,18 +56,18 @@ pub(super) fn run(args: &Topology) -> Result<u8> {
     Ok(status)
 }
 
-/// Looks at the nodes, and removes what was made for it.
-async fn look(inventory: &Inventory, pods: Option<&AgentPods>) -> Vec<Survey> {
+/// Reads the topology of all nodes, and removes temporary agent pods.
+async fn survey_nodes(inventory: &Inventory, pods: Option<&AgentPods>) -> Vec<Survey> {
     let surveys = survey(inventory, pods).await;
     if let Some(pods) = pods {
-        for left in pods.remove().await {
-            warn!("{left}");
+        for warning in pods.remove().await {
+            warn!("{warning}");
         }
     }
     surveys
 }
 
-/// Columns of the terminal; what goes elsewhere has room for all.
+/// Width of the terminal in columns; unlimited if stdout is not a terminal.
 fn width() -> usize {
     match terminal_size_of(io::stdout()) {
         Some((Width(columns), _)) if io::stdout().is_terminal() => usize::from(columns),

@@ -1,4 +1,4 @@
-//! `--write` and `--rotate`: where a recording goes.
+//! `--write` and `--rotate`: the destination of a recording.
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -10,28 +10,30 @@ use super::args::Write;
 use podtrace_report::recording::{Rotation, Target};
 
 impl Write {
-    /// Where the recording goes, if there is to be one.
+    /// The destination of the recording; `None` without `--write`.
     pub(super) fn target(&self) -> Result<Option<Target>> {
         let refuse = |text: &str| Err(UsageError(text.to_owned()).into());
         let target = self.write.clone().map(|path| Target { path, rotate: self.rotate });
         if self.takes_stdout() {
             if self.rotate.is_some() {
-                return refuse("--rotate goes on in a new file, and stdout is none: name one by --write");
+                return refuse("--rotate needs a file, but --write is stdout");
             }
             if io::stdout().is_terminal() {
-                return refuse("--write - is for a pipe, such as `| tshark -r -`, and not for a terminal");
+                return refuse(
+                    "--write - writes binary data to the terminal: pipe it, as in `| tshark -r -`",
+                );
             }
         }
         Ok(target)
     }
 
-    /// Whether the recording goes to stdout, where nothing else may go then.
+    /// Whether the recording goes to stdout, which is then not available for anything else.
     pub(super) fn takes_stdout(&self) -> bool {
         self.write.as_deref().is_some_and(|path| path == Path::new("-"))
     }
 }
 
-/// Reads `100M` or `100M,5`.
+/// Parses `100M` or `100M,5`.
 pub(super) fn rotation(text: &str) -> Result<Rotation, String> {
     let (size, keep) = match text.split_once(',') {
         Some((size, keep)) => (size, Some(keep)),
@@ -47,14 +49,17 @@ pub(super) fn rotation(text: &str) -> Result<Rotation, String> {
     };
     let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
     let size =
-        size.filter(|size| *size > 0).ok_or_else(|| "give a size such as 500k, 100M or 2G".to_owned())?;
-    let keep = match keep {
-        None => None,
-        Some(keep) => {
-            let keep = keep.parse().ok().filter(|keep| *keep > 0);
-            Some(keep.ok_or_else(|| "give the number of files to keep after the comma: 100M,5".to_owned())?)
-        }
-    };
+        size.filter(|size| *size > 0).ok_or_else(|| "expected a size such as 500k, 100M or 2G".to_owned())?;
+    let keep =
+        match keep {
+            None => None,
+            Some(keep) => {
+                let keep = keep.parse().ok().filter(|keep| *keep > 0);
+                Some(keep.ok_or_else(|| {
+                    "expected the number of files to keep after the comma: 100M,5".to_owned()
+                })?)
+            }
+        };
     Ok(Rotation { size, keep })
 }
 

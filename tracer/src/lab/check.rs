@@ -85,7 +85,7 @@ pub(super) fn problems(plan: &Plan, services: bool, observed: &Observed) -> Vec<
                 let mut check = Check { place: &planned_pod.name, found, problems: &mut problems };
                 pod(planned, planned_pod, &mut check);
                 if services && is_endpoint(&planned_pod.name) {
-                    check.expect(check.found.listens, "its server is gone");
+                    check.expect(check.found.listens, "its server is not running");
                 }
             }
         }
@@ -132,20 +132,20 @@ impl Check<'_> {
             return self.expect(false, &format!("{name} is missing"));
         };
         let device = &link.device;
-        self.expect(device.kind == *kind, &format!("{name} is of another kind or set up differently"));
+        self.expect(device.kind == *kind, &format!("{name} has the wrong type or settings"));
         self.expect(device.up, &format!("{name} is down"));
         self.expect(device.mtu == mtu, &format!("{name} has MTU {} instead of {mtu}", device.mtu));
-        self.expect(mac.is_none() || device.mac == mac, &format!("{name} has another link-layer address"));
+        self.expect(mac.is_none() || device.mac == mac, &format!("{name} has the wrong MAC address"));
         if let Some(address) = address {
             let holds = self.found.dump.addresses.contains(&(device.index, IpNet::V4(address)));
-            self.expect(holds, &format!("{name} lacks its address {address}"));
+            self.expect(holds, &format!("{name} does not have address {address}"));
         }
         if let Some(master) = master {
             let is_port = device.master.is_some() && device.master == self.index(master);
-            self.expect(is_port, &format!("{name} is no port of {master}"));
+            self.expect(is_port, &format!("{name} is not a port of {master}"));
             self.expect(
                 device.port == Some(Port { state: PortState::Forwarding, hairpin, isolated: false }),
-                &format!("{name} does not forward as it should"),
+                &format!("{name} has the wrong bridge port state"),
             );
         }
     }
@@ -214,8 +214,8 @@ fn node(plan: &Plan, node: &LabNode, check: &mut Check<'_>) {
             dump.neighbours.contains(&entry(other.tunnel)),
             dump.forwarding.contains(&entry(other.address.addr())),
         );
-        check.expect(neighbour, &format!("{FLANNEL} lacks its neighbour entry for {}", other.name));
-        check.expect(forwarding, &format!("{FLANNEL} lacks its forwarding entry for {}", other.name));
+        check.expect(neighbour, &format!("{FLANNEL} has no neighbour entry for {}", other.name));
+        check.expect(forwarding, &format!("{FLANNEL} has no forwarding entry for {}", other.name));
     }
 }
 
@@ -355,30 +355,30 @@ mod tests {
 
     #[test]
     fn each_kind_of_damage_is_found() {
-        assert_eq!(damaged("pod3", |pod| pod.listens = false), ["pod3: its server is gone"]);
+        assert_eq!(damaged("pod3", |pod| pod.listens = false), ["pod3: its server is not running"]);
         let found = damaged("node1", |node| node.forwards = false);
         assert_eq!(found, ["node1: does not forward IPv4"]);
         let found = damaged("node1", |node| node.dump.routes.clear());
         assert_eq!(found, ["node1: no route to 10.42.1.0/24 via 10.42.1.0"]);
         let found = damaged("node2", |node| node.dump.neighbours[0].state = NeighbourState::Learned);
-        assert_eq!(found, ["node2: flannel.1 lacks its neighbour entry for node1"]);
+        assert_eq!(found, ["node2: flannel.1 has no neighbour entry for node1"]);
         let found = damaged("node2", |node| node.dump.forwarding.clear());
-        assert_eq!(found, ["node2: flannel.1 lacks its forwarding entry for node1"]);
+        assert_eq!(found, ["node2: flannel.1 has no forwarding entry for node1"]);
         let found =
             damaged("node1", |node| node.dump.links[2].device.kind = DeviceKind::Vxlan(Vxlan::default()));
-        assert_eq!(found, ["node1: flannel.1 is of another kind or set up differently"]);
+        assert_eq!(found, ["node1: flannel.1 has the wrong type or settings"]);
         let found = damaged("pod1", |pod| pod.dump.links[0].device.up = false);
         assert_eq!(found, ["pod1: eth0 is down"]);
         let found = damaged("pod1", |pod| pod.dump.links[0].device.mtu = 1500);
         assert_eq!(found, ["pod1: eth0 has MTU 1500 instead of 1450"]);
         let found = damaged("pod1", |pod| pod.dump.links[0].device.mac = None);
-        assert_eq!(found, ["pod1: eth0 has another link-layer address"]);
+        assert_eq!(found, ["pod1: eth0 has the wrong MAC address"]);
         let found = damaged("pod3", |pod| pod.dump.addresses.clear());
-        assert_eq!(found, ["pod3: eth0 lacks its address 10.42.1.10/24"]);
+        assert_eq!(found, ["pod3: eth0 does not have address 10.42.1.10/24"]);
         let found = damaged("fabric", |fabric| fabric.dump.links[2].device.master = None);
-        assert_eq!(found, ["fabric: node2 is no port of br0"]);
+        assert_eq!(found, ["fabric: node2 is not a port of br0"]);
         let found = damaged("fabric", |fabric| fabric.dump.links[1].device.port = None);
-        assert_eq!(found, ["fabric: node1 does not forward as it should"]);
+        assert_eq!(found, ["fabric: node1 has the wrong bridge port state"]);
         let found = damaged("pod4", |pod| pod.dump = Dump::default());
         assert_eq!(found, ["pod4: eth0 is missing", "pod4: no route to 0.0.0.0/0 via 10.42.1.1"]);
     }

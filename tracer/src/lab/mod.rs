@@ -60,7 +60,7 @@ impl Lab {
             && !name.starts_with('-');
         ensure!(
             is_fit,
-            "`{}` is no name for a lab: use up to 40 lower-case letters, digits and hyphens",
+            "`{}` is not a valid lab name: use up to 40 lower-case letters, digits and hyphens",
             name.escape_debug()
         );
         Ok(Self { name: name.to_owned(), plan: Plan::of(name) })
@@ -106,7 +106,7 @@ impl Lab {
         if let (Some(stands), Some(wanted)) = (stands, rules)
             && stands != wanted
         {
-            problems.push(format!("its rules are {stands} and not {wanted}"));
+            problems.push(format!("its rules are {stands}, not {wanted}"));
         }
         if let (Some(rules), true) = (stands, problems.is_empty()) {
             return Ok(Up {
@@ -119,14 +119,17 @@ impl Lab {
         }
         let left = self.remains();
         let replaced = if left { problems } else { Vec::new() };
-        self.remove(&lock).context("cannot remove what is left of an earlier lab")?;
+        self.remove(&lock).context("cannot remove the rest of an earlier lab")?;
         let rules = rules.unwrap_or_else(RuleSet::available);
         if let Err(error) = self.build(&lock, rules) {
             let removed = self.remove(&lock).and_then(|_| lock.remove_directory());
             let context = match removed {
-                Ok(()) => format!("cannot build the lab `{}`; what was built is removed again", self.name),
+                Ok(()) => format!("cannot build the lab `{}`; it was removed again", self.name),
                 Err(left) => {
-                    format!("cannot build the lab `{}`, nor remove what was built ({left:#})", self.name)
+                    format!(
+                        "cannot build the lab `{}`, and cannot remove what was built ({left:#})",
+                        self.name
+                    )
                 }
             };
             return Err(error.context(context));
@@ -163,7 +166,7 @@ impl Lab {
             );
         };
         let Some((program, arguments)) = command.split_first() else {
-            bail!("there is no command to execute in {}", target.escape_debug());
+            bail!("no command given to run in {}", target.escape_debug());
         };
         self.demand_root("exec")?;
         self.demand_up()?;
@@ -204,7 +207,7 @@ impl Lab {
             if problems.is_empty() {
                 break;
             }
-            ensure!(began.elapsed() < SETTLE, "it is not as planned: {}", problems.join("; "));
+            ensure!(began.elapsed() < SETTLE, "it did not come up as planned: {}", problems.join("; "));
             std::thread::sleep(LOOK_AGAIN);
         }
         lock.write_rules(rules)?;
@@ -256,14 +259,14 @@ impl Lab {
             DEFAULT_NAME => String::new(),
             name => format!(" --name {name}"),
         };
-        ensure!(self.is_up(), "the lab `{}` is not up: `podtrace lab up{name}` builds it", self.name);
+        ensure!(self.is_up(), "the lab `{}` is not up: run `podtrace lab up{name}`", self.name);
         Ok(())
     }
 
     fn demand_root(&self, subcommand: &str) -> Result<()> {
         ensure!(
             nix::unistd::geteuid().is_root(),
-            "`podtrace lab {subcommand}` works on network namespaces: run it as root"
+            "`podtrace lab {subcommand}` needs root to manage network namespaces"
         );
         Ok(())
     }
@@ -287,7 +290,7 @@ mod tests {
         }
         for name in ["", "-x", "a/b", "..", "Lab", "a b", "\u{1b}[31m", &"x".repeat(41)] {
             let error = Lab::named(name).unwrap_err().to_string();
-            assert!(error.contains("is no name for a lab") && !error.contains('\u{1b}'), "{error}");
+            assert!(error.contains("is not a valid lab name") && !error.contains('\u{1b}'), "{error}");
         }
     }
 

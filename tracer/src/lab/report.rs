@@ -55,10 +55,10 @@ impl Display for Up {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { lab, rules, built, replaced, took } = self;
         if !built {
-            return write!(f, "the lab `{lab}` is up already");
+            return write!(f, "the lab `{lab}` is already up");
         }
         if let [first, others @ ..] = replaced.as_slice() {
-            write!(f, "an incomplete lab `{lab}` was removed first ({first}")?;
+            write!(f, "removed an incomplete lab `{lab}` first ({first}")?;
             match others.len() {
                 0 => writeln!(f, ")")?,
                 more => writeln!(f, ", and {more} more)")?,
@@ -67,7 +67,7 @@ impl Display for Up {
         write!(f, "the lab `{lab}` is up: nodes node1 and node2, ")?;
         match rules {
             RuleSet::None => f.write_str("no Services, ")?,
-            rules => write!(f, "Services by {rules}, ")?,
+            rules => write!(f, "Services with {rules}, ")?,
         }
         write!(f, "built in {} ms", took.as_millis())
     }
@@ -79,11 +79,11 @@ impl Display for Down {
         if *namespaces == 0 {
             return write!(f, "there is no lab `{lab}`");
         }
-        write!(f, "the lab `{lab}` is removed")?;
+        write!(f, "removed the lab `{lab}`")?;
         match killed {
             0 => Ok(()),
-            1 => write!(f, "; 1 process that lived in it was ended"),
-            several => write!(f, "; {several} processes that lived in it were ended"),
+            1 => write!(f, "; killed 1 process in it"),
+            several => write!(f, "; killed {several} processes in it"),
         }
     }
 }
@@ -95,7 +95,7 @@ impl Display for Status {
         if problems.is_empty() {
             write!(f, "the lab `{lab}` is up and healthy")?;
         } else {
-            write!(f, "the lab `{lab}` is damaged; `podtrace lab up` builds it anew")?;
+            write!(f, "the lab `{lab}` is damaged; `podtrace lab up` rebuilds it")?;
             for problem in problems {
                 write!(f, "\n  ! {problem}")?;
             }
@@ -138,12 +138,12 @@ mod tests {
 
     #[test]
     fn what_up_did() {
-        assert_eq!(up(false, &[]), "the lab `lab` is up already");
-        let built = "the lab `lab` is up: nodes node1 and node2, Services by nft, built in 60 ms";
+        assert_eq!(up(false, &[]), "the lab `lab` is already up");
+        let built = "the lab `lab` is up: nodes node1 and node2, Services with nft, built in 60 ms";
         assert_eq!(up(true, &[]), built);
-        let one = format!("an incomplete lab `lab` was removed first (eth0 is missing)\n{built}");
+        let one = format!("removed an incomplete lab `lab` first (eth0 is missing)\n{built}");
         assert_eq!(up(true, &["eth0 is missing"]), one);
-        let three = format!("an incomplete lab `lab` was removed first (a, and 2 more)\n{built}");
+        let three = format!("removed an incomplete lab `lab` first (a, and 2 more)\n{built}");
         assert_eq!(up(true, &["a", "b", "c"]), three);
     }
 
@@ -151,8 +151,8 @@ mod tests {
     fn what_down_did() {
         let down = |namespaces, killed| Down { lab: "lab".into(), namespaces, killed }.to_string();
         assert_eq!(down(0, 0), "there is no lab `lab`");
-        assert_eq!(down(7, 0), "the lab `lab` is removed");
-        assert_eq!(down(7, 1), "the lab `lab` is removed; 1 process that lived in it was ended");
-        assert_eq!(down(7, 2), "the lab `lab` is removed; 2 processes that lived in it were ended");
+        assert_eq!(down(7, 0), "removed the lab `lab`");
+        assert_eq!(down(7, 1), "removed the lab `lab`; killed 1 process in it");
+        assert_eq!(down(7, 2), "removed the lab `lab`; killed 2 processes in it");
     }
 }

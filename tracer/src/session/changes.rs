@@ -168,13 +168,13 @@ impl Changes {
                 }
             }
             Turn::News(Some(News::Lost(why))) => warn!(
-                "{why}. The trace goes on; what becomes of the cluster meanwhile is told when it is back"
+                "{why}; tracing continues, and cluster changes are reported once the connection is back"
             ),
             Turn::News(Some(News::Back)) => {
-                info!("the Kubernetes API is back: what becomes of the cluster is followed again");
+                info!("the Kubernetes API is back: watching cluster changes again");
             }
             Turn::News(Some(News::Denied(why))) => {
-                warn!("what becomes of the cluster while it is traced is not followed: {why}");
+                warn!("cluster changes are not watched: {why}");
                 self.watching = None;
             }
             Turn::News(None) => self.watching = None,
@@ -196,12 +196,10 @@ impl Changes {
         let Some(name) = self.members.get(number).map(|member| member.name.clone()) else { return Ok(()) };
         let Updated { of: _, at_ns: _, hooks, missing, error } = updated;
         hooks::tell(&name, &Attached { hooks: hooks.clone(), ..Attached::default() });
-        detail!("{name}: looks for what is traced now");
+        detail!("{name}: trace filter updated");
         let why = |pod: &String| match error {
             Some(error) => Some(error.clone()),
-            None if missing.contains(pod) => {
-                Some(format!("no network namespace on {name} holds its address"))
-            }
+            None if missing.contains(pod) => Some(format!("no network namespace on {name} has its address")),
             None => None,
         };
         let pods = self.following.as_ref().map(|following| following.on_node(&name)).unwrap_or_default();
@@ -215,7 +213,7 @@ impl Changes {
             })
             .collect();
         if let Some(error) = error {
-            warn!("{name}: what is traced now is not looked for: {error}");
+            warn!("{name}: could not update the trace filter: {error}");
         }
         if told.is_empty() && error.is_none() {
             return Ok(());
@@ -237,14 +235,14 @@ impl Changes {
         let name = name.clone();
         let frame = match frame {
             Ok(Some(frame)) => frame,
-            Ok(None) => return self.abandon(number, "its agent ended before it was ready", live),
+            Ok(None) => return self.abandon(number, "its agent exited before it was ready", live),
             Err(error) => return self.abandon(number, &error, live),
         };
         let mut is_compared = false;
         match &frame {
             FromAgent::Hello(hello) if hello.protocol != PROTOCOL_VERSION => {
                 let why = format!(
-                    "podtrace {} there speaks version {} of the protocol, this one version {PROTOCOL_VERSION}",
+                    "protocol mismatch: podtrace {} there speaks version {}, this one version {PROTOCOL_VERSION}",
                     hello.version, hello.protocol
                 );
                 return self.abandon(number, &why, live);
@@ -325,10 +323,10 @@ impl Changes {
                 continue;
             };
             if node.run.is_local() && !nix::unistd::geteuid().is_root() {
-                refused.push((name, "it is this machine, which takes root".to_owned()));
+                refused.push((name, "tracing this machine needs root".to_owned()));
                 continue;
             }
-            info!("{name}: starting an agent there, for what is traced passes it now");
+            info!("{name}: starting an agent, as traced traffic now passes this node");
             let (node, pods) = (node.clone(), self.pods.clone());
             self.connecting.spawn(async move {
                 let connection = connect(&node, pods.as_deref()).await;

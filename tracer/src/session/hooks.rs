@@ -27,8 +27,8 @@ pub(super) fn tell(node: &str, attached: &Attached) {
         let places = places.join(", ");
         let note = note.unwrap_or("for an unknown reason");
         match how {
-            Some(how) => info!("{node}: watched by {how} ({note}): {places}"),
-            None => warn!("{node}: not watched, hops there are missing ({note}): {places}"),
+            Some(how) => info!("{node}: attached with {how} ({note}): {places}"),
+            None => warn!("{node}: not attached, hops are missing here ({note}): {places}"),
         }
     }
     tell_stack(node, &stack);
@@ -49,7 +49,7 @@ fn tell_stack(node: &str, hooks: &[&HookState]) {
         let functions =
             if none && functions.len() > 3 { String::new() } else { format!(": {}", functions.join(", ")) };
         if none {
-            info!("{node}: what the network stack does is inferred ({note}){functions}");
+            info!("{node}: hops inside the network stack are inferred ({note}){functions}");
         } else {
             detail!("{node}: inferred ({note}){functions}");
         }

@@ -13,7 +13,7 @@ use podtrace_report::replay::{Outcome, Presenter};
 /// The part of a trace that frames go through.
 pub(super) struct Live<'a> {
     pub(super) engine: Engine,
-    pub(super) teller: Presenter<'a>,
+    pub(super) presenter: Presenter<'a>,
     snaplen: Option<u16>,
     /// What each node counted last.
     counted: Vec<Accounting>,
@@ -25,11 +25,11 @@ pub(super) struct Live<'a> {
 
 impl<'a> Live<'a> {
     /// With nothing taken yet; `snaplen` is how many bytes are kept of each packet, where that is fewer than come.
-    pub(super) fn new(context: Context, teller: Presenter<'a>, snaplen: Option<u16>) -> Self {
+    pub(super) fn new(context: Context, presenter: Presenter<'a>, snaplen: Option<u16>) -> Self {
         let counted = vec![Accounting::default(); context.nodes.len()];
         let nodes = context.nodes.clone();
         let engine = Engine::new(context);
-        Self { engine, teller, snaplen, counted, paths: Vec::new(), nodes, gaps: Vec::new() }
+        Self { engine, presenter, snaplen, counted, paths: Vec::new(), nodes, gaps: Vec::new() }
     }
 
     /// Takes what became of the cluster.
@@ -37,7 +37,7 @@ impl<'a> Live<'a> {
         self.engine.update(update);
         self.nodes.extend(update.joined.iter().cloned());
         self.counted.resize(self.counted.len() + update.joined.len(), Accounting::default());
-        self.teller.update(update)
+        self.presenter.handle_update(update)
     }
 
     /// Takes a frame, or the end of a node's stream.
@@ -50,7 +50,7 @@ impl<'a> Live<'a> {
         };
         // Everything goes by what is kept, so that reading it again comes to the same.
         let frame = shortened.as_ref().or(frame);
-        self.teller.hear(node, frame);
+        self.presenter.handle_frame(node, frame);
         if let (Some(FromAgent::Heartbeat { counters, .. }), Some(counted)) =
             (frame, self.counted.get_mut(node))
         {
@@ -63,7 +63,7 @@ impl<'a> Live<'a> {
             Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
             None => self.engine.node_ended(node),
         }
-        self.teller.tell(&mut self.paths)
+        self.presenter.report_paths(&mut self.paths)
     }
 
     /// Says what could not be found out since this was asked last.
@@ -76,7 +76,7 @@ impl<'a> Live<'a> {
     pub(super) fn progress(&self, ready: Instant) -> Progress {
         let sum = |count: fn(&Accounting) -> u64| self.counted.iter().map(count).sum();
         Progress {
-            paths: self.teller.reported(),
+            paths: self.presenter.reported(),
             under_way: u64::try_from(self.engine.under_way()).unwrap_or(u64::MAX),
             events: sum(|counted| counted.produced),
             lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),
@@ -86,7 +86,7 @@ impl<'a> Live<'a> {
 
     pub(super) fn finish(mut self) -> Result<Outcome> {
         let summary = self.engine.finish(&mut self.paths);
-        self.teller.tell(&mut self.paths)?;
-        self.teller.close(summary)
+        self.presenter.report_paths(&mut self.paths)?;
+        self.presenter.finish(summary)
     }
 }

@@ -159,18 +159,18 @@ impl Nodes {
             let Ok(heard) = timeout(limit, self.heard.recv()).await else {
                 bail!("no answer from {} within {} s", waiting(), limit.as_secs());
             };
-            let Some((number, frame)) = heard else { bail!("the agents of {} ended", waiting()) };
+            let Some((number, frame)) = heard else { bail!("the agents on {} exited", waiting()) };
             self.agents[number].reached = true;
             let name = &self.agents[number].name;
             let frame = match frame {
                 Ok(Some(frame)) => frame,
-                Ok(None) => bail!("the agent on {name} ended before it was ready; its own words are above"),
+                Ok(None) => bail!("the agent on {name} exited before it was ready; see its messages above"),
                 Err(error) => bail!("the agent on {name}: {error}"),
             };
             match &frame {
                 FromAgent::Hello(hello) if hello.protocol != PROTOCOL_VERSION => bail!(
-                    "podtrace {} on {name} speaks version {} of the protocol, this one version {PROTOCOL_VERSION}: \
-                     install the same version there",
+                    "protocol mismatch: podtrace {} on {name} speaks version {}, this one version \
+                     {PROTOCOL_VERSION}: install the same version there",
                     hello.version,
                     hello.protocol
                 ),
@@ -247,7 +247,7 @@ fn check_pods(node: &str, topology: &Topology, tapped: &[String]) -> Result<()> 
         tapped.iter().filter(|pod| topology.host_veth_of(pod).is_none()).map(String::as_str).collect();
     if !missing.is_empty() {
         bail!(
-            "no network namespace on {node} holds the address of {}: is the inventory out of date, or the pod gone?",
+            "no network namespace on {node} has the address of {}: is the inventory outdated, or the pod gone?",
             missing.join(", ")
         );
     }
@@ -285,7 +285,7 @@ async fn read_frame(
             let len = u32::from_le_bytes(*head);
             if len == 0 || len > MAX_FRAME {
                 let text = String::from_utf8_lossy(&buffer[..buffer.len().min(60)]).into_owned();
-                let message = format!("what arrives is not podtrace's agent speaking: {text:?}");
+                let message = format!("protocol error: expected a podtrace agent, got {text:?}");
                 return Err(io::Error::new(ErrorKind::InvalidData, message));
             }
             let end = 4 + len as usize;
@@ -299,7 +299,7 @@ async fn read_frame(
             return if buffer.is_empty() {
                 Ok(None)
             } else {
-                Err(io::Error::new(ErrorKind::UnexpectedEof, "the stream ended within a frame"))
+                Err(io::Error::new(ErrorKind::UnexpectedEof, "the stream ended in the middle of a frame"))
             };
         }
     }

@@ -45,6 +45,6 @@ async fn ask(agent: &mut Nodes, inventory: &Inventory, node: &Node) -> Result<Re
             Ok(topology.is_some())
         })
         .await?;
-    let topology = topology.with_context(|| format!("the agent on {} told nothing", node.name))?;
+    let topology = topology.with_context(|| format!("the agent on {} sent no topology", node.name))?;
     Ok(Reading { topology, warnings })
 }

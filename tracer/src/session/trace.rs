@@ -85,7 +85,7 @@ async fn reach(plan: &Plan) -> Result<Nodes> {
         nodes = Nodes::connect(plan) => nodes,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.context("waiting for Ctrl-C")?;
-            bail!("interrupted before all nodes were reached")
+            bail!("interrupted before all agents were ready")
         }
     }
 }
@@ -128,9 +128,9 @@ async fn run(
         )?),
         None => None,
     };
-    let teller =
+    let presenter =
         Presenter::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count, &context);
-    let mut live = Live::new(context, teller, plan.snaplen);
+    let mut live = Live::new(context, presenter, plan.snaplen);
     let names = nodes.names();
     let mut via: BTreeSet<IpAddr> =
         plan.inventory.nodes.iter().flat_map(|node| node.addresses.clone()).collect();
@@ -144,7 +144,7 @@ async fn run(
             }
             if let FromAgent::Topology(Topology { cni: Some(cni), .. }) = frame {
                 let (name, file) = (&names[number], &cni.told_by);
-                detail!("{name}: pods' networks are made by {cni} ({file})");
+                detail!("{name}: CNI plugin: {cni} ({file})");
             }
             live.take(number, Some(frame))
         })
@@ -197,14 +197,14 @@ async fn run(
                     }
                     Ok(None) | Err(_) => {
                         let reason = frame.err().unwrap_or_else(|| "its stream ended".to_owned());
-                        warn!("lost {}: {reason}; what it saw from here on is missing", changes.name(number));
+                        warn!("lost {}: {reason}; its events are missing from here on", changes.name(number));
                         live.take(node, None)?;
                         if changes.ended(number) {
                             break Stop::AgentsEnded;
                         }
                     }
                 }
-                if live.teller.full() {
+                if live.presenter.is_full() {
                     break Stop::Counted;
                 }
                 if probing.is_over() && live.engine.under_way() == 0 {
@@ -247,7 +247,7 @@ async fn goodbye(nodes: &mut Nodes, live: &mut Live<'_>, changes: &mut Changes) 
                 }
             }
             () = sleep_until(deadline) => {
-                warn!("not every agent ended in time; what they still had is missing");
+                warn!("some agents did not stop in time; their last events are missing");
                 break;
             }
         }
@@ -286,7 +286,7 @@ impl Probing {
 
     fn done(&mut self, sent: u32, error: Option<&str>) {
         if let Some(error) = error {
-            warn!("the probe ended after {sent} exchanges: {error}");
+            warn!("the probe failed after {sent} requests: {error}");
         }
         self.over_at = Some(Instant::now() + PROBE_GRACE);
     }

@@ -9,6 +9,9 @@ use super::row::{Outcome, Row};
 /// The suite whose tests go by their names alone.
 const FIRST_SUITE: &str = "scenarios";
 
+/// The cell where a kernel reported nothing.
+const NONE: &str = "–";
+
 /// All tables.
 pub(super) fn tables(rows: &[Row]) -> String {
     let parts = [tests(rows), hooks(rows), instructions(rows)];
@@ -54,7 +57,7 @@ fn hooks(rows: &[Row]) -> String {
             // Writing to a string does not fail.
             let _ = write!(cell, " [{}]", number + 1);
         }
-        if cell.is_empty() { "not told".to_owned() } else { cell }
+        if cell.is_empty() { NONE.to_owned() } else { cell }
     };
     let mut table = table("hook", rows, &points(rows), |point, column| cell(point, &rows[column]));
     for (note, number) in notes.iter().zip(1..) {
@@ -64,7 +67,7 @@ fn hooks(rows: &[Row]) -> String {
     table
 }
 
-/// Kernel × hook: how many instructions the verifier went through, where the kernel tells (5.16 and later).
+/// Kernel × hook: how many instructions the verifier went through, where the kernel reports it (5.16 and later).
 fn instructions(rows: &[Row]) -> String {
     let count = |hook: &Hook| hook.instructions;
     if !rows.iter().flat_map(|row| &row.hooks).any(|hook| count(hook).is_some()) {
@@ -72,11 +75,11 @@ fn instructions(rows: &[Row]) -> String {
     }
     table("verified instructions", rows, &points(rows), |point, column| {
         let most = rows[column].hooks.iter().filter(|hook| hook.point == point).filter_map(count).max();
-        most.map_or_else(|| "not told".to_owned(), |count| count.to_string())
+        most.map_or_else(|| NONE.to_owned(), |count| count.to_string())
     })
 }
 
-/// All hooks that any kernel told of, in that order.
+/// All hooks that any kernel reported, in that order.
 fn points(rows: &[Row]) -> Vec<String> {
     let mut points = Vec::new();
     for hook in rows.iter().flat_map(|row| &row.hooks) {
@@ -140,8 +143,8 @@ mod tests {
     #[test]
     fn a_table_has_a_column_a_kernel_and_notes_below() {
         let old = vec![
-            hook("tc:ingress", Some("clsact"), Some("tcx comes with 6.6"), None),
-            hook("tc:ingress", Some("clsact"), Some("tcx comes with 6.6"), None),
+            hook("tc:ingress", Some("clsact"), Some("tcx needs 6.6"), None),
+            hook("tc:ingress", Some("clsact"), Some("tcx needs 6.6"), None),
             hook("fentry:ip_forward", None, Some("a | b\nc"), None),
         ];
         let new = vec![
@@ -154,18 +157,18 @@ mod tests {
 | -------- | ---- | ---- |
 | nc       | FAIL | pass |
 
-| hook              | 5.10       | 7.3      |
-| ----------------- | ---------- | -------- |
-| tc:ingress        | clsact [1] | tcx      |
-| fentry:ip_forward | absent [2] | not told |
+| hook              | 5.10       | 7.3 |
+| ----------------- | ---------- | --- |
+| tc:ingress        | clsact [1] | tcx |
+| fentry:ip_forward | absent [2] | –   |
 
-1. tcx comes with 6.6
+1. tcx needs 6.6
 2. a / b c
 
-| verified instructions | 5.10     | 7.3      |
-| --------------------- | -------- | -------- |
-| tc:ingress            | not told | 800      |
-| fentry:ip_forward     | not told | not told |
+| verified instructions | 5.10 | 7.3 |
+| --------------------- | ---- | --- |
+| tc:ingress            | –    | 800 |
+| fentry:ip_forward     | –    | –   |
 ";
         assert_eq!(tables(&rows), expected);
     }

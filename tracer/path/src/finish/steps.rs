@@ -1,148 +1,76 @@
-//! What hooks of the network stack saw of a path between its sightings at devices: which hop each one belongs to, and
-//! what it adds to it. With no such hooks the hops are the same, and inferred.
+//! What hooks of the network stack saw of a path between its sightings: which hop each step belongs to, and what it adds.
+//!
+//! Without such hooks the hops are the same, only inferred.
+//!
+//! 1. Each step is given to the hop of its kind that is nearest in time, of the same visit of the node; else to the hop
+//!    that it comes after ([`owner`]).
+//! 2. An inferred hop of the step's kind is observed now, at the step's time.
+//! 3. What several steps say together is added: how the next hop's link address was found, at which netfilter hook the
+//!    packet was dropped.
 
 use podtrace_protocol::hook::{Meaning, netfilter_hook};
 
-use crate::model::{Action, Evidence, Hop, HopEvent, Neighbour, Point, Resolution, Source};
-use crate::observation::{NextHop, Observation};
+use crate::finish::draft::{Draft, HopClock, SinceFirst};
+use crate::finish::droppers::is_by_filter;
+use crate::join::track::Step;
+use crate::model::{Action, Evidence, Hop, HopEvent, Neighbour, Resolution, Source};
 use crate::world::World;
-use crate::world::clock::signed;
-use crate::world::devices::DeviceId;
-use crate::world::rule::is_by_rule;
-
-/// Steps kept of one path: more means that it goes in circles, or in very many pieces.
-pub(crate) const MOST_STEPS: usize = 256;
 
 /// `NUD_VALID` of the kernel: states in which a neighbour's link address is known.
 const NUD_VALID: u32 = 0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08;
 
-/// One packet, or all pieces of it, at one hook of the stack.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
-    pub(crate) node: usize,
-    /// The visit of the node that it belongs to.
-    pub(crate) leg: u16,
-    pub(crate) device: Option<DeviceId>,
-    pub(crate) point: Point,
-    pub(crate) meaning: Meaning,
-    /// By the node's clock.
-    pub(crate) at: u64,
-    pub(crate) identity: u64,
-    /// Number of its record.
-    pub(crate) number: u64,
-    pub(crate) next_hop: Option<NextHop>,
-    /// Whether it was the outer packet.
-    pub(crate) in_tunnel: bool,
-    pub(crate) aux: u32,
-}
-
-impl Step {
-    /// What an observation at a hook of the stack is to a path.
-    pub(crate) fn of(observation: &Observation, leg: u16) -> Option<Self> {
-        Some(Self {
-            node: observation.node,
-            leg,
-            device: observation.device,
-            point: observation.point,
-            meaning: observation.point.meaning()?,
-            at: observation.at,
-            identity: observation.identity,
-            number: observation.number,
-            next_hop: observation.next_hop,
-            in_tunnel: observation.in_tunnel,
-            aux: observation.aux,
-        })
-    }
-
-    /// Whether both are pieces of one packet at the same hook.
-    pub(crate) fn is_piece_of(&self, other: &Self) -> bool {
-        (self.node, self.leg, self.device, self.point, self.aux)
-            == (other.node, other.leg, other.device, other.point, other.aux)
-            && self.identity != other.identity
-    }
-
-    /// The kind of hop that it is part of; `None` if it may be part of any.
-    fn action(&self) -> Option<Action> {
-        match self.meaning {
-            Meaning::TunnelOut => Some(Action::Encapsulate),
-            Meaning::TunnelIn => Some(Action::Decapsulate),
-            // What becomes of the outer packet belongs to the tunnel's hop or the uplink's.
-            _ if self.in_tunnel => None,
-            Meaning::BridgeForward | Meaning::BridgeFlood => Some(Action::Bridge),
-            Meaning::Forward | Meaning::Output | Meaning::Neighbour => Some(Action::Route),
-            Meaning::LocalIn => Some(Action::LocalIn),
-            Meaning::LocalOut => Some(Action::LocalOut),
-            Meaning::Nat => Some(Action::Nat),
-            Meaning::BridgeInput
-            | Meaning::BridgeUp
-            | Meaning::BridgeOutput
-            | Meaning::Receive
-            | Meaning::Netfilter
-            | Meaning::Conntrack
-            | Meaning::Queued => None,
-        }
-    }
-
-    /// Whether it is what this hop tells, as far as that is a translation.
-    fn translates(&self, hop: &Hop) -> bool {
-        let of_source = self.aux == tracer_common::manip::SOURCE;
-        let Some(nat) = &hop.nat else { return true };
-        self.meaning != Meaning::Nat || of_source != nat.kind.is_of_destination()
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self.meaning {
-            Meaning::Nat if self.aux == tracer_common::manip::SOURCE => Some("source".to_owned()),
-            Meaning::Nat => Some("destination".to_owned()),
-            Meaning::Netfilter => Some(netfilter_hook(self.aux)),
-            Meaning::Neighbour if self.aux & NUD_VALID == 0 => Some("unresolved".to_owned()),
-            _ => None,
-        }
+/// The kind of hop that a step is part of; `None` if it may be part of any.
+fn action(step: &Step) -> Option<Action> {
+    match step.meaning {
+        Meaning::TunnelOut => Some(Action::Encapsulate),
+        Meaning::TunnelIn => Some(Action::Decapsulate),
+        // The outer packet's steps belong to the tunnel's hop or the uplink's.
+        _ if step.in_tunnel => None,
+        Meaning::BridgeForward | Meaning::BridgeFlood => Some(Action::Bridge),
+        Meaning::Forward | Meaning::Output | Meaning::Neighbour => Some(Action::Route),
+        Meaning::LocalIn => Some(Action::LocalIn),
+        Meaning::LocalOut => Some(Action::LocalOut),
+        Meaning::Nat => Some(Action::Nat),
+        Meaning::BridgeInput
+        | Meaning::BridgeUp
+        | Meaning::BridgeOutput
+        | Meaning::Receive
+        | Meaning::Netfilter
+        | Meaning::Conntrack
+        | Meaning::Queued => None,
     }
 }
 
-/// A hop in the making: what of its origin is needed to place steps.
-#[derive(Debug)]
-pub(crate) struct Draft {
-    pub(crate) hop: Hop,
-    pub(crate) node: usize,
-    pub(crate) leg: u16,
-    pub(crate) device: Option<DeviceId>,
-    /// By the node's clock; `None` if it is inferred.
-    pub(crate) at: Option<u64>,
+/// Whether a step may be part of this hop, as far as that is a translation.
+fn translates(step: &Step, hop: &Hop) -> bool {
+    let of_source = step.aux == tracer_common::manip::SOURCE;
+    let Some(nat) = &hop.nat else { return true };
+    step.meaning != Meaning::Nat || of_source != nat.kind.is_of_destination()
 }
 
-/// Gives each step to the hop it belongs to. `since` makes times of a node's clock ones since the first hop.
-pub(crate) fn place(
-    steps: &[Step],
-    drafts: &mut [Draft],
-    since: impl Fn(usize, u64) -> (i64, u64),
-    world: &World,
-) {
+fn detail(step: &Step) -> Option<String> {
+    match step.meaning {
+        Meaning::Nat if step.aux == tracer_common::manip::SOURCE => Some("source".to_owned()),
+        Meaning::Nat => Some("destination".to_owned()),
+        Meaning::Netfilter => Some(netfilter_hook(step.aux)),
+        Meaning::Neighbour if !is_resolved(step) => Some("unresolved".to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether the next hop's link address was known at this step.
+fn is_resolved(step: &Step) -> bool {
+    step.aux & NUD_VALID != 0
+}
+
+/// Gives each step to the hop it belongs to.
+pub(crate) fn assign(steps: &[Step], drafts: &mut [Draft], clock: &HopClock, world: &World) {
     let mut steps: Vec<&Step> = steps.iter().collect();
-    steps.sort_by_key(|step| (step.leg, step.at));
+    steps.sort_by_key(|step| (step.visit, step.time));
     let owners: Vec<Option<usize>> = steps.iter().map(|step| owner(step, drafts)).collect();
     for (step, owner) in steps.iter().zip(&owners) {
-        let Some(draft) = owner.map(|owner| &mut drafts[owner]) else { continue };
-        let (at_ns, error) = since(step.node, step.at);
-        let hop = &mut draft.hop;
-        if hop.evidence == Evidence::Inferred && step.action() == Some(hop.action) {
-            hop.evidence = Evidence::Observed;
-            hop.point = Some(step.point);
-            hop.at_ns = Some(at_ns);
-            hop.clock_error_ns = error;
-        }
-        hop.sources.push(Source { node: step.node, number: step.number });
-        hop.events.push(HopEvent {
-            point: step.point,
-            device: step.device.map(|device| world.devices.info(device).name.clone()),
-            at_ns,
-            detail: step.detail(),
-        });
-        match step.meaning {
-            Meaning::BridgeFlood => hop.flooded |= hop.action == Action::Bridge,
-            Meaning::Queued => hop.queued_ns = draft.at.map(|at| signed(step.at) - signed(at)),
-            _ => {}
+        if let Some(owner) = *owner {
+            add(step, &mut drafts[owner], clock, world);
         }
     }
     for draft in drafts.iter_mut() {
@@ -151,38 +79,67 @@ pub(crate) fn place(
     routes_after_translation(drafts);
     for (number, draft) in drafts.iter_mut().enumerate() {
         let own = steps.iter().zip(&owners).filter(|(_, owner)| **owner == Some(number));
-        let visits: Vec<&Step> =
+        let lookups: Vec<&Step> =
             own.map(|(step, _)| *step).filter(|step| step.meaning == Meaning::Neighbour).collect();
-        draft.hop.neighbour = neighbour(&visits, &draft.hop);
+        draft.hop.neighbour = neighbour(&lookups, &draft.hop);
     }
     netfilter_drops(&steps, drafts);
     failed_neighbours(drafts);
 }
 
+/// Adds a step to its hop.
+fn add(step: &Step, draft: &mut Draft, clock: &HopClock, world: &World) {
+    let SinceFirst { at_ns, error_ns } = clock.since_first(step.spot.node, step.time);
+    let hop = &mut draft.hop;
+    if hop.evidence == Evidence::Inferred && action(step) == Some(hop.action) {
+        hop.evidence = Evidence::Observed;
+        hop.point = Some(step.spot.point);
+        hop.at_ns = Some(at_ns);
+        hop.clock_error_ns = error_ns;
+    }
+    hop.sources.push(Source { node: step.spot.node.index(), number: step.record });
+    hop.events.push(HopEvent {
+        point: step.spot.point,
+        device: step.spot.device.map(|device| world.devices.info(device).name.clone()),
+        at_ns,
+        detail: detail(step),
+    });
+    match step.meaning {
+        Meaning::BridgeFlood => hop.flooded |= hop.action == Action::Bridge,
+        Meaning::Queued => hop.queued_ns = draft.time.map(|time| (step.time - time).get()),
+        _ => {}
+    }
+}
+
 /// The hop that a step belongs to.
 fn owner(step: &Step, drafts: &[Draft]) -> Option<usize> {
-    let here =
-        || drafts.iter().enumerate().filter(|(_, draft)| (draft.node, draft.leg) == (step.node, step.leg));
-    if let Some(action) = step.action() {
+    let here = || {
+        drafts
+            .iter()
+            .enumerate()
+            .filter(|(_, draft)| (draft.node, draft.visit) == (step.spot.node, step.visit))
+    };
+    if let Some(action) = action(step) {
         // Of two hops of the kind, the one that is nearer. An inferred one has no time: it is as near as can be.
         let nearest = here()
-            .filter(|(_, draft)| draft.hop.action == action && step.translates(&draft.hop))
-            .min_by_key(|(_, draft)| draft.at.map_or(0, |at| at.abs_diff(step.at)));
+            .filter(|(_, draft)| draft.hop.action == action && translates(step, &draft.hop))
+            .min_by_key(|(_, draft)| draft.time.map_or(0, |time| time.abs_diff(step.time)));
         if let Some((number, _)) = nearest {
             return Some(number);
         }
     }
     // Else the hop it comes after; a queue's is the one at its device.
-    let before = |draft: &Draft| draft.hop.action != Action::Drop && draft.at.is_some_and(|at| at <= step.at);
+    let before =
+        |draft: &Draft| draft.hop.action != Action::Drop && draft.time.is_some_and(|time| time <= step.time);
     if step.meaning == Meaning::Queued {
-        let (number, _) = here().rfind(|(_, draft)| draft.device == step.device && before(draft))?;
+        let (number, _) = here().rfind(|(_, draft)| draft.device == step.spot.device && before(draft))?;
         return Some(number);
     }
     let after = here().rfind(|(_, draft)| before(draft)).or_else(|| here().next());
     after.map(|(number, _)| number)
 }
 
-/// A route that is looked up after a translation that was seen has the time of what was seen of it then.
+/// A route that is looked up after a translation gets the time of its first event after that.
 fn routes_after_translation(drafts: &mut [Draft]) {
     for at in 1..drafts.len() {
         let (before, rest) = drafts.split_at_mut(at);
@@ -199,48 +156,47 @@ fn routes_after_translation(drafts: &mut [Draft]) {
     }
 }
 
-/// What came of the next hop's link address, by the visits of the function that looks it up: a packet that has to
-/// wait for an answer comes by a second time.
-fn neighbour(visits: &[&Step], hop: &Hop) -> Option<Neighbour> {
-    let (first, last) = (visits.first()?, visits.last()?);
+/// How the next hop's link address was found: a packet that has to wait for an answer is looked up a second time.
+fn neighbour(lookups: &[&Step], hop: &Hop) -> Option<Neighbour> {
+    let (first, last) = (lookups.first()?, lookups.last()?);
     let destination = match &hop.outer {
         Some(outer) if first.in_tunnel => outer.dst,
         _ => hop.tuple.dst,
     };
     let address = first.next_hop.and_then(|next_hop| next_hop.gateway).unwrap_or(destination);
-    let outcome = match (first.aux & NUD_VALID != 0, visits.len()) {
+    let outcome = match (is_resolved(first), lookups.len()) {
         (true, _) => Resolution::Known,
         (false, 1) => Resolution::Asked,
         (false, _) => Resolution::Answered,
     };
     let waited_ns = match outcome {
-        Resolution::Answered => signed(last.at) - signed(first.at),
+        Resolution::Answered => (last.time - first.time).get(),
         _ => 0,
     };
     Some(Neighbour { address, outcome, waited_ns })
 }
 
-/// A packet that was dropped at a netfilter hook was dropped at the one it came to last.
+/// A packet that the packet filter dropped was dropped at the netfilter hook it came to last.
 fn netfilter_drops(steps: &[&Step], drafts: &mut [Draft]) {
     for draft in drafts {
         let Some(drop) = &mut draft.hop.drop else { continue };
-        let Some(at) = draft.at.filter(|_| is_by_rule(drop)) else { continue };
+        let Some(dropped) = draft.time.filter(|_| is_by_filter(drop)) else { continue };
         let last = steps.iter().rev().find(|step| {
             step.meaning == Meaning::Netfilter
-                && (step.node, step.leg) == (draft.node, draft.leg)
-                && step.at <= at
+                && (step.spot.node, step.visit) == (draft.node, draft.visit)
+                && step.time <= dropped
         });
         drop.netfilter = last.map(|step| netfilter_hook(step.aux));
     }
 }
 
-/// A packet that waited for an answer and was dropped waited in vain.
+/// If a packet that waited for a neighbour's answer was dropped, none came.
 fn failed_neighbours(drafts: &mut [Draft]) {
     for at in 1..drafts.len() {
         if drafts[at].hop.drop.is_none() {
             continue;
         }
-        let dropped = drafts[at].at;
+        let dropped = drafts[at].time;
         let Some(route) = drafts[..at].iter_mut().rev().find(|draft| draft.hop.neighbour.is_some()) else {
             continue;
         };
@@ -251,9 +207,9 @@ fn failed_neighbours(drafts: &mut [Draft]) {
             let asked =
                 route.hop.events.iter().rfind(|event| event.point.meaning() == Some(Meaning::Neighbour));
             if let (Some(asked), Some(dropped), Some(at), Some(hop_at)) =
-                (asked, dropped, route.at, route.hop.at_ns)
+                (asked, dropped, route.time, route.hop.at_ns)
             {
-                neighbour.waited_ns = signed(dropped) - signed(at) - (asked.at_ns - hop_at);
+                neighbour.waited_ns = (dropped - at).get() - (asked.at_ns - hop_at);
             }
         }
     }

@@ -1,58 +1,55 @@
-//! Whether an observation is where a packet ends well, or a copy that went elsewhere.
+//! Whether an observation is where a packet arrives, or a copy that a bridge flooded.
+
+use podtrace_protocol::wire::Packet;
 
 use crate::join::track::Arrival;
-use crate::model::Action;
+use crate::model::{Action, Point};
 use crate::observation::Observation;
-use crate::wire::packet::Packet;
 use crate::world::World;
-use crate::world::devices::{DeviceInfo, action};
+use crate::world::devices::DeviceInfo;
 
-/// Whether the pod behind a veth has this packet's destination address. One of unknown addresses may have any.
+/// Whether the pod behind a veth has this packet's destination address. A pod of unknown addresses may have any.
 fn is_for(device: &DeviceInfo, packet: &Packet, world: &World) -> bool {
     device.pod_addresses.contains(&packet.dst)
         || (device.pod.is_some() && world.directory.pod(packet.dst) == device.pod.as_ref())
         || (device.pod_addresses.is_empty() && world.directory.pod(packet.dst).is_none())
 }
 
-/// Whether this is a copy that a bridge flooded: at a pod that it is not for, or handed up by a bridge although
-/// one of its ports leads to the destination.
-pub(crate) fn is_stray(observation: &Observation, packet: &Packet, world: &World) -> bool {
-    let Some(id) = observation.device else { return false };
-    let device = world.devices.info(id);
-    match action(observation.role, observation.point) {
-        Action::PodIngress => !is_for(device, packet, world),
-        Action::Route if observation.point == crate::model::Point::TcIngress => {
-            // Asked only where a pod of this node is meant, for it takes a search.
-            world.directory.home(packet.dst) == Some(&world.names[observation.node])
-                && world.devices.port_to(observation.node, id, packet.dst).is_some()
+/// Whether this is a copy that a bridge flooded: at a pod that it is not for, or handed up by a bridge although one of
+/// its ports leads to the destination.
+pub(super) fn is_flooded_copy(observation: &Observation, packet: &Packet, world: &World) -> bool {
+    let Some(device) = observation.spot.device else { return false };
+    let node = observation.node();
+    match observation.action() {
+        Action::PodIngress => !is_for(world.devices.info(device), packet, world),
+        Action::Route if observation.point() == Point::TcIngress => {
+            // The search for the port is made only for pods of this node.
+            world.directory.home(packet.dst) == Some(world.name(node))
+                && world.devices.port_to(node, device, packet.dst).is_some()
         }
         _ => false,
     }
 }
 
-/// Where the packet ends by being seen here, if it does.
-pub(crate) fn arrival(observation: &Observation, packet: &Packet, world: &World) -> Option<Arrival> {
-    let device = world.devices.info(observation.device?);
-    match action(observation.role, observation.point) {
+/// Where the packet arrives by being seen here; `None` if it goes on.
+pub(super) fn arrival(observation: &Observation, packet: &Packet, world: &World) -> Option<Arrival> {
+    let device = world.devices.info(observation.spot.device?);
+    let node = observation.node();
+    match observation.action() {
         Action::PodIngress => Some(Arrival::Pod),
         Action::Route | Action::NodeIngress | Action::Decapsulate
-            if observation.point == crate::model::Point::TcIngress
-                && world.devices.is_own(observation.node, packet.dst) =>
+            if observation.point() == Point::TcIngress && world.devices.is_own(node, packet.dst) =>
         {
-            Some(Arrival::Local(observation.node))
+            Some(Arrival::Local(node))
         }
-        // Inside a tunnel it stays in the cluster.
-        Action::NodeEgress if observation.outer.is_none() => match world.directory.home(packet.dst) {
-            None => Some(Arrival::Outside(device.name.clone())),
+        Action::NodeEgress => match world.directory.home(packet.dst) {
             Some(home) if !world.directory.is_traced(home) => {
-                Some(Arrival::OutOfSight(device.name.clone(), home.clone()))
+                Some(Arrival::Untraced { device: device.name.clone(), node: home.clone() })
             }
             Some(_) => None,
+            // Inside a tunnel it stays in the cluster.
+            None => observation.outer.is_none().then(|| Arrival::Outside(device.name.clone())),
         },
-        Action::NodeEgress => {
-            let home = world.directory.home(packet.dst)?;
-            (!world.directory.is_traced(home)).then(|| Arrival::OutOfSight(device.name.clone(), home.clone()))
-        }
         _ => None,
     }
 }

@@ -1,99 +1,183 @@
 //! Drops: which paths they end, and which of them mean nothing.
+//!
+//! The kernel reports every packet that it frees as dropped, and many of those are harmless: copies that a bridge
+//! flooded, originals of which a socket got a clone, segments that the receiver had already. [`DropMeaning::of`] is the
+//! list.
 
-use super::{Joiner, begins_here, look_again};
-use crate::join::fit::Fit;
-use crate::join::journey::{Holder, Share, Whereabouts};
-use crate::join::refusal::{self, Meaning};
-use crate::join::track::DropSeen;
-use crate::model::Point;
+use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
+
+use super::{Joiner, starts_here};
+use crate::join::journey::{LastPlace, Owner};
+use crate::join::matching::{Found, Match};
+use crate::join::shares::Shares;
+use crate::join::track::{Arrival, DropSeen, Track};
+use crate::model::Drop;
 use crate::observation::Observation;
 use crate::world::World;
 
+/// Where kernels without drop reasons free an echo reply that a raw socket has had its copy of.
+const ECHO_REPLY_ENDS: [&str; 4] = ["icmp_rcv", "ping_rcv", "icmpv6_rcv", "raw_local_deliver"];
+
+/// What a drop says about a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DropMeaning {
+    /// Nothing: a copy that nobody needed, or an ordinary end.
+    Harmless,
+    /// The packet arrived, and its receiver had no use for it; why, in words.
+    NoUse(&'static str),
+    /// The packet was lost.
+    Lost {
+        /// Whether it was dropped where it had arrived. Else it may have been a copy that nobody needed.
+        of_arrived: bool,
+    },
+}
+
 impl Joiner {
     pub(super) fn observe_drop(&mut self, observation: &Observation, world: &World) {
-        let key = (observation.node, observation.identity);
-        let mut shares = std::mem::take(&mut self.shares);
-        shares.clear();
-        let whereabouts = match self.journeys.get(key) {
-            Some(journey) => {
-                match &journey.holder {
-                    Holder::One(share) => shares.push(*share),
-                    Holder::Many(many) => shares.extend_from_slice(many),
-                    Holder::Waiting(at) => {
-                        self.waiting[*at].observations.push(observation.clone());
-                        self.shares = shares;
-                        return;
-                    }
+        if let Some(journey) = self.journeys.get(observation.local) {
+            match &journey.owner {
+                Owner::Tracks(shares) => {
+                    let (shares, last_place) = (shares.clone(), journey.last_place);
+                    self.attribute_drop(observation, &shares, last_place, world);
                 }
-                journey.whereabouts
+                Owner::Waiting(waiting) => self.waiting.push(*waiting, observation),
             }
-            None if self.is_anothers(observation) => {
-                self.apart.aside += 1;
-                self.shares = shares;
-                return;
-            }
-            None => {
-                let fit = match &observation.packet {
-                    Some(_) => self.resolve(observation, &mut shares, world),
-                    None => Fit::None,
-                };
-                match (fit, &observation.packet) {
-                    (Fit::None, Some(packet)) if observation.first_seen => {
-                        if begins_here(observation, packet, world) {
-                            self.begin_or_wait(observation, packet, world);
-                        } else {
-                            self.wait(observation, false, world);
-                        }
-                        self.shares = shares;
-                        return;
-                    }
-                    // Its path has been told, long before the skb was freed.
-                    (Fit::None, _) => {
-                        self.apart.aside += 1;
-                        self.shares = shares;
-                        return;
-                    }
-                    _ => Whereabouts::Way,
-                }
-            }
-        };
-        self.drop_of(observation, &shares, whereabouts, world);
-        self.shares = shares;
+        } else if self.is_untraced(observation) {
+            self.unattributed.ignored += 1;
+        } else {
+            self.observe_new_drop(observation, world);
+        }
     }
 
-    pub(super) fn drop_of(
+    /// A drop of a packet that no tap has seen by this identity.
+    fn observe_new_drop(&mut self, observation: &Observation, world: &World) {
+        match (self.find(observation, world), &observation.packet) {
+            (Match::Whole(Found { shares, .. }) | Match::Part(Found { shares, .. }), _) => {
+                self.attribute_drop(observation, &shares, LastPlace::OnTheWay, world);
+            }
+            (Match::None, Some(packet)) if observation.first_seen => {
+                if starts_here(observation, packet, world) {
+                    self.begin_or_wait(observation, packet, world);
+                } else {
+                    self.wait(observation, false, world);
+                }
+            }
+            // Its path was reported long before the kernel freed it.
+            (Match::None, _) => self.unattributed.ignored += 1,
+        }
+    }
+
+    pub(super) fn attribute_drop(
         &mut self,
         observation: &Observation,
-        shares: &[Share],
-        place: Whereabouts,
+        shares: &Shares,
+        last_place: LastPlace,
         world: &World,
     ) {
-        let now = world.moment(observation);
-        let drop = world.drop(observation);
-        for share in shares {
+        let at = observation.moment(world);
+        let drop = observation.drop(world);
+        for share in shares.as_slice() {
             let track = &mut self.tracks[share.track];
-            let of_arrived = match refusal::meaning(observation, &drop, track, place, world) {
-                Meaning::Victim { of_arrived } => of_arrived,
-                Meaning::Superfluous(words) => {
-                    track.superfluous.get_or_insert(words);
-                    self.apart.aside += 1;
+            let of_arrived = match DropMeaning::of(observation, &drop, track, last_place, world) {
+                DropMeaning::Lost { of_arrived } => of_arrived,
+                DropMeaning::NoUse(reason) => {
+                    track.no_use.get_or_insert(reason);
+                    self.unattributed.ignored += 1;
                     continue;
                 }
-                Meaning::Nothing => {
-                    self.apart.aside += 1;
+                DropMeaning::Harmless => {
+                    self.unattributed.ignored += 1;
                     continue;
                 }
             };
-            track.sight(observation, share.bytes, now);
+            track.add_sighting(observation, share.bytes, at);
             if !track.dropped {
-                self.timers.extend(look_again(track, share.track, now));
+                self.timers.look_again(track, share.track, at);
             }
             track.dropped = true;
             if let Some(seen) = track.sightings.last_mut()
-                && seen.point == Point::KfreeSkb
+                && seen.is_drop()
             {
                 seen.drop = Some(Box::new(DropSeen { drop: drop.clone(), of_arrived }));
             }
         }
     }
+}
+
+impl DropMeaning {
+    fn of(
+        observation: &Observation,
+        drop: &Drop,
+        track: &Track,
+        last_place: LastPlace,
+        world: &World,
+    ) -> Self {
+        let reason = drop.reason.as_deref();
+        // Newer kernels report ordinary ends by the same tracepoint; a copy for another host is a flooded one.
+        if matches!(reason, Some("CONSUMED" | "NOT_DROPPED_YET" | "OTHERHOST"))
+            || last_place == LastPlace::FloodedPort
+        {
+            return Self::Harmless;
+        }
+        let pod = observation.pod(world);
+        let at_destination = pod.is_some() && world.directory.pod(track.packet.dst) == pod;
+        let at_source = pod.is_some() && world.directory.pod(track.packet.src) == pod;
+        if pod.is_some() && !at_destination && !at_source {
+            return Self::Harmless;
+        }
+        let function = drop.location.as_deref().unwrap_or_default();
+        // A socket's queue holds packets without a device, and without it their namespace is not known.
+        let had_arrived = at_destination || (pod.is_none() && last_place == LastPlace::Destination);
+        if had_arrived {
+            let no_use = reason
+                .and_then(|reason| no_use_by_reason(reason, &track.packet))
+                .or_else(|| no_use_at_close(function, reason, &track.packet));
+            if let Some(reason) = no_use {
+                return Self::NoUse(reason);
+            }
+        }
+        // Of a fragment: it was put into the whole packet, and that counts.
+        if function.starts_with("skb_release_data") || is_spare_echo_reply(function, reason, &track.packet) {
+            return Self::Harmless;
+        }
+        let of_arrived = match track.arrival {
+            Some(Arrival::Pod) | None => at_destination || last_place == LastPlace::Destination,
+            Some(Arrival::Local(_) | Arrival::Outside(_) | Arrival::Untraced { .. }) => pod.is_none(),
+        };
+        Self::Lost { of_arrived }
+    }
+}
+
+/// Reasons by which a healthy connection discards what has reached its end.
+fn no_use_by_reason(reason: &str, packet: &Packet) -> Option<&'static str> {
+    match reason {
+        "TCP_OLD_DATA" | "TCP_OLD_SEQUENCE" | "TCP_OLD_ACK" => Some("duplicate data"),
+        // An acknowledgement that was overtaken; with data it is a loss.
+        "TCP_RFC7323_PAWS" | "TCP_RFC7323_PAWS_ACK" if packet.payload == 0 => {
+            Some("older than an acknowledgement already received")
+        }
+        "QUEUE_PURGE" => Some("the receiver closed the socket without reading it"),
+        _ => None,
+    }
+}
+
+/// What a connection that ends frees without a reason. A socket in TIME-WAIT frees the peer's FIN and acknowledgements
+/// in TCP's entry function; a packet without a socket has a reason there, or is answered by a reset. A socket that has
+/// sent its own FIN frees acknowledgements once it has processed them.
+fn no_use_at_close(function: &str, reason: Option<&str>, packet: &Packet) -> Option<&'static str> {
+    let without_data = packet.payload == 0
+        && matches!(packet.transport, Transport::Tcp { flags, .. } if flags & (tcp_flag::SYN | tcp_flag::RST) == 0);
+    if !without_data || !matches!(reason, None | Some("NOT_SPECIFIED")) {
+        return None;
+    }
+    if ["tcp_v4_rcv", "tcp_v6_rcv"].iter().any(|name| function.starts_with(name)) {
+        return Some("the receiver had already closed the connection");
+    }
+    function.starts_with("tcp_rcv_state_process").then_some("the receiver was closing the connection")
+}
+
+/// The ping's socket got a clone of the reply; nobody needs the original.
+fn is_spare_echo_reply(function: &str, reason: Option<&str>, packet: &Packet) -> bool {
+    packet.echo() == Some(false)
+        && (reason == Some("NO_SOCKET") || ECHO_REPLY_ENDS.iter().any(|name| function.starts_with(name)))
 }

@@ -1,79 +1,79 @@
-//! Journeys: the hop events of one packet identity on one node, and the paths they belong to.
+//! Journeys: the events of one packet within one node, and the paths that it belongs to.
 
 use rustc_hash::FxHashMap;
 
-use crate::wire::packet::Packet;
+use podtrace_protocol::wire::Packet;
 
-/// Journeys that may be under way at once, so that a flood cannot eat the machine.
+use crate::join::shares::Shares;
+use crate::join::track::TrackId;
+use crate::join::waiting::WaitingId;
+use crate::observation::LocalPacket;
+
+/// Most journeys under way at once: a flood must not use up the memory.
 const MOST_JOURNEYS: usize = 1 << 20;
-
-/// Node, and identity on it.
-pub(crate) type JourneyKey = (usize, u64);
-
-/// A path's part in a journey.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Share {
-    pub(crate) track: usize,
-    /// Stream bytes; 1 for packets without.
-    pub(crate) bytes: u32,
-}
 
 /// Whose journey it is.
 #[derive(Clone, Debug)]
-pub(crate) enum Holder {
-    /// One path's: the usual case.
-    One(Share),
-    /// Several paths': GRO put their bytes together.
-    Many(Vec<Share>),
+pub(crate) enum Owner {
+    /// These paths'.
+    Tracks(Shares),
     /// Not known yet: its observations wait here.
-    Waiting(usize),
+    Waiting(WaitingId),
 }
 
-/// Where a journey was last seen, as far as a drop afterwards depends on it.
+/// Where a packet was last seen, as far as a drop after that depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whereabouts {
-    /// On its way.
-    Way,
-    /// At the pod it was for.
+pub(crate) enum LastPlace {
+    /// Between its source and its destination.
+    OnTheWay,
+    /// At its destination.
     Destination,
-    /// Somewhere a copy went by flooding.
-    Astray,
+    /// Where a bridge flooded a copy to.
+    FloodedPort,
 }
 
-/// What a packet's bytes say about which of a stream's bytes it has.
+/// Which bytes of its TCP stream a packet holds, and its IP identification: GRO changes both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
+pub(crate) struct Extent {
     stream: Option<(u32, u32)>,
     id: u32,
 }
 
-impl Stamp {
+impl Extent {
     pub(crate) fn of(packet: &Packet) -> Self {
         Self { stream: packet.stream(), id: packet.id }
     }
 }
 
-/// One identity's way through one node.
+/// The way of one packet through one node.
 #[derive(Clone, Debug)]
 pub(crate) struct Journey {
-    pub(crate) holder: Holder,
-    pub(crate) stamp: Stamp,
-    pub(crate) whereabouts: Whereabouts,
+    pub(crate) owner: Owner,
+    pub(crate) extent: Extent,
+    pub(crate) last_place: LastPlace,
 }
 
 /// All journeys under way.
 #[derive(Debug, Default)]
 pub(crate) struct Journeys {
-    all: FxHashMap<JourneyKey, Journey>,
+    all: FxHashMap<LocalPacket, Journey>,
 }
 
 impl Journeys {
-    pub(crate) fn get(&self, key: JourneyKey) -> Option<&Journey> {
-        self.all.get(&key)
+    pub(crate) fn get(&self, local: LocalPacket) -> Option<&Journey> {
+        self.all.get(&local)
     }
 
-    pub(crate) fn get_mut(&mut self, key: JourneyKey) -> Option<&mut Journey> {
-        self.all.get_mut(&key)
+    pub(crate) fn get_mut(&mut self, local: LocalPacket) -> Option<&mut Journey> {
+        self.all.get_mut(&local)
+    }
+
+    /// The paths of a packet; `None` if they are not known.
+    pub(crate) fn shares(&self, local: LocalPacket) -> Option<&Shares> {
+        match &self.all.get(&local)?.owner {
+            Owner::Tracks(shares) => Some(shares),
+            Owner::Waiting(_) => None,
+        }
     }
 
     /// Whether there is room for one more.
@@ -81,27 +81,22 @@ impl Journeys {
         self.all.len() < MOST_JOURNEYS
     }
 
-    pub(crate) fn insert(&mut self, key: JourneyKey, holder: Holder, stamp: Stamp) {
-        self.all.insert(key, Journey { holder, stamp, whereabouts: Whereabouts::Way });
+    pub(crate) fn insert(&mut self, local: LocalPacket, owner: Owner, packet: &Packet) {
+        let journey = Journey { owner, extent: Extent::of(packet), last_place: LastPlace::OnTheWay };
+        self.all.insert(local, journey);
     }
 
-    pub(crate) fn remove(&mut self, key: JourneyKey) {
-        self.all.remove(&key);
+    pub(crate) fn remove(&mut self, local: LocalPacket) {
+        self.all.remove(&local);
     }
 
-    /// Takes a path that is told out of a journey; the journey ends with its last path.
-    pub(crate) fn release(&mut self, key: JourneyKey, track: usize) {
-        let Some(journey) = self.all.get_mut(&key) else { return };
-        let ended = match &mut journey.holder {
-            Holder::One(share) => share.track == track,
-            Holder::Many(shares) => {
-                shares.retain(|share| share.track != track);
-                shares.is_empty()
-            }
-            Holder::Waiting(_) => false,
-        };
-        if ended {
-            self.all.remove(&key);
+    /// Takes a finished path out of a journey. The journey ends with its last path.
+    pub(crate) fn release(&mut self, local: LocalPacket, track: TrackId) {
+        let Some(journey) = self.all.get_mut(&local) else { return };
+        let Owner::Tracks(shares) = &mut journey.owner else { return };
+        shares.remove(track);
+        if shares.is_empty() {
+            self.all.remove(&local);
         }
     }
 }

@@ -1,501 +1,446 @@
 //! Which observations belong to which path.
 //!
-//! On a node the kernel's identity tells. Where there is none to follow (another node, or segments that GSO
-//! made) content does: packets without stream bytes by all that forwarding leaves alone, packets with them by
-//! the range they cover, so that splitting and merging do not matter.
-
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
-use rustc_hash::FxHashMap;
-use slab::Slab;
-
-use podtrace_protocol::frame::FilterSpec;
+//! Input: observations of all nodes, in the order of a common timeline that is a little wrong. Output: tracks, one for
+//! each packet, with everything that was seen of it, handed out once they are over.
+//!
+//! 1. **A path begins** where its packet is seen first and could not have been seen before: it comes out of a pod, is
+//!    sent by the node itself, or comes from where nobody is tracing ([`Joiner::begin`]).
+//! 2. **Within a node** packets are matched by identity: the kernel programs give each sk_buff one, which follows it
+//!    through translation, encapsulation, clones and copies. What one identity went through is a [`journey`].
+//! 3. **Across nodes**, and for segments that GSO made, there is no identity to follow. They are matched by content
+//!    ([`matching`]): packets without stream bytes by all that forwarding leaves alone, the oldest path first
+//!    ([`equals`]); packets with stream bytes by the range they cover, so that splitting and merging do not matter. Where
+//!    several paths fit equally, the oldest is taken, and the track notes how many there were.
+//! 4. **What no path fits** waits for as long as the clocks may be wrong ([`waiting`]). Then it begins a path of its own,
+//!    marked as one whose start was not seen.
+//! 5. **A packet that translation changed** teaches its flow what its packets and their answers look like
+//!    ([`translation`]).
+//! 6. **Hooks of the network stack** add steps to the tracks of a known identity; they never begin a path.
+//! 7. **A path ends** by arriving ([`arrival`]), by a drop that counts ([`drops`]), by a reset or an ICMP error
+//!    ([`rejection`]), or by staying unseen for too long ([`ending`]). An ended path is kept for a while, because what
+//!    contradicts it may still come.
+//!
+//! Limits: at most 2²⁰ identities are followed at once and 64 sightings kept of a packet; what is beyond that is counted
+//! as unmatched. Equal packets are matched by order, so a lost one among them may be taken for its successor: the
+//! confidence then says so. An identity whose sk_buff was freed and reused without a new one being given makes one path
+//! of two packets.
 
 mod arrival;
 mod drops;
 mod ending;
-mod fit;
-pub(crate) mod flow;
-pub(crate) mod journey;
-mod refusal;
+mod equals;
+mod flow;
+mod journey;
+mod matching;
+mod rejection;
+mod shares;
+mod stream;
+mod table;
+mod timers;
 pub(crate) mod track;
 mod translation;
 mod waiting;
 
-use crate::join::arrival::{arrival, is_stray};
-use crate::join::fit::{Fit, resolve};
-use crate::join::flow::{Flows, Span};
-use crate::join::journey::{Holder, JourneyKey, Journeys, Share, Stamp, Whereabouts};
-use crate::join::track::{Arrival, Track};
+use podtrace_protocol::frame::FilterSpec;
+use podtrace_protocol::wire::{Packet, Transport};
+
+use crate::join::arrival::{arrival, is_flooded_copy};
+use crate::join::equals::EqualTracks;
+use crate::join::flow::Flows;
+use crate::join::journey::{Extent, Journeys, LastPlace, Owner};
+use crate::join::matching::{Found, Match, Search, content_hash};
+use crate::join::shares::{Share, Shares};
+use crate::join::stream::Span;
+use crate::join::timers::{Look, Timers};
+use crate::join::track::{Arrival, Beginning, Track, TrackId, Tracks};
+use crate::join::waiting::WaitingRoom;
 use crate::model::{Action, Point};
 use crate::observation::Observation;
-use crate::observation::connection::Connection;
-use crate::wire::packet::{Packet, PacketExt as _};
+use crate::time::{Moment, Nanos};
 use crate::world::World;
-use crate::world::devices::action;
 
-/// How long after its last event a path that has ended may still be contradicted: a drop in the destination's
-/// stack, a refusal on its way back.
-pub(crate) const GRACE_NS: i64 = 20_000_000;
-/// How long a path may stay out of sight before it has vanished: the resolution of a neighbour gives up after
-/// 3 s, and the drop it ends in has to be able to arrive.
-pub(crate) const PATIENCE_NS: i64 = 4_000_000_000;
-/// How long after a refusal the drop of what it refuses is waited for: the kernel sends the refusal all its way out of
-/// the node before it frees the packet, and a virtual CPU may be held up between the two.
-pub(crate) const REFUSED_NS: i64 = 1_000_000_000;
-/// How long after it came to the node that it was sent to a packet may still be on its way: a node port is the node's
-/// own address, and leads elsewhere once it is translated.
-pub(crate) const LOCAL_NS: i64 = 500_000_000;
-/// A path is first looked at this long after its beginning, when most are over.
-const FIRST_LOOK_NS: i64 = GRACE_NS + 2_000_000;
-/// Beyond the clocks' error, how much earlier a packet's arrival may be read than its departure.
-const TOLERANCE_NS: i64 = 1_000_000;
+/// How long after its last event a path that has ended may still be contradicted: by a drop in the receiver's stack, or
+/// a rejection on its way back.
+const GRACE: Nanos = Nanos::from_millis(20);
+/// How long a path may stay unseen before it has vanished: the kernel gives up on a neighbour after 3 s, and the drop
+/// that follows has to arrive here.
+pub(crate) const PATIENCE: Nanos = Nanos::from_secs(4);
+/// How long after a rejection the drop of the rejected packet is waited for: the kernel sends the ICMP error all its way
+/// out of the node before it frees the packet, and a virtual CPU may be held up between the two.
+const REJECTED_PATIENCE: Nanos = Nanos::from_secs(1);
+/// How long a packet that arrived at the node it was sent to may still go on: a node port is the node's own address, and
+/// is translated to another one.
+const LOCAL_PATIENCE: Nanos = Nanos::from_millis(500);
+/// Added to the clocks' error: how much earlier than a packet's departure its arrival may be read.
+const TOLERANCE: Nanos = Nanos::from_millis(1);
 
-/// Events that are part of no path, by why.
+/// Events that belong to no path, by why.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Apart {
-    /// No path begins where their packet did.
+pub(crate) struct Unattributed {
+    /// No path was found for them.
     pub(crate) unmatched: u64,
-    /// Known to mean nothing: flooded copies, and drops of packets already told or taken.
-    pub(crate) aside: u64,
-}
-
-/// When to look at a path that ends only after it was first looked at: the next look is at the end of its patience,
-/// long after others that began later.
-fn look_again(track: &Track, at: usize, now: i64) -> Option<Reverse<Timer>> {
-    let late = now > track.first.saturating_add(FIRST_LOOK_NS);
-    let due = now.saturating_add(GRACE_NS);
-    late.then_some(Reverse(Timer { due, serial: track.serial, what: Look::Track(at) }))
-}
-
-/// An observation that waits for the beginning of its path, and what its journey saw since.
-#[derive(Debug)]
-struct Waiting {
-    observations: Vec<Observation>,
-    key: u64,
-    serial: u64,
-    /// Whether its path begins with it, if it is no other's.
-    begins: bool,
-}
-
-/// When to look at what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Timer {
-    due: i64,
-    serial: u64,
-    what: Look,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Look {
-    Waiting(usize),
-    Track(usize),
+    /// They need none: flooded copies, harmless drops, and events of packets whose path was reported already.
+    pub(crate) ignored: u64,
 }
 
 /// All paths under way.
 #[derive(Debug)]
 pub(crate) struct Joiner {
-    pub(crate) tracks: Slab<Track>,
-    pub(crate) flows: Flows,
+    tracks: Tracks,
+    flows: Flows,
     journeys: Journeys,
-    /// First and last of the tracks of equal content hash; packets without stream bytes only.
-    same: FxHashMap<u64, (usize, usize)>,
-    /// Tracks that arrived since the engine last asked.
-    pub(crate) arrived: Vec<usize>,
-    waiting: Slab<Waiting>,
-    waiting_by_key: FxHashMap<u64, Vec<usize>>,
-    timers: BinaryHeap<Reverse<Timer>>,
+    equals: EqualTracks,
+    waiting: WaitingRoom,
+    timers: Timers,
+    /// Paths that have arrived since they were last asked for.
+    arrived: Vec<TrackId>,
+    pub(crate) unattributed: Unattributed,
+    /// The last number given to a track or a packet that waits.
     serial: u64,
-    pub(crate) apart: Apart,
-    /// How far the clocks may be wrong about two nodes.
-    slack: i64,
-    /// Emptied, for new tracks to take over.
-    spare: Vec<Track>,
-    shares: Vec<Share>,
+    /// How much earlier than its departure a packet's arrival may be read.
+    slack: Nanos,
 }
 
 impl Joiner {
     pub(crate) fn new(filter: FilterSpec) -> Self {
         Self {
-            tracks: Slab::new(),
+            tracks: Tracks::default(),
             flows: Flows::new(filter),
             journeys: Journeys::default(),
-            same: FxHashMap::default(),
+            equals: EqualTracks::default(),
+            waiting: WaitingRoom::default(),
+            timers: Timers::default(),
             arrived: Vec::new(),
-            waiting: Slab::new(),
-            waiting_by_key: FxHashMap::default(),
-            timers: BinaryHeap::new(),
+            unattributed: Unattributed::default(),
             serial: 0,
-            apart: Apart::default(),
-            slack: TOLERANCE_NS,
-            spare: Vec::new(),
-            shares: Vec::new(),
+            slack: TOLERANCE,
         }
     }
 
-    /// Sets how far the clocks may be wrong about two nodes.
-    pub(crate) fn set_clock_error(&mut self, error: i64) {
-        self.slack = TOLERANCE_NS.saturating_add(error.saturating_mul(2));
+    pub(crate) fn set_filter(&mut self, filter: FilterSpec) {
+        self.flows.set_filter(filter);
+    }
+
+    /// Sets the largest error of a node's clock.
+    pub(crate) fn set_clock_error(&mut self, error: Nanos) {
+        self.slack = TOLERANCE + error * 2;
+    }
+
+    /// How many paths are under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.tracks.len()
+    }
+
+    pub(crate) fn track(&self, id: TrackId) -> Option<&Track> {
+        self.tracks.get(id)
+    }
+
+    pub(crate) fn track_mut(&mut self, id: TrackId) -> Option<&mut Track> {
+        self.tracks.get_mut(id)
+    }
+
+    /// The paths that have arrived since this was last called.
+    pub(crate) fn take_arrived(&mut self) -> Vec<TrackId> {
+        std::mem::take(&mut self.arrived)
+    }
+
+    /// A path is reported now. Returns the number of its flow, and how far its stream bytes are from the first ones seen.
+    pub(crate) fn report(&mut self, track: &Track) -> (u64, u64) {
+        let number = self.flows.path_reported(track.flow.id);
+        let relative = match (track.stream, &track.packet.transport) {
+            (Some(bytes), Transport::Tcp { .. }) => self.flows.stream(track.flow).relative(bytes.start),
+            _ => 0,
+        };
+        (number, relative)
+    }
+
+    /// Keeps a reported path's memory for a new one.
+    pub(crate) fn recycle(&mut self, track: Track) {
+        self.tracks.recycle(track);
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
     }
 
     /// Takes the next observation.
     pub(crate) fn observe(&mut self, observation: &Observation, world: &World) {
-        let key = (observation.node, observation.identity);
-        if observation.point == Point::KfreeSkb {
+        if observation.is_drop() {
             return self.observe_drop(observation, world);
         }
-        if observation.point.is_step() {
+        if observation.point().is_step() {
             return self.observe_step(observation, world);
         }
         if let Some(packet) = &observation.packet
-            && is_stray(observation, packet, world)
+            && is_flooded_copy(observation, packet, world)
         {
-            return self.observe_stray(observation, world);
+            return self.observe_flooded_copy(observation, world);
         }
-        let Some(journey) = self.journeys.get_mut(key) else {
+        let Some(journey) = self.journeys.get(observation.local) else {
             return self.observe_new(observation, world);
         };
-        if let Holder::Waiting(at) = journey.holder {
-            self.waiting[at].observations.push(observation.clone());
-            return;
-        }
-        let stamp = observation.packet.as_ref().map(Stamp::of);
-        if stamp.is_none_or(|stamp| stamp == journey.stamp) || !self.same_stream(observation) {
-            self.follow(observation, world);
-        } else {
-            self.regrow(observation, world);
+        match &journey.owner {
+            Owner::Waiting(waiting) => self.waiting.push(*waiting, observation),
+            Owner::Tracks(shares) => {
+                let extent = observation.packet.as_ref().map(Extent::of);
+                let same = extent.is_none_or(|extent| extent == journey.extent);
+                if same || !self.has_stream_of(observation, shares) {
+                    let shares = shares.clone();
+                    self.add_sightings(observation, &shares, world);
+                } else {
+                    self.match_again(observation, world);
+                }
+            }
         }
     }
 
     /// A hook of the network stack saw a packet that taps have seen.
     fn observe_step(&mut self, observation: &Observation, world: &World) {
-        let key = (observation.node, observation.identity);
-        let original = || self.journeys.get(Self::origin(observation)?);
-        let Some(journey) = self.journeys.get(key).or_else(original) else {
-            // Its path was told already.
-            self.apart.aside += 1;
+        let original = || self.journeys.get(observation.original?);
+        let Some(journey) = self.journeys.get(observation.local).or_else(original) else {
+            // Its path was reported already.
+            self.unattributed.ignored += 1;
             return;
         };
-        let now = world.moment(observation);
-        let (tracks, apart) = (&mut self.tracks, &mut self.apart);
-        let mut take = |share: &Share| {
-            if !tracks[share.track].step(observation, now) {
-                apart.aside += 1;
-            }
-        };
-        match &journey.holder {
-            Holder::One(share) => take(share),
-            Holder::Many(shares) => shares.iter().for_each(take),
-            Holder::Waiting(at) => self.waiting[*at].observations.push(observation.clone()),
-        }
-    }
-
-    /// The journey of the packet that this one was copied from.
-    fn origin(observation: &Observation) -> Option<JourneyKey> {
-        Some((observation.node, observation.parent?))
-    }
-
-    /// Whether the observation still has the stream that its journey's first path has: GRO changes the range,
-    /// address translation the stream.
-    fn same_stream(&self, observation: &Observation) -> bool {
-        let Some(journey) = self.journeys.get((observation.node, observation.identity)) else { return false };
-        let first = match &journey.holder {
-            Holder::One(share) => Some(share.track),
-            Holder::Many(shares) => shares.first().map(|share| share.track),
-            Holder::Waiting(_) => None,
-        };
-        let (Some(track), Some(packet)) =
-            (first.map(|track| &self.tracks[track].packet), &observation.packet)
-        else {
-            return false;
-        };
-        packet.stream().is_some()
-            && track.stream().is_some()
-            && (track.src, track.dst, track.ports()) == (packet.src, packet.dst, packet.ports())
-    }
-
-    /// A further observation of a journey whose paths are known.
-    fn follow(&mut self, observation: &Observation, world: &World) {
-        let Some(journey) = self.journeys.get((observation.node, observation.identity)) else { return };
-        let mut shares = std::mem::take(&mut self.shares);
-        shares.clear();
-        match &journey.holder {
-            Holder::One(share) => shares.push(*share),
-            Holder::Many(many) => shares.extend_from_slice(many),
-            Holder::Waiting(_) => {}
-        }
-        self.sight(observation, &shares, world);
-        self.shares = shares;
-    }
-
-    fn sight(&mut self, observation: &Observation, shares: &[Share], world: &World) {
-        let now = world.moment(observation);
-        let mut whereabouts = Whereabouts::Way;
-        for share in shares {
-            self.link(observation, share.track, world);
-            let track = &mut self.tracks[share.track];
-            let all = track.sight(observation, share.bytes, now);
-            let packet = observation.packet.as_ref().unwrap_or(&track.packet);
-            let arrival = arrival(observation, packet, world);
-            if arrival.is_none() && track.arrival == Some(Arrival::Local(observation.node)) {
-                // It was for the node by its address only, and was translated there. By clocks that are a little wrong,
-                // what another node saw before may also come after.
-                track.arrival = None;
-            }
-            if let Some(arrival) = arrival {
-                whereabouts = Whereabouts::Destination;
-                if all {
-                    if track.arrival.is_none() {
-                        self.arrived.push(share.track);
-                        self.timers.extend(look_again(track, share.track, now));
+        let at = observation.moment(world);
+        match &journey.owner {
+            Owner::Waiting(waiting) => self.waiting.push(*waiting, observation),
+            Owner::Tracks(shares) => {
+                for share in shares.as_slice() {
+                    if !self.tracks[share.track].add_step(observation, at) {
+                        self.unattributed.ignored += 1;
                     }
-                    track.arrival = Some(arrival);
                 }
             }
         }
-        if let Some(journey) = self.journeys.get_mut((observation.node, observation.identity)) {
-            journey.whereabouts = whereabouts;
+    }
+
+    /// A copy that a bridge flooded says nothing of the packet's way, but may explain why it never arrived.
+    fn observe_flooded_copy(&mut self, observation: &Observation, world: &World) {
+        self.unattributed.ignored += 1;
+        let pod = observation.spot.device.and_then(|device| world.devices.info(device).pod.clone());
+        let journey = match self.journeys.get_mut(observation.local) {
+            Some(journey) => {
+                journey.last_place = LastPlace::FloodedPort;
+                Some(&*journey)
+            }
+            None => observation.original.and_then(|original| self.journeys.get(original)),
+        };
+        let Some(Owner::Tracks(shares)) = journey.map(|journey| &journey.owner) else { return };
+        if let (Some(share), Some(pod)) = (shares.only(), pod) {
+            self.tracks[share.track].flooded_to.get_or_insert(pod);
         }
     }
 
-    /// The packet of a known journey has other stream bytes than before: GRO added to it.
-    fn regrow(&mut self, observation: &Observation, world: &World) {
-        let mut shares = std::mem::take(&mut self.shares);
-        match self.resolve(observation, &mut shares, world) {
-            Fit::Whole(ambiguity) => self.attach(observation, &shares, ambiguity, world),
-            Fit::Part(_) | Fit::None => self.wait(observation, false, world),
-        }
-        self.shares = shares;
-    }
-
+    /// The first observation of an identity.
     fn observe_new(&mut self, observation: &Observation, world: &World) {
         let Some(packet) = &observation.packet else {
-            self.apart.unmatched += 1;
+            self.unattributed.unmatched += 1;
             return;
         };
-        if self.is_anothers(observation) {
-            self.apart.aside += 1;
+        if self.is_untraced(observation) {
+            self.unattributed.ignored += 1;
             return;
         }
-        if action(observation.role, observation.point) == Action::PodEgress {
+        if observation.action() == Action::PodEgress {
             return self.begin_or_wait(observation, packet, world);
         }
-        let mut shares = std::mem::take(&mut self.shares);
-        // A copy is whatever its original is, also where its headers tell nobody any more.
-        let original = Self::origin(observation).and_then(|key| self.journeys.get(key));
-        if let Some(journey) = original.filter(|journey| !matches!(journey.holder, Holder::Waiting(_))) {
-            shares.clear();
-            match &journey.holder {
-                Holder::One(share) => shares.push(*share),
-                Holder::Many(many) => shares.extend_from_slice(many),
-                Holder::Waiting(_) => {}
-            }
-            self.attach(observation, &shares, 1, world);
-            self.shares = shares;
-            return;
+        // A copy belongs to the paths of its original, also where its headers cannot be recognised any more.
+        if let Some(shares) = observation.original.and_then(|original| self.journeys.shares(original)) {
+            let found = Found { shares: shares.clone(), candidates: 1 };
+            return self.attach(observation, found, world);
         }
-        match self.resolve(observation, &mut shares, world) {
-            Fit::Whole(ambiguity) => self.attach(observation, &shares, ambiguity, world),
-            Fit::None if begins_here(observation, packet, world) => {
+        match self.find(observation, world) {
+            Match::Whole(found) => self.attach(observation, found, world),
+            Match::None if starts_here(observation, packet, world) => {
                 self.begin_or_wait(observation, packet, world);
             }
-            Fit::Part(_) | Fit::None => self.wait(observation, false, world),
+            Match::Part(_) | Match::None => self.wait(observation, false, world),
         }
-        self.shares = shares;
     }
 
-    /// Whether a packet only looks like one of interest since it was translated.
-    fn is_anothers(&self, observation: &Observation) -> bool {
-        let translated = observation.connection.as_deref().filter(|connection| connection.is_translated());
-        translated.is_some_and(|connection| !self.flows.wants(connection))
+    /// Whether the packet has the stream that its paths have. GRO changes the range, address translation the stream.
+    fn has_stream_of(&self, observation: &Observation, shares: &Shares) -> bool {
+        let Some(packet) = &observation.packet else { return false };
+        let Some(share) = shares.as_slice().first() else { return false };
+        let track = &self.tracks[share.track];
+        packet.stream().is_some() && track.stream.is_some() && track.has_ends_of(packet)
     }
 
-    /// A path begins here; if this may be another's packet only, it has to be known as a flow's of interest first.
+    /// A known packet has other stream bytes than before: GRO merged others into it.
+    fn match_again(&mut self, observation: &Observation, world: &World) {
+        match self.find(observation, world) {
+            Match::Whole(found) => self.attach(observation, found, world),
+            Match::Part(_) | Match::None => self.wait(observation, false, world),
+        }
+    }
+
+    /// Finds the paths that a packet is, by its content.
+    fn find(&mut self, observation: &Observation, world: &World) -> Match {
+        let Self { tracks, flows, equals, slack, .. } = self;
+        let latest = observation.moment(world) + *slack;
+        Search { flows, equals, tracks, latest }.find(observation)
+    }
+
+    /// Whether it is of a connection that is not traced, and only looks like a traced one since it was translated.
+    fn is_untraced(&self, observation: &Observation) -> bool {
+        observation.translation().is_some_and(|connection| !self.flows.matches(connection))
+    }
+
+    /// This packet belongs to these paths from now on.
+    fn attach(&mut self, observation: &Observation, found: Found, world: &World) {
+        let local = observation.local;
+        let Some(packet) = &observation.packet else { return };
+        let Found { shares, candidates } = found;
+        if self.journeys.get(local).is_some() || self.journeys.has_room() {
+            self.journeys.insert(local, Owner::Tracks(shares.clone()), packet);
+        } else {
+            self.unattributed.unmatched += 1;
+        }
+        for share in shares.as_slice() {
+            let track = &mut self.tracks[share.track];
+            track.candidates = track.candidates.max(candidates);
+            if !track.locals.contains(&local) {
+                track.locals.push(local);
+            }
+        }
+        self.add_sightings(observation, &shares, world);
+    }
+
+    /// Adds an observation at a tap to its paths.
+    fn add_sightings(&mut self, observation: &Observation, shares: &Shares, world: &World) {
+        let at = observation.moment(world);
+        let mut last_place = LastPlace::OnTheWay;
+        for share in shares.as_slice() {
+            self.learn_translation(observation, share.track, world);
+            let track = &mut self.tracks[share.track];
+            let seen_whole = track.add_sighting(observation, share.bytes, at);
+            let packet = observation.packet.as_ref().unwrap_or(&track.packet);
+            let Some(arrival) = arrival(observation, packet, world) else {
+                if track.arrival == Some(Arrival::Local(observation.node())) {
+                    // It had the node's address only until it was translated there. Only this node can say so: with
+                    // clocks that are a little wrong, what another node saw before may be read after.
+                    track.arrival = None;
+                }
+                continue;
+            };
+            last_place = LastPlace::Destination;
+            if seen_whole {
+                if track.arrival.is_none() {
+                    self.arrived.push(share.track);
+                    self.timers.look_again(track, share.track, at);
+                }
+                track.arrival = Some(arrival);
+            }
+        }
+        if let Some(journey) = self.journeys.get_mut(observation.local) {
+            journey.last_place = last_place;
+        }
+    }
+
+    /// A path begins here, unless its flow has to be known first.
     ///
-    /// The answer to a packet may be read before it, where another node's clock is. If the packet was translated, only
-    /// it can tell that both are of one flow: the answer waits for it.
+    /// That is so for a packet that matched by its node's address only; and for an answer, which may be read before the
+    /// packet that it answers: if that was translated, only it shows that both are of one flow.
     fn begin_or_wait(&mut self, observation: &Observation, packet: &Packet, world: &World) {
-        let known = self.flows.known(packet, world.moment(observation)).is_some();
-        // Translated as it is here, it is of interest by what it was before: another's was set aside.
-        let wanted = observation.connection.as_deref().is_some_and(Connection::is_translated);
-        let answers = world.names.len() > 1 && !self.flows.opens(packet);
-        if !known && (observation.via && !wanted || answers) {
+        let known = self.flows.known(packet, observation.moment(world)).is_some();
+        // A translated packet that is not traced was sorted out before.
+        let may_be_untraced = observation.only_if_translated && observation.translation().is_none();
+        let may_be_answer = world.nodes.len() > 1 && !self.flows.opens(packet);
+        if !known && (may_be_untraced || may_be_answer) {
             self.wait(observation, true, world);
         } else {
             self.begin(observation, true, world);
         }
     }
 
-    /// A flooded copy: it says nothing of the packet's way, but may explain why it never arrived.
-    fn observe_stray(&mut self, observation: &Observation, world: &World) {
-        self.apart.aside += 1;
-        let key = (observation.node, observation.identity);
-        let known = self.journeys.get(key).is_some();
-        let key = if known { Some(key) } else { Self::origin(observation) };
-        let Some(journey) = key.and_then(|key| self.journeys.get_mut(key)) else { return };
-        if known {
-            journey.whereabouts = Whereabouts::Astray;
-        }
-        let pod = observation.device.and_then(|id| world.devices.info(id).pod.clone());
-        if let (Holder::One(share), Some(pod)) = (&journey.holder, pod) {
-            self.tracks[share.track].stray.get_or_insert(pod);
-        }
-    }
-
-    fn resolve(&mut self, observation: &Observation, shares: &mut Vec<Share>, world: &World) -> Fit {
-        shares.clear();
-        let Some(packet) = &observation.packet else { return Fit::None };
-        let latest = world.moment(observation).saturating_add(self.slack);
-        let Some((flow, forward)) = self.flows.known(packet, latest) else { return Fit::None };
-        if packet.stream().is_some() {
-            let way = self.flows.get_mut(flow).way_mut(forward);
-            resolve::stream(observation, packet, way, &self.tracks, latest, shares)
-        } else {
-            let first = self.same.get(&packet.content_hash(flow, forward)).map(|(first, _)| *first);
-            resolve::exact(observation, packet, (flow, forward), first, &self.tracks, latest, shares)
-        }
-    }
-
-    /// The journey is these paths' from now on.
-    fn attach(&mut self, observation: &Observation, shares: &[Share], ambiguity: u32, world: &World) {
-        let key = (observation.node, observation.identity);
-        let Some(packet) = &observation.packet else { return };
-        if self.journeys.get(key).is_some() || self.journeys.has_room() {
-            let holder = match shares {
-                [share] => Holder::One(*share),
-                many => Holder::Many(many.to_vec()),
-            };
-            self.journeys.insert(key, holder, Stamp::of(packet));
-        } else {
-            self.apart.unmatched += 1;
-        }
-        for share in shares {
-            let track = &mut self.tracks[share.track];
-            track.ambiguity = track.ambiguity.max(ambiguity);
-            if !track.journeys.contains(&key) {
-                track.journeys.push(key);
-            }
-        }
-        self.sight(observation, shares, world);
-    }
-
     /// A path begins with this observation.
-    fn begin(&mut self, observation: &Observation, whole: bool, world: &World) {
+    fn begin(&mut self, observation: &Observation, start_seen: bool, world: &World) {
         let Some(packet) = &observation.packet else { return };
         if !self.journeys.has_room() {
-            self.apart.unmatched += 1;
+            self.unattributed.unmatched += 1;
             return;
         }
-        let now = world.moment(observation);
-        self.serial += 1;
-        let serial = self.serial;
-        let stamp = Stamp::of(packet);
-        let sent = sent_by_node(observation, packet, world);
-        let packet = sent.as_ref().unwrap_or(packet);
-        let (flow, forward) = self.flows.of(packet, now);
-        self.flows.path_begins(flow);
-        let way = self.flows.get_mut(flow).way_mut(forward);
-        let span = match packet.stream() {
-            Some((seq, bytes)) => {
-                let start = way.unwrap(seq);
-                Some((start, start + u64::from(bytes)))
-            }
-            None => {
-                if let crate::wire::packet::Transport::Tcp { seq, .. } = packet.transport {
-                    way.unwrap(seq);
-                }
-                None
-            }
-        };
-        let (mut sightings, mut steps, mut journeys) =
-            self.spare.pop().map(|track| (track.sightings, track.steps, track.journeys)).unwrap_or_default();
-        sightings.clear();
-        steps.clear();
-        journeys.clear();
-        let key = (observation.node, observation.identity);
-        journeys.push(key);
-        let hash = if span.is_none() { packet.content_hash(flow, forward) } else { 0 };
-        let track = self.tracks.insert(Track {
-            serial,
-            packet: packet.clone(),
-            flow,
-            forward,
-            span,
-            segments: observation.segments,
-            sightings,
-            steps,
-            journeys,
-            first: now,
-            last: now,
-            arrival: None,
-            dropped: false,
-            ambiguity: 1,
-            whole,
-            events: 0,
-            stray: None,
-            rejected: None,
-            rejected_at: None,
-            after: None,
-            linked: false,
-            superfluous: None,
-            hash,
-            next_same: None,
-        });
-        // What came to the node may wait for longer than its answer.
-        let asked = self.flows.get(flow).way(!forward).recent().next();
-        let asked = asked.filter(|asked| matches!(self.tracks[*asked].arrival, Some(Arrival::Local(_))));
-        self.tracks[track].after = asked.map(|asked| (asked, self.tracks[asked].serial));
-        let way = self.flows.get_mut(flow).way_mut(forward);
-        way.remember(track);
-        if let Some((start, end)) = span {
-            way.add(Span { start, end, track });
+        let at = observation.moment(world);
+        let sent = as_sent_by_node(observation, packet, world);
+        let id = self.add_track(observation, sent.as_ref().unwrap_or(packet), at, start_seen);
+        let share = Share { track: id, bytes: self.tracks[id].size() };
+        self.journeys.insert(observation.local, Owner::Tracks(Shares::One(share)), packet);
+        self.timers.look_first(id, at);
+        if observation.is_drop() {
+            self.attribute_drop(observation, &Shares::One(share), LastPlace::OnTheWay, world);
         } else {
-            let tracks = &mut self.tracks;
-            self.same
-                .entry(hash)
-                .and_modify(|(_, last)| {
-                    tracks[*last].next_same = Some(track);
-                    *last = track;
-                })
-                .or_insert((track, track));
+            self.add_sightings(observation, &Shares::One(share), world);
         }
-        let share = Share { track, bytes: self.tracks[track].size() };
-        self.journeys.insert(key, Holder::One(share), stamp);
-        self.timers.push(Reverse(Timer {
-            due: now.saturating_add(FIRST_LOOK_NS),
+        if let Some(rejected) = self.note_rejection(id, world) {
+            self.timers.set(at + REJECTED_PATIENCE, Look::Track(rejected));
+        }
+        self.resume_for_track(id, world);
+    }
+
+    /// Adds a track, to its flow and to where it is found by content.
+    fn add_track(
+        &mut self,
+        observation: &Observation,
+        packet: &Packet,
+        at: Moment,
+        start_seen: bool,
+    ) -> TrackId {
+        let flow = self.flows.of(packet, at);
+        self.flows.path_begins(flow.id);
+        let stream = self.flows.stream_mut(flow);
+        let bytes = packet.stream().map(|carried| stream.bytes(carried));
+        if let (None, Transport::Tcp { seq, .. }) = (bytes, &packet.transport) {
+            // Takes note of it.
+            stream.unwrap(*seq);
+        }
+        let content = if bytes.is_some() { 0 } else { content_hash(packet, flow) };
+        let serial = self.next_serial();
+        let id = self.tracks.begin(
             serial,
-            what: Look::Track(track),
-        }));
-        if observation.point == Point::KfreeSkb {
-            self.drop_of(observation, &[share], Whereabouts::Way, world);
-        } else {
-            self.sight(observation, &[share], world);
+            Beginning {
+                packet: packet.clone(),
+                flow,
+                stream: bytes,
+                content,
+                segments: observation.segments,
+                local: observation.local,
+                at,
+                start_seen,
+                report_after: self.answered(flow),
+            },
+        );
+        let stream = self.flows.stream_mut(flow);
+        stream.remember(id);
+        match bytes {
+            Some(bytes) => stream.add(Span { bytes, track: id }),
+            None => self.equals.add(content, id),
         }
-        if let Some(refused) = refusal::note(&mut self.flows, &mut self.tracks, track, world) {
-            self.timers.push(Reverse(Timer {
-                due: now.saturating_add(REFUSED_NS),
-                serial: self.tracks[refused].serial,
-                what: Look::Track(refused),
-            }));
-        }
-        self.retry(track, world);
+        id
+    }
+
+    /// The path that a packet of this flow may answer, if that one has to be reported first: one that arrived at a node
+    /// itself stays under way for longer than its answer.
+    fn answered(&self, flow: flow::DirectedFlow) -> Option<TrackId> {
+        let newest = self.flows.stream(flow.back()).recent().next()?;
+        matches!(self.tracks[newest].arrival, Some(Arrival::Local(_))).then_some(newest)
     }
 }
 
-/// Whether a packet that no path fits begins here: it is the node's own, or from where nobody is watching.
-fn begins_here(observation: &Observation, packet: &Packet, world: &World) -> bool {
-    if let Some(pod) = world.devices.pod_of(observation.node, observation.netns) {
+/// Whether a packet that no path fits starts here: it is the node's own, or comes from where nobody is tracing.
+fn starts_here(observation: &Observation, packet: &Packet, world: &World) -> bool {
+    if let Some(pod) = observation.pod(world) {
         return world.directory.pod(packet.src) == Some(pod);
     }
-    let own = world.devices.is_own(observation.node, packet.src);
-    (own && observation.point != Point::TcIngress) || !(own || world.directory.begins_in_sight(packet.src))
+    let own = world.devices.is_own(observation.node(), packet.src);
+    (own && observation.point() != Point::TcIngress)
+        || !(own || world.directory.starts_on_traced_node(packet.src))
 }
 
-/// What a packet of the node's own was when it was sent, where it is first seen after its translation.
-fn sent_by_node(observation: &Observation, packet: &Packet, world: &World) -> Option<Packet> {
-    let connection = observation.connection.as_deref().filter(|connection| connection.is_translated())?;
-    let ends = connection.sent();
-    let own = observation.point != Point::TcIngress && world.devices.is_own(observation.node, ends[0].0);
+/// A packet of the node's own as it was sent, where it is first seen after its translation.
+fn as_sent_by_node(observation: &Observation, packet: &Packet, world: &World) -> Option<Packet> {
+    let ends = observation.translation()?.sent();
+    let own = observation.point() != Point::TcIngress && world.devices.is_own(observation.node(), ends[0].0);
     own.then(|| packet.between(ends))
 }

@@ -1,189 +1,399 @@
-//! A path under way: one packet as its source sent it, and where it has been seen so far.
+//! Paths under way ("tracks"): one packet as its source sent it, and where it has been seen so far.
 
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
+use podtrace_protocol::hook::Meaning;
 use podtrace_protocol::topology::Role;
+use podtrace_protocol::wire::{Encapsulation, Packet};
 
-use crate::finish::steps::{MOST_STEPS, Step};
-use crate::join::journey::JourneyKey;
-use crate::model::{Drop, Point, Tuple};
+use crate::join::flow::DirectedFlow;
+use crate::join::stream::Bytes;
+use crate::join::table::{Key, Table};
+use crate::model::{Action, Drop, Point, Tuple};
+use crate::node::NodeId;
 use crate::observation::connection::Connection;
-use crate::observation::{NextHop, Observation};
-use crate::wire::packet::{Encapsulation, Packet, PacketExt as _};
-use crate::world::devices::DeviceId;
+use crate::observation::{LocalPacket, NextHop, Observation, Spot};
+use crate::time::{Moment, NodeTime};
+use crate::world::devices::{DeviceId, action};
 
-/// Sightings kept of one packet: more means that it goes in circles.
+/// Most sightings kept of one packet: one with more goes in circles.
 const MOST_SIGHTINGS: usize = 64;
+/// Most events of stack hooks kept of one packet: one with more goes in circles, or in very many pieces.
+const MOST_STEPS: usize = 256;
+/// Most emptied tracks whose memory is kept for new ones.
+const MOST_SPARES: usize = 4096;
 
-/// One packet at one point, all its pieces together.
+/// Number of a path under way; never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TrackId(Key);
+
+impl TrackId {
+    pub(crate) fn serial(self) -> u64 {
+        self.0.serial()
+    }
+}
+
+/// One packet at one tap, all its pieces together.
 #[derive(Debug)]
 pub(crate) struct Sighting {
-    pub(crate) node: usize,
-    /// Visits of nodes, in order.
-    pub(crate) leg: u16,
-    pub(crate) device: Option<DeviceId>,
+    pub(crate) spot: Spot,
+    /// Which visit of a node it belongs to: a packet may come to a node again.
+    pub(crate) visit: u16,
     pub(crate) role: Role,
-    pub(crate) point: Point,
-    /// Of the first piece, by the node's clock.
-    pub(crate) at: u64,
+    /// When the first piece was seen.
+    pub(crate) time: NodeTime,
+    /// Length of the IP packet; of all its pieces.
     pub(crate) bytes: u32,
     pub(crate) packets: u32,
+    /// Whether GRO has merged it with other packets' bytes.
     pub(crate) merged: bool,
-    /// Stream bytes of the path seen here.
+    /// How many of the track's bytes were seen here, see [`Track::size`].
     pub(crate) covered: u32,
-    /// Where it is not the one that the packet began with.
+    /// Addresses and ports, where they are not those that the packet began with.
     pub(crate) tuple: Option<Tuple>,
     pub(crate) outer: Option<Encapsulation>,
     pub(crate) mark: u32,
-    /// What connection tracking said of it.
     pub(crate) connection: Option<Box<Connection>>,
     pub(crate) drop: Option<Box<DropSeen>>,
-    /// The route that the packet had here.
     pub(crate) next_hop: Option<NextHop>,
-    /// Numbers of the records that say so.
-    pub(crate) numbers: Vec<u64>,
+    /// Numbers of the records that it was made of.
+    pub(crate) records: Vec<u64>,
+}
+
+impl Sighting {
+    pub(crate) fn node(&self) -> NodeId {
+        self.spot.node
+    }
+
+    pub(crate) fn device(&self) -> Option<DeviceId> {
+        self.spot.device
+    }
+
+    pub(crate) fn point(&self) -> Point {
+        self.spot.point
+    }
+
+    pub(crate) fn is_drop(&self) -> bool {
+        self.spot.point == Point::KfreeSkb
+    }
+
+    /// What it means that the packet was seen here.
+    pub(crate) fn action(&self) -> Action {
+        action(self.role, self.spot.point)
+    }
 }
 
 /// A drop that the kernel reported.
 #[derive(Debug)]
 pub(crate) struct DropSeen {
     pub(crate) drop: Drop,
-    /// Whether the copy that arrived is the one dropped, rather than another that nobody needed.
+    /// Whether it was dropped where it had arrived. Else it may have been a copy that nobody needed.
     pub(crate) of_arrived: bool,
 }
 
-/// Where a packet ends well.
+/// One packet, or all its pieces, at one hook of the network stack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step {
+    pub(crate) spot: Spot,
+    /// See [`Sighting::visit`].
+    pub(crate) visit: u16,
+    pub(crate) meaning: Meaning,
+    pub(crate) time: NodeTime,
+    identity: u64,
+    /// Number of its record.
+    pub(crate) record: u64,
+    pub(crate) next_hop: Option<NextHop>,
+    /// Whether the hook saw the outer packet of a tunnel.
+    pub(crate) in_tunnel: bool,
+    pub(crate) aux: u32,
+}
+
+impl Step {
+    /// Of an observation at a hook of the stack; `None` if it was made elsewhere.
+    fn of(observation: &Observation, visit: u16) -> Option<Self> {
+        Some(Self {
+            spot: observation.spot,
+            visit,
+            meaning: observation.point().meaning()?,
+            time: observation.time,
+            identity: observation.local.identity,
+            record: observation.record,
+            next_hop: observation.next_hop,
+            in_tunnel: observation.in_tunnel,
+            aux: observation.aux,
+        })
+    }
+
+    /// Whether both are pieces of one packet at the same hook.
+    fn is_piece_of(&self, other: &Self) -> bool {
+        (self.spot, self.visit, self.aux) == (other.spot, other.visit, other.aux)
+            && self.identity != other.identity
+    }
+}
+
+/// Where a packet arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// Went into the pod that has its destination address.
+    /// In the pod that has its destination address.
     Pod,
-    /// Was for this node itself.
-    Local(usize),
-    /// Left the cluster by this device.
+    /// At this node, which has its destination address.
+    Local(NodeId),
+    /// It left the cluster by this device.
     Outside(Arc<str>),
-    /// Left by this device for a node that is not traced.
-    OutOfSight(Arc<str>, Arc<str>),
+    /// It left by this device for a node that is not traced.
+    Untraced {
+        /// Name of the device.
+        device: Arc<str>,
+        /// Name of the node.
+        node: Arc<str>,
+    },
+}
+
+/// A reset or an ICMP error about the packet.
+#[derive(Clone, Debug)]
+pub(crate) struct Rejection {
+    /// In words.
+    pub(crate) reason: String,
+    /// When it was first seen.
+    pub(crate) at: Moment,
 }
 
 /// A path under way.
 #[derive(Debug)]
 pub(crate) struct Track {
-    /// Never given twice, unlike its place in the table.
-    pub(crate) serial: u64,
+    /// As its source sent it.
     pub(crate) packet: Packet,
-    pub(crate) flow: usize,
-    pub(crate) forward: bool,
-    /// Stream bytes, unwrapped.
-    pub(crate) span: Option<(u64, u64)>,
+    pub(crate) flow: DirectedFlow,
+    /// The bytes of its TCP stream; `None` if it carries none.
+    pub(crate) stream: Option<Bytes>,
+    /// Hash of what [`EqualTracks`](super::equals::EqualTracks) compares; 0 if it has stream bytes.
+    pub(crate) content: u64,
+    /// Wire packets that it stands for, before GSO takes it apart.
     pub(crate) segments: u32,
     pub(crate) sightings: Vec<Sighting>,
-    /// What hooks of the stack saw between them.
+    /// What hooks of the network stack saw between the sightings.
     pub(crate) steps: Vec<Step>,
-    pub(crate) journeys: Vec<JourneyKey>,
-    /// On the common timeline.
-    pub(crate) first: i64,
-    pub(crate) last: i64,
+    /// The packet's identities within nodes.
+    pub(crate) locals: Vec<LocalPacket>,
+    /// When it was first seen.
+    pub(crate) first: Moment,
+    /// When it was last seen.
+    pub(crate) last: Moment,
     pub(crate) arrival: Option<Arrival>,
     pub(crate) dropped: bool,
-    /// How many packets fitted where one was chosen.
-    pub(crate) ambiguity: u32,
+    /// How many paths fitted equally where one was chosen; 1 if every choice was sure.
+    pub(crate) candidates: u32,
     /// Whether it was seen from its beginning.
-    pub(crate) whole: bool,
+    pub(crate) start_seen: bool,
+    /// Events that it was made of.
     pub(crate) events: u64,
-    /// The pod that got it by mistake or by flooding.
-    pub(crate) stray: Option<Arc<str>>,
-    pub(crate) rejected: Option<String>,
-    /// When the refusal was first seen.
-    pub(crate) rejected_at: Option<i64>,
-    /// Place and serial number of the path that is told first: the one that this one answers or refuses.
-    pub(crate) after: Option<(usize, u64)>,
-    /// Whether its flow knows what translation makes of its packets.
-    pub(crate) linked: bool,
-    /// Why its receiver had no use for it.
-    pub(crate) superfluous: Option<&'static str>,
-    pub(crate) hash: u64,
-    /// The next one of equal content hash.
-    pub(crate) next_same: Option<usize>,
+    /// The pod at whose port a bridge flooded a copy.
+    pub(crate) flooded_to: Option<Arc<str>>,
+    pub(crate) rejection: Option<Rejection>,
+    /// The path that is reported before this one, which answers or rejects it.
+    pub(crate) report_after: Option<TrackId>,
+    /// Whether its flow knows the translation that connection tracking has.
+    pub(crate) translation_known: bool,
+    /// Why its receiver had no use for it, in words.
+    pub(crate) no_use: Option<&'static str>,
+}
+
+/// What a new track begins with.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub(crate) packet: Packet,
+    pub(crate) flow: DirectedFlow,
+    pub(crate) stream: Option<Bytes>,
+    pub(crate) content: u64,
+    pub(crate) segments: u32,
+    pub(crate) local: LocalPacket,
+    pub(crate) at: Moment,
+    pub(crate) start_seen: bool,
+    pub(crate) report_after: Option<TrackId>,
+}
+
+/// All paths under way.
+#[derive(Debug, Default)]
+pub(crate) struct Tracks {
+    table: Table<Track>,
+    /// Finished ones, whose memory new ones take over.
+    spares: Vec<Track>,
+}
+
+impl Tracks {
+    pub(crate) fn begin(&mut self, serial: u64, beginning: Beginning) -> TrackId {
+        let Beginning { packet, flow, stream, content, segments, local, at, start_seen, report_after } =
+            beginning;
+        let (mut sightings, mut steps, mut locals) =
+            self.spares.pop().map(|spare| (spare.sightings, spare.steps, spare.locals)).unwrap_or_default();
+        sightings.clear();
+        steps.clear();
+        locals.clear();
+        locals.push(local);
+        let track = Track {
+            packet,
+            flow,
+            stream,
+            content,
+            segments,
+            sightings,
+            steps,
+            locals,
+            first: at,
+            last: at,
+            arrival: None,
+            dropped: false,
+            candidates: 1,
+            start_seen,
+            events: 0,
+            flooded_to: None,
+            rejection: None,
+            report_after,
+            translation_known: false,
+            no_use: None,
+        };
+        TrackId(self.table.insert(serial, track))
+    }
+
+    pub(crate) fn get(&self, id: TrackId) -> Option<&Track> {
+        self.table.get(id.0)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: TrackId) -> Option<&mut Track> {
+        self.table.get_mut(id.0)
+    }
+
+    pub(crate) fn remove(&mut self, id: TrackId) -> Option<Track> {
+        self.table.remove(id.0)
+    }
+
+    /// Keeps a finished path's memory for a new one.
+    pub(crate) fn recycle(&mut self, track: Track) {
+        if self.spares.len() < MOST_SPARES {
+            self.spares.push(track);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TrackId, &Track)> {
+        self.table.iter().map(|(key, track)| (TrackId(key), track))
+    }
+}
+
+/// For numbers that are known to be valid: those of a [`Share`](super::shares::Share) are, for a finished path is taken
+/// out of its journeys.
+impl Index<TrackId> for Tracks {
+    type Output = Track;
+
+    fn index(&self, id: TrackId) -> &Track {
+        &self.table[id.0]
+    }
+}
+
+impl IndexMut<TrackId> for Tracks {
+    fn index_mut(&mut self, id: TrackId) -> &mut Track {
+        &mut self.table[id.0]
+    }
 }
 
 impl Track {
-    /// Bytes that a point has to see until it has seen all of it.
+    /// How much of it there is to see: its stream bytes, or 1 if it carries none.
     pub(crate) fn size(&self) -> u32 {
-        self.span.map_or(1, |(start, end)| u32::try_from(end - start).unwrap_or(u32::MAX))
+        self.stream.map_or(1, |bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX))
     }
 
-    fn at_point(&self, node: usize, device: Option<DeviceId>, point: Point) -> Option<usize> {
-        self.sightings
-            .iter()
-            .rposition(|seen| seen.device == device && seen.point == point && seen.node == node)
+    /// Addresses and ports that it began with.
+    pub(crate) fn tuple(&self) -> Tuple {
+        Tuple::of(&self.packet)
     }
 
-    /// Whether the point of this observation has seen all of it.
-    pub(crate) fn is_covered_at(&self, observation: &Observation) -> bool {
-        self.at_point(observation.node, observation.device, observation.point)
-            .is_some_and(|at| self.sightings[at].covered >= self.size())
+    /// Addresses and ports that it had where it was seen.
+    pub(crate) fn tuple_at(&self, sighting: &Sighting) -> Tuple {
+        sighting.tuple.unwrap_or_else(|| self.tuple())
     }
 
-    /// Adds an observation of `share` of its bytes. Tells whether the point has seen all of it now.
-    pub(crate) fn sight(&mut self, observation: &Observation, share: u32, now: i64) -> bool {
+    /// Whether it began with the addresses and ports of this packet.
+    pub(crate) fn has_ends_of(&self, packet: &Packet) -> bool {
+        packet.src == self.packet.src
+            && packet.dst == self.packet.dst
+            && packet.ports() == self.packet.ports()
+    }
+
+    /// Whether nothing is missing for it to have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.arrival.is_some() || self.dropped || self.rejection.is_some()
+    }
+
+    fn sighting_at(&self, spot: Spot) -> Option<usize> {
+        self.sightings.iter().rposition(|seen| seen.spot == spot)
+    }
+
+    /// Whether all of it was seen at this spot.
+    pub(crate) fn is_covered_at(&self, spot: Spot) -> bool {
+        self.sighting_at(spot).is_some_and(|place| self.sightings[place].covered >= self.size())
+    }
+
+    fn note_event(&mut self, at: Moment) {
         self.events += 1;
-        self.last = self.last.max(now);
-        self.first = self.first.min(now);
-        let length = observation.packet.as_ref().map_or(self.packet.length, |packet| packet.length);
-        // A packet put together with others has more stream bytes than this path's share.
-        let carried = observation.packet.as_ref().and_then(Packet::stream).map_or(share, |(_, bytes)| bytes);
-        let merged = self.span.is_some() && carried > share;
+        self.last = self.last.max(at);
+    }
+
+    /// Adds an observation of `share` of its bytes. Returns whether the spot has seen all of it now.
+    pub(crate) fn add_sighting(&mut self, observation: &Observation, share: u32, at: Moment) -> bool {
+        self.note_event(at);
+        self.first = self.first.min(at);
+        let packet = observation.packet.as_ref();
+        let length = packet.map_or(self.packet.length, |packet| packet.length);
+        // A packet that GRO merged carries more stream bytes than this path's share.
+        let carried = packet.and_then(Packet::stream).map_or(share, |(_, bytes)| bytes);
+        let merged = self.stream.is_some() && carried > share;
         let size = self.size();
-        if let Some(at) = self.at_point(observation.node, observation.device, observation.point)
-            && observation.point != Point::KfreeSkb
-            && self.sightings[at].covered < size
+        if let Some(place) = self.sighting_at(observation.spot)
+            && observation.point() != Point::KfreeSkb
+            && self.sightings[place].covered < size
         {
-            let seen = &mut self.sightings[at];
-            seen.at = seen.at.min(observation.at);
+            let seen = &mut self.sightings[place];
+            seen.time = seen.time.min(observation.time);
             seen.bytes = seen.bytes.saturating_add(length);
             seen.packets += 1;
             seen.merged |= merged;
             seen.covered = seen.covered.saturating_add(share);
-            seen.numbers.push(observation.number);
+            seen.records.push(observation.record);
             return seen.covered >= size;
         }
         if self.sightings.len() < MOST_SIGHTINGS {
-            let tuple = observation.packet.as_ref().filter(|packet| !self.has_ends_of(packet));
+            let changed = packet.filter(|packet| !self.has_ends_of(packet));
             self.sightings.push(Sighting {
-                node: observation.node,
-                leg: self.leg(observation),
-                device: observation.device,
+                spot: observation.spot,
+                visit: self.visit_of(observation),
                 role: observation.role,
-                point: observation.point,
-                at: observation.at,
+                time: observation.time,
                 bytes: length,
                 packets: 1,
                 merged,
                 covered: share,
-                tuple: tuple.map(Packet::tuple),
+                tuple: changed.map(Tuple::of),
                 outer: observation.outer,
                 mark: observation.mark,
                 connection: observation.connection.clone(),
                 drop: None,
                 next_hop: observation.next_hop,
-                numbers: vec![observation.number],
+                records: vec![observation.record],
             });
         }
         share >= size
     }
 
-    /// Whether nothing is missing for it to have ended.
-    pub(crate) fn is_over(&self) -> bool {
-        self.arrival.is_some() || self.dropped || self.rejected.is_some()
-    }
-
-    /// Adds what a hook of the stack saw. Tells whether there was room for it.
-    pub(crate) fn step(&mut self, observation: &Observation, now: i64) -> bool {
-        let leg = self.latest_leg(observation.node).unwrap_or(0);
-        let Some(step) = Step::of(observation, leg) else { return false };
-        self.events += 1;
-        self.last = self.last.max(now);
-        // Of a packet in pieces the first one tells when, as at the taps.
+    /// Adds what a hook of the stack saw. Returns whether there was room for it.
+    pub(crate) fn add_step(&mut self, observation: &Observation, at: Moment) -> bool {
+        let visit = self.latest_visit(observation.node()).unwrap_or(0);
+        let Some(step) = Step::of(observation, visit) else { return false };
+        self.note_event(at);
+        // Of a packet in pieces the first one counts, as at the taps.
         if self.steps.iter().any(|other| step.is_piece_of(other)) {
             return true;
         }
@@ -194,38 +404,41 @@ impl Track {
         room
     }
 
-    fn latest_leg(&self, node: usize) -> Option<u16> {
-        self.sightings.iter().filter(|seen| seen.node == node).map(|seen| seen.leg).max()
+    fn latest_visit(&self, node: NodeId) -> Option<u16> {
+        self.sightings.iter().filter(|seen| seen.node() == node).map(|seen| seen.visit).max()
     }
 
-    /// Whether it began with the addresses and ports of this packet.
-    pub(crate) fn has_ends_of(&self, packet: &Packet) -> bool {
-        packet.src == self.packet.src
-            && packet.dst == self.packet.dst
-            && packet.ports() == self.packet.ports()
-    }
-
-    /// The visit that a new sighting belongs to: the latest of its node, unless it comes in from outside again.
-    fn leg(&self, observation: &Observation) -> u16 {
-        let enters = observation.point == Point::TcIngress
+    /// The visit that a new sighting belongs to: the latest of its node, unless the packet enters it again.
+    fn visit_of(&self, observation: &Observation) -> u16 {
+        let enters = observation.point() == Point::TcIngress
             && matches!(observation.role, Role::Uplink | Role::Other | Role::PodVeth);
-        let next = || self.sightings.iter().map(|seen| seen.leg + 1).max().unwrap_or(0);
-        match self.latest_leg(observation.node) {
-            Some(leg) if !enters || !self.has_left(leg) => leg,
-            _ => next(),
+        match self.latest_visit(observation.node()) {
+            Some(visit) if !enters || !self.has_left(visit) => visit,
+            _ => self.sightings.iter().map(|seen| seen.visit + 1).max().unwrap_or(0),
         }
     }
 
-    fn has_left(&self, leg: u16) -> bool {
+    fn has_left(&self, visit: u16) -> bool {
         self.sightings.iter().any(|seen| {
-            seen.leg == leg
-                && seen.point == Point::TcEgress
+            seen.visit == visit
+                && seen.point() == Point::TcEgress
                 && matches!(seen.role, Role::Uplink | Role::Other | Role::PodVeth)
         })
     }
 
     /// Puts the sightings in the order in which the packet passed them.
     pub(crate) fn sort(&mut self) {
-        self.sightings.sort_by_key(|seen| (seen.leg, seen.at));
+        self.sightings.sort_by_key(|seen| (seen.visit, seen.time));
+    }
+
+    /// The crossings from one node to another, by each node's clock: it left before it arrived.
+    ///
+    /// Only of a path whose joins are sure. Drops are no crossings: they may be late, or of a copy.
+    pub(crate) fn crossings(&self) -> impl Iterator<Item = ((NodeId, NodeTime), (NodeId, NodeTime))> {
+        let taps = || self.sightings.iter().filter(|seen| !seen.is_drop());
+        taps()
+            .zip(taps().skip(1))
+            .filter(|(left, arrived)| self.candidates == 1 && left.node() != arrived.node())
+            .map(|(left, arrived)| ((left.node(), left.time), (arrived.node(), arrived.time)))
     }
 }

@@ -1,38 +1,42 @@
-//! What a translated packet looks like belongs to its flow as well: so it is known on other nodes, and its answers
-//! are known for answers.
+//! Translated packets belong to their flow too: so they are recognised on other nodes, and their answers as answers.
 
 use super::Joiner;
-use crate::join::flow::Key;
+use crate::join::flow::DirectedFlow;
+use crate::join::track::TrackId;
 use crate::observation::Observation;
+use crate::observation::connection::Connection;
+use crate::observation::key::{DirectedKey, FlowKey};
 use crate::world::World;
 
 impl Joiner {
-    /// Takes what an observation says of a path's translation.
-    pub(super) fn link(&mut self, observation: &Observation, track: usize, world: &World) {
+    /// Takes what an observation of a path says of its translation.
+    pub(super) fn learn_translation(&mut self, observation: &Observation, id: TrackId, world: &World) {
         let Some(packet) = &observation.packet else { return };
-        let of = &self.tracks[track];
-        let (flow, forward) = (of.flow, of.forward);
-        let mut news = Vec::new();
-        if !of.has_ends_of(packet) {
-            let (key, low_to_high) = Key::of(packet);
-            if self.flows.add_key(flow, key, low_to_high == forward) {
-                news.push(key);
-            }
+        let mut new = Vec::new();
+        let track = &self.tracks[id];
+        let (flow, is_changed, is_known) = (track.flow, !track.has_ends_of(packet), track.translation_known);
+        if is_changed {
+            self.add_key(flow, DirectedKey::of(packet), &mut new);
         }
-        if let Some(connection) = &observation.connection
-            && connection.is_translated()
-            && !of.linked
-        {
-            let opening = forward != connection.is_reply();
-            for (key, low_to_high) in connection.keys() {
-                if self.flows.add_key(flow, key, low_to_high == opening) {
-                    news.push(key);
-                }
-            }
-            self.tracks[track].linked = true;
+        if !is_known && let Some(connection) = observation.translation() {
+            self.add_connection(flow, connection, &mut new);
+            self.tracks[id].translation_known = true;
         }
-        for key in news {
-            self.retry_unknown(key, world);
+        for key in new {
+            self.resume_for_flow(key, world);
+        }
+    }
+
+    fn add_connection(&mut self, flow: DirectedFlow, connection: &Connection, new: &mut Vec<FlowKey>) {
+        let original = if connection.is_reply() { flow.back() } else { flow };
+        for key in connection.keys() {
+            self.add_key(original, key, new);
+        }
+    }
+
+    fn add_key(&mut self, flow: DirectedFlow, key: DirectedKey, new: &mut Vec<FlowKey>) {
+        if self.flows.add_key(flow, key) {
+            new.push(key.key);
         }
     }
 }

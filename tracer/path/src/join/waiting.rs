@@ -1,175 +1,256 @@
-//! Observations whose path has not begun yet: another node's events were read a little early.
+//! Packets that wait for the beginning of their path.
+//!
+//! Two nodes' events are read in the order of a timeline that is a little wrong: a packet's arrival may be read before
+//! its departure. And the answer to a translated packet belongs to a flow only once that packet was read. So what no
+//! path fits waits here for as long as the clocks may be wrong. It waits for a *key*: the stream or the content of a path
+//! that begins, or the flow that has to become known first.
 
-use std::cmp::Reverse;
-use std::hash::{Hash as _, Hasher as _};
+use std::collections::BTreeSet;
 
-use rustc_hash::FxHasher;
+use rustc_hash::FxHashMap;
 
-use super::{Joiner, Look, TOLERANCE_NS, Timer, Waiting, begins_here};
-use crate::join::fit::Fit;
-use crate::join::flow::Key;
-use crate::join::journey::{Holder, Share, Stamp, Whereabouts};
-use crate::model::{Action, Point};
+use podtrace_protocol::wire::Packet;
+
+use super::{Joiner, TOLERANCE, starts_here};
+use crate::join::equals::MOST_COMPARED;
+use crate::join::flow::DirectedFlow;
+use crate::join::journey::{LastPlace, Owner};
+use crate::join::matching::{Found, Match, content_hash};
+use crate::join::table::{Key, Table};
+use crate::join::timers::Look;
+use crate::join::track::TrackId;
+use crate::model::Action;
 use crate::observation::Observation;
-use crate::wire::packet::{Packet, PacketExt as _};
+use crate::observation::key::{DirectedKey, FlowKey};
 use crate::world::World;
-use crate::world::devices::action;
 
-impl Joiner {
-    /// The beginning of this observation's path has not been seen yet; or it is the beginning, of a flow that is not
-    /// known yet.
-    pub(super) fn wait(&mut self, observation: &Observation, begins: bool, world: &World) {
-        let Some(packet) = &observation.packet else { return };
-        if !self.journeys.has_room() {
-            self.apart.unmatched += 1;
-            return;
-        }
-        let now = world.moment(observation);
-        let key = self.waiting_key(packet, now);
-        self.serial += 1;
-        let serial = self.serial;
-        let (journey, stamp) = ((observation.node, observation.identity), Stamp::of(packet));
-        let observations = vec![observation.clone()];
-        let at = self.waiting.insert(Waiting { observations, key, serial, begins });
-        self.waiting_by_key.entry(key).or_default().push(at);
-        self.journeys.insert(journey, Holder::Waiting(at), stamp);
-        let due = now.saturating_add(self.slack).saturating_add(TOLERANCE_NS);
-        self.timers.push(Reverse(Timer { due, serial, what: Look::Waiting(at) }));
+/// Number of a packet that waits; never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WaitingId(Key);
+
+impl WaitingId {
+    pub(crate) fn serial(self) -> u64 {
+        self.0.serial()
+    }
+}
+
+/// What a packet waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum WaitKey {
+    /// A path with stream bytes in this direction of a flow.
+    Stream(DirectedFlow),
+    /// A path whose packet has this content hash.
+    Content(u64),
+    /// That packets with this key are known to belong to a flow.
+    Flow(FlowKey),
+}
+
+/// A packet within a node whose path is not known, and all that was observed of it since.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    first: Observation,
+    later: Vec<Observation>,
+    key: WaitKey,
+    /// Whether its path begins with it, if no other one fits.
+    begins: bool,
+}
+
+/// All packets that wait.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingRoom {
+    table: Table<Waiting>,
+    /// Oldest first.
+    by_key: FxHashMap<WaitKey, BTreeSet<WaitingId>>,
+}
+
+impl WaitingRoom {
+    fn insert(&mut self, serial: u64, waiting: Waiting) -> WaitingId {
+        let key = waiting.key;
+        let id = WaitingId(self.table.insert(serial, waiting));
+        self.by_key.entry(key).or_default().insert(id);
+        id
     }
 
-    /// What a path has to have in common with an observation for that to be its own; where not even the flow is known,
-    /// what would make it known.
-    fn waiting_key(&mut self, packet: &Packet, now: i64) -> u64 {
-        match self.flows.known(packet, now) {
-            Some((flow, forward)) if packet.stream().is_some() => of_stream(flow, forward),
-            Some((flow, forward)) => packet.content_hash(flow, forward),
-            None => of_unknown(Key::of(packet).0),
+    /// Adds a later observation of a packet that waits.
+    pub(crate) fn push(&mut self, id: WaitingId, observation: &Observation) {
+        if let Some(waiting) = self.table.get_mut(id.0) {
+            waiting.later.push(observation.clone());
         }
     }
 
-    /// A path has begun: whatever waited for it goes on.
-    pub(super) fn retry(&mut self, track: usize, world: &World) {
-        if self.waiting_by_key.is_empty() {
-            return;
-        }
-        let begun = &self.tracks[track];
-        let key = match begun.span {
-            Some(_) => of_stream(begun.flow, begun.forward),
-            None => begun.hash,
-        };
-        let (unknown, _) = Key::of(&begun.packet);
-        self.retry_waiting(key, world);
-        self.retry_unknown(unknown, world);
+    fn get(&self, id: WaitingId) -> Option<&Waiting> {
+        self.table.get(id.0)
     }
 
-    fn retry_waiting(&mut self, key: u64, world: &World) {
-        let Some(candidates) = self.waiting_by_key.get(&key).cloned() else { return };
-        let mut shares = Vec::new();
-        for at in candidates {
-            let Some(waiting) = self.waiting.get(at).filter(|waiting| waiting.key == key) else { continue };
-            let observation = waiting.observations[0].clone();
-            if let Fit::Whole(ambiguity) = self.resolve(&observation, &mut shares, world) {
-                self.go_on(at, &shares, ambiguity, world);
+    fn remove(&mut self, id: WaitingId) -> Option<Waiting> {
+        let waiting = self.table.remove(id.0)?;
+        self.unlist(id, waiting.key);
+        Some(waiting)
+    }
+
+    fn set_key(&mut self, id: WaitingId, key: WaitKey) {
+        let Some(waiting) = self.table.get_mut(id.0) else { return };
+        let old = std::mem::replace(&mut waiting.key, key);
+        self.unlist(id, old);
+        self.by_key.entry(key).or_default().insert(id);
+    }
+
+    fn unlist(&mut self, id: WaitingId, key: WaitKey) {
+        if let Some(others) = self.by_key.get_mut(&key) {
+            others.remove(&id);
+            if others.is_empty() {
+                self.by_key.remove(&key);
             }
         }
     }
 
-    /// A flow has become known by this key: what waited for that is told apart from now on, or begins.
-    pub(super) fn retry_unknown(&mut self, key: Key, world: &World) {
-        let key = of_unknown(key);
-        let Some(candidates) = self.waiting_by_key.get(&key).cloned() else { return };
-        let mut shares = Vec::new();
-        for at in candidates {
-            let Some(waiting) = self.waiting.get(at).filter(|waiting| waiting.key == key) else { continue };
-            let observation = waiting.observations[0].clone();
-            let Some(packet) = &observation.packet else { continue };
-            let begins = waiting.begins
-                || observation.via
-                    && (action(observation.role, observation.point) == Action::PodEgress
-                        || begins_here(&observation, packet, world));
-            match self.resolve(&observation, &mut shares, world) {
-                Fit::Whole(ambiguity) => self.go_on(at, &shares, ambiguity, world),
-                _ if begins => self.begin_waiting(at, &observation, true, world),
+    fn of_key(&self, key: WaitKey) -> impl Iterator<Item = WaitingId> {
+        self.by_key.get(&key).into_iter().flatten().copied()
+    }
+
+    /// All that wait, oldest first.
+    pub(crate) fn all(&self) -> Vec<WaitingId> {
+        let mut all: Vec<_> = self.table.iter().map(|(key, _)| WaitingId(key)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+}
+
+impl Joiner {
+    /// Has a packet wait: the beginning of its path has not been read yet. If `begins`, it is the beginning, of a flow
+    /// that is not known yet.
+    pub(super) fn wait(&mut self, observation: &Observation, begins: bool, world: &World) {
+        let Some(packet) = &observation.packet else { return };
+        if !self.journeys.has_room() {
+            self.unattributed.unmatched += 1;
+            return;
+        }
+        let key = self.wait_key(packet, observation, world);
+        let waiting = Waiting { first: observation.clone(), later: Vec::new(), key, begins };
+        let serial = self.next_serial();
+        let id = self.waiting.insert(serial, waiting);
+        self.journeys.insert(observation.local, Owner::Waiting(id), packet);
+        self.timers.set(observation.moment(world) + self.slack + TOLERANCE, Look::Waiting(id));
+    }
+
+    fn wait_key(&mut self, packet: &Packet, observation: &Observation, world: &World) -> WaitKey {
+        match self.flows.known(packet, observation.moment(world)) {
+            Some(flow) if packet.stream().is_some() => WaitKey::Stream(flow),
+            Some(flow) => WaitKey::Content(content_hash(packet, flow)),
+            None => WaitKey::Flow(DirectedKey::of(packet).key),
+        }
+    }
+
+    /// A path has begun: what waited for it goes on.
+    pub(super) fn resume_for_track(&mut self, track: TrackId, world: &World) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let begun = &self.tracks[track];
+        let flow_key = DirectedKey::of(&begun.packet).key;
+        // The path is one packet: of many equal ones that wait for it, only the oldest can be it.
+        let resumable: Vec<WaitingId> = match begun.packet.stream() {
+            Some(bytes) => self
+                .waiting
+                .of_key(WaitKey::Stream(begun.flow))
+                .filter(|id| self.waiting.get(*id).is_some_and(|waiting| waiting.overlaps(bytes)))
+                .collect(),
+            None => self.waiting.of_key(WaitKey::Content(begun.content)).take(MOST_COMPARED).collect(),
+        };
+        for id in resumable {
+            self.resume_if_found(id, world);
+        }
+        self.resume_for_flow(flow_key, world);
+    }
+
+    fn resume_if_found(&mut self, id: WaitingId, world: &World) {
+        let Some(Waiting { first, .. }) = self.waiting.get(id) else { return };
+        let first = first.clone();
+        if let Match::Whole(found) = self.find(&first, world) {
+            self.resume(id, found, world);
+        }
+    }
+
+    /// Packets with this key are known to belong to a flow now: what waited for that begins a path, goes on, or waits
+    /// for a path of the flow.
+    pub(super) fn resume_for_flow(&mut self, key: FlowKey, world: &World) {
+        let candidates: Vec<WaitingId> = self.waiting.of_key(WaitKey::Flow(key)).collect();
+        for id in candidates {
+            let Some(Waiting { first, begins, .. }) = self.waiting.get(id) else { continue };
+            let (first, begins) = (first.clone(), *begins);
+            let Some(packet) = &first.packet else { continue };
+            let begins = begins
+                || first.only_if_translated
+                    && (first.action() == Action::PodEgress || starts_here(&first, packet, world));
+            match self.find(&first, world) {
+                Match::Whole(found) => self.resume(id, found, world),
+                _ if begins => self.begin_waiting(id, true, world),
                 _ => {
-                    let now = world.moment(&observation);
-                    let new = self.waiting_key(packet, now);
-                    self.rename(at, new);
+                    let key = self.wait_key(packet, &first, world);
+                    self.waiting.set_key(id, key);
                 }
             }
         }
     }
 
-    fn rename(&mut self, at: usize, key: u64) {
-        let old = std::mem::replace(&mut self.waiting[at].key, key);
-        self.unlist(at, old);
-        self.waiting_by_key.entry(key).or_default().push(at);
+    /// The path of a packet that waited begins with it.
+    fn begin_waiting(&mut self, id: WaitingId, start_seen: bool, world: &World) {
+        let Some(waiting) = self.end_wait(id) else { return };
+        self.begin(&waiting.first, start_seen, world);
+        self.observe_all(&waiting.later, world);
     }
 
-    fn unlist(&mut self, at: usize, key: u64) {
-        if let Some(others) = self.waiting_by_key.get_mut(&key) {
-            others.retain(|other| *other != at);
-            if others.is_empty() {
-                self.waiting_by_key.remove(&key);
-            }
-        }
-    }
-
-    fn begin_waiting(&mut self, at: usize, first: &Observation, whole: bool, world: &World) {
-        let observations = self.end_wait(at);
-        self.begin(first, whole, world);
-        for observation in observations.into_iter().skip(1) {
-            self.observe(&observation, world);
-        }
-    }
-
-    /// Ends the wait of a journey whose paths are these.
-    fn go_on(&mut self, at: usize, shares: &[Share], ambiguity: u32, world: &World) {
-        let observations = self.end_wait(at);
-        let mut observations = observations.into_iter();
-        let Some(first) = observations.next() else { return };
-        if first.point == Point::KfreeSkb {
-            self.drop_of(&first, shares, Whereabouts::Way, world);
+    /// The paths of a packet that waited are found.
+    fn resume(&mut self, id: WaitingId, found: Found, world: &World) {
+        let Some(waiting) = self.end_wait(id) else { return };
+        if waiting.first.is_drop() {
+            self.attribute_drop(&waiting.first, &found.shares, LastPlace::OnTheWay, world);
         } else {
-            self.attach(&first, shares, ambiguity, world);
+            self.attach(&waiting.first, found, world);
         }
+        self.observe_all(&waiting.later, world);
+    }
+
+    fn observe_all(&mut self, observations: &[Observation], world: &World) {
         for observation in observations {
-            self.observe(&observation, world);
+            self.observe(observation, world);
         }
     }
 
-    fn end_wait(&mut self, at: usize) -> Vec<Observation> {
-        let waiting = self.waiting.remove(at);
-        self.unlist(at, waiting.key);
-        if let Some(first) = waiting.observations.first() {
-            self.journeys.remove((first.node, first.identity));
-        }
-        waiting.observations
+    fn end_wait(&mut self, id: WaitingId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(id)?;
+        self.journeys.remove(waiting.first.local);
+        Some(waiting)
     }
 
-    /// Nothing more will come for this wait to end: what fits is taken, else a path begins here.
-    pub(super) fn give_up(&mut self, at: usize, world: &World) {
-        let Waiting { observations, begins, .. } = &self.waiting[at];
-        let (observation, begins) = (observations[0].clone(), *begins);
-        let mut shares = Vec::new();
-        match self.resolve(&observation, &mut shares, world) {
-            Fit::Whole(ambiguity) | Fit::Part(ambiguity) => self.go_on(at, &shares, ambiguity, world),
-            // A node's address stood for nobody's of interest.
-            Fit::None if observation.via => {
-                let others = u64::try_from(self.end_wait(at).len()).unwrap_or(u64::MAX);
-                self.apart.aside += others;
+    /// A packet has waited for long enough: what fits in part is taken, else a path begins with it.
+    pub(super) fn give_up(&mut self, id: WaitingId, world: &World) {
+        let Some(Waiting { first, begins, .. }) = self.waiting.get(id) else { return };
+        let (first, begins) = (first.clone(), *begins);
+        match self.find(&first, world) {
+            Match::Whole(found) | Match::Part(found) => self.resume(id, found, world),
+            // It matched by a node's address, which stood for no traced packet.
+            Match::None if first.only_if_translated => {
+                if let Some(waiting) = self.end_wait(id) {
+                    let events = u64::try_from(waiting.later.len() + 1).unwrap_or(u64::MAX);
+                    self.unattributed.ignored += events;
+                }
             }
-            Fit::None => self.begin_waiting(at, &observation, begins, world),
+            Match::None => self.begin_waiting(id, begins, world),
         }
     }
 }
 
-fn of_stream(flow: usize, forward: bool) -> u64 {
-    // Flow numbers are small; hashes fill all bits.
-    (flow as u64) << 1 | u64::from(forward)
-}
-
-fn of_unknown(key: Key) -> u64 {
-    let mut hasher = FxHasher::default();
-    key.hash(&mut hasher);
-    hasher.finish()
+impl Waiting {
+    /// Whether it has any of these stream bytes: sequence number and count.
+    fn overlaps(&self, (seq, count): (u32, u32)) -> bool {
+        let own = self.first.packet.as_ref().and_then(Packet::stream);
+        own.is_some_and(|(own_seq, own_count)| {
+            own_seq.wrapping_sub(seq) < count || seq.wrapping_sub(own_seq) < own_count
+        })
+    }
 }

@@ -13,6 +13,7 @@ pub use point::{Point, Via};
 pub use summary::{EventCounts, Summary, VerdictCounts};
 pub use translation::{ConnState, ConnectionSeen, Nat, NatKind, ServiceRef, Translated};
 
+use podtrace_protocol::wire::Packet;
 use podtrace_rules::Attribution;
 
 /// All hops of one packet from its source to its end, across nodes.
@@ -74,6 +75,16 @@ pub enum Direction {
     Request,
     /// The way back.
     Reply,
+}
+
+impl Direction {
+    /// The other one.
+    pub(crate) fn opposite(self) -> Self {
+        match self {
+            Self::Request => Self::Reply,
+            Self::Reply => Self::Request,
+        }
+    }
 }
 
 /// One end of a path.
@@ -311,6 +322,14 @@ pub struct Tuple {
     pub sport: Option<u16>,
     /// Destination port.
     pub dport: Option<u16>,
+}
+
+impl Tuple {
+    /// Of these headers.
+    pub(crate) fn of(packet: &Packet) -> Self {
+        let (sport, dport) = packet.ports().unzip();
+        Self { src: packet.src, dst: packet.dst, proto: Protocol::of_number(packet.protocol), sport, dport }
+    }
 }
 
 /// A tunnel header.

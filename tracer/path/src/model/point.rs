@@ -100,7 +100,7 @@ impl FromStr for Point {
             "tc:ingress" => Ok(Self::TcIngress),
             "tc:egress" => Ok(Self::TcEgress),
             "tp:kfree_skb" => Ok(Self::KfreeSkb),
-            _ => stack().ok_or_else(|| format!("{text} is no point that packets are seen at")),
+            _ => stack().ok_or_else(|| format!("{text} is not a hook point")),
         }
     }
 }

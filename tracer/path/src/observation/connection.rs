@@ -4,18 +4,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tracer_common::{Conntrack, ConntrackTuple, status};
 
-use crate::join::flow::Key;
+use podtrace_protocol::wire::{Packet, protocol};
+
 use crate::model::{ConnState, ConnectionSeen, Direction, Protocol, Tuple};
-use crate::wire::packet::{Packet, number};
+use crate::observation::key::{DirectedKey, Endpoint};
 
 /// `AF_INET` and `AF_INET6`.
 const V4: u16 = 2;
 const V6: u16 = 10;
 
-/// `enum ip_conntrack_info`: up to here the packet goes the way of the one that opened the connection.
+/// `IP_CT_NEW` of the kernel's `enum ip_conntrack_info`: higher values are of the reply direction.
 const LAST_ORIGINAL: u16 = 2;
 
-/// A tracked connection, and what the packet is to it.
+/// A tracked connection, and the packet's state in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Connection {
     original: Ends,
@@ -29,8 +30,8 @@ pub(crate) struct Connection {
 /// One direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ends {
-    src: (IpAddr, u16),
-    dst: (IpAddr, u16),
+    src: Endpoint,
+    dst: Endpoint,
     protocol: u8,
 }
 
@@ -43,13 +44,13 @@ impl Ends {
         };
         let (src, dst) = (address(&tuple.src)?, address(&tuple.dst)?);
         let (sport, dport) = (u16::from_be_bytes(tuple.sport), u16::from_be_bytes(tuple.dport));
-        // An echo has an identifier for a port, on both sides.
+        // An ICMP echo has its identifier for a port, at both ends.
         let dport = if is_icmp(tuple.protocol) { sport } else { dport };
         Some(Self { src: (src, sport), dst: (dst, dport), protocol: tuple.protocol })
     }
 
-    fn key(&self) -> (Key, bool) {
-        Key::new(self.src, self.dst, self.protocol)
+    fn key(&self) -> DirectedKey {
+        DirectedKey::new(self.src, self.dst, self.protocol)
     }
 
     fn back(&self) -> Self {
@@ -57,7 +58,7 @@ impl Ends {
     }
 
     fn tuple(&self) -> Tuple {
-        let ports = matches!(self.protocol, number::TCP | number::UDP | number::SCTP);
+        let ports = matches!(self.protocol, protocol::TCP | protocol::UDP | protocol::SCTP);
         Tuple {
             src: self.src.0,
             dst: self.dst.0,
@@ -79,11 +80,10 @@ impl Connection {
             zone: seen.zone,
             info: seen.info,
         };
-        let (key, _) = Key::of(packet);
-        let is_its = key == connection.original.key().0 || key == connection.reply.key().0;
+        let key = DirectedKey::of(packet).key;
         // Between two translations it has the source of one and the destination of the other.
-        let (halfway, _) = connection.halfway().key();
-        (is_its || key == halfway).then_some(connection)
+        let forms = [connection.original, connection.reply, connection.halfway()];
+        forms.iter().any(|ends| ends.key().key == key).then_some(connection)
     }
 
     /// After the destination's translation, before the source's.
@@ -92,13 +92,13 @@ impl Connection {
     }
 
     /// Source and destination of the packet as it was sent.
-    pub(crate) fn sent(&self) -> [(IpAddr, u16); 2] {
+    pub(crate) fn sent(&self) -> [Endpoint; 2] {
         let ends = if self.is_reply() { self.reply } else { self.original };
         [ends.src, ends.dst]
     }
 
     /// How its packets are addressed before translation, halfway and after: source and destination.
-    pub(crate) fn addressed(&self) -> [[(IpAddr, u16); 2]; 3] {
+    pub(crate) fn addressed(&self) -> [[Endpoint; 2]; 3] {
         [self.original, self.halfway(), self.reply.back()].map(|ends| [ends.src, ends.dst])
     }
 
@@ -111,14 +111,18 @@ impl Connection {
         self.info > LAST_ORIGINAL
     }
 
-    /// What packets of the connection look like, before translation, halfway and after: key, and whether low to high
-    /// is the way of the packet that opened it.
-    pub(crate) fn keys(&self) -> [(Key, bool); 3] {
+    /// Which direction of the connection the packet goes.
+    pub(crate) fn direction(&self) -> Direction {
+        if self.is_reply() { Direction::Reply } else { Direction::Request }
+    }
+
+    /// The keys of its packets in the original direction: before translation, halfway and after.
+    pub(crate) fn keys(&self) -> [DirectedKey; 3] {
         [self.original.key(), self.halfway().key(), self.reply.back().key()]
     }
 
-    /// As reports have it.
-    pub(crate) fn seen(&self) -> ConnectionSeen {
+    /// As reports show it.
+    pub(crate) fn report(&self) -> ConnectionSeen {
         let words = [
             (status::SEEN_REPLY, "seen-reply"),
             (status::ASSURED, "assured"),
@@ -132,7 +136,7 @@ impl Connection {
                 1 => ConnState::Related,
                 _ => ConnState::New,
             },
-            direction: if self.is_reply() { Direction::Reply } else { Direction::Request },
+            direction: self.direction(),
             status: words
                 .iter()
                 .filter(|(bit, _)| self.status & bit != 0)
@@ -147,5 +151,5 @@ impl Connection {
 }
 
 fn is_icmp(protocol: u8) -> bool {
-    protocol == number::ICMP || protocol == number::ICMPV6
+    protocol == protocol::ICMP || protocol == protocol::ICMPV6
 }

@@ -1,54 +1,78 @@
-//! One kernel record with its topology: where a packet was, when, and what it was there.
+//! One kernel record, understood: where a packet was, when, and what its headers say.
+//!
+//! Input: a record of a node and what is known of that node. Output: an [`Observation`]. Records of hooks or devices
+//! that nobody knows are [`Unusable`].
 
 pub(crate) mod connection;
+pub(crate) mod key;
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use podtrace_protocol::hook::Meaning;
 use podtrace_protocol::record::RawEvent;
 use podtrace_protocol::topology::Role;
+use podtrace_protocol::wire::{Encapsulation, Packet, Reading, parse};
 use tracer_common::{Event, flag};
 
-use crate::model::Point;
+use crate::model::{Action, Drop, Point};
+use crate::node::NodeId;
 use crate::observation::connection::Connection;
-use crate::wire::packet::{Encapsulation, Packet, Reading, parse};
+use crate::time::{Moment, NodeTime};
 use crate::world::World;
-use crate::world::devices::{DeviceId, Devices};
+use crate::world::devices::{DeviceId, Devices, action};
+
+/// A packet within one node: the identity that the node's kernel programs gave it. The same packet on another node has
+/// another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LocalPacket {
+    pub(crate) node: NodeId,
+    pub(crate) identity: u64,
+}
+
+/// Where an observation was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub(crate) node: NodeId,
+    /// `None` for drops outside any known device.
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) point: Point,
+}
 
 /// One packet at one point of one node.
 #[derive(Clone, Debug)]
 pub(crate) struct Observation {
-    /// The node's monotonic clock.
-    pub(crate) at: u64,
-    /// Identity on the node.
-    pub(crate) identity: u64,
-    pub(crate) node: usize,
+    pub(crate) time: NodeTime,
+    pub(crate) local: LocalPacket,
     /// Number of its record among all that its node sent, from 0.
-    pub(crate) number: u64,
-    /// `None` for drops outside any known device.
-    pub(crate) device: Option<DeviceId>,
+    pub(crate) record: u64,
+    pub(crate) spot: Spot,
+    /// The device's role; [`Role::Other`] without a device.
     pub(crate) role: Role,
-    pub(crate) point: Point,
+    /// Whether it is the identity's first event.
     pub(crate) first_seen: bool,
-    /// Identity of the packet that it is a copy of.
-    pub(crate) parent: Option<u64>,
+    /// The packet that it is a copy of.
+    pub(crate) original: Option<LocalPacket>,
     pub(crate) netns: u32,
-    pub(crate) reason: u32,
-    pub(crate) location: u64,
-    /// Wire packets that it stands for.
+    /// The kernel's number for the reason of a drop; 0 if it gives none.
+    reason: u32,
+    /// Address of the function that dropped the packet; 0 if it is no drop.
+    location: u64,
+    /// Wire packets that it stands for, before GSO takes it apart.
     pub(crate) segments: u32,
-    /// `None` if its bytes could not be read; then its identity alone tells what it is.
+    /// `None` if its bytes could not be read: then only its identity says which packet it is.
     pub(crate) packet: Option<Packet>,
+    /// The tunnel header around it.
     pub(crate) outer: Option<Encapsulation>,
     /// The route that the kernel has looked up for it.
     pub(crate) next_hop: Option<NextHop>,
-    /// Whether what was seen is the packet around it.
+    /// Whether the hook saw the outer packet of a tunnel.
     pub(crate) in_tunnel: bool,
-    /// What the hook read besides.
+    /// What the hook read besides; its meaning depends on the hook.
     pub(crate) aux: u32,
     pub(crate) mark: u32,
-    /// Whether it may be of interest only if it is another packet, translated.
-    pub(crate) via: bool,
+    /// Whether it matched by a node's address only: then it is traced if it is a traced packet, translated.
+    pub(crate) only_if_translated: bool,
     /// What connection tracking says of it. Boxed: most packets have none.
     pub(crate) connection: Option<Box<Connection>>,
 }
@@ -60,20 +84,20 @@ pub(crate) struct NextHop {
     pub(crate) gateway: Option<IpAddr>,
 }
 
-/// Why a record says nothing.
+/// Why a record cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
     /// It is of a hook that this version does not know.
     Hook,
-    /// It was made at a device that the topology does not have.
+    /// It is of a device that the topology lacks.
     Device,
 }
 
 impl Observation {
-    pub(crate) fn new(node: usize, number: u64, raw: RawEvent<'_>, world: &World) -> Result<Self, Unusable> {
+    pub(crate) fn new(node: NodeId, record: u64, raw: RawEvent<'_>, world: &World) -> Result<Self, Unusable> {
         let event = raw.event;
         let devices = &world.devices;
-        let point = world.kernels[node].point(event.hook).ok_or(Unusable::Hook)?;
+        let point = world.nodes[node].kernel.point(event.hook).ok_or(Unusable::Hook)?;
         let is_tap = matches!(point, Point::TcIngress | Point::TcEgress);
         let device = devices.find(node, event.netns, event.ifindex);
         if device.is_none() && is_tap {
@@ -104,15 +128,13 @@ impl Observation {
             .zip(raw.conntrack)
             .and_then(|(packet, seen)| Connection::of(packet, &seen).map(Box::new));
         Ok(Self {
-            at: event.at_ns,
-            identity: event.packet,
-            node,
-            number,
-            device,
+            time: NodeTime::from_nanos(event.at_ns),
+            local: LocalPacket { node, identity: event.packet },
+            record,
+            spot: Spot { node, device, point },
             role,
-            point,
             first_seen: event.flags & flag::FIRST_SEEN != 0,
-            parent: (event.parent != 0).then_some(event.parent),
+            original: (event.parent != 0).then_some(LocalPacket { node, identity: event.parent }),
             netns: event.netns,
             reason: event.reason,
             location: event.location,
@@ -123,14 +145,52 @@ impl Observation {
             in_tunnel: event.flags & flag::IN_TUNNEL != 0,
             aux: event.aux,
             mark: event.mark,
-            via: event.flags & flag::VIA != 0,
+            only_if_translated: event.flags & flag::VIA != 0,
             connection,
         })
     }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.spot.node
+    }
+
+    pub(crate) fn point(&self) -> Point {
+        self.spot.point
+    }
+
+    /// Whether the kernel reported that it dropped the packet.
+    pub(crate) fn is_drop(&self) -> bool {
+        self.spot.point == Point::KfreeSkb
+    }
+
+    /// What it means that the packet was seen here.
+    pub(crate) fn action(&self) -> Action {
+        action(self.role, self.spot.point)
+    }
+
+    /// When it was made, on the common timeline.
+    pub(crate) fn moment(&self, world: &World) -> Moment {
+        world.clocks.common(self.spot.node, self.time).unwrap_or(Moment::ORIGIN)
+    }
+
+    /// What the kernel said of the drop that it saw.
+    pub(crate) fn drop(&self, world: &World) -> Drop {
+        world.nodes[self.spot.node].kernel.drop(self.reason, self.location)
+    }
+
+    /// The pod whose namespace it was made in.
+    pub(crate) fn pod<'a>(&self, world: &'a World) -> Option<&'a Arc<str>> {
+        world.devices.pod_of(self.spot.node, self.netns)
+    }
+
+    /// What connection tracking says of it, if it is translated.
+    pub(crate) fn translation(&self) -> Option<&Connection> {
+        self.connection.as_deref().filter(|connection| connection.is_translated())
+    }
 }
 
-/// Routes lead to devices of the node's own namespace: a packet that is seen in a pod's has none here.
-fn next_hop(node: usize, event: &Event, devices: &Devices) -> Option<NextHop> {
+/// The next hop, where the kernel has looked up a route to a device of this namespace.
+fn next_hop(node: NodeId, event: &Event, devices: &Devices) -> Option<NextHop> {
     if event.route_ifindex == 0 {
         return None;
     }

@@ -1,4 +1,4 @@
-//! What each device of each node is to a packet, and what it means to be seen there: [`action`] is the table.
+//! The devices of all nodes, and what it means that a packet is seen at one: [`action`] is the table.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,13 +9,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use podtrace_protocol::topology::{Device, DeviceKind, Namespace, Role, Topology};
 
 use crate::model::{Action, Point};
+use crate::node::{NodeId, PerNode};
 use crate::world::directory::Directory;
 
 /// What an observation at a device of this role means.
 pub(crate) fn action(role: Role, point: Point) -> Action {
     match (role, point) {
         (_, Point::KfreeSkb) => Action::Drop,
-        // The one hook of the stack that is a sighting of its own: the others belong to hops that taps see.
+        // The only hook of the stack that makes a hop of its own: the others add to hops that taps see.
         (_, Point::Stack(..)) => Action::LocalOut,
         (Role::PodVeth, Point::TcIngress) => Action::PodEgress,
         (Role::PodVeth, Point::TcEgress) => Action::PodIngress,
@@ -28,7 +29,7 @@ pub(crate) fn action(role: Role, point: Point) -> Action {
     }
 }
 
-/// Number of a device among those of all nodes.
+/// Number of a device, unique among all nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DeviceId(u32);
 
@@ -66,7 +67,7 @@ struct Node {
     routes: Vec<NodeRoute>,
     addresses: FxHashSet<IpAddr>,
     vxlan_ports: Vec<u16>,
-    /// What the topologies before had, and this one has no more: something may still be told of them.
+    /// From earlier topologies: events of them may still come.
     former_devices: FxHashMap<(u32, u32), DeviceId>,
     former_namespaces: FxHashMap<u32, Option<Arc<str>>>,
 }
@@ -75,7 +76,7 @@ struct Node {
 #[derive(Debug)]
 pub(crate) struct Devices {
     all: Vec<DeviceInfo>,
-    nodes: Vec<Node>,
+    nodes: PerNode<Node>,
 }
 
 impl Devices {
@@ -83,8 +84,8 @@ impl Devices {
         Self { all: Vec::new(), nodes: (0..nodes).map(|_| Node::default()).collect() }
     }
 
-    /// Takes a node's topology, in place of any that it told before. Numbers given out stay valid.
-    pub(crate) fn learn(&mut self, node: usize, topology: &Topology, directory: &Directory, name: &str) {
+    /// Takes a node's topology, in place of an earlier one. Device numbers stay valid.
+    pub(crate) fn learn(&mut self, node: NodeId, topology: &Topology, directory: &Directory, name: &str) {
         let mut known = Node::default();
         for namespace in &topology.namespaces {
             let pod = namespace.pod.as_deref().map(Arc::from);
@@ -124,7 +125,7 @@ impl Devices {
         known.former_namespaces.extend(before.namespaces);
     }
 
-    /// One more node.
+    /// Adds a node.
     pub(crate) fn add(&mut self) {
         self.nodes.push(Node::default());
     }
@@ -133,28 +134,28 @@ impl Devices {
         &self.all[id.0 as usize]
     }
 
-    pub(crate) fn find(&self, node: usize, netns: u32, index: u32) -> Option<DeviceId> {
+    pub(crate) fn find(&self, node: NodeId, netns: u32, index: u32) -> Option<DeviceId> {
         let Node { devices, former_devices, .. } = &self.nodes[node];
         devices.get(&(netns, index)).or_else(|| former_devices.get(&(netns, index))).copied()
     }
 
     /// Name of the pod whose namespace this is.
-    pub(crate) fn pod_of(&self, node: usize, netns: u32) -> Option<&Arc<str>> {
+    pub(crate) fn pod_of(&self, node: NodeId, netns: u32) -> Option<&Arc<str>> {
         let Node { namespaces, former_namespaces, .. } = &self.nodes[node];
         namespaces.get(&netns).or_else(|| former_namespaces.get(&netns))?.as_ref()
     }
 
     /// Whether the address is one of the node itself.
-    pub(crate) fn is_own(&self, node: usize, address: IpAddr) -> bool {
+    pub(crate) fn is_own(&self, node: NodeId, address: IpAddr) -> bool {
         self.nodes[node].addresses.contains(&address)
     }
 
-    pub(crate) fn vxlan_ports(&self, node: usize) -> &[u16] {
+    pub(crate) fn vxlan_ports(&self, node: NodeId) -> &[u16] {
         &self.nodes[node].vxlan_ports
     }
 
-    /// The node's pod veths that hang on this bridge and lead to this address.
-    pub(crate) fn port_to(&self, node: usize, bridge: DeviceId, address: IpAddr) -> Option<&DeviceInfo> {
+    /// The pod veth of this bridge that leads to this address.
+    pub(crate) fn port_to(&self, node: NodeId, bridge: DeviceId, address: IpAddr) -> Option<&DeviceInfo> {
         self.nodes[node]
             .devices
             .values()
@@ -162,8 +163,8 @@ impl Devices {
             .find(|port| port.bridge == Some(bridge) && port.pod_addresses.contains(&address))
     }
 
-    /// The entry of the node's table that leads to `address` by `device`.
-    pub(crate) fn route(&self, node: usize, address: IpAddr, device: DeviceId) -> Option<NodeRoute> {
+    /// The entry of the node's routing table that leads to `address` by `device`.
+    pub(crate) fn route(&self, node: NodeId, address: IpAddr, device: DeviceId) -> Option<NodeRoute> {
         let index = self.info(device).index;
         self.nodes[node]
             .routes

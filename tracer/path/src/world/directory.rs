@@ -1,4 +1,4 @@
-//! Whose address is it: pods and nodes of the inventory by address.
+//! Who has which address: pods, Services and nodes of the inventory.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,16 +9,17 @@ use podtrace_protocol::inventory::{Delta, Inventory, Node, Pod, Service};
 use podtrace_protocol::topology::Topology;
 
 use crate::model::{End, Protocol, Tuple};
+use crate::time::Moment;
 
 /// Pods and nodes by address.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    /// Whoever had an address last: what is gone keeps it until another takes it.
+    /// Latest owner of each address: a pod that was deleted keeps its address until another pod gets it.
     pods: FxHashMap<IpAddr, Owner>,
-    /// Those who had an address before, oldest first, and until when on the common timeline.
-    former: FxHashMap<IpAddr, Vec<(i64, Owner)>>,
+    /// Earlier owners of each address, oldest first, and until when.
+    former: FxHashMap<IpAddr, Vec<(Moment, Owner)>>,
     nodes: FxHashMap<IpAddr, Arc<str>>,
-    /// The inventory's part of `nodes`: what a device that leads out of its node has.
+    /// The addresses of `nodes` that the inventory lists: those of uplinks.
     listed: FxHashSet<IpAddr>,
     services: FxHashMap<(IpAddr, u16, Protocol), ServiceEntry>,
     node_ports: FxHashMap<(u16, Protocol), ServiceEntry>,
@@ -39,21 +40,21 @@ struct Owner {
     node: Arc<str>,
 }
 
-/// Owners of one address that are remembered.
+/// Most earlier owners remembered of one address.
 const FORMER: usize = 16;
 
 impl Directory {
     pub(crate) fn new(inventory: &Inventory, traced: &[Arc<str>]) -> Self {
         let mut directory = Self { traced: traced.iter().cloned().collect(), ..Self::default() };
         inventory.nodes.iter().for_each(|node| directory.add_node(node));
-        inventory.pods.iter().for_each(|pod| directory.add_pod(pod, i64::MIN));
+        inventory.pods.iter().for_each(|pod| directory.add_pod(pod, Moment::MIN));
         inventory.services.iter().for_each(|service| directory.add_service(service));
         directory
     }
 
-    /// Takes what became of the cluster, as of a moment on the common timeline.
-    pub(crate) fn update(&mut self, delta: &Delta, at: i64) {
-        // Pods that are gone keep their addresses: what is sent there was meant for them.
+    /// Takes a change of the cluster as of this moment.
+    pub(crate) fn update(&mut self, delta: &Delta, at: Moment) {
+        // Deleted pods keep their addresses: packets to these are meant for them.
         let Delta { nodes, pods, pods_gone: _, services, services_gone } = delta;
         nodes.iter().for_each(|node| self.add_node(node));
         pods.iter().for_each(|pod| self.add_pod(pod, at));
@@ -64,13 +65,13 @@ impl Directory {
         services.iter().for_each(|service| self.add_service(service));
     }
 
-    /// Packets of this node are seen from here on.
+    /// This node is traced from here on.
     pub(crate) fn trace(&mut self, node: &Arc<str>) {
         self.traced.insert(node.clone());
     }
 
     /// The addresses of a node's pods.
-    pub(crate) fn at_home(&self, node: &str) -> impl Iterator<Item = IpAddr> {
+    pub(crate) fn pod_addresses(&self, node: &str) -> impl Iterator<Item = IpAddr> {
         self.pods.iter().filter(move |(_, owner)| &*owner.node == node).map(|(address, _)| *address)
     }
 
@@ -82,8 +83,8 @@ impl Directory {
         }
     }
 
-    fn add_pod(&mut self, pod: &Pod, at: i64) {
-        // A pod on the host network has its node's address, which is then nobody's in particular.
+    fn add_pod(&mut self, pod: &Pod, at: Moment) {
+        // A pod on the host network shares its node's address.
         if pod.host_network {
             return;
         }
@@ -123,7 +124,7 @@ impl Directory {
             .or_else(|| self.node_ports.get(&(port, proto)).filter(|_| self.nodes.contains_key(&address)))
     }
 
-    /// Adds the addresses that a node's own namespace has: its bridge's and tunnels' are in no inventory.
+    /// Adds the addresses of a node's own namespace: the inventory lacks those of its bridge and tunnels.
     pub(crate) fn learn(&mut self, node: &Arc<str>, topology: &Topology) {
         for address in topology.own_addresses() {
             self.nodes.entry(address).or_insert_with(|| node.clone());
@@ -145,13 +146,13 @@ impl Directory {
         if self.listed.contains(&address) { self.nodes.get(&address).map(|name| &**name) } else { None }
     }
 
-    /// Name of the node that packets to this address have to reach.
+    /// Name of the node that has this address, or whose pod has it.
     pub(crate) fn home(&self, address: IpAddr) -> Option<&Arc<str>> {
         self.pods.get(&address).map(|owner| &owner.node).or_else(|| self.nodes.get(&address))
     }
 
-    /// Whether packets from this address begin where a traced node sees them.
-    pub(crate) fn begins_in_sight(&self, address: IpAddr) -> bool {
+    /// Whether packets from this address start on a traced node.
+    pub(crate) fn starts_on_traced_node(&self, address: IpAddr) -> bool {
         self.home(address).is_some_and(|node| self.traced.contains(node))
     }
 
@@ -159,15 +160,15 @@ impl Directory {
         self.traced.contains(node)
     }
 
-    /// Whose an address was at a moment.
-    fn owner(&self, address: IpAddr, at: i64) -> Option<&Owner> {
+    /// Who had an address at a moment.
+    fn owner(&self, address: IpAddr, at: Moment) -> Option<&Owner> {
         let former = self.former.get(&address).into_iter().flatten();
         let then = former.into_iter().find(|(until, _)| at < *until).map(|(_, owner)| owner);
         then.or_else(|| self.pods.get(&address))
     }
 
-    /// Both ends of a packet that was seen at this moment of the common timeline.
-    pub(crate) fn ends(&self, tuple: &Tuple, at: i64) -> (End, End) {
+    /// Both ends of a packet, as of this moment.
+    pub(crate) fn ends(&self, tuple: &Tuple, at: Moment) -> (End, End) {
         let end = |ip, port: Option<u16>| End {
             pod: self.owner(ip, at).map(|owner| owner.pod.clone()),
             ip,

@@ -1,10 +1,12 @@
-//! What is known besides packets: nodes, their devices, clocks and names.
+//! What is known besides packets: the nodes with their kernels, rules, devices and clocks, and who has which address.
+//!
+//! Input: the parts of the frames that are not events (topology, attached hooks, symbols, rules, clock answers) and the
+//! inventory. Output: answers to what an event means. Nothing here knows of packets or paths.
 
 pub(crate) mod clock;
 pub(crate) mod devices;
 pub(crate) mod directory;
-pub(crate) mod rule;
-pub(crate) mod window;
+pub(crate) mod rules;
 
 use std::sync::Arc;
 
@@ -13,35 +15,58 @@ use rustc_hash::FxHashMap;
 use podtrace_protocol::frame::{Attached, Conntracked};
 
 use crate::model::{Drop, Point};
-use crate::observation::Observation;
+use crate::node::{NodeId, PerNode};
 use crate::world::clock::Clocks;
 use crate::world::devices::Devices;
 use crate::world::directory::Directory;
-use crate::world::rule::NodeRules;
+use crate::world::rules::NodeRules;
 
-/// Everything an observation is understood by.
+/// Everything that an event is understood by.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) names: Vec<Arc<str>>,
+    pub(crate) nodes: PerNode<Node>,
     pub(crate) directory: Directory,
     pub(crate) devices: Devices,
     pub(crate) clocks: Clocks,
-    pub(crate) kernels: Vec<Kernel>,
-    /// What connection tracking counted on the nodes: first, and last.
-    pub(crate) conntracked: Vec<Option<(Conntracked, Conntracked)>>,
-    /// What the nodes' rules say.
-    pub(crate) rules: Vec<NodeRules>,
-    /// Nodes whose agent ended without a goodbye.
-    pub(crate) lost: Vec<bool>,
+}
+
+/// What is known of one node, apart from its devices and its clock.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: Arc<str>,
+    pub(crate) kernel: Kernel,
+    pub(crate) rules: NodeRules,
+    pub(crate) conntrack: Option<ConntrackCounters>,
+    /// Whether its agent ended without a goodbye.
+    pub(crate) agent_lost: bool,
+}
+
+impl Node {
+    pub(crate) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            kernel: Kernel::default(),
+            rules: NodeRules::default(),
+            conntrack: None,
+            agent_lost: false,
+        }
+    }
+}
+
+/// What connection tracking has counted on a node: when the trace began, and now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConntrackCounters {
+    pub(crate) first: Conntracked,
+    pub(crate) last: Conntracked,
 }
 
 /// Names that a node's kernel has.
 #[derive(Debug, Default)]
 pub(crate) struct Kernel {
     pub(crate) symbols: FxHashMap<u64, String>,
-    pub(crate) reasons: FxHashMap<u32, String>,
+    reasons: FxHashMap<u32, String>,
     /// The hooks of its network stack that are attached, by number.
-    pub(crate) stack: FxHashMap<u16, Point>,
+    stack: FxHashMap<u16, Point>,
 }
 
 impl Kernel {
@@ -63,44 +88,39 @@ impl Kernel {
     pub(crate) fn point(&self, number: u16) -> Option<Point> {
         Point::of_hook(number).or_else(|| self.stack.get(&number).copied())
     }
-}
 
-impl World {
-    /// One more node.
-    pub(crate) fn add(&mut self, name: &Arc<str>) {
-        let Self { names, directory, devices, clocks, kernels, conntracked, rules, lost } = self;
-        names.push(name.clone());
-        directory.trace(name);
-        devices.add();
-        clocks.add();
-        kernels.push(Kernel::default());
-        conntracked.push(None);
-        rules.push(NodeRules::default());
-        lost.push(false);
-    }
-
-    /// An observation's moment on the common timeline.
-    pub(crate) fn moment(&self, observation: &Observation) -> i64 {
-        self.clocks.common(observation.node, observation.at).unwrap_or_default()
-    }
-
-    /// What the kernel said of a drop.
-    pub(crate) fn drop(&self, observation: &Observation) -> Drop {
-        let kernel = &self.kernels[observation.node];
+    /// A drop by the numbers that a record has: its reason, and the address of the function that freed the packet.
+    pub(crate) fn drop(&self, reason: u32, location: u64) -> Drop {
         // Number 0 is no reason at all, on kernels with reasons as on those without.
-        let reason = (observation.reason != 0).then(|| match kernel.reasons.get(&observation.reason) {
+        let reason = (reason != 0).then(|| match self.reasons.get(&reason) {
             Some(name) => name.strip_prefix("SKB_DROP_REASON_").unwrap_or(name).to_owned(),
-            None => format!("reason {}", observation.reason),
+            None => format!("reason {reason}"),
         });
-        let location = (observation.location != 0).then(|| match kernel.symbols.get(&observation.location) {
+        let location = (location != 0).then(|| match self.symbols.get(&location) {
             Some(name) => name.clone(),
-            None => format!("{:#x}", observation.location),
+            None => format!("{location:#x}"),
         });
         Drop { reason, location, netfilter: None, rule: None, cause: None, advice: None }
     }
+}
 
-    /// A node's number by its name.
-    pub(crate) fn node(&self, name: &str) -> Option<usize> {
-        self.names.iter().position(|other| &**other == name)
+impl World {
+    /// Adds a node.
+    pub(crate) fn add(&mut self, name: &Arc<str>) {
+        let Self { nodes, directory, devices, clocks } = self;
+        nodes.push(Node::new(name.clone()));
+        directory.trace(name);
+        devices.add();
+        clocks.add();
+    }
+
+    /// Name of a node.
+    pub(crate) fn name(&self, node: NodeId) -> &Arc<str> {
+        &self.nodes[node].name
+    }
+
+    /// A node by its name.
+    pub(crate) fn node(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().find(|(_, node)| &*node.name == name).map(|(id, _)| id)
     }
 }

@@ -148,7 +148,7 @@ fn looked_for_anew(leaves_at: u64) -> (Vec<Path>, Summary) {
 fn what_is_looked_for_on_one_node_and_not_yet_on_the_other_has_not_vanished() {
     let (paths, _) = looked_for_anew(100 * MS);
     assert_eq!(paths[0].verdict, Verdict::Open);
-    assert_eq!(paths[0].reason.as_deref(), Some("what is traced changed while it was under way"));
+    assert_eq!(paths[0].reason.as_deref(), Some("the trace filter changed while it was in flight"));
     let (paths, _) = looked_for_anew(300 * MS);
     assert_eq!(paths[0].verdict, Verdict::Vanished);
 }

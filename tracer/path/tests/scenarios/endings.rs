@@ -27,7 +27,7 @@ fn what_the_receiver_had_already_was_delivered() {
     scene.drop(NODE2, 75_000, Some(POD3), TCP_OLD_DATA, identity, &packet);
     let (paths, summary) = scene.play();
     assert_eq!(paths[0].verdict, Verdict::Delivered);
-    assert_eq!(paths[0].reason.as_deref(), Some("the receiver had it already"));
+    assert_eq!(paths[0].reason.as_deref(), Some("duplicate data"));
     assert_eq!(steps(&paths[0]), CROSSING.map(String::from).to_vec());
     assert!(summary.complete);
 }
@@ -164,7 +164,7 @@ fn a_bridged_packet_that_vanishes_says_where_it_should_have_been() {
     let (paths, _) = scene.play();
     assert_eq!(
         paths[0].reason.as_deref(),
-        Some("came out of its pod at veth10 on node1, never seen at veth11, where default/pod2 is")
+        Some("left its pod at veth10 on node1, never seen at veth11, where default/pod2 is")
     );
 }
 
@@ -185,7 +185,7 @@ fn a_path_without_its_beginning_is_told_and_counted() {
     scene.arrive(40_000, &echo(POD1, POD3, 1, 1));
     let (paths, summary) = scene.play();
     assert_eq!(paths.len(), 1);
-    assert_eq!(paths[0].reason.as_deref(), Some("beginning not seen"));
+    assert_eq!(paths[0].reason.as_deref(), Some("first hops not seen"));
     assert!(paths[0].confidence < 1.0);
     assert_eq!(steps(&paths[0]), CROSSING[4..]);
     assert_eq!(summary.events.unmatched, 4);
@@ -207,7 +207,7 @@ fn a_node_that_falls_silent_makes_nothing_vanish() {
     }
     let summary = engine.finish(&mut paths);
     assert_eq!(paths[0].verdict, Verdict::Open);
-    assert_eq!(paths[0].reason.as_deref(), Some("left node1 at eth0, and node2 told no more"));
+    assert_eq!(paths[0].reason.as_deref(), Some("left node1 at eth0, and the agent on node2 was lost"));
     assert!(!summary.complete);
 }
 

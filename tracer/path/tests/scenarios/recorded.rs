@@ -207,11 +207,11 @@ fn what_is_no_recording_says_so() {
         parts[0][..length as usize].to_vec()
     };
     for (bytes, what) in [
-        (b"".as_slice(), "no recording"),
-        (b"hello", "no recording"),
+        (b"".as_slice(), "not a podtrace recording"),
+        (b"hello", "not a podtrace recording"),
         (b"podtrace\x07\0\0\0", "older podtrace"),
         (&section, "ends before its header"),
-        (&[section.as_slice(), &section].concat(), "not of podtrace's making"),
+        (&[section.as_slice(), &section].concat(), "was not written by podtrace"),
     ] {
         let error = tell(bytes).unwrap_err();
         assert!(error.contains(what), "{error}");

@@ -1,4 +1,4 @@
-//! Advice for a drop: what it means on a node, and the command to look next, with the names of this packet.
+//! Advice for a drop: what it means on a node, and the command to run next, filled in with the packet's names.
 
 use super::explain::explain;
 use super::facts::Facts;
@@ -15,7 +15,7 @@ use podtrace_rules::{Framework, Kind};
 pub(super) const PLACEHOLDERS: [&str; 9] =
     ["node", "device", "src", "dst", "to", "port", "proto", "sockets", "bytes"];
 
-/// One sentence on a drop and where to look next; `None` if its cause is none we know.
+/// Advice for a drop; `None` if its cause is unknown.
 #[must_use]
 pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
     if let Some(text) = by_rule(drop) {
@@ -26,15 +26,15 @@ pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
     Some(fill(text, hop, path))
 }
 
-/// What to do about a drop of which the rule is known, or that connection tracking has counted.
+/// Advice for a drop by a known rule or by conntrack.
 fn by_rule(drop: &Drop) -> Option<String> {
     match drop.cause {
         Some(DropCause::ConntrackTableFull { count, max }) => {
             let number =
                 |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
             return Some(format!(
-                "connection tracking's table on {{node}} is full ({} of {} connections): raise it by `sysctl -w \
-                 net.netfilter.nf_conntrack_max=…`, and look who fills it: `conntrack -L | sort` or \
+                "the conntrack table on {{node}} is full ({} of {} entries): raise the limit with `sysctl -w \
+                 net.netfilter.nf_conntrack_max=…`, and see what fills it: `conntrack -L | sort` or \
                  `cat /proc/net/nf_conntrack`",
                 number(count),
                 number(max)
@@ -42,10 +42,10 @@ fn by_rule(drop: &Drop) -> Option<String> {
         }
         Some(DropCause::ConntrackClash) => {
             return Some(
-                "another packet had opened the same connection at the same time, and connection tracking on {node} \
-                 keeps one of them (insert_failed in `conntrack -S`): typical of two DNS requests from one socket, or of \
-                 pods that are masqueraded to one port. Use a node-local DNS cache, `options single-request-reopen` in the \
-                 pod's resolv.conf, or let the ports be chosen at random: `MASQUERADE --random-fully`"
+                "another packet created the same connection at the same time, and conntrack on {node} kept only one \
+                 (insert_failed in `conntrack -S`). Typical causes: two DNS queries from one socket, or pods \
+                 masqueraded to the same port. Use a node-local DNS cache, `options single-request-reopen` in the \
+                 pod's resolv.conf, or random ports: `MASQUERADE --random-fully`"
                     .to_owned(),
             );
         }
@@ -53,7 +53,7 @@ fn by_rule(drop: &Drop) -> Option<String> {
     }
     let rule = drop.rule.as_deref().filter(|rule| rule.certain)?;
     let (table, chain) = (rule.table.as_deref()?, rule.chains.last()?);
-    // Names are text from outside, and braces have a meaning here.
+    // Names are outside text, and braces are placeholders here.
     let plain = |text: &str| escape(text).replace(['{', '}'], "?");
     let written = rule.rule.as_deref().map(|rule| format!(": `{}`", plain(rule))).unwrap_or_default();
     let (table, chain) = (plain(table), plain(chain));
@@ -62,22 +62,22 @@ fn by_rule(drop: &Drop) -> Option<String> {
         (Framework::Nft, _) => format!("`nft -a list chain {} {table} {chain}`", rule.family?),
         (Framework::Iptables, _) => format!("`iptables -t {table} -vnL {chain} --line-numbers`"),
     };
-    let what = if rule.kind == Kind::Policy { "the policy of this chain" } else { "this rule" };
+    let what = if rule.kind == Kind::Policy { "this chain's policy" } else { "this rule" };
     Some(format!(
-        "{what} on {{node}} drops it{written}. If it should not, see who wrote it: on {{node}} {look}; where \
-         NetworkPolicies make rules: `kubectl get networkpolicy -A`"
+        "{what} on {{node}} drops it{written}. To see where it comes from, run {look} on {{node}}, and `kubectl get \
+         networkpolicy -A`"
     ))
 }
 
-/// Whether the packet arrived at this node in a tunnel and was not taken out of it.
+/// Whether the packet arrived at this node in a tunnel and was not decapsulated.
 fn is_in_tunnel(hop: &Hop, path: &Path) -> bool {
     let here =
         path.hops.iter().take_while(|other| other.index < hop.index).filter(|other| other.node == hop.node);
     here.last().is_some_and(|last| last.action == Action::NodeIngress && last.outer.is_some())
 }
 
-/// Fills in the advice of a path's drops, and the path's own where it vanished, by the nodes' state where that explains
-/// it. What has advice keeps it.
+/// Adds advice to a path's drops, and to the path itself if it vanished: from a finding that explains it, else from the drop's
+/// reason. Existing advice stays.
 pub(super) fn annotate(path: &mut Path, facts: &Facts, findings: &[Finding]) {
     let explained = explain(path, facts, findings).map(|explanation| explanation.to_string());
     if let Some(text) = explained {
@@ -119,7 +119,7 @@ fn cause(drop: &Drop) -> Option<&'static Cause> {
     })
 }
 
-/// The function that a location names: without offset, and without what the compiler appends to clones.
+/// The function name of a location, without offset and compiler suffix.
 fn base(location: &str) -> &str {
     location.split(['+', '.', ' ']).next().unwrap_or(location)
 }
@@ -175,7 +175,7 @@ mod tests {
         }
     }
 
-    fn told(reason: Option<&str>, location: Option<&str>) -> Option<String> {
+    fn advice_for(reason: Option<&str>, location: Option<&str>) -> Option<String> {
         let path = samples::dropped();
         advice(&drop(reason, location), &path.hops[2], &path)
     }
@@ -183,14 +183,14 @@ mod tests {
     #[test]
     fn the_names_of_the_packet_are_filled_in() {
         assert_eq!(
-            told(Some("NO_SOCKET"), None).unwrap(),
-            "nothing in default/pod3 listens on udp port 53, or only on another address. There: `ss -lnu`, and \
-             compare the Service's targetPort"
+            advice_for(Some("NO_SOCKET"), None).unwrap(),
+            "nothing in default/pod3 listens on udp port 53, or it listens on another address. In default/pod3: \
+             `ss -lnu`; also check the Service's targetPort"
         );
     }
 
     #[test]
-    fn a_tunnel_that_nobody_receives_is_no_matter_of_the_pods() {
+    fn a_tunnel_without_a_receiver_is_not_about_the_pod() {
         let mut path = samples::vanished();
         let mut arrived = path.hops.last().unwrap().clone();
         arrived.index += 1;
@@ -201,8 +201,8 @@ mod tests {
             (Action::Drop, Some(drop(Some("NO_SOCKET"), Some("__udp4_lib_rcv"))));
         path.hops.extend([arrived, dropped]);
         annotate(&mut path, &Facts::default(), &[]);
-        let told = path.hops.last().unwrap().drop.as_ref().unwrap().advice.clone().unwrap();
-        assert!(told.starts_with("node2 received the tunnel's packet"), "{told}");
+        let advice = path.hops.last().unwrap().drop.as_ref().unwrap().advice.clone().unwrap();
+        assert!(advice.starts_with("node2 received the encapsulated packet"), "{advice}");
     }
 
     #[test]
@@ -211,19 +211,19 @@ mod tests {
             (Some("NETFILTER_DROP"), None, "netfilter rule on node1"),
             (Some("SKB_DROP_REASON_NETFILTER_DROP"), Some("nf_hook_slow+0xb3"), "netfilter rule on node1"),
             (Some("IP_INHDR"), Some("ip_forward+0x1"), "routing loop"),
-            (Some("IP_INHDR"), Some("ip_rcv_core"), "header is broken"),
-            (Some("PKT_TOO_BIG"), Some("ip_forward"), "128 bytes are too many"),
+            (Some("IP_INHDR"), Some("ip_rcv_core"), "invalid IP header"),
+            (Some("PKT_TOO_BIG"), Some("ip_forward"), "128 bytes exceed the MTU"),
             (Some("NOT_SPECIFIED"), Some("nf_hook_slow"), "netfilter rule on node1"),
             (None, Some("nf_hook_slow.constprop.0+0x12/0x80"), "netfilter rule on node1"),
             (None, Some("ip_error"), "no route to 10.42.1.10"),
             (Some("A_NEW_ONE"), Some("ip_error"), "no route to 10.42.1.10"),
             (Some("VXLAN_VNI_NOT_FOUND"), None, "id and dstport"),
         ] {
-            let advice = told(reason, location).unwrap_or_default();
+            let advice = advice_for(reason, location).unwrap_or_default();
             assert!(advice.contains(part), "{reason:?} {location:?}: {advice}");
         }
-        assert_eq!(told(Some("A_NEW_ONE"), Some("0xffffffff81000000")), None);
-        assert_eq!(told(None, None), None);
+        assert_eq!(advice_for(Some("A_NEW_ONE"), Some("0xffffffff81000000")), None);
+        assert_eq!(advice_for(None, None), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Why the kernel drops packets, and what that means on a Kubernetes node: one row a cause.
+//! Table of drop reasons and what they mean on a Kubernetes node: one row per cause.
 //!
-//! Names of reasons are those of `enum skb_drop_reason` (5.17 and newer, without `SKB_DROP_REASON_`), checked
-//! against Linux 6.18. Symbols serve kernels without reasons, and reasons that several causes share.
+//! Reasons are the names of `enum skb_drop_reason` (5.17 and newer, without `SKB_DROP_REASON_`), checked
+//! against Linux 6.18. Symbols are for kernels without reasons, and for reasons that several causes share.
 
 /// One cause.
 pub(super) struct Cause {
@@ -25,35 +25,35 @@ const fn symbol(symbols: &'static [&'static str], text: &'static str) -> Cause {
 const NETFILTER: &str = "a netfilter rule on {node} dropped it: a NetworkPolicy, the FORWARD policy or a \
     firewall. Look for {src} and {dst} in `iptables-save -c` and `nft list ruleset` on {node}, and at \
     `kubectl get networkpolicy -A`";
-const NO_ROUTE: &str = "{node} has no route to {dst}: the CNI has not set the route up, or it was removed. On \
-    {node}: `ip route get {dst}` and `ip route`";
-/// As [`NO_SOCKET`], where what nobody took is the tunnel's own packet.
-pub(super) const NO_TUNNEL: &str = "{node} received the tunnel's packet and no tunnel device took it: the device is \
-    down, or missing, or of another UDP port. On {node}: `ip -d link show type vxlan`";
-pub(super) const NO_SOCKET: &str = "nothing in {to} listens on {proto} port {port}, or only on another address. There: \
-    `{sockets}`, and compare the Service's targetPort";
-const RPFILTER: &str = "reverse path filter: {node} would not answer {src} through {device}, so it distrusts the \
-    packet. On {node}: `ip route get {src}` and `sysctl net.ipv4.conf.{device}.rp_filter` (0 or 2 lets it pass)";
-const TTL: &str = "its time to live ran out on {node}: most likely a routing loop. On {node}: \
-    `ip route get {dst}`, and the same on the next hop";
-const FORWARDING_OFF: &str = "{node} does not forward packets that come in by {device}. On {node}: \
+const NO_ROUTE: &str = "{node} has no route to {dst}: the CNI did not add it, or it was deleted. On {node}: \
+    `ip route get {dst}` and `ip route`";
+/// [`NO_SOCKET`] for a tunnel's outer packet.
+pub(super) const NO_TUNNEL: &str = "{node} received the encapsulated packet, but no tunnel device accepted it: the device \
+    is down, missing, or uses another UDP port. On {node}: `ip -d link show type vxlan`";
+pub(super) const NO_SOCKET: &str = "nothing in {to} listens on {proto} port {port}, or it listens on another address. In \
+    {to}: `{sockets}`; also check the Service's targetPort";
+const RPFILTER: &str = "reverse path filter: {node} has no route back to {src} through {device}. On {node}: \
+    `ip route get {src}` and `sysctl net.ipv4.conf.{device}.rp_filter` (0 or 2 lets it pass)";
+const TTL: &str = "TTL expired on {node}: most likely a routing loop. On {node}: `ip route get {dst}`, and \
+    the same on the next hop";
+const FORWARDING_OFF: &str = "{node} does not forward packets received on {device}. On {node}: \
     `sysctl net.ipv4.ip_forward net.ipv4.conf.{device}.forwarding` must both be 1";
-const TOO_BIG: &str = "{bytes} bytes are too many for the next device of {node} and it may not be fragmented. \
-    Compare `ip link` in the pod and on {node}: a pod's MTU must leave room for the tunnel's header (50 bytes for \
-    VXLAN over IPv4)";
-const NEIGHBOUR: &str = "{node} got no link-layer address for the next hop: the peer is down, or its ARP or FDB \
+const TOO_BIG: &str = "{bytes} bytes exceed the MTU of the next device on {node}, and the packet must not be \
+    fragmented. Compare `ip link` in the pod and on {node}: a pod's MTU must leave room for the tunnel header (50 \
+    bytes for VXLAN over IPv4)";
+const NEIGHBOUR: &str = "{node} could not resolve the next hop's MAC address: the peer is down, or its ARP or FDB \
     entry is missing. On {node}: `ip neigh show dev {device}`, and for a tunnel `bridge fdb show dev {device}`";
-const QUEUE: &str = "the transmit queue of {device} on {node} is full or polices: traffic is faster than the \
-    device or a bandwidth limit of the pod. On {node}: `tc -s qdisc show dev {device}`";
-const RECEIVE_BUFFER: &str = "the receiving socket in {to} is full: the program there reads too slowly. There: \
-    `ss -nm` (skmem, d = drops); `sysctl net.core.rmem_max` bounds its buffer";
-const CHECKSUM: &str = "its checksum is wrong: damaged on the way, or checksum offload and a tunnel do not get on. \
-    On {node}: `ethtool -k {device} | grep checksum`; with VXLAN try `ethtool -K {device} \
+const QUEUE: &str = "the transmit queue of {device} on {node} is full or policed: traffic exceeds the speed \
+    of the device or the pod's bandwidth limit. On {node}: `tc -s qdisc show dev {device}`";
+const RECEIVE_BUFFER: &str = "the receive buffer of the socket in {to} is full: the program reads too slowly. In {to}: \
+    `ss -nm` (skmem, d = drops); `sysctl net.core.rmem_max` limits the buffer";
+const CHECKSUM: &str = "bad checksum: the packet was damaged in transit, or checksum offload does not work with \
+    the tunnel. On {node}: `ethtool -k {device} | grep checksum`; with VXLAN try `ethtool -K {device} \
     tx-checksum-ip-generic off` on the sending node";
-const LINK_DOWN: &str = "{device} on {node} is down or its other end is gone (the pod may just have ended). On \
-    {node}: `ip -d link show {device}`";
-const BPF: &str = "a BPF program or tc filter on {device} of {node} dropped it, such as a CNI's policy. On {node}: \
-    `tc filter show dev {device} ingress`, the same with egress, and `bpftool net show dev {device}`";
+const LINK_DOWN: &str = "{device} on {node} is down, or its veth peer is gone (the pod may have just terminated). \
+    On {node}: `ip -d link show {device}`";
+const BPF: &str = "a BPF program or tc filter on {device} of {node} dropped it, for example a CNI's network \
+    policy. On {node}: `tc filter show dev {device} ingress`, the same with egress, and `bpftool net show dev {device}`";
 
 /// All causes: those that need both a reason and a symbol first, then by reason, then by symbol alone.
 pub(super) const CAUSES: &[Cause] = &[
@@ -62,61 +62,60 @@ pub(super) const CAUSES: &[Cause] = &[
     Cause {
         reasons: &["OTHERHOST"],
         symbols: &["br_pass_frame_up", "br_handle_frame_finish"],
-        text: "the bridge had no use for it: the destination's link-layer address is not behind it. On {node}: \
-               `bridge fdb show` and `ip neigh show`",
+        text: "the destination MAC address is not behind this bridge. On {node}: `bridge fdb show` and `ip neigh \
+               show`",
     },
     reason(&["NETFILTER_DROP"], NETFILTER),
     reason(&["NO_SOCKET"], NO_SOCKET),
     reason(&["SOCKET_RCVBUFF", "SOCKET_BACKLOG", "TCP_ZEROWINDOW"], RECEIVE_BUFFER),
     reason(
         &["PROTO_MEM"],
-        "the kernel's memory for {proto} is used up on {node}. On {node}: `cat /proc/net/sockstat` and `sysctl \
+        "{node} reached the kernel's memory limit for {proto}. On {node}: `cat /proc/net/sockstat` and `sysctl \
          net.ipv4.tcp_mem net.ipv4.udp_mem`",
     ),
     reason(
         &["SOCKET_FILTER"],
-        "a filter on the receiving socket in {to}, or a cgroup's ingress program, refused it. On {node}: \
+        "a filter on the receiving socket in {to}, or a cgroup ingress program, dropped it. On {node}: \
          `bpftool cgroup tree`; in {to}: `ss -nb`",
     ),
     reason(
         &["BPF_CGROUP_EGRESS"],
-        "a BPF program of the sender's cgroup refused it. On {node}: `bpftool cgroup tree`",
+        "a BPF program of the sender's cgroup dropped it. On {node}: `bpftool cgroup tree`",
     ),
     reason(&["IP_RPFILTER"], RPFILTER),
     reason(
         &["IP_LOCAL_SOURCE", "IP_INVALID_SOURCE"],
-        "{src} is an address of {node} itself or one that no packet may come from: two machines share it, or NAT \
-         went wrong. On {node}: `ip addr` and `ip route show table local`",
+        "{src} is {node}'s own address or an invalid source: two machines share it, or NAT is misconfigured. On \
+         {node}: `ip addr` and `ip route show table local`",
     ),
     reason(
         &["IP_INVALID_DEST", "IP_LOCALNET"],
-        "{dst} is no address that a packet may go to from here. If it is 127.0.0.0/8 after DNAT: `sysctl \
+        "{dst} is not a valid destination here. If it is in 127.0.0.0/8 after DNAT, check `sysctl \
          net.ipv4.conf.{device}.route_localnet` on {node}",
     ),
     reason(&["IP_INADDRERRORS"], FORWARDING_OFF),
     reason(&["IP_INNOROUTES", "IP_OUTNOROUTES"], NO_ROUTE),
     reason(
         &["IP_NOPROTO", "UNHANDLED_PROTO", "INVALID_PROTO"],
-        "nothing on {node} handles this protocol: a tunnel or a module is missing, or the packet is not what its \
-         header says. On {node}: `ip -d link` and `cat /proc/net/ptype`",
+        "nothing on {node} handles this protocol: a tunnel or a kernel module is missing, or the header is wrong. On {node}: `ip -d link` and `cat /proc/net/ptype`",
     ),
     reason(
         &["IP_INHDR"],
-        "its IP header is broken, or its time to live ran out. On {node}: `nstat -az IpInHdrErrors`, and \
-         `ip route get {dst}` in case of a loop",
+        "invalid IP header, or TTL expired. On {node}: `nstat -az IpInHdrErrors`, and `ip route get {dst}` in case of \
+         a routing loop",
     ),
     reason(&["IP_CSUM", "TCP_CSUM", "UDP_CSUM", "ICMP_CSUM", "SKB_CSUM"], CHECKSUM),
     reason(&["NEIGH_FAILED", "NEIGH_CREATEFAIL", "NEIGH_DEAD", "NEIGH_HH_FILLFAIL"], NEIGHBOUR),
     reason(
         &["NEIGH_QUEUEFULL"],
-        "too many packets waited on {node} for the next hop's link-layer address: it does not answer. On {node}: \
+        "too many packets on {node} wait for the next hop's MAC address: it does not reply. On {node}: \
          `ip neigh show dev {device}`, and for a tunnel `bridge fdb show dev {device}`",
     ),
     reason(
         &["OTHERHOST"],
-        "its link-layer destination is not {device}'s: a stale ARP or FDB entry on the sending side, often after a \
-         tunnel device was made anew. Compare `ip link show {device}` on {node} with `ip neigh` and `bridge fdb` \
-         of the sender",
+        "its destination MAC address is not {device}'s: a stale ARP or FDB entry on the sender, often after a tunnel \
+         device was recreated. Compare `ip link show {device}` on {node} with `ip neigh` and `bridge fdb` on the \
+         sender",
     ),
     reason(
         &["TC_INGRESS", "TC_EGRESS", "TC_COOKIE_ERROR", "TC_CHAIN_NOTFOUND", "TC_RECLASSIFY_LOOP", "XDP"],
@@ -137,12 +136,11 @@ pub(super) const CAUSES: &[Cause] = &[
     ),
     reason(
         &["QUEUE_PURGE"],
-        "it waited in a queue that was emptied: {device} went down, or the pod ended. On {node}: `ip -d link show \
-         {device}`",
+        "its queue was purged: {device} went down, or the pod terminated. On {node}: `ip -d link show {device}`",
     ),
     reason(
         &["FULL_RING"],
-        "the receive ring behind {device} on {node} is full: whoever empties it (a virtual machine, a container's \
+        "the receive ring behind {device} on {node} is full: its reader (a virtual machine, a sandboxed container \
          runtime) is too slow. On {node}: `ip -s link show {device}`",
     ),
     reason(
@@ -153,75 +151,75 @@ pub(super) const CAUSES: &[Cause] = &[
     reason(&["PKT_TOO_BIG"], TOO_BIG),
     reason(
         &["PKT_TOO_SMALL", "HDR_TRUNC"],
-        "it is shorter than its headers say: damaged, or a tunnel's header was taken for another's. On {node}: \
+        "it is shorter than its headers say: truncated, or a tunnel header was misparsed. On {node}: \
          `tcpdump -nvvXi {device} host {src}`",
     ),
     reason(
         &["SKB_GSO_SEG"],
-        "{node} could not take the large packet apart. On {node}: `ethtool -k {device} | grep segmentation`, and \
-         try without",
+        "{node} could not segment the GSO packet. On {node}: `ethtool -k {device} | grep segmentation`, and try with \
+         segmentation offload turned off",
     ),
     reason(&["DEV_READY", "DEV_HDR"], LINK_DOWN),
     reason(
         &["VXLAN_VNI_NOT_FOUND"],
-        "{node} has no VXLAN device for the network identifier that the packet carries. Compare `ip -d link show \
-         type vxlan` on both nodes: id and dstport must be the same",
+        "{node} has no VXLAN device for the packet's VNI. Compare `ip -d link show type vxlan` on both nodes: id and \
+         dstport must match",
     ),
     reason(
         &["VXLAN_INVALID_HDR"],
-        "its VXLAN header has flags that {node} does not know: the two ends speak different variants (GPE, group \
-         policy), or something else sends to that port. Compare `ip -d link show type vxlan` on both nodes",
+        "its VXLAN header has flags unknown to {node}: the two ends use different extensions (GPE, group policy), or \
+         something else sends to that port. Compare `ip -d link show type vxlan` on both nodes",
     ),
     reason(
         &["VXLAN_ENTRY_EXISTS", "MAC_INVALID_SOURCE", "LOCAL_MAC"],
-        "the sender's link-layer address is not one that {device} on {node} accepts: two nodes share it, or it is \
-         this device's own. Compare `ip link show {device}` on all nodes and `bridge fdb show dev {device}`",
+        "{device} on {node} does not accept the source MAC address: two nodes share it, or it is the device's own. \
+         Compare `ip link show {device}` on all nodes and `bridge fdb show dev {device}`",
     ),
     reason(
         &["NO_TX_TARGET"],
-        "the tunnel {device} does not know which node the packet belongs to. On {node}: `bridge fdb show dev \
-         {device}` must name the peer's address; is the CNI's daemon running there?",
+        "the tunnel {device} has no peer for this packet. On {node}: `bridge fdb show dev {device}` must list the \
+         peer's address; is the CNI daemon running?",
     ),
     reason(
         &["TUNNEL_TXINFO", "IP_TUNNEL_ECN", "RECURSION_LIMIT"],
-        "the tunnel {device} on {node} could not send or accept it: its remote, or the route to its remote, is \
+        "the tunnel {device} on {node} could not send or receive it: its remote, or the route to its remote, is \
          wrong. On {node}: `ip -d link show {device}` and `ip route`",
     ),
     reason(
         &["BRIDGE_INGRESS_STP_STATE"],
-        "{device} is a bridge port that does not forward (yet). On {node}: `bridge -d link show dev {device}`; \
+        "{device} is a bridge port in a non-forwarding STP state. On {node}: `bridge -d link show dev {device}`; \
          pods need no spanning tree: `ip link set BRIDGE type bridge stp_state 0`",
     ),
     reason(
         &["ARP_PVLAN_DISABLE", "UNICAST_IN_L2_MULTICAST", "MAC_IEEE_MAC_CONTROL"],
-        "its link-layer address does not fit its IP address. On {node}: `tcpdump -nei {device} host {src}`",
+        "its MAC address does not match its IP address. On {node}: `tcpdump -nei {device} host {src}`",
     ),
     reason(
         &["XFRM_POLICY"],
-        "an IPsec policy wants it encrypted, or it could not be decrypted. On {node}: `ip xfrm policy` and `ip \
+        "an IPsec policy requires encryption, or decryption failed. On {node}: `ip xfrm policy` and `ip \
          xfrm state`",
     ),
     reason(
         &["SECURITY_HOOK"],
-        "a security module (SELinux, Smack) refused it. On {node}: the audit log, `ausearch -m avc`",
+        "a security module (SELinux, Smack) denied it. On {node}: `ausearch -m avc` in the audit log",
     ),
     reason(
         &["NOMEM", "PFMEMALLOC", "SKB_UCOPY_FAULT"],
-        "{node} had no memory for it. On {node}: `free -m` and `dmesg | grep -i 'page allocation'`",
+        "{node} was out of memory. On {node}: `free -m` and `dmesg | grep -i 'page allocation'`",
     ),
     reason(
         &["FRAG_REASM_TIMEOUT", "DUP_FRAG", "FRAG_TOO_FAR"],
-        "it is a fragment whose other parts did not arrive in time. On {node}: `nstat -az IpReasmFails`; better no \
-         fragments: see that the pods' MTU leaves room for the tunnel",
+        "the other fragments of this packet did not arrive in time. On {node}: `nstat -az IpReasmFails`; to avoid \
+         fragments, make sure that the pods' MTU leaves room for the tunnel",
     ),
     reason(
         &["TCP_LISTEN_OVERFLOW"],
-        "the program in {to} accepts connections too slowly: its queue is full. There: `ss -lnt sport = :{port}` \
+        "the program in {to} accepts connections too slowly: its queue is full. In {to}: `ss -lnt sport = :{port}` \
          (Recv-Q against Send-Q) and `sysctl net.core.somaxconn`",
     ),
     reason(
         &["TCP_RESET", "TCP_CLOSE", "TCP_ABORT_ON_DATA", "SOCKET_CLOSE"],
-        "the connection was closed already: a late packet, harmless unless connections break off. In {to}: `ss -nt \
+        "the connection was already closed: a late packet, harmless unless connections fail. In {to}: `ss -nt \
          state all '( sport = :{port} or dport = :{port} )'`",
     ),
     reason(
@@ -235,17 +233,16 @@ pub(super) const CAUSES: &[Cause] = &[
             "TCP_RFC7323_PAWS",
             "TCP_RFC7323_TW_PAWS",
         ],
-        "{to} has another idea of this connection than its peer: a stale connection after a pod was replaced, or \
-         two senders behind one address. On {node}: `conntrack -L -s {src} -d {dst}`",
+        "{to} and its peer disagree about the state of this connection: a stale connection after a pod was replaced, \
+         or two senders behind one address. On {node}: `conntrack -L -s {src} -d {dst}`",
     ),
     reason(
         &["TCP_OLD_DATA", "TCP_OLD_SEQUENCE", "TCP_OLD_ACK", "TCP_OFOMERGE", "TCP_RFC7323_PAWS_ACK"],
-        "it repeats what had arrived already: harmless by itself, a sign of losses or long delays if there are \
-         many. In {to}: `nstat -az TcpRetransSegs`",
+        "a duplicate of data that had already arrived: harmless, but many of them indicate loss or long delays. In {to}: `nstat -az TcpRetransSegs`",
     ),
     reason(
         &["IPV6DISABLED"],
-        "IPv6 is switched off for {device} on {node}: `sysctl net.ipv6.conf.all.disable_ipv6 \
+        "IPv6 is disabled for {device} on {node}: `sysctl net.ipv6.conf.all.disable_ipv6 \
          net.ipv6.conf.{device}.disable_ipv6`",
     ),
     symbol(
@@ -254,8 +251,7 @@ pub(super) const CAUSES: &[Cause] = &[
     ),
     symbol(
         &["ip_forward", "ip6_forward"],
-        "{node} did not forward it: its time to live ran out, it is too large for the next device, or forwarding is \
-         off. On {node}: `ip route get {dst}`, `sysctl net.ipv4.ip_forward`, and compare MTUs with `ip link`",
+        "{node} did not forward it: TTL expired, it exceeds the next device's MTU, or forwarding is disabled. On {node}: `ip route get {dst}`, `sysctl net.ipv4.ip_forward`, and compare MTUs with `ip link`",
     ),
     symbol(&["ip_error", "ip6_pkt_discard"], NO_ROUTE),
     symbol(&["ip_rcv_finish_core", "ip_route_input_slow", "ip_route_input_noref"], RPFILTER),
@@ -277,19 +273,18 @@ pub(super) const CAUSES: &[Cause] = &[
     symbol(&["ip_fragment", "ip_do_fragment", "ip6_fragment"], TOO_BIG),
     symbol(
         &["vxlan_rcv"],
-        "{node} could not take the packet out of its tunnel. Compare `ip -d link show type vxlan` on both nodes: id \
-         and dstport must be the same",
+        "{node} could not decapsulate the packet. Compare `ip -d link show type vxlan` on both nodes: id and dstport \
+         must match",
     ),
     symbol(
         &["vxlan_xmit", "vxlan_xmit_one", "vxlan_mdb_xmit"],
-        "the tunnel {device} on {node} does not know where to send it. On {node}: `bridge fdb show dev {device}`, \
+        "the tunnel {device} on {node} has no peer for it. On {node}: `bridge fdb show dev {device}`, \
          `ip neigh show dev {device}`, and `ip route get` to the peer's address",
     ),
     symbol(&["veth_xmit", "dev_hard_start_xmit", "validate_xmit_skb"], LINK_DOWN),
     symbol(
         &["br_handle_frame", "br_handle_frame_finish", "br_forward", "__br_forward", "br_flood"],
-        "the bridge on {node} did not forward it: a port that is blocked or isolated, or a VLAN that is not allowed. \
-         On {node}: `bridge -d link` and `bridge vlan`",
+        "the bridge on {node} did not forward it: the port is blocked or isolated, or the VLAN is not allowed. On {node}: `bridge -d link` and `bridge vlan`",
     ),
     symbol(&["tcf_classify", "sch_handle_ingress", "sch_handle_egress", "tc_run"], BPF),
     symbol(
@@ -299,7 +294,7 @@ pub(super) const CAUSES: &[Cause] = &[
     ),
     symbol(
         &["__netif_receive_skb_core"],
-        "nothing on {node} wanted it from {device}: no protocol handler, or a filter there took it. On {node}: `ip \
+        "no protocol handler on {node} took it from {device}, or a filter did. On {node}: `ip \
          -d link show {device}` and `tc filter show dev {device} ingress`",
     ),
 ];

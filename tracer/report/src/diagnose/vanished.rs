@@ -1,12 +1,12 @@
-//! Advice for a packet that left a point and was never seen at the next: what lies between the two.
+//! Advice for a packet that vanished: what may drop it between the point where it was last seen and the next one.
 
 use super::words::quoted;
 use podtrace_path::{Action, End, Evidence, Hop, Outer, Path, Verdict};
 
-/// Payload near a full frame: here an MTU that is too small somewhere becomes likely.
+/// Size near a full frame, from which an MTU problem becomes likely.
 const LARGE: u32 = 1_300;
 
-/// What to look at for a packet that vanished; `None` for any other verdict, or if it was never seen at all.
+/// What to check for a packet that vanished; `None` for any other verdict, or if it was never observed.
 #[must_use]
 pub fn advice_for_vanished(path: &Path) -> Option<String> {
     if path.verdict != Verdict::Vanished {
@@ -21,25 +21,25 @@ pub fn advice_for_vanished(path: &Path) -> Option<String> {
         Action::Encapsulate => tunnel_entry(hop, &node, &device),
         Action::NodeIngress => arrived(hop, &node, &device),
         Action::PodEgress | Action::Bridge => format!(
-            "between {device} and the next device {node} dropped it without a word that could be heard, or never \
-             looked for {dst} by its gateway. On {node}: `bridge -d link`, `bridge fdb show`, `ip neigh`, and with \
-             br_netfilter the FORWARD rules: `iptables-save -c`"
+            "{node} dropped it after {device}, and the kernel reported no reason; or the next hop for {dst} was not \
+             resolved. On {node}: `bridge -d link`, `bridge fdb show`, `ip neigh`, and with br_netfilter the FORWARD \
+             rules: `iptables-save -c`"
         ),
         Action::Route | Action::Decapsulate | Action::Nat => format!(
-            "{node} had it at {device} and did not send it on: a missing route, a FORWARD rule, the reverse path \
-             filter, or no link-layer address for the next hop. On {node}: `ip route get {dst}`, `iptables-save -c`, \
+            "{node} did not forward it after {device}: a missing route, a FORWARD rule, the reverse path filter, or \
+             an unresolved next hop. On {node}: `ip route get {dst}`, `iptables-save -c`, \
              `sysctl net.ipv4.ip_forward`, `ip neigh`, `nstat -az | grep -i drop`"
         ),
         Action::Queue => format!(
-            "it waits or was discarded in the queue of {device}. On {node}: `tc -s qdisc show dev {device}`"
+            "it is still queued at {device}, or was discarded there. On {node}: `tc -s qdisc show dev {device}`"
         ),
         Action::PodIngress => format!(
-            "it was handed to the pod, which did not take it: look at the pod's own firewall and addresses. In {}: \
+            "the pod received it but did not accept it: check the pod's own firewall and addresses. In {}: \
              `ip addr`, `iptables-save -c`",
             who(&path.to)
         ),
         Action::LocalIn | Action::LocalOut => format!(
-            "{node} itself was to take or send it. On {node}: the INPUT and OUTPUT rules, `iptables-save -c`"
+            "it is to or from {node} itself. On {node}: check the INPUT and OUTPUT rules, `iptables-save -c`"
         ),
         Action::Drop => return None,
     })
@@ -56,13 +56,13 @@ fn on_the_wire(hop: &Hop, device: &str, path: &Path) -> String {
         if path.bytes < LARGE || hop.packets > 1 {
             String::new()
         } else {
-            format!("; or the way carries no {on_wire} bytes: compare the MTU of every device on it")
+            format!("; or the path MTU is below {on_wire} bytes: compare the MTU of every device on it")
         }
     };
     let Some(outer) = &hop.outer else {
         return format!(
-            "it left {node} by {device} as it is, for {dst}: the network between the nodes must know that {far} has \
-             that address, and let it pass (cloud routes, source/destination check, security groups){}. On {far}: \
+            "it left {node} at {device} without a tunnel, for {dst}: the network between the nodes must route that \
+             address to {far} and let it pass (cloud routes, source/destination check, security groups){}. On {far}: \
              `tcpdump -ni any host {dst}`",
             mtu(0),
             dst = hop.tuple.dst
@@ -74,7 +74,7 @@ fn on_the_wire(hop: &Hop, device: &str, path: &Path) -> String {
         None => (format!("{kind} packets"), format!("host {}", outer.src)),
     };
     format!(
-        "it left {node} by {kind} for {dst} and was not seen at {far}: a firewall or security group between the nodes \
+        "it left {node} in {kind} for {dst} and was not seen on {far}: a firewall or security group between the nodes \
          blocks {blocked}, or {dst} is no longer {far}'s address (a stale FDB entry: `bridge fdb show` on {node}){}. \
          On {far}: `tcpdump -ni any {filter}`",
         mtu(*overhead)
@@ -85,8 +85,8 @@ fn tunnel_entry(hop: &Hop, node: &str, device: &str) -> String {
     let peer = hop.outer.as_ref().map(|outer| outer.dst.to_string());
     let route = peer.map_or_else(|| "ip route".to_owned(), |peer| format!("ip route get {peer}"));
     format!(
-        "{device} took it in and nothing left {node}: the tunnel knows no peer for it, or the tunnel's own packet was \
-         not let out. On {node}: `ip neigh show dev {device}`, `bridge fdb show dev {device}`, `{route}`, and the \
+        "it entered {device} but nothing left {node}: the tunnel has no peer for it, or the encapsulated packet was \
+         blocked. On {node}: `ip neigh show dev {device}`, `bridge fdb show dev {device}`, `{route}`, and the \
          OUTPUT rules: `iptables-save -c`"
     )
 }
@@ -97,13 +97,13 @@ fn arrived(hop: &Hop, node: &str, device: &str) -> String {
             let port = dport.map_or_else(String::new, |port| format!(" for UDP port {port}"));
             let vni = vni.map_or_else(String::new, |vni| format!(", id {vni}"));
             format!(
-                "the {kind} packet arrived at {device} of {node} and was not taken out of its tunnel: an INPUT rule{port}, \
-                 or no {kind} device that fits it{vni}. On {node}: `ip -d link show type {kind}`, `iptables-save -c`, \
+                "the {kind} packet arrived at {device} on {node} but was not decapsulated: an INPUT rule{port}, or no \
+                 matching {kind} device{vni}. On {node}: `ip -d link show type {kind}`, `iptables-save -c`, \
                  `nstat -az | grep -i err`"
             )
         }
         None => format!(
-            "it arrived at {device} of {node} and went no further: a FORWARD or INPUT rule, the reverse path filter, or \
+            "it arrived at {device} on {node} and got no further: a FORWARD or INPUT rule, the reverse path filter, or \
              no route. On {node}: `ip route get {}`, `iptables-save -c`, `sysctl net.ipv4.conf.all.rp_filter`",
             hop.tuple.dst
         ),
@@ -130,12 +130,12 @@ mod tests {
     #[test]
     fn what_lies_behind_the_last_hop_is_named() {
         for (hop, parts) in [
-            (0, &["between veth1a2b", "bridge fdb show"][..]),
-            (1, &["node1 had it at cni0", "ip route get 10.42.1.10"]),
+            (0, &["dropped it after veth1a2b", "bridge fdb show"][..]),
+            (1, &["node1 did not forward it after cni0", "ip route get 10.42.1.10"]),
             (2, &["bridge fdb show dev flannel.1", "ip route get 192.168.56.12"]),
-            (3, &["not seen at node2", "blocks UDP port 8472", "tcpdump -ni any udp port 8472"]),
-            (4, &["INPUT rule for UDP port 8472", "vxlan device that fits it, id 1"]),
-            (5, &["node2 had it at flannel.1"]),
+            (3, &["not seen on node2", "blocks UDP port 8472", "tcpdump -ni any udp port 8472"]),
+            (4, &["INPUT rule for UDP port 8472", "matching vxlan device, id 1"]),
+            (5, &["node2 did not forward it after flannel.1"]),
             (7, &["In default/pod3"]),
         ] {
             let advice = advice_for_vanished(&lost_after(hop)).unwrap();
@@ -151,9 +151,9 @@ mod tests {
         let mut path = lost_after(3);
         assert!(!advice_for_vanished(&path).unwrap().contains("MTU"));
         (path.bytes, path.hops[3].bytes) = (1_450, 1_450);
-        assert!(advice_for_vanished(&path).unwrap().contains("carries no 1500 bytes"));
+        assert!(advice_for_vanished(&path).unwrap().contains("below 1500 bytes"));
         path.hops[3].outer = None;
-        assert!(advice_for_vanished(&path).unwrap().contains("carries no 1450 bytes"));
+        assert!(advice_for_vanished(&path).unwrap().contains("below 1450 bytes"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What an expression means: conditions on one path, claims about the trace.
+//! Syntax tree of an expression: claims about the trace, and conditions on a path.
 
 use std::net::IpAddr;
 
@@ -8,40 +8,40 @@ use super::sequence::Sequence;
 use super::truth::Comparison;
 use podtrace_path::{Direction, NatKind, Protocol, Verdict};
 
-/// Something that a path is or is not.
+/// A condition on a path.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Condition {
-    /// One thing.
+    /// A single fact.
     Fact(Fact),
     /// All of these.
     And(Vec<Self>),
-    /// One of these at least.
+    /// At least one of these.
     Or(Vec<Self>),
     /// Not this.
     Not(Box<Self>),
 }
 
-/// One thing about a path, and how it was written.
+/// A predicate on a path, and its text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fact {
-    pub(super) what: What,
-    /// Whether it is to be otherwise: `!=`, `no-nat`.
+    pub(super) predicate: Predicate,
+    /// Whether the predicate must not hold: `!=`, `no-nat`.
     pub(super) negated: bool,
     pub(super) text: String,
 }
 
-/// What can be said of a path.
+/// A property of a path.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum What {
+pub(super) enum Predicate {
     Verdict(Verdict),
-    End(Side, Who),
+    End(Side, EndpointPattern),
     Protocol(Protocol),
     Direction(Direction),
     Row(Row, Sequence),
-    /// Passes a device or node of this name.
+    /// Passes a device or node with this name.
     Via(WildMatch),
     Encapsulated,
-    /// Is translated; in any way if none is given.
+    /// Is translated; in any way if `None`.
     Nat(Option<NatKind>),
     /// Is dropped for this reason.
     Drop(WildMatch),
@@ -53,18 +53,18 @@ pub(super) enum What {
     Confidence(Comparison, f64),
 }
 
-/// Which end.
+/// Which endpoint of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     From,
     To,
 }
 
-/// Whom an end is to be.
+/// What an endpoint must match.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Who {
+pub(super) enum EndpointPattern {
     Anyone,
-    /// In any namespace if none is given.
+    /// In any namespace if `None`.
     Pod {
         namespace: Option<WildMatch>,
         name: WildMatch,
@@ -84,11 +84,11 @@ pub(super) struct Service {
     pub(super) name: String,
     pub(super) port: Option<u16>,
     pub(super) addresses: Vec<IpAddr>,
-    /// The pods behind it, if it has no address of its own.
+    /// Its endpoints, if it has no cluster IP.
     pub(super) pods: Vec<String>,
 }
 
-/// What is put in a row.
+/// Which names of a path's hops form a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Row {
     Devices,
@@ -96,16 +96,16 @@ pub(super) enum Row {
     Nodes,
 }
 
-/// Something that a trace shows or does not. Conditions are numbers in [`super::Expectation::conditions`].
+/// A claim about the trace. Conditions are indices into [`super::Expectation::conditions`].
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Claim {
-    /// There are paths, and all are so.
+    /// The condition holds for every path, and there is at least one.
     All(usize),
-    /// One path is so at least.
+    /// The condition holds for at least one path.
     Any(usize),
-    /// There are paths, and none is so.
+    /// The condition holds for no path, and there is at least one.
     None(usize),
-    /// So many are so.
+    /// The condition holds for this number of paths.
     Count(usize, Comparison, u64),
     /// The share of requests that were not delivered.
     Loss(Comparison, f64),
@@ -116,7 +116,7 @@ pub(super) enum Claim {
     Not(Box<Self>),
 }
 
-/// A condition that paths are counted by, and how it was written.
+/// A condition whose matching paths are counted, and its text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Counted {
     pub(super) condition: Condition,
@@ -139,7 +139,7 @@ impl Condition {
 }
 
 impl Claim {
-    /// Whether it speaks of numbers of paths, so that whoever wrote it thought of none too.
+    /// Whether it counts paths, so that zero paths may be expected.
     pub(super) fn counts(&self) -> bool {
         match self {
             Self::Count(..) => true,

@@ -1,14 +1,14 @@
-//! Why a condition does not hold for a path: how far it is from holding, and the hop where they part.
+//! Explains why a condition does not hold for a path: how far it is from holding, and at which hop they differ.
 
-use super::ast::{Condition, Fact, Row, Side, What};
+use super::ast::{Condition, Fact, Predicate, Row, Side};
 use super::holds::{
-    Sight, duration, fact_holds, final_drop, is_encapsulated, longest_step, names, passes, translation,
+    Coverage, duration, fact_holds, final_drop, is_encapsulated, longest_step, names, passes, translation,
 };
 use super::truth::Truth;
 use super::vocabulary;
 use podtrace_path::{Direction, End, Path, Verdict};
 
-/// How far a path is from what was expected of it: 0 if it is so, and 1 for every fact that is wholly otherwise.
+/// How far a path is from satisfying a condition: 0 if it does, plus up to 1 for each fact that does not hold.
 pub(super) fn distance(condition: &Condition, path: &Path, wanted: bool) -> f64 {
     let parts =
         |parts: &[Condition]| -> Vec<f64> { parts.iter().map(|part| distance(part, path, wanted)).collect() };
@@ -22,12 +22,12 @@ pub(super) fn distance(condition: &Condition, path: &Path, wanted: bool) -> f64 
 }
 
 fn fact_distance(fact: &Fact, path: &Path, wanted: bool) -> f64 {
-    let truth = fact_holds(fact, path, Sight::Whole);
+    let truth = fact_holds(fact, path, Coverage::Complete);
     match if wanted { truth } else { !truth } {
         Truth::Yes => 0.0,
         Truth::Open => 0.5,
-        Truth::No => match &fact.what {
-            What::Row(row, sequence) if wanted != fact.negated => {
+        Truth::No => match &fact.predicate {
+            Predicate::Row(row, sequence) if wanted != fact.negated => {
                 let real: Vec<_> = names(*row, path).map(|(_, name)| name).collect();
                 let followed = sequence.follow(real.iter().copied());
                 let longer = real.len().max(sequence.names()) + 1;
@@ -43,108 +43,108 @@ fn ratio(part: usize, whole: usize) -> f64 {
     part as f64 / whole as f64
 }
 
-/// Where a path parts from what was expected.
+/// Where a path differs from what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Parting {
-    /// Index of the hop, if it is one hop's doing.
+pub(super) struct Difference {
+    /// Index of the hop, if the difference is at one hop.
     pub(super) hop: Option<usize>,
-    /// What was expected, as it was written.
+    /// The expected fact, as written.
     pub(super) expected: String,
-    /// What there is instead.
+    /// What was found instead.
     pub(super) found: String,
 }
 
-/// Where a path parts from what was expected of it; of alternatives, from the nearest.
-pub(super) fn partings(condition: &Condition, path: &Path, wanted: bool) -> Vec<Parting> {
-    let all = |parts: &[Condition]| parts.iter().flat_map(|part| partings(part, path, wanted)).collect();
+/// Where a path differs from what was expected. For alternatives, the differences from the nearest one.
+pub(super) fn differences(condition: &Condition, path: &Path, wanted: bool) -> Vec<Difference> {
+    let all = |parts: &[Condition]| parts.iter().flat_map(|part| differences(part, path, wanted)).collect();
     match condition {
         Condition::Fact(fact) => {
-            let truth = fact_holds(fact, path, Sight::Whole);
+            let truth = fact_holds(fact, path, Coverage::Complete);
             let so = if wanted { truth } else { !truth };
-            if so == Truth::Yes { Vec::new() } else { vec![parting(fact, path, wanted, so)] }
+            if so == Truth::Yes { Vec::new() } else { vec![difference(fact, path, wanted, so)] }
         }
-        Condition::Not(part) => partings(part, path, !wanted),
+        Condition::Not(part) => differences(part, path, !wanted),
         Condition::And(parts) if wanted => all(parts),
         Condition::Or(parts) if !wanted => all(parts),
         Condition::And(parts) | Condition::Or(parts) => {
             let distances = parts.iter().map(|part| (distance(part, path, wanted), part));
             let nearest = distances.min_by(|a, b| a.0.total_cmp(&b.0));
-            nearest.map_or_else(Vec::new, |(_, part)| partings(part, path, wanted))
+            nearest.map_or_else(Vec::new, |(_, part)| differences(part, path, wanted))
         }
     }
 }
 
-fn parting(fact: &Fact, path: &Path, wanted: bool, so: Truth) -> Parting {
+fn difference(fact: &Fact, path: &Path, wanted: bool, so: Truth) -> Difference {
     let expected = if wanted { fact.text.clone() } else { format!("not {}", fact.text) };
-    // Whether the thing itself is wanted, and not its opposite.
+    // Whether the predicate itself must hold, and not its negation.
     let positive = wanted != fact.negated;
     let last = path.hops.len().checked_sub(1);
-    let (hop, found) = match &fact.what {
-        What::Verdict(_) => (last, verdict(path).to_owned()),
-        What::End(Side::From, _) => (None, end(&path.from)),
-        What::End(Side::To, _) => (None, end(&path.to)),
-        What::Protocol(_) => (None, vocabulary::protocol_name(path.proto)),
-        What::Direction(_) => (None, direction(path.flow.direction).to_owned()),
-        What::Row(row, sequence) => {
+    let (hop, found) = match &fact.predicate {
+        Predicate::Verdict(_) => (last, verdict(path).to_owned()),
+        Predicate::End(Side::From, _) => (None, end(&path.from)),
+        Predicate::End(Side::To, _) => (None, end(&path.to)),
+        Predicate::Protocol(_) => (None, vocabulary::protocol_name(path.proto)),
+        Predicate::Direction(_) => (None, direction(path.flow.direction).to_owned()),
+        Predicate::Row(row, sequence) => {
             if positive {
                 let real: Vec<_> = names(*row, path).collect();
                 let followed = sequence.follow(real.iter().map(|(_, name)| *name));
                 let next = followed.next.join(" or ");
                 return match real.get(followed.names) {
                     Some((index, name)) => {
-                        Parting { hop: Some(*index), expected: next, found: (*name).to_owned() }
+                        Difference { hop: Some(*index), expected: next, found: (*name).to_owned() }
                     }
-                    None => Parting { hop: last, expected: next, found: "the end of the path".to_owned() },
+                    None => Difference { hop: last, expected: next, found: "the end of the path".to_owned() },
                 };
             }
             (None, row_text(*row, path))
         }
-        What::Via(glob) => {
+        Predicate::Via(glob) => {
             let passed = path.hops.iter().position(|hop| passes(glob, hop));
             match passed {
-                Some(index) => (Some(index), "it passes there".to_owned()),
+                Some(index) => (Some(index), "the path passes it".to_owned()),
                 None => (None, row_text(Row::Devices, path)),
             }
         }
-        What::Encapsulated => match path.hops.iter().position(is_encapsulated) {
+        Predicate::Encapsulated => match path.hops.iter().position(is_encapsulated) {
             Some(index) => (Some(index), "a tunnel".to_owned()),
-            None => (None, "no hop in a tunnel".to_owned()),
+            None => (None, "no tunnel".to_owned()),
         },
-        What::Nat(kind) => match translation(path, *kind) {
+        Predicate::Nat(kind) => match translation(path, *kind) {
             Some(index) => (Some(index), "a translation".to_owned()),
             None => match translation(path, None) {
                 Some(index) => (Some(index), "another translation".to_owned()),
                 None => (None, "no translation".to_owned()),
             },
         },
-        What::Drop(_) => match final_drop(path) {
-            Some((index, reason)) => {
-                (Some(index), reason.unwrap_or("a drop for which the kernel tells no reason").to_owned())
-            }
+        Predicate::Drop(_) => match final_drop(path) {
+            Some((index, reason)) => (Some(index), reason.unwrap_or("a drop without a reason").to_owned()),
             None => (last, verdict(path).to_owned()),
         },
-        What::Hops(_, bound) => {
+        Predicate::Hops(_, bound) => {
             let beyond = usize::try_from(*bound).ok().filter(|bound| *bound < path.hops.len());
             (beyond, format!("{} hops", path.hops.len()))
         }
-        What::HopLatency(..) => match longest_step(path) {
+        Predicate::HopLatency(..) => match longest_step(path) {
             Some(step) => (Some(step.to), time(step.delta_ns, step.error_ns)),
-            None => (None, "no two hops with a time".to_owned()),
+            None => (None, "fewer than two hops with a time".to_owned()),
         },
-        What::Duration(..) => {
+        Predicate::Duration(..) => {
             let mut found = time(path.duration_ns, path.duration_error_ns);
-            if duration(path, Sight::Whole).most.is_none() {
-                found.push_str(" and still under way");
+            if duration(path, Coverage::Complete).most.is_none() {
+                found.push_str(" and still in flight");
             }
             (last, found)
         }
-        What::Confidence(..) => (None, format!("{:.2}", path.confidence)),
+        Predicate::Confidence(..) => (None, format!("{:.2}", path.confidence)),
     };
-    let found = match (so, &fact.what) {
-        (Truth::Open, What::HopLatency(..) | What::Duration(..)) => format!("{found}, which leaves it open"),
+    let found = match (so, &fact.predicate) {
+        (Truth::Open, Predicate::HopLatency(..) | Predicate::Duration(..)) => {
+            format!("{found}, which is undecided")
+        }
         _ => found,
     };
-    Parting { hop, expected, found }
+    Difference { hop, expected, found }
 }
 
 fn row_text(row: Row, path: &Path) -> String {
@@ -165,7 +165,7 @@ fn time(nanoseconds: i64, error: u64) -> String {
     if error == 0 {
         format!("{time:.decimals$} {symbol}")
     } else {
-        format!("{time:.decimals$} ±{bound:.decimals$} {symbol} by the clocks")
+        format!("{time:.decimals$} ±{bound:.decimals$} {symbol} clock error")
     }
 }
 

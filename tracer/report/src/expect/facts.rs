@@ -1,8 +1,8 @@
-//! The grammar of single facts: a word of the language and what it takes.
+//! Parses single facts: a keyword, and if it takes one, a comparison and a value.
 
 use wildmatch::WildMatch;
 
-use super::ast::{Fact, Row, Service, Side, What, Who};
+use super::ast::{EndpointPattern, Fact, Predicate, Row, Service, Side};
 use super::error::SyntaxError;
 use super::lexer::Kind;
 use super::parse::Parser;
@@ -12,107 +12,107 @@ use podtrace_path::{Direction, NatKind, Verdict};
 use podtrace_protocol::inventory::Endpoint;
 
 impl Parser<'_> {
-    /// One fact, which a word begins.
+    /// Parses a fact, which starts with a keyword.
     pub(super) fn fact(&mut self) -> Result<Fact, SyntaxError> {
         let start = self.start();
         let Kind::Word(word) = self.peek().clone() else {
-            return Err(self.wrong("expected a condition here"));
+            return Err(self.error("expected a condition"));
         };
         if let Ok(verdict) = value::<Verdict>(&word) {
-            return Ok(self.short(What::Verdict(verdict), false));
+            return Ok(self.shorthand(Predicate::Verdict(verdict), false));
         }
         if let Ok(direction) = value::<Direction>(&word) {
-            return Ok(self.short(What::Direction(direction), false));
+            return Ok(self.shorthand(Predicate::Direction(direction), false));
         }
         match word.as_str() {
-            "encapsulated" => return Ok(self.short(What::Encapsulated, false)),
-            "no-nat" => return Ok(self.short(What::Nat(None), true)),
+            "encapsulated" => return Ok(self.shorthand(Predicate::Encapsulated, false)),
+            "no-nat" => return Ok(self.shorthand(Predicate::Nat(None), true)),
             _ => {}
         }
-        let (what, negated) = self.compared(&word)?;
-        Ok(Fact { what, negated, text: self.since(start) })
+        let (predicate, negated) = self.comparison_fact(&word)?;
+        Ok(Fact { predicate, negated, text: self.since(start) })
     }
 
-    fn short(&mut self, what: What, negated: bool) -> Fact {
-        Fact { what, negated, text: self.word() }
+    fn shorthand(&mut self, predicate: Predicate, negated: bool) -> Fact {
+        Fact { predicate, negated, text: self.word() }
     }
 
-    /// A word and what it is compared with; whether it is to differ.
-    fn compared(&mut self, word: &str) -> Result<(What, bool), SyntaxError> {
+    /// A keyword with its comparison and value; whether the comparison is `!=`.
+    fn comparison_fact(&mut self, word: &str) -> Result<(Predicate, bool), SyntaxError> {
         let mut negated = false;
-        let what = match word {
+        let predicate = match word {
             "verdict" => {
                 negated = self.named(word)?;
-                What::Verdict(self.one_of("verdict")?)
+                Predicate::Verdict(self.one_of("verdict")?)
             }
             "from" | "to" => {
                 negated = self.named(word)?;
                 let side = if word == "from" { Side::From } else { Side::To };
-                What::End(side, self.value("an endpoint, such as default/pod1 or 10.42.0.10", who)?)
+                Predicate::End(side, self.value("an endpoint, such as default/pod1 or 10.42.0.10", who)?)
             }
             "proto" => {
                 negated = self.named(word)?;
                 let protocol = self.value("a protocol, such as icmp", |name| {
                     protocol(name).map_err(|names| no_such("protocol", name, names))
                 })?;
-                What::Protocol(protocol)
+                Predicate::Protocol(protocol)
             }
             "direction" => {
                 negated = self.named(word)?;
-                What::Direction(self.one_of("direction")?)
+                Predicate::Direction(self.one_of("direction")?)
             }
             "devices" => {
                 negated = self.named(word)?;
-                What::Row(Row::Devices, self.sequence("a device's name, such as cni0 or veth*", glob)?)
+                Predicate::Row(Row::Devices, self.sequence("a device's name, such as cni0 or veth*", glob)?)
             }
             "nodes" => {
                 negated = self.named(word)?;
-                What::Row(Row::Nodes, self.sequence("a node's name", glob)?)
+                Predicate::Row(Row::Nodes, self.sequence("a node's name", glob)?)
             }
             "actions" => {
                 negated = self.named(word)?;
-                What::Row(Row::Actions, self.sequence("an action, such as pod-egress", action)?)
+                Predicate::Row(Row::Actions, self.sequence("an action, such as pod-egress", action)?)
             }
             "via" => {
                 self.word();
-                What::Via(self.value("a device or node, such as cni0", glob)?)
+                Predicate::Via(self.value("a device or node, such as cni0", glob)?)
             }
             "nat" => {
                 self.word();
                 if matches!(self.peek(), Kind::Sign(_)) {
                     negated = self.equality(word)?;
-                    What::Nat(Some(self.one_of::<NatKind>("kind of translation")?))
+                    Predicate::Nat(Some(self.one_of::<NatKind>("kind of translation")?))
                 } else {
-                    What::Nat(None)
+                    Predicate::Nat(None)
                 }
             }
             "drop" => {
                 negated = self.named(word)?;
-                What::Drop(self.value("a reason, such as NETFILTER_DROP", glob)?)
+                Predicate::Drop(self.value("a reason, such as NETFILTER_DROP", glob)?)
             }
             "hops" => {
                 self.word();
                 let comparison = self.comparison(word)?;
-                What::Hops(comparison, self.number(word)?)
+                Predicate::Hops(comparison, self.number(word)?)
             }
             "max-hop-latency" => {
                 self.word();
                 let comparison = self.comparison(word)?;
-                What::HopLatency(comparison, self.time()?)
+                Predicate::HopLatency(comparison, self.time()?)
             }
             "duration" => {
                 self.word();
                 let comparison = self.comparison(word)?;
-                What::Duration(comparison, self.time()?)
+                Predicate::Duration(comparison, self.time()?)
             }
             "confidence" => {
                 self.word();
                 let comparison = self.comparison(word)?;
-                What::Confidence(comparison, self.share(word, false)?)
+                Predicate::Confidence(comparison, self.share(word, false)?)
             }
             _ => return Err(self.unknown(word)),
         };
-        Ok((what, negated))
+        Ok((predicate, negated))
     }
 
     /// Goes past a word and its `==` or `!=`.
@@ -133,7 +133,7 @@ impl Parser<'_> {
             let time = word.parse::<jiff::SignedDuration>().ok();
             let time = time.and_then(|time| i64::try_from(time.as_nanos()).ok());
             let time = time.filter(|time| *time >= 0);
-            time.ok_or_else(|| format!("`{word}` is no time; write it like 1ms, 250us or 1.5s"))
+            time.ok_or_else(|| format!("`{word}` is not a time such as 1ms, 250us or 1.5s"))
         })
     }
 
@@ -171,33 +171,39 @@ fn action(word: &str) -> Result<WildMatch, String> {
     Err(no_such("action", word, &names))
 }
 
-fn who(text: &str) -> Result<Who, String> {
+fn who(text: &str) -> Result<EndpointPattern, String> {
     if text.contains(['*', '?']) && !text.starts_with("svc/") && !text.starts_with("node/") {
         return Ok(match text.split_once('/') {
-            Some((namespace, name)) => {
-                Who::Pod { namespace: Some(WildMatch::new(namespace)), name: WildMatch::new(name) }
-            }
-            None => Who::Pod { namespace: None, name: WildMatch::new(text) },
+            Some((namespace, name)) => EndpointPattern::Pod {
+                namespace: Some(WildMatch::new(namespace)),
+                name: WildMatch::new(name),
+            },
+            None => EndpointPattern::Pod { namespace: None, name: WildMatch::new(text) },
         });
     }
     Ok(match text.parse::<Endpoint>().map_err(|error| error.to_string())? {
-        Endpoint::Any => Who::Anyone,
-        Endpoint::Pod { namespace, name } => {
-            Who::Pod { namespace: namespace.as_deref().map(WildMatch::new), name: WildMatch::new(&name) }
-        }
-        Endpoint::Node { name } => Who::Node(name),
-        Endpoint::Address { ip, port } => Who::Address { ip, port },
-        Endpoint::Service { namespace, name, port } => {
-            Who::Service(Service { namespace, name, port, addresses: Vec::new(), pods: Vec::new() })
-        }
+        Endpoint::Any => EndpointPattern::Anyone,
+        Endpoint::Pod { namespace, name } => EndpointPattern::Pod {
+            namespace: namespace.as_deref().map(WildMatch::new),
+            name: WildMatch::new(&name),
+        },
+        Endpoint::Node { name } => EndpointPattern::Node(name),
+        Endpoint::Address { ip, port } => EndpointPattern::Address { ip, port },
+        Endpoint::Service { namespace, name, port } => EndpointPattern::Service(Service {
+            namespace,
+            name,
+            port,
+            addresses: Vec::new(),
+            pods: Vec::new(),
+        }),
     })
 }
 
 fn no_such(what: &str, word: &str, names: &[&str]) -> String {
     let likely = suggestion(word, names.iter().copied());
     if likely.is_empty() {
-        format!("there is no {what} `{word}`: it is {}", list(names))
+        format!("unknown {what} `{word}`: expected {}", list(names))
     } else {
-        format!("there is no {what} `{word}`{likely}")
+        format!("unknown {what} `{word}`{likely}")
     }
 }

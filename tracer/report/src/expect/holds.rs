@@ -1,107 +1,110 @@
-//! Whether a condition holds for a path.
+//! Decides whether a condition holds for a path.
+//!
+//! Input: a condition, a path, and whether the trace is complete. Output: a [`Truth`] of three values.
 
 use std::net::IpAddr;
 
-use super::ast::{Condition, Fact, Row, Side, What, Who};
+use super::ast::{Condition, EndpointPattern, Fact, Predicate, Row, Side};
 use super::truth::{Range, Truth};
 use super::vocabulary;
 use podtrace_path::{Action, End, Hop, NatKind, Path, Verdict};
 
-/// How much of a path is there to be judged.
+/// Whether all hops of a path were observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
-    /// All of it.
-    Whole,
-    /// The trace lost events: there may have been more hops, and the path may have ended otherwise than it seems.
-    Gaps,
+pub(super) enum Coverage {
+    /// All of them.
+    Complete,
+    /// The trace lost events: there may be more hops, and the path may have ended differently.
+    Incomplete,
 }
 
-impl Sight {
-    /// What was seen is certain; that something was not seen is not.
+impl Coverage {
+    /// What was observed is certain; its absence is not, if hops may be missing.
     fn seen(self, seen: bool) -> Truth {
         match (seen, self) {
             (true, _) => Truth::Yes,
-            (false, Self::Whole) => Truth::No,
-            (false, Self::Gaps) => Truth::Open,
+            (false, Self::Complete) => Truth::No,
+            (false, Self::Incomplete) => Truth::Open,
         }
     }
 }
 
 /// Whether a condition holds.
-pub(super) fn holds(condition: &Condition, path: &Path, sight: Sight) -> Truth {
+pub(super) fn holds(condition: &Condition, path: &Path, coverage: Coverage) -> Truth {
     match condition {
-        Condition::Fact(fact) => fact_holds(fact, path, sight),
-        Condition::And(parts) => Truth::all(parts.iter().map(|part| holds(part, path, sight))),
-        Condition::Or(parts) => Truth::any(parts.iter().map(|part| holds(part, path, sight))),
-        Condition::Not(part) => !holds(part, path, sight),
+        Condition::Fact(fact) => fact_holds(fact, path, coverage),
+        Condition::And(parts) => Truth::all(parts.iter().map(|part| holds(part, path, coverage))),
+        Condition::Or(parts) => Truth::any(parts.iter().map(|part| holds(part, path, coverage))),
+        Condition::Not(part) => !holds(part, path, coverage),
     }
 }
 
 /// Whether a fact holds.
-pub(super) fn fact_holds(fact: &Fact, path: &Path, sight: Sight) -> Truth {
-    let truth = what_holds(&fact.what, path, sight);
+pub(super) fn fact_holds(fact: &Fact, path: &Path, coverage: Coverage) -> Truth {
+    let truth = predicate_holds(&fact.predicate, path, coverage);
     if fact.negated { !truth } else { truth }
 }
 
-fn what_holds(what: &What, path: &Path, sight: Sight) -> Truth {
-    match what {
-        What::Verdict(verdict) => match (path.verdict, sight) {
-            // Where it seems to have stopped, it may have gone on unseen.
-            (Verdict::Vanished | Verdict::Open, Sight::Gaps) => Truth::Open,
+fn predicate_holds(predicate: &Predicate, path: &Path, coverage: Coverage) -> Truth {
+    match predicate {
+        Predicate::Verdict(verdict) => match (path.verdict, coverage) {
+            // The path may have got further than observed.
+            (Verdict::Vanished | Verdict::Open, Coverage::Incomplete) => Truth::Open,
             (real, _) => Truth::of(real == *verdict),
         },
-        What::End(side, who) => Truth::of(is(who, *side, path)),
-        What::Protocol(protocol) => Truth::of(path.proto == *protocol),
-        What::Direction(direction) => Truth::of(path.flow.direction == *direction),
-        What::Row(row, sequence) => match sight {
-            Sight::Gaps => Truth::Open,
-            Sight::Whole => Truth::of(sequence.follow(names(*row, path).map(|(_, name)| name)).wholly),
+        Predicate::End(side, pattern) => Truth::of(endpoint_matches(pattern, *side, path)),
+        Predicate::Protocol(protocol) => Truth::of(path.proto == *protocol),
+        Predicate::Direction(direction) => Truth::of(path.flow.direction == *direction),
+        Predicate::Row(row, sequence) => match coverage {
+            Coverage::Incomplete => Truth::Open,
+            Coverage::Complete => Truth::of(sequence.follow(names(*row, path).map(|(_, name)| name)).wholly),
         },
-        What::Via(glob) => sight.seen(path.hops.iter().any(|hop| passes(glob, hop))),
-        What::Encapsulated => sight.seen(path.hops.iter().any(is_encapsulated)),
-        What::Nat(kind) => sight.seen(translation(path, *kind).is_some()),
-        What::Drop(glob) => match final_drop(path) {
+        Predicate::Via(glob) => coverage.seen(path.hops.iter().any(|hop| passes(glob, hop))),
+        Predicate::Encapsulated => coverage.seen(path.hops.iter().any(is_encapsulated)),
+        Predicate::Nat(kind) => coverage.seen(translation(path, *kind).is_some()),
+        Predicate::Drop(glob) => match final_drop(path) {
             Some((_, Some(reason))) => Truth::of(glob.matches(reason)),
-            // This kernel gives no reasons.
+            // This kernel reports no reasons.
             Some((_, None)) => Truth::Open,
-            None => sight.seen(false),
+            None => coverage.seen(false),
         },
-        What::Hops(comparison, bound) => hops(path, sight).compare(*comparison, *bound),
-        What::HopLatency(comparison, bound) => match (sight, longest_step(path)) {
-            (Sight::Whole, Some(step)) => step.range.compare(*comparison, *bound),
+        Predicate::Hops(comparison, bound) => hops(path, coverage).compare(*comparison, *bound),
+        Predicate::HopLatency(comparison, bound) => match (coverage, longest_step(path)) {
+            (Coverage::Complete, Some(step)) => step.range.compare(*comparison, *bound),
             _ => Truth::Open,
         },
-        What::Duration(comparison, bound) => duration(path, sight).compare(*comparison, *bound),
-        What::Confidence(comparison, bound) => {
-            // Packets that were not seen might have fitted as well.
-            let least = if sight == Sight::Gaps { 0.0 } else { path.confidence };
+        Predicate::Duration(comparison, bound) => duration(path, coverage).compare(*comparison, *bound),
+        Predicate::Confidence(comparison, bound) => {
+            // Packets that were not observed might match, too.
+            let least = if coverage == Coverage::Incomplete { 0.0 } else { path.confidence };
             Range { least, most: Some(path.confidence) }.compare(*comparison, *bound)
         }
     }
 }
 
-fn hops(path: &Path, sight: Sight) -> Range<u64> {
+fn hops(path: &Path, coverage: Coverage) -> Range<u64> {
     let seen = path.hops.len() as u64;
-    if sight == Sight::Whole { Range::exactly(seen) } else { Range::from(seen) }
+    if coverage == Coverage::Complete { Range::exactly(seen) } else { Range::from(seen) }
 }
 
-/// How long the path took, as far as the clocks tell.
-pub(super) fn duration(path: &Path, sight: Sight) -> Range<i64> {
+/// Duration of the path in nanoseconds, within the clock error.
+pub(super) fn duration(path: &Path, coverage: Coverage) -> Range<i64> {
     let error = i64::try_from(path.duration_error_ns).unwrap_or(i64::MAX);
     let least = path.duration_ns.saturating_sub(error);
-    // A path that is under way takes longer than it took.
-    let over = path.verdict != Verdict::Open && (sight == Sight::Whole || path.verdict == Verdict::Delivered);
+    // An open path will take longer than it has so far.
+    let over = path.verdict != Verdict::Open
+        && (coverage == Coverage::Complete || path.verdict == Verdict::Delivered);
     Range { least, most: over.then(|| path.duration_ns.saturating_add(error)) }
 }
 
 /// The longest time between two hops.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct LongestStep {
-    /// Index of the hop that it led to.
+    /// Index of the later hop.
     pub(super) to: usize,
     pub(super) delta_ns: i64,
     pub(super) error_ns: u64,
-    /// Between these it lies, whichever step it really was.
+    /// Range of the longest time, whichever step it is.
     pub(super) range: Range<i64>,
 }
 
@@ -113,7 +116,7 @@ pub(super) fn longest_step(path: &Path) -> Option<LongestStep> {
         let Some(at) = hop.at_ns else { continue };
         if let Some((earlier, earlier_at)) = before {
             let delta_ns = at.saturating_sub(earlier_at);
-            // Both errors are against the first hop's clock: between two others they add up.
+            // Each error is relative to the first hop's clock; between two other clocks they add up.
             let error_ns = if earlier.node == hop.node {
                 0
             } else {
@@ -138,8 +141,8 @@ pub(super) fn longest_step(path: &Path) -> Option<LongestStep> {
     longest
 }
 
-/// The names in a row, each with the index of its hop. Hops one after the other at one device or node are one
-/// there, however many observations were made.
+/// The names in a path's list of devices, nodes or actions, each with the index of its hop. Consecutive hops at the same
+/// device or node count once.
 pub(super) fn names(row: Row, path: &Path) -> impl Iterator<Item = (usize, &str)> {
     let mut before: Option<(&str, &str)> = None;
     path.hops.iter().enumerate().filter_map(move |(index, hop)| {
@@ -158,13 +161,13 @@ pub(super) fn passes(glob: &wildmatch::WildMatch, hop: &Hop) -> bool {
     glob.matches(&hop.node) || hop.device.as_deref().is_some_and(|device| glob.matches(device))
 }
 
-/// Whether a packet travels in a tunnel here.
+/// Whether the packet is in a tunnel at this hop.
 pub(super) fn is_encapsulated(hop: &Hop) -> bool {
     hop.outer.is_some() || matches!(hop.action, Action::Encapsulate | Action::Decapsulate)
 }
 
-/// Index of the hop where the packet is translated, in this way or any: told by the kernel, or by the addresses of
-/// two hops.
+/// Index of the hop where the packet was translated, in this way or any: by an observed translation, or by different
+/// addresses at two hops.
 pub(super) fn translation(path: &Path, kind: Option<NatKind>) -> Option<usize> {
     let mut before: Option<&Hop> = None;
     path.hops.iter().position(|hop| {
@@ -193,9 +196,9 @@ pub(super) fn final_drop(path: &Path) -> Option<(usize, Option<&str>)> {
     Some((found.unwrap_or(path.hops.len().saturating_sub(1)), reason.or(path.reason.as_deref())))
 }
 
-/// Whether an end is this one: by its own address, or by the one that the packet bears at that end, which NAT makes
-/// another.
-fn is(who: &Who, side: Side, path: &Path) -> bool {
+/// Whether an endpoint of the path matches: by its own address, or by the packet's address at that end of the path, which NAT
+/// may have changed.
+fn endpoint_matches(pattern: &EndpointPattern, side: Side, path: &Path) -> bool {
     let (end, hop) = match side {
         Side::From => (&path.from, path.hops.last()),
         Side::To => (&path.to, path.hops.first()),
@@ -204,21 +207,21 @@ fn is(who: &Who, side: Side, path: &Path) -> bool {
         Side::From => (hop.tuple.src, hop.tuple.sport),
         Side::To => (hop.tuple.dst, hop.tuple.dport),
     });
-    let bears = |ip: IpAddr, port: Option<u16>| {
+    let has_address = |ip: IpAddr, port: Option<u16>| {
         let fits = |(own, own_port): (IpAddr, Option<u16>)| {
             own == ip && port.is_none_or(|port| own_port == Some(port))
         };
         fits((end.ip, end.port)) || addressed.is_some_and(fits)
     };
-    match who {
-        Who::Anyone => true,
-        Who::Pod { namespace, name } => pod(end).is_some_and(|(own_namespace, own_name)| {
+    match pattern {
+        EndpointPattern::Anyone => true,
+        EndpointPattern::Pod { namespace, name } => pod(end).is_some_and(|(own_namespace, own_name)| {
             namespace.as_ref().is_none_or(|glob| glob.matches(own_namespace)) && name.matches(own_name)
         }),
-        Who::Node(name) => end.pod.is_none() && end.node.as_deref() == Some(name),
-        Who::Address { ip, port } => bears(*ip, *port),
-        Who::Service(service) => {
-            service.addresses.iter().any(|ip| bears(*ip, service.port))
+        EndpointPattern::Node(name) => end.pod.is_none() && end.node.as_deref() == Some(name),
+        EndpointPattern::Address { ip, port } => has_address(*ip, *port),
+        EndpointPattern::Service(service) => {
+            service.addresses.iter().any(|ip| has_address(*ip, service.port))
                 || end.pod.as_deref().is_some_and(|pod| service.pods.iter().any(|name| name == pod))
         }
     }

@@ -1,28 +1,31 @@
-//! Judging a trace, path by path: numbers are kept, and of the paths only those that will be shown.
+//! Judges a trace path by path.
+//!
+//! Input: every reported path, then the summary. Output: a [`Judgement`] for each expectation. It keeps counts, and only the
+//! few paths that an explanation may show.
 
 use super::Expectation;
 use super::ast::{Claim, Counted};
 use super::explain::distance;
-use super::holds::{Sight, holds};
+use super::holds::{Coverage, holds};
 use super::judgement::Judgement;
 use super::truth::{Range, Truth};
 use super::why;
 use podtrace_path::{Direction, Path, Summary, Verdict};
 
-/// Judges a trace by expectations, each on its own.
+/// Judges a trace by several independent expectations.
 #[derive(Clone, Debug)]
 pub struct Judge {
     tallies: Vec<Tally>,
 }
 
 impl Judge {
-    /// A judge who has seen nothing yet.
+    /// A judge without any path yet.
     #[must_use]
     pub fn new(expectations: Vec<Expectation>) -> Self {
         Self { tallies: expectations.into_iter().map(Tally::new).collect() }
     }
 
-    /// Whether there is nothing to judge by.
+    /// Whether there are no expectations.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.tallies.is_empty()
@@ -33,44 +36,44 @@ impl Judge {
         self.tallies.iter().map(|tally| tally.expectation.text.as_str())
     }
 
-    /// Takes a path into account.
+    /// Adds a path.
     pub fn path(&mut self, path: &Path) {
         for tally in &mut self.tallies {
             tally.path(path);
         }
     }
 
-    /// Judges what was seen, in the order in which the expectations were given.
+    /// Judges the trace; in the order of the expectations.
     #[must_use]
     pub fn summary(&self, summary: &Summary) -> Vec<Judgement> {
         self.tallies.iter().map(|tally| tally.judge(summary)).collect()
     }
 }
 
-/// What is known of a trace as to one expectation.
+/// What one expectation needs to know about the trace.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
     pub(super) expectation: Expectation,
     /// One for each of the expectation's conditions.
-    pub(super) gauges: Vec<Gauge>,
+    pub(super) condition_tallies: Vec<ConditionTally>,
     pub(super) requests: Requests,
     pub(super) paths: u64,
 }
 
-/// How the paths stand to one condition.
+/// For how many paths a condition holds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Gauge {
-    /// If all of every path was seen.
+pub(super) struct ConditionTally {
+    /// Assuming that all hops were observed.
     pub(super) whole: Counts,
-    /// If events were lost.
+    /// Assuming that hops are missing.
     pub(super) gaps: Counts,
-    /// The path for which it does not hold that comes nearest to it.
+    /// The path for which it does not hold that is nearest to it, with its distance.
     pub(super) nearest: Option<(f64, Path)>,
     /// The first path for which it holds.
     pub(super) example: Option<Path>,
 }
 
-/// Paths by what is known of them.
+/// Numbers of paths by truth.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) yes: u64,
@@ -78,13 +81,13 @@ pub(super) struct Counts {
     pub(super) no: u64,
 }
 
-/// What became of requests.
+/// Numbers of requests by verdict.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
     pub(super) all: u64,
     /// Dropped, vanished or rejected.
     pub(super) lost: u64,
-    /// Still under way.
+    /// Still in flight.
     pub(super) open: u64,
     /// The first one that did not arrive.
     pub(super) example: Option<Path>,
@@ -92,15 +95,16 @@ pub(super) struct Requests {
 
 impl Tally {
     fn new(expectation: Expectation) -> Self {
-        let gauges = expectation.conditions.iter().map(|_| Gauge::default()).collect();
-        Self { expectation, gauges, requests: Requests::default(), paths: 0 }
+        let condition_tallies = expectation.conditions.iter().map(|_| ConditionTally::default()).collect();
+        Self { expectation, condition_tallies, requests: Requests::default(), paths: 0 }
     }
 
     fn path(&mut self, path: &Path) {
         self.paths += 1;
         self.requests.path(path);
-        for (gauge, counted) in self.gauges.iter_mut().zip(&self.expectation.conditions) {
-            gauge.path(counted, path);
+        for (condition_tally, counted) in self.condition_tallies.iter_mut().zip(&self.expectation.conditions)
+        {
+            condition_tally.path(counted, path);
         }
     }
 
@@ -115,10 +119,10 @@ impl Tally {
         }
     }
 
-    /// Whether the trace shows a claim. What lost events leaves more open than what did not.
+    /// Whether the trace proves a claim. Lost events leave more of them undecided.
     pub(super) fn truth(&self, claim: &Claim, summary: &Summary) -> Truth {
         match claim {
-            // Who saw nothing has neither shown nor refuted what is said of every path.
+            // Without paths, a claim about every path is neither proved nor refuted.
             Claim::All(number) => self.quantified(*number, summary, |counts, more| {
                 let shown = !more && counts.open == 0 && self.paths > 0;
                 decide(shown, counts.no > 0)
@@ -145,15 +149,15 @@ impl Tally {
         }
     }
 
-    /// What a condition's numbers decide; the second value is whether there may have been more.
+    /// Decides a claim by its condition's counts; the second argument is whether there may be more paths.
     fn quantified(
         &self,
         number: usize,
         summary: &Summary,
         decide: impl FnOnce(Counts, bool) -> Truth,
     ) -> Truth {
-        self.gauges.get(number).map_or(Truth::Open, |gauge| {
-            let (counts, more) = gauge.known(summary);
+        self.condition_tallies.get(number).map_or(Truth::Open, |condition_tally| {
+            let (counts, more) = condition_tally.known(summary);
             decide(counts, more)
         })
     }
@@ -167,11 +171,11 @@ fn decide(shown: bool, refuted: bool) -> Truth {
     }
 }
 
-impl Gauge {
+impl ConditionTally {
     fn path(&mut self, counted: &Counted, path: &Path) {
-        let truth = holds(&counted.condition, path, Sight::Whole);
+        let truth = holds(&counted.condition, path, Coverage::Complete);
         self.whole.add(truth);
-        self.gaps.add(holds(&counted.condition, path, Sight::Gaps));
+        self.gaps.add(holds(&counted.condition, path, Coverage::Incomplete));
         if truth == Truth::Yes {
             if self.example.is_none() {
                 self.example = Some(path.clone());
@@ -184,7 +188,7 @@ impl Gauge {
         }
     }
 
-    /// How many paths are certainly so, and whether there may have been more than those.
+    /// The counts that apply to this trace, and whether there may be more paths.
     pub(super) fn known(&self, summary: &Summary) -> (Counts, bool) {
         if summary.complete { (self.whole, false) } else { (self.gaps, true) }
     }
@@ -216,7 +220,7 @@ impl Requests {
         }
     }
 
-    /// The share that did not arrive; `None` if that cannot be told at all.
+    /// The share of requests that did not arrive; `None` if it is unknown.
     #[expect(clippy::cast_precision_loss, reason = "a share, of numbers far below 2^53")]
     fn loss(&self, summary: &Summary) -> Option<Range<f64>> {
         if self.all == 0 || !summary.complete {

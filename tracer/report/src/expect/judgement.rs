@@ -1,51 +1,51 @@
-//! What a judge says of an expectation, in lines for people.
+//! The result of an expectation, formatted for stderr.
 
-use super::explain::Parting;
+use super::explain::Difference;
 use crate::output::plain;
 use podtrace_escape::escape;
 use podtrace_path::Path;
 
-/// How a trace stands to one expectation.
+/// The result of one expectation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     /// The expectation, as it was written.
     pub expression: String,
-    /// Whether the trace shows that it is so. What the trace leaves open is not held.
+    /// Whether the trace proves it. An undecided expectation fails.
     pub held: bool,
-    /// Whether it counts paths, so that none may be just what was expected.
+    /// Whether it counts paths, so that zero paths may be expected.
     pub expects_silence: bool,
     /// Paths that were judged.
     pub paths: u64,
-    /// Why not, if it was not held.
+    /// Why it failed.
     pub(super) reasons: Vec<Reason>,
 }
 
-/// One cause of an expectation not being held.
+/// Why an expectation failed.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Reason {
     pub(super) text: String,
     pub(super) shown: Option<Box<Shown>>,
 }
 
-/// A path that shows a reason.
+/// A path that illustrates a reason.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Shown {
     pub(super) role: Role,
     pub(super) path: Path,
-    pub(super) partings: Vec<Parting>,
+    pub(super) differences: Vec<Difference>,
 }
 
-/// What a path is shown for.
+/// Why a path is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// It came nearest to what was expected.
+    /// It is the nearest to what was expected.
     Nearest,
-    /// It is what was not to be.
+    /// It matches, and must not.
     Example,
 }
 
 impl Reason {
-    /// One that no path shows.
+    /// A reason without a path.
     pub(super) fn without_path(text: String) -> Self {
         Self { text, shown: None }
     }
@@ -59,14 +59,14 @@ impl Judgement {
         format!("expectation {verdict}: {}", escape(&self.expression))
     }
 
-    /// Why it was not held, without the paths: one line.
+    /// Why it failed, without paths: one line.
     #[must_use]
     pub fn cause(&self) -> String {
         let texts: Vec<_> = self.reasons.iter().map(|reason| escape(&reason.text)).collect();
         texts.join("; ")
     }
 
-    /// All there is to say, in lines that hold nothing a terminal would obey. The first one is the headline.
+    /// Headline, reasons and paths as escaped lines.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.headline()];
@@ -78,18 +78,20 @@ impl Judgement {
                 Role::Example => "for example",
             };
             lines.push(format!("  {role}: {}", plain::headline(&shown.path)));
-            lines.extend(shown.partings.iter().map(|parting| format!("    {}", shown.parts(parting))));
+            lines.extend(
+                shown.differences.iter().map(|difference| format!("    {}", shown.describe(difference))),
+            );
         }
         lines
     }
 
-    /// The paths that show why, each of them whole, as the text output has them.
+    /// The paths shown, each in the format of the text output.
     pub fn paths(&self) -> impl Iterator<Item = String> {
-        let mut told = Vec::new();
+        let mut ids = Vec::new();
         self.reasons.iter().filter_map(|reason| reason.shown.as_ref()).filter_map(move |shown| {
             let id = shown.path.id;
-            (!told.contains(&id)).then(|| {
-                told.push(id);
+            (!ids.contains(&id)).then(|| {
+                ids.push(id);
                 plain::whole(&shown.path)
             })
         })
@@ -97,14 +99,14 @@ impl Judgement {
 }
 
 impl Shown {
-    fn parts(&self, parting: &Parting) -> String {
-        let Parting { hop, expected, found } = parting;
-        let difference = format!("expected {}, found {}", escape(expected), escape(found));
+    fn describe(&self, difference: &Difference) -> String {
+        let Difference { hop, expected, found } = difference;
+        let text = format!("expected {}, found {}", escape(expected), escape(found));
         match hop.and_then(|hop| plain::hop(&self.path, hop).map(|text| (hop + 1, text))) {
-            Some((number, text)) => {
-                format!("parts at hop {number} of {}, {text}: {difference}", self.path.hops.len())
+            Some((number, hop)) => {
+                format!("differs at hop {number} of {}, {hop}: {text}", self.path.hops.len())
             }
-            None => difference,
+            None => text,
         }
     }
 }

@@ -46,7 +46,7 @@ impl Suite<'_> {
     }
 }
 
-/// What stands in the file until the trace has ended, and stays there if it never does.
+/// The content of the file until the trace has finished: every test case is an error.
 ///
 /// # Errors
 /// None but what the XML writer may have.
@@ -56,10 +56,8 @@ pub fn unfinished<'a>(title: &str, expressions: impl Iterator<Item = &'a str>) -
             expression,
             fault: Some(Fault {
                 element: "error",
-                message: "the trace has not ended".to_owned(),
-                text:
-                    "podtrace wrote this before it began to trace; a trace that ended would have replaced it."
-                        .to_owned(),
+                message: "the trace did not finish".to_owned(),
+                text: "podtrace wrote this before tracing started; a finished trace replaces it.".to_owned(),
             }),
         })
         .collect();

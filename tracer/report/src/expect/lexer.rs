@@ -66,13 +66,13 @@ fn token(text: &str, at: usize, rest: &str) -> Result<(Kind, usize), SyntaxError
         [("&&", "and"), ("||", "or"), ("&", "and"), ("|", "or"), ("!", "not"), ("=", "=="), ("→", ">")]
     {
         if rest.starts_with(sign) {
-            let message = format!("`{sign}` is written `{instead}` here");
+            let message = format!("use `{instead}` instead of `{sign}`");
             return Err(SyntaxError::new(text, at..at + sign.len(), message));
         }
     }
     if let Some(quote) = rest.chars().next().filter(|c| matches!(c, '"' | '\'')) {
         let Some((word, _)) = rest[1..].split_once(quote) else {
-            return Err(SyntaxError::new(text, at..text.len(), "this quote is never closed"));
+            return Err(SyntaxError::new(text, at..text.len(), "unclosed quote"));
         };
         return Ok((Kind::Quoted(word.to_owned()), word.len() + 2));
     }
@@ -117,10 +117,10 @@ mod tests {
     #[test]
     fn signs_of_other_languages_are_explained() {
         for (text, message) in [
-            ("a && b", "column 3: `&&` is written `and` here"),
-            ("!a", "column 1: `!` is written `not` here"),
-            ("verdict = open", "column 9: `=` is written `==` here"),
-            ("via 'cni0", "column 5: this quote is never closed"),
+            ("a && b", "column 3: use `and` instead of `&&`"),
+            ("!a", "column 1: use `not` instead of `!`"),
+            ("verdict = open", "column 9: use `==` instead of `=`"),
+            ("via 'cni0", "column 5: unclosed quote"),
         ] {
             let error = tokens(text).unwrap_err().to_string();
             assert_eq!(error.lines().next(), Some(message));

@@ -1,11 +1,13 @@
-//! Expectations of a trace, for CI: a small language over paths, judged path by path. Pure: no I/O, no clock.
+//! `--expect`: a small language for expectations about a trace, for use in CI. No I/O, no clock.
 //!
-//! `docs/expect.md` is the language as users read it. An expression goes through [`lexer`], [`parse`] and [`facts`] to
-//! [`ast`]; [`holds`] and [`judge`] say whether it holds, [`explain`] and [`why`] say why not, and [`judgement`] and
-//! [`junit`] put that into words.
+//! 1. [`lexer`], [`parse`] and [`facts`] turn an expression into an [`ast`]. `docs/expect.md` describes the language.
+//! 2. [`judge`] counts the paths for which each condition [`holds`].
+//! 3. [`explain`] and [`why`] find out why an expectation failed.
+//! 4. [`judgement`] formats the result for stderr, [`junit`] as XML.
 //!
-//! Truth has three values. What a clock error leaves open is open, and so is what a trace that lost events cannot
-//! tell: every condition is judged a second time as if hops were missing. Only what is shown counts as held.
+//! Truth has three values: a condition is open (undecided) if it depends on the clock error, or on hops that a trace which
+//! lost events may have missed. Therefore each condition is judged twice, with and without the assumption that hops are
+//! missing. Only a proved expectation passes.
 //!
 //! # Examples
 //!
@@ -52,7 +54,7 @@ mod why;
 
 use std::str::FromStr;
 
-use ast::{Claim, Counted, Service, What, Who};
+use ast::{Claim, Counted, EndpointPattern, Predicate, Service};
 
 use podtrace_protocol::inventory::Inventory;
 
@@ -61,7 +63,7 @@ pub use judge::Judge;
 pub use judgement::Judgement;
 pub use junit::{Suite, unfinished};
 
-/// What is expected of a trace: an expression that follows the grammar.
+/// An expectation: a parsed expression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expectation {
     text: String,
@@ -78,16 +80,16 @@ impl FromStr for Expectation {
     }
 }
 
-/// An expectation names what the cluster does not have.
+/// An expectation names something that the cluster does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--expect '{expression}' names {what}")]
+#[error("--expect '{expression}' names {problem}")]
 pub struct UnknownName {
     expression: String,
-    what: String,
+    problem: String,
 }
 
 impl Expectation {
-    /// Looks the names of services up, which paths do not bear.
+    /// Looks up the addresses of Services, whose names are not in paths.
     ///
     /// # Errors
     /// If there is no such service.
@@ -95,14 +97,14 @@ impl Expectation {
         let mut unknown = None;
         for counted in &mut self.conditions {
             counted.condition.facts_mut(&mut |fact| {
-                if let What::End(_, Who::Service(service)) = &mut fact.what {
+                if let Predicate::End(_, EndpointPattern::Service(service)) = &mut fact.predicate {
                     unknown = unknown.take().or(look_up(service, inventory).err());
                 }
             });
         }
         match unknown {
             None => Ok(()),
-            Some(what) => Err(UnknownName { expression: self.text.clone(), what }),
+            Some(problem) => Err(UnknownName { expression: self.text.clone(), problem }),
         }
     }
 }

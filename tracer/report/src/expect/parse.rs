@@ -16,7 +16,7 @@ const LENGTH: usize = 16 * 1024;
 /// The claim an expression makes, and the conditions that it counts paths by.
 pub(super) fn parse(text: &str) -> Result<(Claim, Vec<Counted>), SyntaxError> {
     if text.len() > LENGTH {
-        let message = format!("an expression has {LENGTH} bytes at most: give several --expect");
+        let message = format!("the expression is longer than {LENGTH} bytes: split it into several --expect");
         return Err(SyntaxError::new("", 0..0, message));
     }
     let mut parser =
@@ -24,12 +24,12 @@ pub(super) fn parse(text: &str) -> Result<(Claim, Vec<Counted>), SyntaxError> {
     let part = parser.alternatives()?;
     match parser.peek() {
         Kind::End => {}
-        Kind::Right => return Err(parser.wrong("there is no `(` that this one closes")),
+        Kind::Right => return Err(parser.error("unmatched `)`")),
         Kind::Word(word) => {
             let likely = suggestion(word, CONNECTIVES);
-            return Err(parser.wrong(format!("expected `and`, `or` or the end here{likely}")));
+            return Err(parser.error(format!("expected `and`, `or` or the end{likely}")));
         }
-        _ => return Err(parser.wrong("expected `and`, `or` or the end here")),
+        _ => return Err(parser.error("expected `and`, `or` or the end")),
     }
     let claim = parser.claim(part);
     Ok((claim, parser.conditions))
@@ -151,17 +151,17 @@ impl Parser<'_> {
                     Ok(Part::OfAPath(Condition::Fact(fact), self.since(start)))
                 }
             },
-            _ => Err(self.wrong(format!("expected a condition here, such as {}", self.examples()))),
+            _ => Err(self.error(format!("expected a condition, such as {}", self.examples()))),
         }
     }
 
     fn of_the_trace(&mut self, word: &'static str) -> Result<Part, SyntaxError> {
         if let Some(quantifier) = self.within {
             let message = format!(
-                "`{word}` speaks of the whole trace, but {quantifier}(…) takes a condition on one path, such as {}",
+                "`{word}` is about the whole trace, but {quantifier}(…) takes a condition on a path, such as {}",
                 self.examples()
             );
-            return Err(self.wrong(message));
+            return Err(self.error(message));
         }
         self.next += 1;
         Ok(Part::OfTheTrace(match word {
@@ -189,7 +189,7 @@ impl Parser<'_> {
     /// The parenthesised condition behind a quantifier.
     fn quantified(&mut self, quantifier: &'static str) -> Result<usize, SyntaxError> {
         if *self.peek() != Kind::Left {
-            return Err(self.wrong(format!("expected `(` after `{quantifier}`: {quantifier}(dropped)")));
+            return Err(self.error(format!("expected `(` after `{quantifier}`: {quantifier}(dropped)")));
         }
         self.within = Some(quantifier);
         let start = self.here().at.end;
@@ -200,7 +200,7 @@ impl Parser<'_> {
         match part? {
             Part::OfAPath(condition, _) => Ok(self.count(condition, text)),
             // Refused where it stands, above.
-            Part::OfTheTrace(_) => Err(self.wrong("expected a condition on one path")),
+            Part::OfTheTrace(_) => Err(self.error("expected a condition on a path")),
         }
     }
 
@@ -216,8 +216,8 @@ impl Parser<'_> {
                 self.next += 1;
                 Ok(part)
             }
-            Kind::End => Err(SyntaxError::new(self.text, left, "this `(` is never closed")),
-            _ => Err(self.wrong("expected `and`, `or` or `)` here")),
+            Kind::End => Err(SyntaxError::new(self.text, left, "unclosed `(`")),
+            _ => Err(self.error("expected `and`, `or` or `)`")),
         }
     }
 
@@ -226,7 +226,7 @@ impl Parser<'_> {
         inside: impl FnOnce(&mut Self) -> Result<T, SyntaxError>,
     ) -> Result<T, SyntaxError> {
         if self.depth == DEPTH {
-            return Err(self.wrong(format!("this is nested deeper than {DEPTH} levels")));
+            return Err(self.error(format!("nested deeper than {DEPTH} levels")));
         }
         self.depth += 1;
         let part = inside(self);
@@ -258,7 +258,7 @@ impl Parser<'_> {
     /// The comparison that must follow.
     pub(super) fn comparison(&mut self, what: &str) -> Result<Comparison, SyntaxError> {
         let Kind::Sign(comparison) = *self.peek() else {
-            return Err(self.wrong(format!("expected a comparison after `{what}`: ==, !=, <, <=, > or >=")));
+            return Err(self.error(format!("expected a comparison after `{what}`: ==, !=, <, <=, > or >=")));
         };
         self.next += 1;
         Ok(comparison)
@@ -269,7 +269,7 @@ impl Parser<'_> {
         let negated = match self.peek() {
             Kind::Sign(Comparison::Equal) => false,
             Kind::Sign(Comparison::Unequal) => true,
-            _ => return Err(self.wrong(format!("expected == or != after `{what}`"))),
+            _ => return Err(self.error(format!("expected == or != after `{what}`"))),
         };
         self.next += 1;
         Ok(negated)
@@ -277,8 +277,8 @@ impl Parser<'_> {
 
     /// A whole number.
     pub(super) fn number(&mut self, what: &str) -> Result<u64, SyntaxError> {
-        self.value(&format!("a whole number for `{what}`"), |word| {
-            word.parse().map_err(|_| format!("`{word}` is no whole number"))
+        self.value(&format!("an integer for `{what}`"), |word| {
+            word.parse().map_err(|_| format!("`{word}` is not an integer"))
         })
     }
 
@@ -291,7 +291,7 @@ impl Parser<'_> {
                 None => word.parse(),
             };
             let share = share.ok().filter(|share| (0.0..=1.0).contains(share));
-            share.ok_or_else(|| format!("`{word}` is no number from 0 to 1, such as {example}"))
+            share.ok_or_else(|| format!("`{word}` is not a number from 0 to 1, such as {example}"))
         })
     }
 
@@ -302,9 +302,9 @@ impl Parser<'_> {
         meaning: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, SyntaxError> {
         let (Kind::Word(word) | Kind::Quoted(word)) = self.peek() else {
-            return Err(self.wrong(format!("expected {expected} here")));
+            return Err(self.error(format!("expected {expected}")));
         };
-        let value = meaning(word).map_err(|message| self.wrong(message))?;
+        let value = meaning(word).map_err(|message| self.error(message))?;
         self.next += 1;
         Ok(value)
     }
@@ -333,7 +333,7 @@ impl Parser<'_> {
     }
 
     /// An error about the token that comes next.
-    pub(super) fn wrong(&self, message: impl Into<String>) -> SyntaxError {
+    pub(super) fn error(&self, message: impl Into<String>) -> SyntaxError {
         SyntaxError::new(self.text, self.here().at.clone(), message)
     }
 
@@ -343,9 +343,9 @@ impl Parser<'_> {
         let likely = suggestion(word, known);
         if likely.is_empty() {
             let hint = format!("expected a condition such as {}", self.examples());
-            self.wrong(format!("`{word}` means nothing here; {hint}"))
+            self.error(format!("unexpected `{word}`; {hint}"))
         } else {
-            self.wrong(format!("`{word}` means nothing here{likely}"))
+            self.error(format!("unexpected `{word}`{likely}"))
         }
     }
 

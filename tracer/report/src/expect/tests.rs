@@ -99,7 +99,7 @@ fn conditions_hold_for_the_paths_they_describe() {
         ("no-nat", samples::nat(), false),
         ("nat", samples::nat(), true),
         ("nat == dnat", samples::nat(), true),
-        // Nothing told of it, but the addresses did.
+        // No translation was observed, but the addresses changed.
         ("nat == snat", samples::nat(), true),
         ("nat == dnat", request(), false),
         ("drop == NETFILTER_DROP", samples::dropped(), true),
@@ -158,7 +158,7 @@ fn claims_hold_for_the_traces_they_describe() {
         ("loss == 0", vec![samples::cross_node_reply()], false),
         ("loss <= 50%", vec![samples::cross_node_request(), samples::dropped()], true),
         ("loss < 0.5", vec![samples::cross_node_request(), samples::dropped()], false),
-        // One of two is still under way: it may be lost yet.
+        // One of two is still in flight: it may still be lost.
         ("loss == 0", vec![samples::cross_node_request(), samples::open()], false),
         ("loss > 0", vec![samples::cross_node_request(), samples::open()], false),
         ("complete", ping(), true),
@@ -225,18 +225,18 @@ fn failures_show_the_nearest_path_and_where_it_parts() {
         lines(&format!("{WHOLE_WAY} and delivered"), &paths, &complete()),
         "expectation failed: devices == veth* > cni0 > flannel.1 > eth0 > eth0 > flannel.1 > cni0 > veth* and \
          delivered\n  \
-         holds for 1 of 3 paths, and should for every one\n  \
+         holds for 1 of 3 paths; must hold for every path\n  \
          nearest: ✓ #3  flow 3 →  icmp echo request id 8 seq 1  default/pod1 10.42.0.10 → default/pod2 10.42.0.11  \
          84 B\n    \
-         parts at hop 3 of 3, node1 veth3c4d (to pod2): expected flannel.1, found veth3c4d"
+         differs at hop 3 of 3, node1 veth3c4d (to pod2): expected flannel.1, found veth3c4d"
     );
     assert_eq!(
         lines("delivered", &[samples::cross_node_request(), samples::dropped()], &complete()),
         "expectation failed: delivered\n  \
-         holds for 1 of 2 paths, and should for every one\n  \
+         holds for 1 of 2 paths; must hold for every path\n  \
          nearest: ✗ DROPPED  #4  flow 4 →  udp datagram  default/pod1 10.42.0.10:40000 → default/pod3 \
          10.42.1.10:53  128 B\n    \
-         parts at hop 3 of 3, node1 cni0 (✗ dropped  NETFILTER_DROP in nf_hook_slow): expected delivered, found \
+         differs at hop 3 of 3, node1 cni0 (✗ dropped  NETFILTER_DROP in nf_hook_slow): expected delivered, found \
          dropped"
     );
 }
@@ -248,92 +248,92 @@ fn every_kind_of_failure_says_what_there_is() {
         (
             "via cni7",
             request(),
-            "does not hold for the only path, and should for every one",
+            "does not hold for the only path; must hold for every path",
             "expected via cni7, found veth1a2b > cni0 > flannel.1 > eth0 > eth0 > flannel.1 > cni0 > veth9c8d",
         ),
         (
             "not via flannel.1",
             request(),
-            "does not hold for the only path, and should for every one",
-            "parts at hop 3 of 8, node1 flannel.1 (encapsulated  +50 B  vxlan vni 1  192.168.56.11:51234 → \
-          192.168.56.12:8472): expected not via flannel.1, found it passes there",
+            "does not hold for the only path; must hold for every path",
+            "differs at hop 3 of 8, node1 flannel.1 (encapsulated  +50 B  vxlan vni 1  192.168.56.11:51234 → \
+          192.168.56.12:8472): expected not via flannel.1, found the path passes it",
         ),
         (
             "no-nat",
             samples::nat(),
-            "does not hold for the only path, and should for every one",
-            "parts at hop 2 of 3, node1 cni0 (dnat  dst 10.96.0.10:53 → 10.42.0.5:53): expected no-nat, found a \
+            "does not hold for the only path; must hold for every path",
+            "differs at hop 2 of 3, node1 cni0 (dnat  dst 10.96.0.10:53 → 10.42.0.5:53): expected no-nat, found a \
           translation",
         ),
         (
             "duration < 90us",
             request(),
-            "cannot be told for the only path, and should for every one",
-            "parts at hop 8 of 8, node2 veth9c8d (to pod3): expected duration < 90us, found 88.8 ±3.0 µs by the \
-          clocks, which leaves it open",
+            "undecided for the only path; must hold for every path",
+            "differs at hop 8 of 8, node2 veth9c8d (to pod3): expected duration < 90us, found 88.8 ±3.0 µs clock \
+          error, which is undecided",
         ),
         (
             "max-hop-latency < 1ms",
             samples::split_tcp(),
-            "does not hold for the only path, and should for every one",
-            "parts at hop 2 of 7, node1 flannel.1 (encapsulated  +50 B  vxlan vni 1  192.168.56.11:51234 → \
+            "does not hold for the only path; must hold for every path",
+            "differs at hop 2 of 7, node1 flannel.1 (encapsulated  +50 B  vxlan vni 1  192.168.56.11:51234 → \
           192.168.56.12:8472): expected max-hop-latency < 1ms, found 2.240 ms",
         ),
         (
             "hops < 3",
             samples::same_node(),
-            "does not hold for the only path, and should for every one",
+            "does not hold for the only path; must hold for every path",
             "expected hops < 3, found 3 hops",
         ),
         (
             "to == default/pod2",
             request(),
-            "does not hold for the only path, and should for every one",
+            "does not hold for the only path; must hold for every path",
             "expected to == default/pod2, found default/pod3 10.42.1.10",
         ),
         (
             "devices == veth* > cni0",
             request(),
-            "does not hold for the only path, and should for every one",
-            "parts at hop 3 of 8, node1 flannel.1 (encapsulated  +50 B  vxlan vni 1  192.168.56.11:51234 → \
+            "does not hold for the only path; must hold for every path",
+            "differs at hop 3 of 8, node1 flannel.1 (encapsulated  +50 B  vxlan vni 1  192.168.56.11:51234 → \
           192.168.56.12:8472): expected the end, found flannel.1",
         ),
         (
             "any(drop == NO_SOCKET)",
             samples::dropped(),
-            "drop == NO_SOCKET: does not hold for the only path, and should for one at least",
-            "parts at hop 3 of 3, node1 cni0 (✗ dropped  NETFILTER_DROP in nf_hook_slow): expected drop == NO_SOCKET, \
+            "drop == NO_SOCKET: does not hold for the only path; must hold for at least one path",
+            "differs at hop 3 of 3, node1 cni0 (✗ dropped  NETFILTER_DROP in nf_hook_slow): expected drop == NO_SOCKET, \
           found NETFILTER_DROP",
         ),
         (
             "none(delivered)",
             request(),
-            "delivered: holds for the only path, and should for none",
-            "parts at hop 8 of 8, node2 veth9c8d (to pod3): expected not delivered, found delivered",
+            "delivered: holds for the only path; must hold for no path",
+            "differs at hop 8 of 8, node2 veth9c8d (to pod3): expected not delivered, found delivered",
         ),
         (
             "count(delivered) == 2",
             request(),
-            "delivered: holds for the only path, and should for exactly 2",
+            "delivered: holds for the only path; must hold for exactly 2",
             "",
         ),
-        ("paths == 2", request(), "there are 1, and should be exactly 2", ""),
+        ("paths == 2", request(), "found 1; must be exactly 2", ""),
         (
             "loss == 0",
             samples::dropped(),
-            "1 of 1 request did not arrive (100%), and loss should be exactly 0%",
-            "parts at hop 3 of 3, node1 cni0 (✗ dropped  NETFILTER_DROP in nf_hook_slow): expected delivered, found \
+            "1 of 1 request did not arrive (100%); loss must be exactly 0%",
+            "differs at hop 3 of 3, node1 cni0 (✗ dropped  NETFILTER_DROP in nf_hook_slow): expected delivered, found \
           dropped",
         ),
         ("not complete", request(), "the trace is complete", ""),
     ] {
         let text = lines(expression, &[path], &complete());
-        let told: Vec<_> = text.lines().map(str::trim).collect();
-        assert_eq!(told[0], format!("expectation failed: {expression}"));
-        assert_eq!(told[1], expected, "{expression}");
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        assert_eq!(lines[0], format!("expectation failed: {expression}"));
+        assert_eq!(lines[1], expected, "{expression}");
         match last {
-            "" => assert_eq!(told.len(), 2, "{text}"),
-            last => assert_eq!(*told.last().unwrap(), last, "{expression}"),
+            "" => assert_eq!(lines.len(), 2, "{text}"),
+            last => assert_eq!(*lines.last().unwrap(), last, "{expression}"),
         }
     }
 }
@@ -344,7 +344,7 @@ fn nothing_seen_is_said_to_be_nothing() {
         lines("delivered and loss == 0", &[], &complete()),
         "expectation failed: delivered and loss == 0\n  \
          delivered: no path was seen\n  \
-         no request was seen, and loss should be exactly 0%"
+         no request was seen; loss must be exactly 0%"
     );
     assert_eq!(
         lines("all(delivered)", &[], &incomplete()),
@@ -360,9 +360,9 @@ fn of_several_paths_the_nearest_is_shown() {
     let paths = [samples::ipv6(), samples::same_node(), near, samples::nat()];
     let text = lines(&format!("any({WHOLE_WAY})"), &paths, &complete());
     assert!(text.contains("nearest: ? VANISHED  #5"), "{text}");
-    assert!(text.contains("parts at hop 4 of 4, node1 eth0"), "{text}");
+    assert!(text.contains("differs at hop 4 of 4, node1 eth0"), "{text}");
     assert!(text.ends_with("expected eth0, found the end of the path"), "{text}");
-    // Of alternatives, the nearer one tells where they part.
+    // Of alternatives, the nearer one determines the difference.
     let text = lines(&format!("any({WHOLE_WAY} or via cni7 and via cni8)"), &paths, &complete());
     assert!(text.ends_with("expected eth0, found the end of the path"), "{text}");
 }

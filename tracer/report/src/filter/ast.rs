@@ -1,4 +1,4 @@
-//! A filter as it was understood.
+//! Syntax tree of a pcap filter.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,11 +6,11 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-/// A pcap expression.
+/// A parsed pcap filter.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Filter {
     pub(super) text: String,
-    /// Holds for every packet if `None`.
+    /// `None` matches every packet.
     pub(super) expression: Option<Expression>,
     pub(super) conditions: Vec<Condition>,
 }
@@ -27,10 +27,10 @@ impl fmt::Display for Filter {
     }
 }
 
-/// What has to hold.
+/// A boolean expression of conditions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expression {
-    /// Number of a condition.
+    /// Index of a condition.
     Holds(usize),
     Not(Box<Self>),
     And(Box<Self>, Box<Self>),
@@ -38,7 +38,7 @@ pub(super) enum Expression {
 }
 
 impl Expression {
-    /// Whether it holds, where bit n says whether condition n does.
+    /// Whether it holds, if bit n of `conditions` says whether condition n holds.
     pub(super) fn holds(&self, conditions: u64) -> bool {
         match self {
             Self::Holds(number) => conditions >> number & 1 == 1,
@@ -49,15 +49,15 @@ impl Expression {
     }
 }
 
-/// Something that is asked of one header.
+/// A condition on one header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Condition {
     pub(super) protocol: Option<Protocol>,
     pub(super) side: Side,
-    pub(super) what: What,
+    pub(super) test: Test,
 }
 
-/// What a header is of.
+/// Protocol of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     /// `ip`
@@ -68,7 +68,7 @@ pub(super) enum Protocol {
     Number(u8),
 }
 
-/// Which end of a packet is meant.
+/// Which endpoint of a packet is tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Either,
@@ -77,10 +77,10 @@ pub(super) enum Side {
     Destination,
 }
 
-/// What is asked.
+/// What is tested.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    /// Nothing but the protocol.
+pub(super) enum Test {
+    /// Only the protocol.
     Anything,
     Host(IpAddr),
     Net(IpNet),

@@ -1,4 +1,7 @@
-//! Which paths are told, by what their packets hold.
+//! Selects paths by a pcap filter and by endpoints.
+//!
+//! Input: every frame of every node, then finished paths. The conditions of the filter are evaluated once for each record, as
+//! it arrives, and the answers are kept as bits. A path is selected by combining the answers of its records.
 
 use std::collections::VecDeque;
 
@@ -12,10 +15,10 @@ use podtrace_protocol::frame::{FilterSpec, FromAgent};
 use podtrace_protocol::record::Records;
 use podtrace_protocol::topology::{DeviceKind, Topology};
 
-/// Records of a node whose answers are kept: more than can come while a path is under way.
+/// For how many records of a node the answers are kept: more than can arrive while a packet is in flight.
 const MOST_KEPT: usize = 1 << 20;
 
-/// Chooses paths.
+/// Selects paths.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
     filter: Option<Filter>,
@@ -23,18 +26,18 @@ pub struct Choice {
     nodes: Vec<Node>,
 }
 
-/// What is known of a node's records.
+/// The answers for a node's records.
 #[derive(Clone, Debug, Default)]
 struct Node {
-    /// From the record `first` on.
+    /// Answers from the record number `first` on.
     answers: VecDeque<Answers>,
     first: u64,
     vxlan_ports: Vec<u16>,
-    /// Namespace and number of devices whose packets have no Ethernet header.
+    /// Network namespace and interface index of devices without Ethernet headers.
     without_ethernet: Vec<(u32, u32)>,
 }
 
-/// What a packet holds.
+/// Which conditions a packet matches.
 #[derive(Clone, Copy, Debug, Default)]
 struct Answers {
     /// Bit n for condition n of the filter.
@@ -43,28 +46,28 @@ struct Answers {
 }
 
 impl Choice {
-    /// Chooses the paths that hold the filter, of traffic between these ends.
+    /// Selects paths that match the filter, of traffic between these endpoints.
     #[must_use]
     pub fn new(filter: Option<Filter>, ends: Option<FilterSpec>) -> Self {
         let filter = filter.filter(|filter| filter.expression.is_some());
         Self { filter, ends: ends.map(Ends::new), nodes: Vec::new() }
     }
 
-    /// Chooses by other ends from here on.
+    /// Changes the endpoints from now on.
     pub fn widen(&mut self, ends: impl FnOnce(&FilterSpec) -> FilterSpec) {
         if let Some(known) = &mut self.ends {
             known.set(ends(known.spec()));
         }
     }
 
-    /// Whether every path is told.
+    /// Whether every path is selected.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.filter.is_none() && self.ends.is_none()
     }
 
-    /// Takes what a node said.
-    pub fn hear(&mut self, node: usize, frame: &FromAgent) {
+    /// Handles a node's frame: evaluates the conditions for its records.
+    pub fn handle_frame(&mut self, node: usize, frame: &FromAgent) {
         if self.is_all() {
             return;
         }
@@ -95,9 +98,9 @@ impl Choice {
         Answers { conditions, ends: self.ends.as_mut().is_some_and(|ends| ends.hold(&layers)) }
     }
 
-    /// Whether a finished path is told.
+    /// Whether a finished path is selected.
     #[must_use]
-    pub fn wants(&self, path: &Path) -> bool {
+    pub fn selects(&self, path: &Path) -> bool {
         if self.is_all() {
             return true;
         }

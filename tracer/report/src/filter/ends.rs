@@ -1,5 +1,5 @@
-//! Whether a packet is between two ends, as the kernel programs ask it: by the innermost packet, or by the one that
-//! an ICMP error is about.
+//! Decides whether a packet is between two endpoints, in the same way as the kernel programs: by the innermost headers, or for
+//! an ICMP error by the quoted packet.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use podtrace_protocol::frame::FilterSpec;
 /// Fragmented packets that are remembered at once, whose later pieces have no ports.
 const MOST_FRAGMENTED: usize = 4096;
 
-/// The ends of traffic.
+/// The two endpoints of the traffic.
 #[derive(Clone, Debug)]
 pub(super) struct Ends {
     spec: FilterSpec,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
-use super::ast::{Condition, Protocol, Side, What};
+use super::ast::{Condition, Protocol, Side, Test};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -68,7 +68,7 @@ impl Layers {
 
     /// Whether the packet, or the one in its tunnel, is as the condition says.
     pub(super) fn hold(&self, condition: &Condition, length: u32) -> bool {
-        if let What::Length(range) = &condition.what {
+        if let Test::Length(range) = &condition.test {
             return range.contains(&length);
         }
         self.outer.iter().chain(&self.inner).any(|layer| layer.holds(condition))
@@ -77,7 +77,7 @@ impl Layers {
 
 impl Layer {
     fn holds(&self, condition: &Condition) -> bool {
-        let Condition { protocol, side, what } = condition;
+        let Condition { protocol, side, test } = condition;
         let of_protocol = match protocol {
             None => true,
             Some(Protocol::V4) => self.src.is_ipv4(),
@@ -91,14 +91,14 @@ impl Layer {
             Side::Destination => dst,
         };
         of_protocol
-            && match what {
-                What::Anything => true,
-                What::Host(host) => sides(self.src == *host, self.dst == *host),
-                What::Net(net) => sides(net.contains(&self.src), net.contains(&self.dst)),
-                What::Ports(range) => {
+            && match test {
+                Test::Anything => true,
+                Test::Host(host) => sides(self.src == *host, self.dst == *host),
+                Test::Net(net) => sides(net.contains(&self.src), net.contains(&self.dst)),
+                Test::Ports(range) => {
                     self.ports.is_some_and(|(from, to)| sides(range.contains(&from), range.contains(&to)))
                 }
-                What::Length(_) => false,
+                Test::Length(_) => false,
             }
     }
 }

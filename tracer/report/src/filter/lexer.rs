@@ -1,17 +1,17 @@
-//! An expression as words and signs.
+//! Splits a filter expression into tokens.
 
 use std::ops::Range;
 
 use crate::expect::SyntaxError;
 
-/// A word or sign, and where it stands, in bytes.
+/// A token, and its position in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) kind: Kind,
     pub(super) at: Range<usize>,
 }
 
-/// Kinds of words and signs.
+/// Kinds of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Word(String),
@@ -24,7 +24,7 @@ pub(super) enum Kind {
     End,
 }
 
-/// Takes an expression apart. The last token is always [`Kind::End`].
+/// Splits an expression. The last token is always [`Kind::End`].
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
     let mut tokens = Vec::new();
     let mut at = 0;
@@ -55,8 +55,7 @@ fn token(text: &str, at: usize, rest: &str) -> Result<(Kind, usize), SyntaxError
     let word = &rest[..length];
     if word.is_empty() || word.contains('[') {
         let length = word.len().max(rest.chars().next().map_or(0, char::len_utf8));
-        let message =
-            "bytes and numbers of a packet are not compared here, but for its length: less 64, greater 1000";
+        let message = "packet bytes cannot be compared; only the length can: less 64, greater 1000";
         return Err(SyntaxError::new(text, at..at + length, message));
     }
     Ok(match word {

@@ -1,8 +1,10 @@
-//! Which of the paths seen are told: pcap expressions (`--filter`), and the ends of traffic where a recording is read.
+//! Selects the paths to report: by a pcap filter (`--filter`), and in replays by endpoints.
 //!
-//! Every record is looked at once, when it comes: of each condition it is noted whether the packet holds it, as it is
-//! on the device or inside its tunnel. A path holds a condition if one of its packets does, and is told if the
-//! expression holds with these answers. `docs/filter.md` is the grammar.
+//! 1. Each record is tested once, as it arrives: which conditions match, on outer or inner headers.
+//! 2. A path matches a condition if any of its packets does.
+//! 3. A path is reported if the expression holds for these answers.
+//!
+//! `docs/filter.md` describes the grammar.
 //!
 //! # Examples
 //!
@@ -10,13 +12,13 @@
 //! use podtrace_report::filter::{Choice, Filter};
 //! use podtrace_report::output::Text;
 //! use podtrace_report::recording::Reader;
-//! use podtrace_report::replay::{Telling, replay};
+//! use podtrace_report::replay::{ReplayOptions, replay};
 //!
 //! let filter: Filter = "icmp and src host 10.42.1.10".parse()?;
 //! let recording = Reader::new(std::fs::File::open("../../tests/recordings/cross-node-ping.pcapng")?)?;
-//! let telling = Telling { choice: Choice::new(Some(filter), None), ..Telling::default() };
+//! let options = ReplayOptions { choice: Choice::new(Some(filter), None), ..ReplayOptions::default() };
 //! let mut text = Vec::new();
-//! replay(recording, telling, &mut Text::new(anstream::StripStream::new(&mut text)))?;
+//! replay(recording, options, &mut Text::new(anstream::StripStream::new(&mut text)))?;
 //! let text = String::from_utf8(text)?;
 //! assert!(text.contains("echo reply") && !text.contains("echo request"), "{text}");
 //!

@@ -1,17 +1,17 @@
-//! The grammar, of which `docs/filter.md` is the description.
+//! Parses pcap filters. `docs/filter.md` describes the grammar.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::ast::{Condition, Expression, Filter, Protocol, Side, What};
+use super::ast::{Condition, Expression, Filter, Protocol, Side, Test};
 use super::lexer::{Kind, Token, tokens};
 use crate::expect::SyntaxError;
 
-/// Conditions that an expression may have: one bit each.
+/// Maximum number of conditions: one bit each.
 const MOST_CONDITIONS: usize = 64;
-/// How deep an expression may be nested.
+/// Maximum nesting depth.
 const DEEPEST: usize = 64;
 
 const PROTOCOLS: [(&str, Protocol); 7] = [
@@ -24,8 +24,8 @@ const PROTOCOLS: [(&str, Protocol); 7] = [
     ("sctp", Protocol::Number(132)),
 ];
 
-const UNDERSTOOD: &str = "understood are host, net, port, portrange and proto, each with src or dst before it; ip, ip6, \
-                          tcp, udp, icmp, icmp6, sctp; less and greater; and, or, not and parentheses";
+const SUPPORTED: &str = "supported are host, net, port, portrange and proto, with src or dst before them; ip, ip6, tcp, \
+                         udp, icmp, icmp6, sctp; less and greater; and, or, not and parentheses";
 
 impl FromStr for Filter {
     type Err = SyntaxError;
@@ -40,13 +40,13 @@ impl FromStr for Filter {
         };
         match parser.kind() {
             Kind::End => Ok(Self { text: text.to_owned(), expression, conditions: parser.conditions }),
-            Kind::Right => Err(parser.error("this parenthesis was never opened")),
-            _ => Err(parser.error("`and` or `or` has to stand between two conditions")),
+            Kind::Right => Err(parser.error("unmatched `)`")),
+            _ => Err(parser.error("expected `and` or `or` between two conditions")),
         }
     }
 }
 
-/// What stands before a value.
+/// The qualifiers before a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Qualifiers {
     protocol: Option<Protocol>,
@@ -117,7 +117,7 @@ impl Parser<'_> {
     fn factor(&mut self) -> Result<Expression, SyntaxError> {
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Err(self.error(format!("this is nested deeper than {DEEPEST} times")));
+            return Err(self.error(format!("nested deeper than {DEEPEST} levels")));
         }
         let factor = match self.kind() {
             Kind::Not => {
@@ -129,14 +129,14 @@ impl Parser<'_> {
                 self.at += 1;
                 let inside = self.expression()?;
                 if *self.kind() != Kind::Right {
-                    return Err(SyntaxError::new(self.text, opened, "this parenthesis is never closed"));
+                    return Err(SyntaxError::new(self.text, opened, "unclosed `(`"));
                 }
                 self.at += 1;
                 inside
             }
             Kind::Word(_) => self.condition()?,
             Kind::And | Kind::Or | Kind::Right | Kind::End => {
-                return Err(self.error("a condition is missing here"));
+                return Err(self.error("expected a condition"));
             }
         };
         self.depth -= 1;
@@ -145,7 +145,7 @@ impl Parser<'_> {
 
     fn condition(&mut self) -> Result<Expression, SyntaxError> {
         if self.conditions.len() == MOST_CONDITIONS {
-            return Err(self.error(format!("there are more than {MOST_CONDITIONS} conditions")));
+            return Err(self.error(format!("more than {MOST_CONDITIONS} conditions")));
         }
         let condition = match self.word() {
             Some("less") => self.length(|bytes| 0..=bytes)?,
@@ -162,9 +162,9 @@ impl Parser<'_> {
     ) -> Result<Condition, SyntaxError> {
         self.at += 1;
         let bytes = self.word().and_then(|word| word.parse().ok());
-        let bytes = bytes.ok_or_else(|| self.error("a number of bytes has to stand here"))?;
+        let bytes = bytes.ok_or_else(|| self.error("expected a number of bytes"))?;
         self.at += 1;
-        Ok(Condition { protocol: None, side: Side::Either, what: What::Length(range(bytes)) })
+        Ok(Condition { protocol: None, side: Side::Either, test: Test::Length(range(bytes)) })
     }
 
     fn primitive(&mut self) -> Result<Condition, SyntaxError> {
@@ -174,7 +174,7 @@ impl Parser<'_> {
         let kind = self.value_kind();
         if protocol.is_some() && side.is_none() && kind.is_none() {
             self.latest = None;
-            return Ok(Condition { protocol, side: Side::Either, what: What::Anything });
+            return Ok(Condition { protocol, side: Side::Either, test: Test::Anything });
         }
         let qualifiers = match (begun == self.at, self.latest) {
             (true, Some(latest)) => latest,
@@ -183,7 +183,7 @@ impl Parser<'_> {
             }
             (true, None) => {
                 let word = self.word().unwrap_or_default();
-                return Err(self.error(format!("`{word}` is not understood; {UNDERSTOOD}")));
+                return Err(self.error(format!("`{word}` is not supported; {SUPPORTED}")));
             }
             (false, _) => Qualifiers {
                 protocol,
@@ -213,7 +213,7 @@ impl Parser<'_> {
             Kind::And => Side::Both,
             Kind::Or => Side::Either,
             Kind::End => {
-                return Err(self.error("an address, or a word such as host or port, has to stand here"));
+                return Err(self.error("expected an address, or a keyword such as host or port"));
             }
             _ => return Ok(Some(side)),
         };
@@ -222,7 +222,7 @@ impl Parser<'_> {
             self.at += 2;
             return Ok(Some(both));
         }
-        Err(self.error("an address, or a word such as host or port, has to stand here"))
+        Err(self.error("expected an address, or a keyword such as host or port"))
     }
 
     fn value_kind(&mut self) -> Option<ValueKind> {
@@ -246,54 +246,50 @@ impl Parser<'_> {
         let Qualifiers { protocol, side, kind } = qualifiers;
         let word = self.word().unwrap_or_default().to_owned();
         let wanted = |what: &str| {
-            if word.is_empty() {
-                format!("{what} has to stand here")
-            } else {
-                format!("`{word}` is not {what}")
-            }
+            if word.is_empty() { format!("expected {what}") } else { format!("`{word}` is not {what}") }
         };
-        let what = match kind {
-            ValueKind::Host => match (word.parse().map(What::Host), net(&word)) {
+        let test = match kind {
+            ValueKind::Host => match (word.parse().map(Test::Host), net(&word)) {
                 (Ok(host), _) => host,
                 // `10.42.0.0/16` needs no word that says what it is.
-                (Err(_), Some(net)) => What::Net(net),
+                (Err(_), Some(net)) => Test::Net(net),
                 (Err(_), None) => {
-                    return Err(self.error(wanted("an address (pods are named by --from and --to)")));
+                    return Err(self.error(wanted("an address (for pods, use --from and --to)")));
                 }
             },
             ValueKind::Net => {
                 let net = net(&word).ok_or_else(|| self.error(wanted("a network such as 10.42.0.0/16")))?;
-                What::Net(net)
+                Test::Net(net)
             }
             ValueKind::Port => {
-                let port = word.parse().map_err(|_| self.error(wanted("the number of a port")))?;
-                What::Ports(port..=port)
+                let port = word.parse().map_err(|_| self.error(wanted("a port number")))?;
+                Test::Ports(port..=port)
             }
             ValueKind::PortRange => {
                 let range = word.split_once('-').or(Some((&word, &word)));
                 let range = range.and_then(|(low, high)| Some((low.parse().ok()?, high.parse().ok()?)));
                 let (low, high) = range
                     .filter(|(low, high): &(u16, u16)| low <= high)
-                    .ok_or_else(|| self.error(wanted("a range of ports such as 8000-8080")))?;
-                What::Ports(low..=high)
+                    .ok_or_else(|| self.error(wanted("a port range such as 8000-8080")))?;
+                Test::Ports(low..=high)
             }
             ValueKind::Proto => {
                 let named = PROTOCOLS.iter().find(|(name, _)| *name == word).map(|(_, protocol)| *protocol);
                 let number = named.or_else(|| word.parse().ok().map(Protocol::Number));
                 let number = number.filter(|number| matches!(number, Protocol::Number(_)));
-                let number = number.ok_or_else(|| self.error(wanted("a protocol's name or number")))?;
+                let number = number.ok_or_else(|| self.error(wanted("a protocol name or number")))?;
                 self.at += 1;
                 // `ip proto 17` asks for both.
                 let v6 = protocol == Some(Protocol::V6);
-                let what = match protocol {
-                    None => What::Anything,
-                    Some(_) => What::Net(if v6 { everything_v6() } else { everything_v4() }),
+                let test = match protocol {
+                    None => Test::Anything,
+                    Some(_) => Test::Net(if v6 { everything_v6() } else { everything_v4() }),
                 };
-                return Ok(Condition { protocol: Some(number), side: Side::Either, what });
+                return Ok(Condition { protocol: Some(number), side: Side::Either, test });
             }
         };
         self.at += 1;
-        Ok(Condition { protocol, side, what })
+        Ok(Condition { protocol, side, test })
     }
 }
 
@@ -353,9 +349,9 @@ mod tests {
 
     #[test]
     fn conditions_are_what_pcap_means_by_them() {
-        let condition = |protocol, side, what| Condition { protocol, side, what };
-        let host = |text: &str| What::Host(text.parse().unwrap());
-        let net = |text: &str| What::Net(text.parse().unwrap());
+        let condition = |protocol, side, test| Condition { protocol, side, test };
+        let host = |text: &str| Test::Host(text.parse().unwrap());
+        let net = |text: &str| Test::Net(text.parse().unwrap());
         let tcp = Some(Protocol::Number(6));
         for (text, expected) in [
             ("host 10.42.0.10", condition(None, Side::Either, host("10.42.0.10"))),
@@ -366,14 +362,14 @@ mod tests {
             ("net 10.42", condition(None, Side::Either, net("10.42.0.0/16"))),
             ("src net 10.42.7.9/16", condition(None, Side::Source, net("10.42.0.0/16"))),
             ("src and dst net fd00::/8", condition(None, Side::Both, net("fd00::/8"))),
-            ("tcp dst port 80", condition(tcp, Side::Destination, What::Ports(80..=80))),
-            ("portrange 8000-8080", condition(None, Side::Either, What::Ports(8000..=8080))),
-            ("portrange 7", condition(None, Side::Either, What::Ports(7..=7))),
-            ("proto 6", condition(tcp, Side::Either, What::Anything)),
+            ("tcp dst port 80", condition(tcp, Side::Destination, Test::Ports(80..=80))),
+            ("portrange 8000-8080", condition(None, Side::Either, Test::Ports(8000..=8080))),
+            ("portrange 7", condition(None, Side::Either, Test::Ports(7..=7))),
+            ("proto 6", condition(tcp, Side::Either, Test::Anything)),
             ("ip proto tcp", condition(tcp, Side::Either, net("0.0.0.0/0"))),
-            ("tcp", condition(tcp, Side::Either, What::Anything)),
-            ("less 64", condition(None, Side::Either, What::Length(0..=64))),
-            ("greater 1000", condition(None, Side::Either, What::Length(1000..=u32::MAX))),
+            ("tcp", condition(tcp, Side::Either, Test::Anything)),
+            ("less 64", condition(None, Side::Either, Test::Length(0..=64))),
+            ("greater 1000", condition(None, Side::Either, Test::Length(1000..=u32::MAX))),
         ] {
             assert_eq!(parse(text).conditions, [expected], "{text}");
         }
@@ -384,32 +380,32 @@ mod tests {
         let filter = parse("tcp dst port 80 or 443 or (8080 and host 10.0.0.1 or 10.0.0.2)");
         assert_eq!(
             filter.conditions[1],
-            Condition { what: What::Ports(443..=443), ..filter.conditions[0].clone() }
+            Condition { test: Test::Ports(443..=443), ..filter.conditions[0].clone() }
         );
-        assert_eq!(filter.conditions[2].what, What::Ports(8080..=8080));
-        assert_eq!(filter.conditions[4].what, What::Host("10.0.0.2".parse().unwrap()));
+        assert_eq!(filter.conditions[2].test, Test::Ports(8080..=8080));
+        assert_eq!(filter.conditions[4].test, Test::Host("10.0.0.2".parse().unwrap()));
     }
 
     #[test]
     fn what_is_not_understood_is_pointed_at() {
         for (text, expected) in [
-            ("vlan 7", "column 1: `vlan` is not understood; understood are host, net, "),
-            ("tcp port 80 or", "column 15: a condition is missing here"),
-            ("port http", "column 6: `http` is not the number of a port"),
-            ("port 70000", "column 6: `70000` is not the number of a port"),
-            ("host pod1", "column 6: `pod1` is not an address (pods are named by --from and --to)"),
+            ("vlan 7", "column 1: `vlan` is not supported; supported are host, net, "),
+            ("tcp port 80 or", "column 15: expected a condition"),
+            ("port http", "column 6: `http` is not a port number"),
+            ("port 70000", "column 6: `70000` is not a port number"),
+            ("host pod1", "column 6: `pod1` is not an address (for pods, use --from and --to)"),
             ("net 10.42.0.0/40", "column 5: `10.42.0.0/40` is not a network"),
-            ("portrange 9-3", "column 11: `9-3` is not a range of ports"),
-            ("tcp[13] & 2 != 0", "column 1: bytes and numbers of a packet are not compared here"),
-            ("len > 7", "column 5: bytes and numbers of a packet are not compared here"),
-            ("(tcp or udp", "column 1: this parenthesis is never closed"),
-            ("tcp)", "column 4: this parenthesis was never opened"),
-            ("tcp udp", "column 5: `and` or `or` has to stand between"),
+            ("portrange 9-3", "column 11: `9-3` is not a port range"),
+            ("tcp[13] & 2 != 0", "column 1: packet bytes cannot be compared"),
+            ("len > 7", "column 5: packet bytes cannot be compared"),
+            ("(tcp or udp", "column 1: unclosed `(`"),
+            ("tcp)", "column 4: unmatched `)`"),
+            ("tcp udp", "column 5: expected `and` or `or` between"),
             ("icmp port 7", "column 11: ICMP has no ports"),
-            ("src and host 10.0.0.1", "column 5: an address, or a word such as host or port"),
-            ("src", "column 4: an address, or a word such as host or port"),
-            ("greater than", "column 9: a number of bytes has to stand here"),
-            ("host", "column 5: an address (pods are named by --from and --to) has to stand here"),
+            ("src and host 10.0.0.1", "column 5: expected an address, or a keyword such as host or port"),
+            ("src", "column 4: expected an address, or a keyword such as host or port"),
+            ("greater than", "column 9: expected a number of bytes"),
+            ("host", "column 5: expected an address (for pods, use --from and --to)"),
         ] {
             let error = text.parse::<Filter>().unwrap_err().to_string();
             assert!(error.starts_with(expected), "{text}: {error}");

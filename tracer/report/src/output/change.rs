@@ -1,23 +1,23 @@
-//! What became of the cluster, in words: who it is about is what the eye looks for, what is missing is loud.
+//! Describes cluster changes during a trace, as styled phrases.
 
 use anstyle::Style;
 
 use super::phrase::{BAD, CHANGED, DIM, DOUBT, GOOD, NAME, PLAIN, Phrase};
-use super::words::moment;
+use super::words::timestamp;
 use podtrace_path::{Change, ChangeKind, Place};
 
-/// So many pods are named before the rest is only counted.
-const NAMED: usize = 5;
+/// How many pods are listed by name; the rest is only counted.
+const LISTED: usize = 5;
 
-/// The line that stands between paths: when it was known, and what it is.
+/// The line between paths: time and description of the change.
 pub(super) fn line(change: &Change) -> Phrase {
     let mut phrase = Phrase::new().with(DIM, "— ").with(DIM, time_of_day(change.at)).with(PLAIN, "  ");
-    phrase.join(words(change));
+    phrase.join(describe(change));
     phrase
 }
 
-/// What became of whom.
-pub(super) fn words(change: &Change) -> Phrase {
+/// Describes a change: `default/pod1 is now 10.42.0.17 on node1 (was 10.42.0.10)`.
+pub(super) fn describe(change: &Change) -> Phrase {
     let Change { at: _, about, kind, now, was, added, removed, detail } = change;
     let mut phrase = Phrase::new().with(NAME, about);
     match kind {
@@ -31,7 +31,7 @@ pub(super) fn words(change: &Change) -> Phrase {
             }
         }
         ChangeKind::Renewed => {
-            phrase.push(PLAIN, " was made anew at ");
+            phrase.push(PLAIN, " was recreated at ");
             phrase.push(CHANGED, now.as_ref().map(place).unwrap_or_default());
         }
         ChangeKind::Gone => {
@@ -39,7 +39,7 @@ pub(super) fn words(change: &Change) -> Phrase {
             if let Some(was) = was {
                 phrase.push(PLAIN, format!(" (was {})", place(was)));
             }
-            phrase.push(PLAIN, "; its traffic is traced again when it is back");
+            phrase.push(PLAIN, "; tracing resumes when it returns");
         }
         ChangeKind::Back => {
             phrase.push(GOOD, " is back");
@@ -49,7 +49,7 @@ pub(super) fn words(change: &Change) -> Phrase {
             }
         }
         ChangeKind::Endpoints => {
-            phrase.push(PLAIN, " has other pods:");
+            phrase.push(PLAIN, " endpoints changed:");
             pods("+", CHANGED, added, &mut phrase);
             pods("−", DIM, removed, &mut phrase);
         }
@@ -58,9 +58,9 @@ pub(super) fn words(change: &Change) -> Phrase {
             if let Some(now) = now {
                 phrase.push(PLAIN, format!(" at {}", place(now)));
             }
-            phrase.push(PLAIN, ": the trace is not complete for it");
+            phrase.push(PLAIN, "; the trace is incomplete");
         }
-        ChangeKind::Traced => phrase.push(GOOD, " is traced from here on"),
+        ChangeKind::Traced => phrase.push(GOOD, " is traced from now on"),
     }
     if let Some(detail) = detail {
         phrase.push(PLAIN, format!(" ({detail})"));
@@ -69,11 +69,11 @@ pub(super) fn words(change: &Change) -> Phrase {
 }
 
 fn pods(sign: &str, style: Style, names: &[String], phrase: &mut Phrase) {
-    for name in names.iter().take(NAMED) {
+    for name in names.iter().take(LISTED) {
         phrase.push(style, format!(" {sign}{name}"));
     }
-    if names.len() > NAMED {
-        phrase.push(style, format!(" {sign}{} more", names.len() - NAMED));
+    if names.len() > LISTED {
+        phrase.push(style, format!(" {sign}{} more", names.len() - LISTED));
     }
 }
 
@@ -86,14 +86,14 @@ fn place(place: &Place) -> String {
 
 fn addresses(place: &Place) -> String {
     if place.ips.is_empty() {
-        return "without an address".to_owned();
+        return "no address".to_owned();
     }
     place.ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// To the millisecond, in UTC as all times are.
+/// Time of day in UTC, to the millisecond.
 fn time_of_day(at: u64) -> String {
-    moment(at).get(11..23).unwrap_or("?").to_owned()
+    timestamp(at).get(11..23).unwrap_or("?").to_owned()
 }
 
 #[cfg(test)]
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_in_one_line() {
+    fn a_change_is_one_line() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let service = Change {
             added: names(&["default/a", "default/b", "default/c", "default/d", "default/e", "default/f"]),
@@ -127,27 +127,27 @@ mod tests {
                 Change { was: place_of("10.42.1.10", "node2"), ..change(ChangeKind::Moved) },
                 "default/pod1 is now 10.42.0.17 on node1 (was 10.42.1.10 on node2)",
             ),
-            (change(ChangeKind::Renewed), "default/pod1 was made anew at 10.42.0.17 on node1"),
+            (change(ChangeKind::Renewed), "default/pod1 was recreated at 10.42.0.17 on node1"),
             (
                 Change { now: None, ..change(ChangeKind::Gone) },
-                "default/pod1 is gone (was 10.42.0.10 on node1); its traffic is traced again when it is back",
+                "default/pod1 is gone (was 10.42.0.10 on node1); tracing resumes when it returns",
             ),
             (change(ChangeKind::Back), "default/pod1 is back: 10.42.0.17 on node1"),
             (
                 service,
-                "svc/default/web has other pods: +default/a +default/b +default/c +default/d +default/e +1 more −default/z",
+                "svc/default/web endpoints changed: +default/a +default/b +default/c +default/d +default/e +1 more −default/z",
             ),
             (
                 Change { detail: Some("no agent".to_owned()), ..change(ChangeKind::Untraced) },
-                "default/pod1 is not traced at 10.42.0.17 on node1: the trace is not complete for it (no agent)",
+                "default/pod1 is not traced at 10.42.0.17 on node1; the trace is incomplete (no agent)",
             ),
         ] {
-            assert_eq!(plain(&words(&change)), expected);
+            assert_eq!(plain(&describe(&change)), expected);
         }
     }
 
     #[test]
-    fn the_line_tells_the_time_and_what_came_from_outside_stays_text() {
+    fn the_line_has_the_time_and_escapes_outside_text() {
         let hostile = Change::of(1_800_000_000_123_456_789, "default/\u{1b}[2J", ChangeKind::Gone);
         let line = plain(&line(&hostile));
         assert!(line.starts_with("— 08:00:00.123  default/"), "{line}");

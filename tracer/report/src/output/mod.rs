@@ -1,4 +1,4 @@
-//! HOW it is told: finished paths in, bytes out. One file per output, all behind [`Report`].
+//! Output formats: finished paths in, bytes out. Each format is one file, all implement [`Report`].
 //!
 //! A report has no handle to anything but its writer. Text outputs always write colours; the writer strips them
 //! where they are not wanted (`anstream::AutoStream` or `StripStream`). What came from outside (names, reasons,
@@ -32,37 +32,37 @@ pub use summary::losses;
 pub use text::Text;
 pub use words::thousands;
 
-/// One output of a trace. Paths come in the order in which they are to be told, the summary once and last.
+/// One output of a trace. It gets paths and changes in order, the damage of a recording at most once, and the summary last.
 ///
-/// Every call writes its part whole and flushes it, so that a reader of a pipe sees a path as soon as it is
-/// finished. Errors are the writer's; a broken pipe is for the caller to judge.
+/// Every call writes its part completely and flushes it, so that a reader of a pipe sees a path as soon as it is finished.
+/// All errors are those of the writer; the caller decides what a broken pipe means.
 pub trait Report {
-    /// Tells one path.
+    /// Reports a finished path.
     ///
     /// # Errors
-    /// What the writer says.
+    /// If writing fails.
     fn path(&mut self, path: &Path) -> io::Result<()>;
 
-    /// Tells what became of something that is traced, between the paths that were told before and after it was known.
+    /// Reports a change of a traced pod, Service or node, between the paths reported before and after it was known.
     ///
     /// # Errors
-    /// What the writer says.
+    /// If writing fails.
     fn change(&mut self, _change: &Change) -> io::Result<()> {
         Ok(())
     }
 
-    /// Tells why a recording is not whole, before its summary. An output without a place for it leaves it to the
-    /// summary to say that something is missing.
+    /// Reports what is damaged in a recording, before its summary. Formats without a place for it do nothing: their summary
+    /// says that the trace is incomplete.
     ///
     /// # Errors
-    /// What the writer says.
-    fn lacks(&mut self, _what: &str) -> io::Result<()> {
+    /// If writing fails.
+    fn damage(&mut self, _damage: &str) -> io::Result<()> {
         Ok(())
     }
 
-    /// Tells what the trace amounts to.
+    /// Reports the summary.
     ///
     /// # Errors
-    /// What the writer says.
+    /// If writing fails.
     fn summary(&mut self, summary: &Summary) -> io::Result<()>;
 }

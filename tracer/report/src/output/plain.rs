@@ -1,34 +1,34 @@
-//! Parts of the text output for where there are no colours: other rooms' messages, files.
+//! Parts of the text output without colours, for recordings, expectations and JUnit files.
 
 use super::Report;
 use super::phrase::{PLAIN, Phrase};
-use super::summary::Told;
+use super::summary::SummaryNotes;
 use super::text::{Text, header};
 use super::timing::{Step, Unit, steps};
 use super::verdict;
-use super::words::what;
+use super::words::describe_hop;
 use podtrace_path::{Path, Summary};
 
-/// What leads a path in the text output: how it went, which it is, from whom to whom.
+/// The header of a path.
 pub(crate) fn headline(path: &Path) -> String {
     plain(&header(path)).trim_start().to_owned()
 }
 
-/// A hop in words: where it is and what happened; `None` if there is none of this index.
+/// Describes a hop: `node1 cni0 (bridged)`; `None` if there is no hop with this index.
 pub(crate) fn hop(path: &Path, index: usize) -> Option<String> {
     let hop = path.hops.get(index)?;
-    let before = index.checked_sub(1).and_then(|index| path.hops.get(index));
+    let previous = index.checked_sub(1).and_then(|index| path.hops.get(index));
     let mut phrase = Phrase::new().with(PLAIN, &hop.node);
     if let Some(device) = &hop.device {
         phrase.push(PLAIN, " ");
         phrase.push(PLAIN, device);
     }
-    let happened = plain(&what(hop, before));
+    let description = plain(&describe_hop(hop, previous));
     let place = plain(&phrase);
-    Some(if happened.is_empty() { place } else { format!("{place} ({happened})") })
+    Some(if description.is_empty() { place } else { format!("{place} ({description})") })
 }
 
-/// A hop's line of the text output, with the numbers of the path and the hop: what its packet is called in a file.
+/// A hop's line of the text output with the numbers of path and hop: the comment of its packet in a recording.
 pub(crate) fn hop_line(path: &Path, index: usize) -> Option<String> {
     let step = steps(&path.hops).get(index).copied().flatten();
     let unit = Unit::of(path);
@@ -49,23 +49,23 @@ pub(crate) fn hop_line(path: &Path, index: usize) -> Option<String> {
         phrase.push(PLAIN, " ");
         phrase.push(PLAIN, device);
     }
-    let before = index.checked_sub(1).and_then(|index| path.hops.get(index));
-    phrase.append(PLAIN, plain(&what(hop, before)));
+    let previous = index.checked_sub(1).and_then(|index| path.hops.get(index));
+    phrase.append(PLAIN, plain(&describe_hop(hop, previous)));
     Some(plain(&phrase))
 }
 
-/// The lines that close a path.
+/// The verdict of a path, its advice and doubts: a line each.
 pub(crate) fn ending(path: &Path) -> Vec<String> {
     verdict::lines(path, Unit::of(path)).iter().map(|line| plain(line).trim_start().to_owned()).collect()
 }
 
-/// What a trace amounts to, on one line.
+/// The summary of a trace on one line.
 pub(crate) fn summary(summary: &Summary) -> String {
-    let lines = Told::default().lines(summary);
+    let lines = SummaryNotes::default().lines(summary);
     lines.iter().map(|line| plain(line).trim().to_owned()).collect::<Vec<_>>().join("; ")
 }
 
-/// A path as the text output has it.
+/// A whole path in the format of the text output.
 pub(crate) fn whole(path: &Path) -> String {
     let mut out = Vec::new();
     // Writing into memory cannot fail.

@@ -1,5 +1,7 @@
-//! The outputs for people of every sample, compared with the files in `snapshots/`. After a wanted change
-//! `PODTRACE_BLESS=1 cargo test -p podtrace report` writes them anew; read the difference before committing it.
+//! Compares the text outputs and the page's data for every sample with the files in `snapshots/`. After an intended change,
+//! `PODTRACE_BLESS=1 cargo test -p podtrace-report snapshot` updates them; review the diff before you commit it.
+//!
+//! The snapshots are plain files without a header, so that they can be read (and piped to a terminal) as they are.
 
 use std::path::PathBuf;
 
@@ -12,14 +14,14 @@ pub(super) fn compare(name: &str, text: &str) {
         std::fs::write(&file, text).unwrap();
     }
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(expected == text, "{} differs; this is what came:\n{text}", file.display());
+    assert!(expected == text, "{} differs; actual output:\n{text}", file.display());
 }
 
 pub(super) fn plain(coloured: &str) -> String {
     anstream::adapter::strip_str(coloured).to_string()
 }
 
-fn told(make: impl FnOnce(&mut Vec<u8>) -> Box<dyn Report + '_>) -> String {
+fn render(make: impl FnOnce(&mut Vec<u8>) -> Box<dyn Report + '_>) -> String {
     let mut out = Vec::new();
     let mut report = make(&mut out);
     let mut summary = Summary { complete: true, ..Summary::default() };
@@ -43,23 +45,23 @@ fn told(make: impl FnOnce(&mut Vec<u8>) -> Box<dyn Report + '_>) -> String {
 
 #[test]
 fn text() {
-    let coloured = told(|out| Box::new(Text::new(out)));
+    let coloured = render(|out| Box::new(Text::new(out)));
     compare("text.txt", &plain(&coloured));
-    // Escape characters as pictures, so that the file can be looked at without obeying it.
+    // Escape characters become symbols, so that printing the file does not change the terminal.
     compare("text.colour.txt", &coloured.replace('\x1b', "␛"));
 }
 
 #[test]
 fn wide() {
-    let coloured = told(|out| Box::new(Text::wide(out)));
+    let coloured = render(|out| Box::new(Text::wide(out)));
     compare("wide.txt", &plain(&coloured));
     compare("wide.colour.txt", &coloured.replace('\x1b', "␛"));
 }
 
-/// What the page knows of the paths, with a line of its own for every hop.
+/// The JSON data of the page, with one line per hop.
 #[test]
 fn page() {
-    let page = told(|out| Box::new(Html::begin(out, "samples").unwrap()));
+    let page = render(|out| Box::new(Html::begin(out, "samples").unwrap()));
     let data =
         page.lines().filter_map(|line| line.strip_prefix("<script type=\"application/json\" class=\""));
     let data: Vec<_> = data.map(|element| element.replace("{\"node\":", "\n  {\"node\":")).collect();
@@ -68,7 +70,7 @@ fn page() {
 
 #[test]
 fn nothing_hostile_gets_through() {
-    for text in [told(|out| Box::new(Text::new(out))), told(|out| Box::new(Text::wide(out)))] {
+    for text in [render(|out| Box::new(Text::new(out))), render(|out| Box::new(Text::wide(out)))] {
         let plain = plain(&text);
         assert_eq!(plain.chars().find(|c| *c != '\n' && podtrace_escape::is_deceptive(*c)), None, "{plain}");
         assert!(plain.lines().all(|line| line.trim_end() == line), "{plain}");

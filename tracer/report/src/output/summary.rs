@@ -1,30 +1,36 @@
-//! The closing lines of a text trace: what it amounts to, and loudly what it lacks.
+//! The last lines of the text outputs: counts of paths and events, and what the trace lost.
+//!
+//! Input: every path while it is reported, the damage of a recording, and at the end the [`Summary`]. Output: lines. An
+//! incomplete trace names its losses by cause, and the paths that may have got further.
 
 use super::phrase::{BAD, DIM, DOUBT, GOOD, LOUD, PLAIN, Phrase};
 use super::words::{INFERRED, thousands};
 use podtrace_path::{EventCounts, Evidence, Path, Summary, Verdict, VerdictCounts};
 
-/// So many numbers of paths are told before the rest is only counted.
-const NUMBERS: usize = 10;
+/// How many doubtful paths are listed by number; the rest is only counted.
+const LISTED: usize = 10;
 
-/// What a text output remembers of the paths it told, to close with.
+/// What the summary lines need to know about the reported paths.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct SummaryNotes {
+    /// Whether any hop or route was inferred.
     inferred: bool,
+    /// Numbers of the first vanished and open paths: lost events may have hidden how they continued.
     doubtful: Vec<u64>,
     more_doubtful: u64,
-    lacks: Option<String>,
+    /// Damage of the recording, if one is read.
+    damage: Option<String>,
 }
 
-impl Told {
-    /// Takes note of a path.
-    pub(super) fn note(&mut self, path: &Path) {
+impl SummaryNotes {
+    /// Adds a reported path.
+    pub(super) fn add_path(&mut self, path: &Path) {
         self.inferred |= path.hops.iter().any(|hop| {
             hop.evidence == Evidence::Inferred
                 || hop.route.as_ref().is_some_and(|route| route.evidence == Evidence::Inferred)
         });
         if matches!(path.verdict, Verdict::Vanished | Verdict::Open) {
-            if self.doubtful.len() < NUMBERS {
+            if self.doubtful.len() < LISTED {
                 self.doubtful.push(path.id);
             } else {
                 self.more_doubtful += 1;
@@ -32,12 +38,12 @@ impl Told {
         }
     }
 
-    /// Takes note of why a recording is not whole.
-    pub(super) fn lacks(&mut self, what: &str) {
-        self.lacks = Some(what.to_owned());
+    /// Sets what is damaged in the recording.
+    pub(super) fn set_damage(&mut self, damage: &str) {
+        self.damage = Some(damage.to_owned());
     }
 
-    /// The closing lines.
+    /// The summary lines.
     pub(super) fn lines(&self, summary: &Summary) -> Vec<Phrase> {
         let Summary { paths, events, complete } = summary;
         let mut first = counts(paths);
@@ -48,53 +54,56 @@ impl Told {
         }
         let mut lines = vec![first];
         if !*complete {
-            lines.push(Phrase::new().with(LOUD, " INCOMPLETE ").with(PLAIN, " ").with(BAD, self.why(events)));
+            lines.push(
+                Phrase::new().with(LOUD, " INCOMPLETE ").with(PLAIN, " ").with(BAD, self.losses(events)),
+            );
             lines.push(self.consequences());
         }
         if events.unmatched > 0 {
             let text = format!(
-                "{} part of no path: their packets were already under way when tracing began, or their first hop \
-                 was not seen",
+                "{} to no path: the packets were already in flight when tracing started, or their first hop was \
+                 missed",
                 match events.unmatched {
-                    1 => "1 event is".to_owned(),
-                    number => format!("{} events are", thousands(number)),
+                    1 => "1 event belongs".to_owned(),
+                    number => format!("{} events belong", thousands(number)),
                 }
             );
             lines.push(Phrase::new().with(DOUBT, text));
         }
         if self.inferred {
-            lines.push(Phrase::new().with(DIM, format!("{INFERRED} inferred from what was seen around it")));
+            lines.push(Phrase::new().with(DIM, format!("{INFERRED} inferred from other hops, not observed")));
         }
         lines
     }
 
-    fn why(&self, events: &EventCounts) -> String {
+    /// What is missing, by cause.
+    fn losses(&self, events: &EventCounts) -> String {
         let lost = lost(events);
-        match &self.lacks {
+        match &self.damage {
             None => lost.unwrap_or_else(|| UNKNOWN.to_owned()),
-            Some(lacks) => {
+            Some(damage) => {
                 let lost = lost.map(|lost| format!("{lost}; ")).unwrap_or_default();
-                format!("{lost}the recording is not whole: {lacks}")
+                format!("{lost}the recording is damaged: {damage}")
             }
         }
     }
 
-    /// Which of the paths told cannot be trusted now.
+    /// What the losses mean for the reported paths.
     fn consequences(&self) -> Phrase {
-        let mut phrase =
-            Phrase::new().with(PLAIN, "  any path may lack hops, and whole paths may be missing");
+        let mut phrase = Phrase::new().with(PLAIN, "  hops and entire paths may be missing");
         if !self.doubtful.is_empty() {
             let numbers: Vec<_> = self.doubtful.iter().map(|id| format!("#{id}")).collect();
             phrase.push(PLAIN, format!("; {}", numbers.join(", ")));
             if self.more_doubtful > 0 {
                 phrase.push(PLAIN, format!(" and {} more", thousands(self.more_doubtful)));
             }
-            phrase.push(PLAIN, " may have gone on unseen");
+            phrase.push(PLAIN, " may have got further");
         }
         phrase
     }
 }
 
+/// `4 paths: 3 delivered, 1 DROPPED`.
 fn counts(paths: &VerdictCounts) -> Phrase {
     let VerdictCounts { delivered, dropped, vanished, rejected, open } = *paths;
     let kinds = [
@@ -105,42 +114,43 @@ fn counts(paths: &VerdictCounts) -> Phrase {
         (open, "open", DOUBT),
     ];
     let mut phrase = Phrase::new().with(PLAIN, count(kinds.iter().map(|kind| kind.0).sum(), "path"));
-    let told = kinds.into_iter().filter(|kind| kind.0 > 0);
-    for (index, (number, name, style)) in told.enumerate() {
+    for (index, (number, name, style)) in kinds.into_iter().filter(|kind| kind.0 > 0).enumerate() {
         phrase.push(PLAIN, if index == 0 { ": " } else { ", " });
         phrase.push(style, format!("{} {name}", thousands(number)));
     }
     phrase
 }
 
-/// What a trace lost, in one line for standard error; `None` if it is complete.
+/// What a trace lost, as one line for stderr; `None` if it is complete.
 #[must_use]
 pub fn losses(summary: &Summary) -> Option<String> {
     let causes = || lost(&summary.events).unwrap_or_else(|| UNKNOWN.to_owned());
     (!summary.complete).then(|| format!("this trace is incomplete: {}", causes()))
 }
 
-/// What is said where no count tells what is missing.
-const UNKNOWN: &str = "not every event is accounted for, or packets may have passed where nobody looked";
+/// Used when no counter explains what is missing.
+const UNKNOWN: &str =
+    "some events are unaccounted for, or packets may have passed points that were not traced";
 
-/// What was lost, by cause; `None` where no count tells.
+/// What was lost, by cause; `None` if no counter explains it.
 fn lost(events: &EventCounts) -> Option<String> {
     let EventCounts { produced, delivered, lost_ring, lost_map, missed_probes, unmatched: _ } = *events;
     let unaccounted = produced.saturating_sub(delivered.saturating_add(lost_ring));
     let causes = [
         (lost_ring, "event", "lost to a full ring buffer"),
-        (lost_map, "packet identity", "not stored, the map was full"),
-        (missed_probes, "run", "of a kernel program skipped by the kernel"),
+        (lost_map, "packet identity", "lost to a full map"),
+        (missed_probes, "kernel program run", "skipped by the kernel"),
         (unaccounted, "event", "unaccounted for"),
     ];
-    let told: Vec<_> = causes
+    let causes: Vec<_> = causes
         .into_iter()
         .filter(|(number, ..)| *number > 0)
-        .map(|(number, thing, what)| format!("{} {what}", count(number, thing)))
+        .map(|(number, thing, cause)| format!("{} {cause}", count(number, thing)))
         .collect();
-    (!told.is_empty()).then(|| told.join(", "))
+    (!causes.is_empty()).then(|| causes.join(", "))
 }
 
+/// `1 event`, `2 events`, `2 identities`.
 fn count(number: u64, thing: &str) -> String {
     match (number, thing.strip_suffix('y')) {
         (1, _) => format!("1 {thing}"),
@@ -154,13 +164,13 @@ mod tests {
     use super::*;
     use crate::output::samples;
 
-    fn told(paths: &[Path], summary: &Summary) -> String {
-        let mut told = Told::default();
+    fn text(paths: &[Path], summary: &Summary) -> String {
+        let mut notes = SummaryNotes::default();
         for path in paths {
-            told.note(path);
+            notes.add_path(path);
         }
         let mut out = String::new();
-        for line in told.lines(summary) {
+        for line in notes.lines(summary) {
             line.write_line(0, &mut out);
         }
         anstream::adapter::strip_str(&out).to_string()
@@ -171,7 +181,7 @@ mod tests {
         let mut summary = Summary { complete: true, ..Summary::default() };
         summary.paths.delivered = 4;
         (summary.events.produced, summary.events.delivered) = (1_040, 1_040);
-        assert_eq!(told(&[], &summary), "4 paths: 4 delivered · 1,040 events, all accounted for\n");
+        assert_eq!(text(&[], &summary), "4 paths: 4 delivered · 1,040 events, all accounted for\n");
     }
 
     #[test]
@@ -187,42 +197,45 @@ mod tests {
             unmatched: 1,
         };
         assert_eq!(
-            told(&[samples::vanished()], &summary),
+            text(&[samples::vanished()], &summary),
             "1 path: 1 VANISHED · 40 events\n \
-             INCOMPLETE  3 events lost to a full ring buffer, 2 packet identities not stored, the map was full, \
-             1 run of a kernel program skipped by the kernel, 1 event unaccounted for\n  \
-             any path may lack hops, and whole paths may be missing; #5 may have gone on unseen\n\
-             1 event is part of no path: their packets were already under way when tracing began, or their first \
-             hop was not seen\n\
-             ≈ inferred from what was seen around it\n"
+             INCOMPLETE  3 events lost to a full ring buffer, 2 packet identities lost to a full map, \
+             1 kernel program run skipped by the kernel, 1 event unaccounted for\n  \
+             hops and entire paths may be missing; #5 may have got further\n\
+             1 event belongs to no path: the packets were already in flight when tracing started, or their first \
+             hop was missed\n\
+             ≈ inferred from other hops, not observed\n"
         );
     }
 
     #[test]
-    fn why_a_recording_is_not_whole_is_among_the_causes() {
-        let mut notes = Told::default();
-        notes.lacks("bytes 7 to 9 are damaged\u{1b}");
-        let said = |summary: &Summary| {
+    fn damage_of_a_recording_is_among_the_causes() {
+        let mut notes = SummaryNotes::default();
+        notes.set_damage("bytes 7 to 9 are damaged\u{1b}");
+        let losses_line = |summary: &Summary| {
             let mut out = String::new();
             notes.lines(summary)[1].write_line(0, &mut out);
             anstream::adapter::strip_str(&out).to_string()
         };
         let mut summary = Summary::default();
-        let damage = "the recording is not whole: bytes 7 to 9 are damaged\\u{1b}\n";
-        assert_eq!(said(&summary), format!(" INCOMPLETE  {damage}"));
+        let damage = "the recording is damaged: bytes 7 to 9 are damaged\\u{1b}\n";
+        assert_eq!(losses_line(&summary), format!(" INCOMPLETE  {damage}"));
         summary.events = EventCounts { produced: 3, delivered: 2, lost_ring: 1, ..EventCounts::default() };
-        assert_eq!(said(&summary), format!(" INCOMPLETE  1 event lost to a full ring buffer; {damage}"));
+        assert_eq!(
+            losses_line(&summary),
+            format!(" INCOMPLETE  1 event lost to a full ring buffer; {damage}")
+        );
     }
 
     #[test]
-    fn incomplete_without_a_cause_is_still_told() {
+    fn incomplete_without_a_cause_is_still_reported() {
         assert_eq!(
             losses(&Summary::default()).unwrap(),
-            "this trace is incomplete: not every event is accounted for, or packets may have passed where nobody looked"
+            "this trace is incomplete: some events are unaccounted for, or packets may have passed points that were not traced"
         );
         assert_eq!(losses(&Summary { complete: true, ..Summary::default() }), None);
-        let text = told(&[], &Summary::default());
-        assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.contains("INCOMPLETE  not every event is accounted for"), "{text}");
+        let lines = text(&[], &Summary::default());
+        assert_eq!(lines.lines().count(), 3, "{lines}");
+        assert!(lines.contains("INCOMPLETE  some events are unaccounted for"), "{lines}");
     }
 }

@@ -1,168 +1,168 @@
-//! `-o text`: a header a path, a line a hop, the way between nodes on a line of its own, the verdict last.
+//! `-o text`: prints each path as a header line, one line per hop, and its verdict.
 //!
-//! The time of a hop is the time it took since the one before: the column adds up to the whole, and where the
-//! time went is seen without a calculation.
+//! Input: finished [`Path`]s, cluster changes, damage of a recording, and at the end the summary. Output: styled text.
+//!
+//! 1. A path starts with a header: verdict, numbers, packet, endpoints, size.
+//! 2. Each hop is a table row: node, time since the previous hop, device, description. The node is printed only where it
+//!    changes. Times are steps, so that they add up to the path's duration and a slow hop is easy to spot.
+//! 3. A row for the wire separates the nodes. It has the step between the two clocks and its error bound.
+//! 4. Below the table: the verdict, advice, and doubts about the match.
+//! 5. An empty line separates paths, except a request from the reply that directly follows it.
+//!
+//! `-o wide` uses the same frame with another table, see [`wide`]. Both always write colours; the caller's writer strips
+//! them where they are not wanted.
 
 use std::io::{self, Write};
 
 use super::phrase::{Align, CHANGED, DIM, NAME, PLAIN, Phrase, WIRE, write_table};
-use super::summary::Told;
+use super::summary::SummaryNotes;
 use super::timing::{Step, Unit, steps};
 use super::verdict;
-use super::words::{address, bytes, device, protocol, what, who};
+use super::words::{address, bytes, describe_hop, device, endpoint_name, protocol};
 use super::{Report, change, wide};
 use podtrace_path::{Change, Direction, End, FlowRef, Hop, Path, Summary, Translated, Verdict};
 
-/// The outputs for people: the default one and the wide one, which differ in how a path is laid out.
+/// The text output. `-o text` and `-o wide` differ in the table of hops only.
 #[derive(Debug)]
 pub struct Text<W> {
     out: W,
+    /// Appends a path's hops and verdict to the text.
     layout: fn(&Path, &mut String),
-    told: Told,
-    before: Option<FlowRef>,
-    /// Whether the last thing told was no path.
-    changed: bool,
+    notes: SummaryNotes,
+    /// Flow of the path printed last; `None` before the first path.
+    previous_flow: Option<FlowRef>,
+    /// Whether a cluster change was printed after the last path.
+    after_change: bool,
 }
 
 impl<W: Write> Text<W> {
-    /// Writes colours too: `out` strips them where they are not wanted.
+    /// `-o text`.
     pub fn new(out: W) -> Self {
-        Self { out, layout: body, told: Told::default(), before: None, changed: false }
+        Self { out, layout, notes: SummaryNotes::default(), previous_flow: None, after_change: false }
     }
 
-    /// The wide output: tuples, points and both kinds of times.
+    /// `-o wide`: adds tuples, hook points, and times since the first hop.
     pub fn wide(out: W) -> Self {
         Self { layout: wide::layout, ..Self::new(out) }
+    }
+
+    /// Writes one part of the output at once, so that readers of a pipe see it immediately.
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
     }
 }
 
 impl<W: Write> Report for Text<W> {
     fn path(&mut self, path: &Path) -> io::Result<()> {
-        self.told.note(path);
+        self.notes.add_path(path);
         let mut text = String::new();
-        let before = self.before.replace(path.flow);
-        if std::mem::take(&mut self.changed) {
+        let previous_flow = self.previous_flow.replace(path.flow);
+        if std::mem::take(&mut self.after_change)
+            || previous_flow.is_some_and(|previous| !is_reply_to(path.flow, previous))
+        {
             text.push('\n');
-        } else {
-            separate(before, path.flow, &mut text);
         }
         header(path).write_line(0, &mut text);
         (self.layout)(path, &mut text);
-        self.out.write_all(text.as_bytes())?;
-        self.out.flush()
+        self.write(&text)
     }
 
-    fn change(&mut self, told: &Change) -> io::Result<()> {
+    fn change(&mut self, change: &Change) -> io::Result<()> {
         let mut text = String::new();
-        if self.before.is_some() && !self.changed {
+        if self.previous_flow.is_some() && !self.after_change {
             text.push('\n');
         }
-        self.changed = true;
-        change::line(told).write_line(0, &mut text);
-        self.out.write_all(text.as_bytes())?;
-        self.out.flush()
+        self.after_change = true;
+        change::line(change).write_line(0, &mut text);
+        self.write(&text)
     }
 
-    fn lacks(&mut self, what: &str) -> io::Result<()> {
-        self.told.lacks(what);
+    fn damage(&mut self, damage: &str) -> io::Result<()> {
+        self.notes.set_damage(damage);
         Ok(())
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        write_summary(&self.told, self.before.is_some() || self.changed, summary, &mut self.out)
+        let mut text = String::new();
+        if self.previous_flow.is_some() || self.after_change {
+            text.push('\n');
+        }
+        for line in self.notes.lines(summary) {
+            line.write_line(0, &mut text);
+        }
+        self.write(&text)
     }
 }
 
-/// Writes the closing lines, apart from the paths before them.
-fn write_summary(told: &Told, told_any: bool, summary: &Summary, out: &mut impl Write) -> io::Result<()> {
-    let mut text = String::new();
-    if told_any {
-        text.push('\n');
-    }
-    for line in told.lines(summary) {
-        line.write_line(0, &mut text);
-    }
-    out.write_all(text.as_bytes())?;
-    out.flush()
+/// Whether a path is the reply to the request printed before it.
+fn is_reply_to(flow: FlowRef, previous: FlowRef) -> bool {
+    flow.id == previous.id && previous.direction == Direction::Request && flow.direction == Direction::Reply
 }
 
-/// Leaves a line between two paths, but none between a request and the reply that follows it.
-fn separate(before: Option<FlowRef>, flow: FlowRef, text: &mut String) {
-    let Some(before) = before else { return };
-    let answers =
-        before.id == flow.id && before.direction == Direction::Request && flow.direction == Direction::Reply;
-    if !answers {
-        text.push('\n');
-    }
-}
-
-/// How it went, which it is, what it is, from whom to whom, how large.
+/// The first line of a path: `✓ #1  flow 1 →  icmp echo request  pod1 10.42.0.10 → pod3 10.42.1.10  84 B`.
 pub(super) fn header(path: &Path) -> Phrase {
     let mut phrase = verdict::mark(path.verdict);
     phrase.push(PLAIN, " ");
     phrase.push(NAME, format!("#{}", path.id));
-    let way = match path.flow.direction {
+    let arrow = match path.flow.direction {
         Direction::Request => "→",
         Direction::Reply => "←",
     };
     phrase.append(DIM, format!("flow {} ", path.flow.id));
-    phrase.push(PLAIN, way);
+    phrase.push(PLAIN, arrow);
     phrase.append(NAME, protocol(path.proto));
     phrase.push(PLAIN, " ");
     phrase.push(NAME, &path.label);
     phrase.push(PLAIN, "  ");
-    end(&path.from, &mut phrase);
+    push_endpoint(&path.from, &mut phrase);
     phrase.push(PLAIN, " → ");
-    end(&path.to, &mut phrase);
-    // What became of the source the hops tell; where it went is the question.
-    if let Some(Translated { to, .. }) = path.translated.as_deref().filter(|other| other.to != path.to) {
+    push_endpoint(&path.to, &mut phrase);
+    // Only a translated destination belongs in the header; the hops show a translated source.
+    if let Some(Translated { to, .. }) =
+        path.translated.as_deref().filter(|translated| translated.to != path.to)
+    {
         phrase.push(CHANGED, " ⇒ ");
-        end(to, &mut phrase);
+        push_endpoint(to, &mut phrase);
     }
     phrase.append(PLAIN, bytes(path.bytes));
     phrase
 }
 
-fn end(end: &End, phrase: &mut Phrase) {
-    if let Some(who) = who(end) {
-        phrase.push(NAME, who);
-        phrase.push(PLAIN, " ");
+/// Adds `default/pod1 10.42.0.10:80` to a header.
+fn push_endpoint(endpoint: &End, header: &mut Phrase) {
+    if let Some(name) = endpoint_name(endpoint) {
+        header.push(NAME, name);
+        header.push(PLAIN, " ");
     }
-    phrase.push(PLAIN, address(end.ip, end.port));
+    header.push(PLAIN, address(endpoint.ip, endpoint.port));
 }
 
-fn body(path: &Path, text: &mut String) {
+/// Appends the table of hops and the verdict.
+fn layout(path: &Path, text: &mut String) {
     let unit = Unit::of(path);
     let mut rows = Vec::with_capacity(path.hops.len() + 1);
-    let mut before = None;
+    let mut previous = None;
     for (hop, step) in path.hops.iter().zip(steps(&path.hops)) {
-        let here = Where::of(hop, before);
-        // The time on the wire is told on the wire's own line.
-        let step = match here {
-            Where::Crossed { from } => {
-                rows.push(wire(from, &hop.node, step, unit));
-                None
-            }
-            Where::Start | Where::Same => step,
-        };
-        let node = if here == Where::Same { Phrase::new() } else { Phrase::new().with(NAME, &hop.node) };
-        let mut what = what(hop, before);
+        let position = Position::of(hop, previous);
+        let mut step = step;
+        if let Position::NextNode { from } = position {
+            // The wire's row has the step, so the hop's own row has none.
+            rows.push(wire_row(from, &hop.node, step.take(), unit));
+        }
+        let mut description = describe_hop(hop, previous);
         if let Some(error) = step.and_then(|step| step.error_ns) {
-            what.append(DIM, format!("{} by the clocks", unit.error(error)));
+            description.append(DIM, format!("{} clock error", unit.error(error)));
         }
-        rows.push(vec![node, delta(step, unit), device(hop), what]);
-        if let Some(step) = waited(hop) {
-            rows.push(vec![
-                Phrase::new(),
-                delta(Some(step), unit),
-                device(hop),
-                Phrase::new().with(CHANGED, WAITED),
-            ]);
+        rows.push(vec![position.node_cell(hop), step_cell(step, unit), device(hop), description]);
+        if let Some(step) = queue_step(hop) {
+            let queued = Phrase::new().with(CHANGED, QUEUED);
+            rows.push(vec![Phrase::new(), step_cell(Some(step), unit), device(hop), queued]);
         }
-        if let Some(advice) = passing_advice(path, hop) {
+        if let Some(advice) = harmless_drop_advice(path, hop) {
             rows.push(vec![Phrase::new(), Phrase::new(), Phrase::new(), verdict::advice(advice)]);
         }
-        before = Some(hop);
+        previous = Some(hop);
     }
     write_table(&rows, &[Align::Left, Align::Right, Align::Left, Align::Left], text);
     for line in verdict::lines(path, unit) {
@@ -170,61 +170,70 @@ fn body(path: &Path, text: &mut String) {
     }
 }
 
-/// How a hop lies to the one before it.
+/// Where a hop is, compared with the previous hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Where<'a> {
-    /// There is none before it.
-    Start,
+pub(super) enum Position<'a> {
+    /// There is no previous hop.
+    First,
     /// On the same node.
-    Same,
+    SameNode,
     /// On another node.
-    Crossed {
-        /// The node before.
+    NextNode {
+        /// Name of the previous hop's node.
         from: &'a str,
     },
 }
 
-impl<'a> Where<'a> {
-    /// Of a hop, with the one before it.
-    pub(super) fn of(hop: &Hop, before: Option<&'a Hop>) -> Self {
-        match before {
-            None => Self::Start,
-            Some(before) if before.node == hop.node => Self::Same,
-            Some(before) => Self::Crossed { from: &before.node },
+impl<'a> Position<'a> {
+    /// Compares a hop with the previous one.
+    pub(super) fn of(hop: &Hop, previous: Option<&'a Hop>) -> Self {
+        match previous {
+            None => Self::First,
+            Some(previous) if previous.node == hop.node => Self::SameNode,
+            Some(previous) => Self::NextNode { from: &previous.node },
+        }
+    }
+
+    /// The node's name, where it differs from that of the previous hop.
+    pub(super) fn node_cell(self, hop: &Hop) -> Phrase {
+        match self {
+            Self::SameNode => Phrase::new(),
+            Self::First | Self::NextNode { .. } => Phrase::new().with(NAME, &hop.node),
         }
     }
 }
 
-/// What is said of a packet that was not sent at once.
-pub(super) const WAITED: &str = "waited in its queue";
+/// Description of the row for the time in a device's queue.
+pub(super) const QUEUED: &str = "queued";
 
-/// The time that the packet spent in the device's queue, as a step of its own.
-pub(super) fn waited(hop: &Hop) -> Option<Step> {
+/// The time that the packet spent in the device's queue after this hop, as a step of its own; `None` if it was not queued.
+pub(super) fn queue_step(hop: &Hop) -> Option<Step> {
     Some(Step { delta_ns: hop.queued_ns?, error_ns: None })
 }
 
-/// Time since the hop before.
-pub(super) fn delta(step: Option<Step>, unit: Unit) -> Phrase {
+/// Time since the previous hop: `+24.1 µs`; empty without a step.
+pub(super) fn step_cell(step: Option<Step>, unit: Unit) -> Phrase {
     step.map_or_else(Phrase::new, |step| {
         Phrase::new().with(PLAIN, unit.signed(step.delta_ns)).with(DIM, format!(" {}", unit.symbol()))
     })
 }
 
-/// What the wire took, with the bound of the error that two clocks make.
-pub(super) fn wire_error(step: Option<Step>, unit: Unit) -> Phrase {
+/// Error bound of the time on the wire, which two clocks measured: `±3.0 µs`.
+pub(super) fn wire_error_cell(step: Option<Step>, unit: Unit) -> Phrase {
     match step {
         Some(Step { error_ns, .. }) => Phrase::new().with(PLAIN, unit.error(error_ns.unwrap_or(0))),
-        None => Phrase::new().with(DIM, "untimed"),
+        None => Phrase::new().with(DIM, "no time"),
     }
 }
 
-fn wire(from: &str, to: &str, step: Option<Step>, unit: Unit) -> Vec<Phrase> {
-    let way = Phrase::new().with(WIRE, "wire  ").with(WIRE, format!("{from} ⇒ {to}"));
-    vec![Phrase::new().with(WIRE, "~~~"), delta(step, unit), wire_error(step, unit), way]
+/// The row between the hops of two nodes: `~~~  +16.0 µs  ±16.0 µs  wire  node1 ⇒ node2`.
+fn wire_row(from: &str, to: &str, step: Option<Step>, unit: Unit) -> Vec<Phrase> {
+    let nodes = Phrase::new().with(WIRE, "wire  ").with(WIRE, format!("{from} ⇒ {to}"));
+    vec![Phrase::new().with(WIRE, "~~~"), step_cell(step, unit), wire_error_cell(step, unit), nodes]
 }
 
-/// Advice for a drop that did not end the path, such as that of a copy: it stands with its hop.
-pub(super) fn passing_advice<'a>(path: &Path, hop: &'a Hop) -> Option<&'a str> {
+/// Advice for a drop that did not end the path, such as that of a copy. Advice for the final drop is below the verdict.
+pub(super) fn harmless_drop_advice<'a>(path: &Path, hop: &'a Hop) -> Option<&'a str> {
     if path.verdict == Verdict::Dropped {
         return None;
     }

@@ -1,5 +1,4 @@
-//! Times as a reader takes them in: one unit for the whole of a path, and no latency between two nodes without
-//! the bound of its clock error.
+//! Formats times: one unit for all times of a path, and an error bound for every latency between two nodes.
 
 use podtrace_path::{Hop, Path};
 
@@ -11,13 +10,13 @@ pub(super) enum Unit {
     Seconds,
 }
 
-/// A span of time by itself, in the unit in which it reads well: `1.234 ms`.
+/// A duration in the unit that fits it: `1.234 ms`.
 pub(super) fn span(nanoseconds: i64) -> String {
     Unit::for_up_to(nanoseconds.unsigned_abs()).duration(nanoseconds, 0)
 }
 
 impl Unit {
-    /// The unit in which the path's longest time reads well.
+    /// The unit that fits the path's longest time.
     pub(super) fn of(path: &Path) -> Self {
         let steps = path.hops.iter().filter_map(|hop| hop.at_ns).map(i64::unsigned_abs);
         let longest =
@@ -33,7 +32,7 @@ impl Unit {
         }
     }
 
-    /// Its symbol.
+    /// Symbol of the unit.
     pub(super) fn symbol(self) -> &'static str {
         match self {
             Self::Microseconds => "µs",
@@ -42,7 +41,7 @@ impl Unit {
         }
     }
 
-    /// The number without the unit, with as many digits as tell a tenth of a microsecond to a microsecond.
+    /// The value in this unit, and its decimals: enough for a resolution of 0.1 µs to 1 µs.
     #[expect(
         clippy::cast_precision_loss,
         reason = "for reading: the digits shown are far fewer than 53 bits"
@@ -68,7 +67,7 @@ impl Unit {
         format!("{value:+.decimals$}")
     }
 
-    /// `12.3 µs`, or `12.3 ±3.0 µs` where there is an error.
+    /// `12.3 µs`, or with an error `12.3 ±3.0 µs`.
     pub(super) fn duration(self, nanoseconds: i64, error: u64) -> String {
         let number = self.number(nanoseconds);
         let symbol = self.symbol();
@@ -82,29 +81,29 @@ impl Unit {
     }
 }
 
-/// The time from the hop with a time before to this one.
+/// The time since the previous hop that has a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     /// Nanoseconds.
     pub(super) delta_ns: i64,
-    /// Bound of its error, where the two were timed by different clocks.
+    /// Error bound in nanoseconds, if different clocks measured the two hops.
     pub(super) error_ns: Option<u64>,
 }
 
-/// For every hop its step, less what the packet waited in the queue of the hop before, which is told there; `None` for
-/// the first one and for those without a time.
+/// The step of each hop, without the time in the previous hop's queue, which is a step of its own; `None` for the first hop
+/// and for hops without a time.
 pub(super) fn steps(hops: &[Hop]) -> Vec<Option<Step>> {
-    let mut before: Option<(&Hop, i64)> = None;
+    let mut previous: Option<(&Hop, i64)> = None;
     hops.iter()
         .map(|hop| {
             let at = hop.at_ns?;
-            let step = before.map(|(earlier, earlier_at)| Step {
+            let step = previous.map(|(earlier, earlier_at)| Step {
                 delta_ns: at.saturating_sub(earlier_at).saturating_sub(earlier.queued_ns.unwrap_or(0)),
-                // Both errors are against the first hop's clock: between two others they add up.
+                // Each error is relative to the first hop's clock; between two other clocks they add up.
                 error_ns: (earlier.node != hop.node)
                     .then(|| earlier.clock_error_ns.saturating_add(hop.clock_error_ns)),
             });
-            before = Some((hop, at));
+            previous = Some((hop, at));
             step
         })
         .collect()

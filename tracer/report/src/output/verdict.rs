@@ -1,11 +1,11 @@
-//! How a path ended: the mark that leads its header and the lines that close it.
+//! Formats the verdict of a path: the mark at the start of its header, and the last lines with advice and doubts.
 
 use super::phrase::{ADVICE, BAD, DIM, DOUBT, GOOD, LOUD, PLAIN, Phrase};
 use super::timing::Unit;
 use super::words::{INFERRED, drop_reason, final_drop};
 use podtrace_path::{Action, Evidence, Hop, Path, Verdict};
 
-/// What a header begins with: one quiet mark for a packet that arrived, a loud word for one that did not.
+/// The mark at the start of a header: unobtrusive for a delivered packet, loud for any other.
 pub(super) fn mark(verdict: Verdict) -> Phrase {
     match verdict {
         Verdict::Delivered => Phrase::new().with(GOOD, "✓"),
@@ -16,7 +16,7 @@ pub(super) fn mark(verdict: Verdict) -> Phrase {
     }
 }
 
-/// The last lines of a path.
+/// The last lines of a path: verdict, advice, doubt.
 pub(super) fn lines(path: &Path, unit: Unit) -> Vec<Phrase> {
     let mut lines = vec![ending(path, unit)];
     lines.extend(all_advice(path).map(advice));
@@ -24,7 +24,7 @@ pub(super) fn lines(path: &Path, unit: Unit) -> Vec<Phrase> {
     lines
 }
 
-/// What to do about a path that ended badly.
+/// Advice for a path that was not delivered.
 pub(super) fn all_advice(path: &Path) -> impl Iterator<Item = &str> {
     let at_the_drop = match path.verdict {
         Verdict::Dropped => final_drop(path).and_then(|(_, drop)| drop.advice.as_deref()),
@@ -33,23 +33,23 @@ pub(super) fn all_advice(path: &Path) -> impl Iterator<Item = &str> {
     at_the_drop.into_iter().chain(path.advice.as_deref())
 }
 
-/// Why not all of the path can be trusted.
+/// The doubt about a path whose parts were matched with a confidence below 1.
 pub(super) fn doubt(path: &Path) -> Option<String> {
     (path.confidence < 1.0).then(|| {
         format!(
-            "{INFERRED} joined with confidence {:.2}: other packets fitted as well, so parts of this path may be \
-             theirs",
+            "{INFERRED} matched with confidence {:.2}: other packets match too, so parts of this path may belong to \
+             them",
             path.confidence
         )
     })
 }
 
-/// A line that says what to do.
+/// A line of advice.
 pub(super) fn advice(text: &str) -> Phrase {
     Phrase::new().with(ADVICE, "  ↳ ").with(ADVICE, text)
 }
 
-/// How it ended and where, on one line.
+/// The verdict on one line: how and where the path ended.
 pub(super) fn ending(path: &Path, unit: Unit) -> Phrase {
     let duration = unit.duration(path.duration_ns, path.duration_error_ns);
     match path.verdict {
@@ -65,7 +65,7 @@ pub(super) fn ending(path: &Path, unit: Unit) -> Phrase {
             because(Phrase::new().with(BAD, "✗ REJECTED").with(PLAIN, last_seen(path)), path)
         }
         Verdict::Open => {
-            let phrase = Phrase::new().with(DOUBT, "… still under way").with(PLAIN, " when tracing stopped,");
+            let phrase = Phrase::new().with(DOUBT, "… still in flight").with(PLAIN, " when tracing stopped,");
             because(phrase.with(PLAIN, last_seen(path)), path)
         }
     }
@@ -87,7 +87,7 @@ fn dropped(path: &Path, duration: &str) -> Phrase {
         .with(BAD, drop_reason(drop))
 }
 
-/// Where it was seen last, if anywhere.
+/// Where the packet was last seen: ` after leaving node1 at eth0`; empty if nowhere.
 fn last_seen(path: &Path) -> String {
     let Some(hop) = path.hops.iter().rev().find(|hop| hop.evidence == Evidence::Observed) else {
         return String::new();
@@ -95,12 +95,12 @@ fn last_seen(path: &Path) -> String {
     let Hop { node, .. } = hop;
     let device = hop.device.as_deref().unwrap_or("no device");
     match hop.action {
-        Action::NodeEgress => format!(" after it left {node} by {device}"),
-        Action::NodeIngress => format!(" after it arrived at {node} by {device}"),
-        Action::Encapsulate => format!(" after {device} on {node} encapsulated it"),
-        Action::Decapsulate => format!(" after {device} on {node} decapsulated it"),
-        Action::PodIngress => format!(" at {device} on {node}, the way into the pod"),
-        Action::PodEgress => format!(" after it left its pod by {device} on {node}"),
+        Action::NodeEgress => format!(" after leaving {node} at {device}"),
+        Action::NodeIngress => format!(" after arriving on {node} at {device}"),
+        Action::Encapsulate => format!(" after encapsulation by {device} on {node}"),
+        Action::Decapsulate => format!(" after decapsulation by {device} on {node}"),
+        Action::PodIngress => format!(" at {device} on {node}, the pod's veth"),
+        Action::PodEgress => format!(" after leaving its pod at {device} on {node}"),
         Action::Drop => match &hop.pod {
             Some(pod) => format!(" inside {pod} on {node}"),
             None => format!(" at {device} on {node}"),

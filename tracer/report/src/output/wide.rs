@@ -1,33 +1,36 @@
-//! `-o wide`: the text output with all there is to know a hop: time since the start and since the hop before,
-//! point of observation, addresses and ports.
+//! `-o wide`: the table of hops with every detail, for wide terminals.
+//!
+//! Input: a finished [`Path`]. Output: below the header, one line about the whole path; then one row per hop with its
+//! time since the first and the previous hop, device, hook point, tuple, size and description; between these, dimmed, one
+//! row per observation in the network stack. [`super::text`] prints the header and separates paths.
 
-use super::phrase::{Align, CHANGED, DIM, NAME, PLAIN, Phrase, WIRE, write_table};
-use super::text::{WAITED, Where, delta, passing_advice, waited, wire_error};
+use super::phrase::{Align, CHANGED, DIM, PLAIN, Phrase, WIRE, write_table};
+use super::text::{Position, QUEUED, harmless_drop_advice, queue_step, step_cell, wire_error_cell};
 use super::timing::{Step, Unit, steps};
 use super::verdict;
-use super::words::{bytes, device, started, tuple, what};
+use super::words::{bytes, describe_hop, device, start_time, tuple};
 use podtrace_path::{Direction, Evidence, Hop, HopEvent, Path};
 
 const COLUMNS: [Align; 8] = [
     Align::Left,  // node
     Align::Right, // time since the first hop
-    Align::Right, // time since the hop before
+    Align::Right, // time since the previous hop
     Align::Left,  // device
     Align::Left,  // point
     Align::Left,  // tuple
     Align::Right, // bytes
-    Align::Left,  // what happened
+    Align::Left,  // description
 ];
 
-/// Lays out a path below its header.
+/// Appends everything below a path's header.
 pub(super) fn layout(path: &Path, text: &mut String) {
     details(path).write_line(2, text);
-    body(path, text);
+    hops(path, text);
 }
 
-/// When it set out, what it carried, how sure its joins are.
+/// Start time, flow, payload and confidence of a path, on one line.
 fn details(path: &Path) -> Phrase {
-    let started = started(path);
+    let started = start_time(path);
     let direction = match path.flow.direction {
         Direction::Request => "request",
         Direction::Reply => "reply",
@@ -43,49 +46,47 @@ fn details(path: &Path) -> Phrase {
     )
 }
 
-fn body(path: &Path, text: &mut String) {
+/// Appends the table of hops and the verdict.
+fn hops(path: &Path, text: &mut String) {
     let unit = Unit::of(path);
     let mut rows = Vec::with_capacity(path.hops.len() + 1);
-    let mut before = None;
+    let mut previous = None;
     for (hop, step) in path.hops.iter().zip(steps(&path.hops)) {
-        let here = Where::of(hop, before);
-        let step = match here {
-            Where::Crossed { from } => {
-                rows.push(wire(from, hop, step, unit));
-                None
-            }
-            Where::Start | Where::Same => step,
-        };
-        let node = if here == Where::Same { Phrase::new() } else { Phrase::new().with(NAME, &hop.node) };
-        // The tap that makes a hop need not be the first to see it.
-        let stack =
+        let position = Position::of(hop, previous);
+        let mut step = step;
+        if let Position::NextNode { from } = position {
+            // The wire's row has the step, so the hop's own row has none.
+            rows.push(wire_row(from, hop, step.take(), unit));
+        }
+        // Hooks of the network stack may see the packet before the tc hook that defines the hop.
+        let in_stack =
             || hop.events.iter().filter(|event| event.point.is_step() && Some(event.point) != hop.point);
-        let earlier = |event: &&HopEvent| hop.at_ns.is_some_and(|at| event.at_ns < at);
-        rows.extend(stack().filter(earlier).map(|event| inside(event, unit)));
+        let is_earlier = |event: &&HopEvent| hop.at_ns.is_some_and(|at| event.at_ns < at);
+        rows.extend(in_stack().filter(is_earlier).map(|event| stack_row(event, unit)));
         rows.push(vec![
-            node,
-            at(hop, unit),
-            delta(step, unit),
+            position.node_cell(hop),
+            time_cell(hop, unit),
+            step_cell(step, unit),
             device(hop),
-            point_of(hop),
-            addresses(hop, before),
+            point_cell(hop),
+            tuple_cell(hop, previous),
             Phrase::new().with(PLAIN, bytes(hop.bytes)),
-            what(hop, before),
+            describe_hop(hop, previous),
         ]);
-        rows.extend(stack().filter(|event| !earlier(event)).map(|event| inside(event, unit)));
-        if let Some(step) = waited(hop) {
+        rows.extend(in_stack().filter(|event| !is_earlier(event)).map(|event| stack_row(event, unit)));
+        if let Some(step) = queue_step(hop) {
             let mut row = vec![Phrase::new(); COLUMNS.len()];
-            row[2] = delta(Some(step), unit);
+            row[2] = step_cell(Some(step), unit);
             row[3] = device(hop);
-            row[7] = Phrase::new().with(CHANGED, WAITED);
+            row[7] = Phrase::new().with(CHANGED, QUEUED);
             rows.push(row);
         }
-        if let Some(advice) = passing_advice(path, hop) {
+        if let Some(advice) = harmless_drop_advice(path, hop) {
             let mut row = vec![Phrase::new(); COLUMNS.len() - 1];
             row.push(verdict::advice(advice));
             rows.push(row);
         }
-        before = Some(hop);
+        previous = Some(hop);
     }
     write_table(&rows, &COLUMNS, text);
     for line in verdict::lines(path, unit) {
@@ -93,8 +94,8 @@ fn body(path: &Path, text: &mut String) {
     }
 }
 
-/// What a hook of the network stack saw within a hop.
-fn inside(event: &HopEvent, unit: Unit) -> Vec<Phrase> {
+/// One observation of a hook in the network stack, which belongs to a hop.
+fn stack_row(event: &HopEvent, unit: Unit) -> Vec<Phrase> {
     let HopEvent { point, device, at_ns, detail } = event;
     let dim = |text: &str| Phrase::new().with(DIM, text);
     vec![
@@ -107,8 +108,8 @@ fn inside(event: &HopEvent, unit: Unit) -> Vec<Phrase> {
     ]
 }
 
-/// Time since the first hop, with its error on any other clock.
-fn at(hop: &Hop, unit: Unit) -> Phrase {
+/// Time since the first hop; with its error bound if another clock measured it.
+fn time_cell(hop: &Hop, unit: Unit) -> Phrase {
     hop.at_ns.map_or_else(Phrase::new, |at| {
         let text = match hop.clock_error_ns {
             0 => format!("{} {}", unit.number(at), unit.symbol()),
@@ -118,7 +119,8 @@ fn at(hop: &Hop, unit: Unit) -> Phrase {
     })
 }
 
-fn point_of(hop: &Hop) -> Phrase {
+/// The hook point, or that the hop was inferred.
+fn point_cell(hop: &Hop) -> Phrase {
     match (hop.point, hop.evidence) {
         (Some(point), Evidence::Observed) => Phrase::new().with(DIM, point.to_string()),
         (_, Evidence::Inferred) => Phrase::new().with(DIM, "inferred"),
@@ -126,21 +128,22 @@ fn point_of(hop: &Hop) -> Phrase {
     }
 }
 
-/// The packet's addresses and ports: dim while they stay what they were.
-fn addresses(hop: &Hop, before: Option<&Hop>) -> Phrase {
-    let style = match before {
-        Some(before) if before.tuple != hop.tuple => CHANGED,
+/// The packet's addresses and ports, dimmed unless they changed.
+fn tuple_cell(hop: &Hop, previous: Option<&Hop>) -> Phrase {
+    let style = match previous {
+        Some(previous) if previous.tuple != hop.tuple => CHANGED,
         _ => DIM,
     };
     Phrase::new().with(style, tuple(&hop.tuple))
 }
 
-fn wire(from: &str, to: &Hop, step: Option<Step>, unit: Unit) -> Vec<Phrase> {
+/// The row between the hops of two nodes.
+fn wire_row(from: &str, to: &Hop, step: Option<Step>, unit: Unit) -> Vec<Phrase> {
     let mut row = vec![
         Phrase::new().with(WIRE, "~~~"),
         Phrase::new(),
-        delta(step, unit),
-        wire_error(step, unit),
+        step_cell(step, unit),
+        wire_error_cell(step, unit),
         Phrase::new().with(WIRE, "wire"),
         Phrase::new().with(WIRE, format!("{from} ⇒ {}", to.node)),
     ];

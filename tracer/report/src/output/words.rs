@@ -1,4 +1,6 @@
-//! What happened at a hop, in words: what the hop changed stands out, what was concluded recedes.
+//! Descriptions of hops and their parts, as styled phrases for the text outputs and the HTML page.
+//!
+//! What a hop changed is emphasized; what was inferred is dimmed and marked with [`INFERRED`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,11 +13,11 @@ use podtrace_path::{
     RouteTaken, ServiceRef, Tuple,
 };
 
-/// The mark of everything that was concluded and not seen.
+/// Marks everything that was inferred, not observed.
 pub(super) const INFERRED: &str = "≈";
 
-/// What happened at a hop; `before` is the hop before it.
-pub(super) fn what(hop: &Hop, before: Option<&Hop>) -> Phrase {
+/// Describes what happened at a hop: its action, and what changed since the previous hop.
+pub(super) fn describe_hop(hop: &Hop, previous: Option<&Hop>) -> Phrase {
     let mut phrase = match hop.evidence {
         Evidence::Observed => action(hop),
         Evidence::Inferred => {
@@ -27,39 +29,39 @@ pub(super) fn what(hop: &Hop, before: Option<&Hop>) -> Phrase {
     };
     if let Some(nat) = &hop.nat {
         translation(nat, &mut phrase);
-    } else if let Some(before) = before {
-        differences(&before.tuple, &hop.tuple, &mut phrase);
+    } else if let Some(previous) = previous {
+        tuple_change(&previous.tuple, &hop.tuple, &mut phrase);
     }
-    shape(hop, before, &mut phrase);
+    size_change(hop, previous, &mut phrase);
     match &hop.neighbour {
         None | Some(Neighbour { outcome: Resolution::Known, .. }) => {}
         Some(failed @ Neighbour { outcome: Resolution::Failed, .. }) => {
             phrase.append(BAD, resolution(failed));
         }
-        Some(asked) => phrase.append(CHANGED, resolution(asked)),
+        Some(requested) => phrase.append(CHANGED, resolution(requested)),
     }
     phrase
 }
 
-/// What came of looking up the next hop's link address.
+/// Result of resolving the next hop's MAC address.
 pub(super) fn resolution(neighbour: &Neighbour) -> String {
     let Neighbour { address, outcome, waited_ns } = neighbour;
     match outcome {
-        Resolution::Known => format!("{address}, whose link address was known"),
-        Resolution::Answered => format!("asked who has {address}, answered after {}", span(*waited_ns)),
-        Resolution::Asked => format!("asked who has {address}"),
-        Resolution::Failed => format!("asked who has {address}: no answer in {}", span(*waited_ns)),
+        Resolution::Known => format!("{address} (in the neighbour table)"),
+        Resolution::Answered => format!("neighbour {address} resolved in {}", span(*waited_ns)),
+        Resolution::Asked => format!("neighbour {address} requested"),
+        Resolution::Failed => format!("neighbour {address} not resolved: no reply in {}", span(*waited_ns)),
     }
 }
 
-/// Address and port the way they are written: `10.0.0.1:80`, `[fd00::1]:80`, or the address alone.
+/// `10.0.0.1:80`, `[fd00::1]:80`, or without a port the address alone.
 pub(super) fn address(ip: IpAddr, port: Option<u16>) -> String {
     port.map_or_else(|| ip.to_string(), |port| SocketAddr::new(ip, port).to_string())
 }
 
-/// Who an end is, without its address: the Service or the pod, else the node.
-pub(super) fn who(end: &End) -> Option<String> {
-    match (&end.service, &end.pod, &end.node) {
+/// Name of an endpoint: its Service, else its pod, else its node; `None` if only the address is known.
+pub(super) fn endpoint_name(endpoint: &End) -> Option<String> {
+    match (&endpoint.service, &endpoint.pod, &endpoint.node) {
         (Some(service), ..) => Some(format!("svc/{service}")),
         (None, Some(pod), _) => Some(pod.to_string()),
         (None, None, Some(node)) => Some(format!("node/{node}")),
@@ -84,18 +86,18 @@ pub(super) fn tuple(tuple: &Tuple) -> String {
     format!("{} → {}", address(tuple.src, tuple.sport), address(tuple.dst, tuple.dport))
 }
 
-/// When a path began, by its first node's clock.
-pub(super) fn started(path: &Path) -> String {
-    moment(path.started_at)
+/// Start of a path, by its first node's clock: RFC 3339, UTC, with nanoseconds.
+pub(super) fn start_time(path: &Path) -> String {
+    timestamp(path.started_at)
 }
 
-/// Nanoseconds since 1970 as a date and a time in UTC.
-pub(super) fn moment(at: u64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(at))
+/// Nanoseconds since 1970 as RFC 3339 in UTC, with nanoseconds.
+pub(super) fn timestamp(nanoseconds: u64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(nanoseconds))
         .map_or_else(|_| "?".to_owned(), |time| format!("{time:.9}"))
 }
 
-/// The device, or what stands for none.
+/// Name of the hop's device, or `–` without one.
 pub(super) fn device(hop: &Hop) -> Phrase {
     let style = match hop.evidence {
         Evidence::Observed => PLAIN,
@@ -104,12 +106,12 @@ pub(super) fn device(hop: &Hop) -> Phrase {
     Phrase::new().with(style, hop.device.as_deref().unwrap_or("–"))
 }
 
-/// Number with thousands apart, and its unit: `14,480 B`.
+/// A number of bytes: `14,480 B`.
 pub(super) fn bytes(number: u32) -> String {
     format!("{} B", thousands(u64::from(number)))
 }
 
-/// Number with thousands apart.
+/// A number with thousands separators: `14,480`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -124,29 +126,30 @@ pub fn thousands(number: u64) -> String {
 
 /// Why and where a packet was dropped: `NETFILTER_DROP in nf_hook_slow`.
 pub(super) fn drop_reason(drop: &Drop) -> String {
-    let what = match (&drop.reason, &drop.location) {
+    let reason = match (&drop.reason, &drop.location) {
         (Some(reason), Some(location)) => format!("{reason} in {location}"),
         (Some(reason), None) => reason.clone(),
         (None, Some(location)) => format!("in {location}"),
-        (None, None) => "the kernel tells no reason".to_owned(),
+        (None, None) => "the kernel reported no reason".to_owned(),
     };
-    let what = match drop.cause {
-        Some(DropCause::ConntrackTableFull { .. }) => format!("{what}: connection tracking's table is full"),
-        Some(DropCause::ConntrackClash) => format!("{what}: lost a race for its connection"),
-        None => what,
+    let reason = match drop.cause {
+        Some(DropCause::ConntrackTableFull { .. }) => format!("{reason}: conntrack table full"),
+        Some(DropCause::ConntrackClash) => format!("{reason}: lost a race to create its conntrack entry"),
+        None => reason,
     };
     match (&drop.rule, &drop.netfilter) {
-        (Some(rule), _) => format!("{what}, by {rule}"),
-        (None, Some(hook)) => format!("{what}, by the rules of netfilter's {hook}"),
-        (None, None) => what,
+        (Some(rule), _) => format!("{reason}, by {rule}"),
+        (None, Some(hook)) => format!("{reason}, by a rule at netfilter hook {hook}"),
+        (None, None) => reason,
     }
 }
 
-/// The hop at which the path ended by a drop.
+/// The hop at which the path was dropped.
 pub(super) fn final_drop(path: &Path) -> Option<(&Hop, &Drop)> {
     path.hops.iter().rev().find_map(|hop| hop.drop.as_ref().map(|drop| (hop, drop)))
 }
 
+/// Describes a hop's action: `from pod1`, `routed  10.42.1.0/24 dev cni0`, …
 fn action(hop: &Hop) -> Phrase {
     let phrase = Phrase::new();
     if let Some(drop) = &hop.drop {
@@ -157,7 +160,7 @@ fn action(hop: &Hop) -> Phrase {
     match hop.action {
         Action::PodEgress => pod(phrase.with(PLAIN, "from "), hop),
         Action::PodIngress => pod(phrase.with(PLAIN, "to "), hop),
-        Action::Bridge if hop.flooded => phrase.with(CHANGED, "flooded to every port"),
+        Action::Bridge if hop.flooded => phrase.with(CHANGED, "flooded to all ports"),
         Action::Bridge => phrase.with(PLAIN, "bridged"),
         Action::Route => routed(hop),
         Action::LocalIn => phrase.with(PLAIN, "to ").with(PLAIN, &hop.node).with(PLAIN, " itself"),
@@ -174,40 +177,42 @@ fn action(hop: &Hop) -> Phrase {
     }
 }
 
+/// Adds the pod's name without its namespace, which is in the header.
 fn pod(phrase: Phrase, hop: &Hop) -> Phrase {
     match &hop.pod {
-        // The namespace stands in the header.
         Some(pod) => phrase.with(PLAIN, pod.rsplit_once('/').map_or(&**pod, |(_, name)| name)),
         None => phrase.with(DIM, "an unknown pod"),
     }
 }
 
+/// `routed` with the route that was taken.
 fn routed(hop: &Hop) -> Phrase {
     let mut phrase = Phrase::new().with(PLAIN, "routed");
     let Some(taken) = &hop.route else { return phrase };
     phrase.push(PLAIN, "  ");
     match taken.evidence {
         Evidence::Observed => phrase.push(PLAIN, route(taken)),
-        // All of the hop is marked then.
+        // An inferred hop is marked as a whole.
         Evidence::Inferred if hop.evidence == Evidence::Inferred => phrase.push(PLAIN, route(taken)),
         Evidence::Inferred => phrase.push(DIM, format!("{INFERRED} {}", route(taken))),
     }
     phrase
 }
 
-/// A route as `ip route` has it.
+/// A route in the format of `ip route`.
 pub(super) fn route(taken: &RouteTaken) -> String {
     let RouteTaken { destination, device, gateway, evidence } = taken;
     let destination = match (destination, evidence) {
         (Some(destination), _) => format!("{destination} "),
-        // The kernel has told where to, which is in another table then or newer than what was read.
+        // The kernel used a route that was not read: it is from another table, or newer.
         (None, Evidence::Observed) => String::new(),
-        (None, Evidence::Inferred) => "by no route in the table ".to_owned(),
+        (None, Evidence::Inferred) => "no matching route in the table, ".to_owned(),
     };
     let gateway = gateway.map_or_else(String::new, |gateway| format!("via {gateway} "));
     format!("{destination}{gateway}dev {device}")
 }
 
+/// `encapsulated` or `decapsulated`, with the tunnel header.
 fn tunnel(verb: &str, sign: char, style: Style, outer: Option<&Outer>) -> Phrase {
     let mut phrase = Phrase::new().with(CHANGED, verb);
     let Some(outer) = outer else { return phrase };
@@ -221,9 +226,10 @@ fn tunnel(verb: &str, sign: char, style: Style, outer: Option<&Outer>) -> Phrase
     phrase
 }
 
+/// Adds the addresses, the Service and the rule of a translation.
 fn translation(nat: &Nat, phrase: &mut Phrase) {
     let Nat { kind: _, before, after, service, rule } = nat;
-    changed_ends(before, after, phrase);
+    changed_addresses(before, after, phrase);
     if let Some(service) = service {
         let ServiceRef { name, port, endpoint, endpoints } = service;
         let service = format!("svc/{name}:{port}");
@@ -233,7 +239,7 @@ fn translation(nat: &Nat, phrase: &mut Phrase) {
             None => format!("one of {endpoints}"),
         };
         let text = if nat.kind == NatKind::UnDnat || nat.kind == NatKind::UnRedirect {
-            format!("answers for {service}")
+            format!("reply from {service}")
         } else {
             format!("{service} → {endpoint}")
         };
@@ -244,29 +250,30 @@ fn translation(nat: &Nat, phrase: &mut Phrase) {
     }
 }
 
-/// What a translation is called.
+/// Name of a kind of translation.
 fn kind_of_nat(kind: NatKind) -> &'static str {
     match kind {
         NatKind::Dnat => "dnat",
         NatKind::Redirect => "redirect",
         NatKind::Snat => "snat",
         NatKind::Masquerade => "masquerade",
-        NatKind::UnDnat => "dnat undone",
-        NatKind::UnRedirect => "redirect undone",
-        NatKind::UnSnat => "snat undone",
-        NatKind::UnMasquerade => "masquerade undone",
+        NatKind::UnDnat => "reverse dnat",
+        NatKind::UnRedirect => "reverse redirect",
+        NatKind::UnSnat => "reverse snat",
+        NatKind::UnMasquerade => "reverse masquerade",
     }
 }
 
-/// A translation that nothing told of, told by the packet itself.
-fn differences(before: &Tuple, after: &Tuple, phrase: &mut Phrase) {
+/// Adds a change of addresses for which no translation was observed.
+fn tuple_change(before: &Tuple, after: &Tuple, phrase: &mut Phrase) {
     if before != after {
         phrase.append(CHANGED, "now");
-        changed_ends(before, after, phrase);
+        changed_addresses(before, after, phrase);
     }
 }
 
-fn changed_ends(before: &Tuple, after: &Tuple, phrase: &mut Phrase) {
+/// Adds `src A → B` and `dst A → B` for the sides that changed.
+fn changed_addresses(before: &Tuple, after: &Tuple, phrase: &mut Phrase) {
     for (name, before, after) in [
         ("src", (before.src, before.sport), (after.src, after.sport)),
         ("dst", (before.dst, before.dport), (after.dst, after.dport)),
@@ -279,25 +286,25 @@ fn changed_ends(before: &Tuple, after: &Tuple, phrase: &mut Phrase) {
     }
 }
 
-/// How many packets it is, how large, and whether it travels in another's company.
-fn shape(hop: &Hop, before: Option<&Hop>, phrase: &mut Phrase) {
-    let packets_before = before.map_or(1, |before| before.packets);
-    if hop.packets != packets_before {
+/// Adds what changed in number and size of the packets (segmentation, fragmentation) and in merging (GRO).
+fn size_change(hop: &Hop, previous: Option<&Hop>, phrase: &mut Phrase) {
+    let previous_packets = previous.map_or(1, |previous| previous.packets);
+    if hop.packets != previous_packets {
         let text = if hop.packets == 1 {
-            format!("one packet again, {}", bytes(hop.bytes))
+            format!("single packet, {}", bytes(hop.bytes))
         } else {
             format!("×{} packets, {}", hop.packets, bytes(hop.bytes))
         };
         phrase.append(CHANGED, text);
-    } else if let Some(before) = before.filter(|before| before.bytes != hop.bytes) {
-        phrase.append(CHANGED, format!("{} → {}", bytes(before.bytes), bytes(hop.bytes)));
+    } else if let Some(previous) = previous.filter(|previous| previous.bytes != hop.bytes) {
+        phrase.append(CHANGED, format!("{} → {}", bytes(previous.bytes), bytes(hop.bytes)));
     } else if hop.packets > 1 {
         phrase.append(DIM, format!("×{}", hop.packets));
     }
-    match (before.is_some_and(|before| before.merged), hop.merged) {
-        (false, true) => phrase.append(CHANGED, "merged with others' bytes"),
+    match (previous.is_some_and(|previous| previous.merged), hop.merged) {
+        (false, true) => phrase.append(CHANGED, "merged with other segments"),
         (true, true) => phrase.append(DIM, "still merged"),
-        (true, false) => phrase.append(CHANGED, "on its own again"),
+        (true, false) => phrase.append(CHANGED, "no longer merged"),
         (false, false) => {}
     }
 }
@@ -314,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated() {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(thousands(number), text);
         }

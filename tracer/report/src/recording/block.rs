@@ -1,7 +1,7 @@
-//! Blocks of a pcapng file, to bytes.
+//! Encodes blocks of a pcapng file.
 //!
-//! What only podtrace understands is in a block type and an option code that the format reserves for local use:
-//! other programs pass over both without a word.
+//! podtrace's own data uses a block type and an option code that the format reserves for local use. Other programs ignore
+//! both.
 
 use std::borrow::Cow;
 
@@ -17,15 +17,15 @@ pub(super) const RECORD: OptionCode = OptionCode(0x8074);
 /// The largest block that is read: an entry holds one frame.
 pub(super) const LARGEST: u32 = podtrace_protocol::frame::MAX_FRAME + (1 << 16);
 
-/// Packet flags and packet number, which the crate has no names for.
+/// Packet flags and packet number, for which the crate has no constants.
 const EPB_FLAGS: OptionCode = OptionCode(2);
 const EPB_PACKETID: OptionCode = OptionCode(5);
-/// Nanoseconds: ten to the power of minus nine.
+/// Time resolution: 10⁻⁹ seconds.
 const NANOSECONDS: u8 = 9;
-/// Longest text of an option.
+/// Maximum length of an option's text.
 const LONGEST: usize = 60_000;
 
-/// Which way a packet passed its interface.
+/// Direction of a packet at its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     In,
@@ -33,7 +33,7 @@ pub(super) enum Way {
     Unknown,
 }
 
-/// What an interface is.
+/// Description of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InterfaceFacts {
     pub(super) name: String,
@@ -43,14 +43,14 @@ pub(super) struct InterfaceFacts {
     pub(super) os: Option<String>,
 }
 
-/// A packet as its block has it.
+/// A packet block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PacketFacts<'a> {
     pub(super) interface: u32,
     /// Nanoseconds since 1970.
     pub(super) at: u64,
     pub(super) bytes: &'a [u8],
-    /// How long it was when it was seen.
+    /// Length of the packet where it was seen.
     pub(super) length: u32,
     pub(super) way: Way,
     /// Number of its path.
@@ -123,7 +123,7 @@ pub(super) fn packet(facts: &PacketFacts<'_>, out: &mut Vec<u8>) {
     append(&mut block, out);
 }
 
-/// How many packets an interface saw, and what is to be said at the end.
+/// Number of packets of an interface, and the final comment.
 pub(super) fn statistics(interface: u32, at: u64, received: u64, comment: &str, out: &mut Vec<u8>) {
     let (ts_high, ts_low) = halves(at);
     let mut block = InterfaceStatisticsBlock {
@@ -147,7 +147,7 @@ pub(super) fn entry(body: &[u8], out: &mut Vec<u8>) {
 }
 
 fn append(block: &mut impl ToVec, out: &mut Vec<u8>) {
-    // Serialising to memory fails only where a buffer is too small, and this one grows.
+    // Serializing to memory fails only if the buffer is too small, and this one grows.
     out.extend_from_slice(&block.to_vec().unwrap_or_default());
 }
 

@@ -1,12 +1,12 @@
-//! A file's bytes as blocks. Where they do not follow on one another as they should, the next one is looked for.
+//! Splits a pcapng file into blocks. After damage, searches for the next valid block.
 
 use std::io::{self, Read};
 
 use super::block::{ENTRY, LARGEST};
 
-/// Bytes that are asked for at once.
+/// Bytes to read at once.
 const CHUNK: usize = 64 << 10;
-/// The largest block that is looked for after damage: packets are much smaller.
+/// The largest block to search for after damage: packets are much smaller.
 const LARGEST_SOUGHT: u32 = 64 << 10;
 /// The smallest block: type, length, length again.
 const SMALLEST: u32 = 12;
@@ -16,12 +16,12 @@ const INTERFACE: u32 = 1;
 const STATISTICS: u32 = 5;
 const PACKET: u32 = 6;
 
-/// Where blocks do not follow on one another.
+/// Damage between blocks.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// These bytes are no block; the next call goes on after them.
+    /// These bytes are not a block; the next call continues after them.
     Skipped { from: u64, to: u64 },
-    /// From here on there is no further block.
+    /// There are no more blocks from here on.
     Ends { at: u64 },
     /// The file cannot be read.
     Unreadable { at: u64, error: io::Error },
@@ -44,19 +44,19 @@ impl<R: Read> Blocks<R> {
         Self { source, buffer: Vec::new(), at: 0, offset: 0, exhausted: false }
     }
 
-    /// The first bytes, without taking them.
+    /// Peeks at the first bytes.
     pub(super) fn beginning(&mut self) -> io::Result<&[u8]> {
         self.fill(SMALLEST as usize)?;
         Ok(self.rest())
     }
 
-    /// Whether a file that begins so is one of pcapng, in little-endian order as podtrace writes it.
+    /// Whether these are the first bytes of a little-endian pcapng file, as podtrace writes it.
     pub(super) fn is_section(beginning: &[u8]) -> bool {
         const MAGIC: u32 = 0x1a2b_3c4d;
         word(beginning, 0) == Some(SECTION) && word(beginning, 8) == Some(MAGIC)
     }
 
-    /// The next block, whole; `None` at the end.
+    /// The next complete block; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, Broken> {
         let at = self.place();
         let unreadable = |error| Broken::Unreadable { at, error };
@@ -79,7 +79,7 @@ impl<R: Read> Blocks<R> {
         self.seek(at)
     }
 
-    /// Looks for the next block after damage.
+    /// Searches for the next block after damage.
     fn seek(&mut self, from: u64) -> Result<Option<Vec<u8>>, Broken> {
         loop {
             self.at += 1;
@@ -109,19 +109,19 @@ impl<R: Read> Blocks<R> {
         self.buffer.get(self.at..).unwrap_or_default()
     }
 
-    /// The length that a block here says it has.
+    /// The length in the header of a block here.
     fn length_here(&self, largest: u32) -> Option<usize> {
         let length = word(self.rest(), 4)?;
         ((SMALLEST..=largest).contains(&length) && length.is_multiple_of(4)).then_some(length as usize)
     }
 
-    /// Whether the length stands at the block's end, too.
+    /// Whether the block's trailing length matches.
     fn is_block_of(&self, length: usize) -> bool {
         word(self.rest(), length - 4) == u32::try_from(length).ok()
     }
 
-    /// Reads until so many bytes are there from here on, or no more come. Grows as bytes arrive: a length that
-    /// lies costs no memory.
+    /// Reads until this many bytes are available, or the file ends. The buffer grows as bytes arrive, so that a wrong length
+    /// costs no memory.
     fn fill(&mut self, wanted: usize) -> io::Result<()> {
         while self.rest().len() < wanted && !self.exhausted {
             if self.at >= CHUNK {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_told_wherever_it_is() {
+    fn a_cut_is_reported_wherever_it_is() {
         let whole = block(PACKET, &[1; 20]);
         let bytes = [whole.clone(), block(PACKET, &[2; 20])].concat();
         for cut in whole.len() + 1..bytes.len() {

@@ -1,7 +1,7 @@
-//! What podtrace writes for itself: what the agents said, and the kernel's record of each packet.
+//! podtrace's own data in a recording: the agents' frames, and the kernel's record of each packet.
 //!
-//! All numbers are little-endian. An entry is a kind, flags, the number of its node (`u16`), the length of its
-//! content (`u32`), how many records its node had sent before it (`u64`), and the content.
+//! An entry is a kind (`u8`), flags (`u8`), the index of its node (`u16`), the length of its content (`u32`), the number of
+//! records that the node had sent before it (`u64`), and the content. Numbers are little-endian.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,45 +12,45 @@ use podtrace_protocol::codec::RawFrame;
 use podtrace_protocol::frame::{FromAgent, KIND_EVENTS, KIND_JSON, PROTOCOL_VERSION};
 use podtrace_protocol::record::{RawEvent, Records, encode};
 
-/// Version of the blocks and options in which podtrace writes for itself.
+/// Version of podtrace's own blocks and options.
 const FORMAT: u32 = 1;
 
-/// The oldest version of the frames of which nothing is other than in this one.
+/// The oldest protocol version whose frames this version reads without loss.
 const OLDEST_PROTOCOL: u32 = 3;
 
-/// Set on what an earlier part of the recording has, too.
+/// Flag of entries that an earlier part of the recording has, too.
 const REPEATED: u8 = 1;
 
-/// What a recording begins with.
+/// The first entry of a recording.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// Version of what podtrace writes for itself.
+    /// Version of podtrace's own blocks and options.
     pub format: u32,
-    /// Version of the frames.
+    /// Protocol version of the frames.
     pub protocol: u32,
     /// Version of podtrace that wrote it.
     pub version: String,
-    /// Equal in all parts of one recording: when it began, in nanoseconds since 1970.
+    /// Start of the recording in nanoseconds since 1970; the same in all its parts.
     #[serde(default)]
     pub id: u64,
     /// Number of this part of the recording, from 1.
     #[serde(default)]
     pub part: u32,
-    /// By node, the number of the first record that this part may have.
+    /// For each node, the number of the first record in this part.
     #[serde(default)]
     pub first: Vec<u64>,
-    /// What is traced, in words.
+    /// Title of the trace, such as `pod1 → pod3`.
     #[serde(default)]
     pub title: String,
-    /// Bytes kept of each packet at most.
+    /// Maximum number of bytes captured of each packet.
     #[serde(default)]
     pub snaplen: u32,
-    /// What the path engine has to know.
+    /// Input of the path engine.
     pub context: Context,
-    /// How many paths were asked for.
+    /// `--count` of the trace.
     #[serde(default)]
     pub count: Option<u64>,
-    /// The `--filter` by which paths were chosen.
+    /// `--filter` of the trace.
     #[serde(default)]
     pub filter: Option<String>,
 }
@@ -74,43 +74,43 @@ impl Header {
         }
     }
 
-    /// What there is to say of a recording that another version wrote.
+    /// A warning if another version wrote the recording and this one may not read all of it.
     #[must_use]
     pub fn foreign(&self) -> Option<String> {
         let known = self.format == FORMAT && (OLDEST_PROTOCOL..=PROTOCOL_VERSION).contains(&self.protocol);
         (!known).then(|| {
             format!(
-                "it was written by podtrace {} (format {}, frames of version {}); this one knows format {FORMAT} and \
-                 frames of version {PROTOCOL_VERSION}, and reads of it what it can",
+                "it was written by podtrace {} (format {}, protocol {}); this version knows format {FORMAT} and protocol \
+                 {PROTOCOL_VERSION}, and may skip parts of it",
                 self.version, self.format, self.protocol
             )
         })
     }
 }
 
-/// One thing that podtrace wrote for itself.
+/// An entry of a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
     pub(super) node: usize,
-    /// How many records the node had sent before this.
+    /// Number of records that the node had sent before.
     pub(super) records: u64,
     /// Whether an earlier part has it, too.
     pub(super) repeated: bool,
-    pub(super) what: What,
+    pub(super) content: Content,
 }
 
-/// What an entry says.
+/// Content of an entry.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum What {
+pub(super) enum Content {
     Header(Box<Header>),
     Frame(FromAgent),
-    /// A record of a hook that captures no bytes: nothing for others to see.
+    /// A record of a hook that captures no bytes, so that there is no packet block for it.
     Record(Record),
     /// The node's stream ended.
     NodeEnded,
-    /// What became of the cluster; of no node in particular.
+    /// A cluster change, which belongs to no node.
     Update(Box<Update>),
-    /// The trace ended, and amounted to this.
+    /// The trace ended with this summary.
     End(Summary),
 }
 
@@ -118,7 +118,7 @@ mod kind {
     pub(super) const HEADER: u8 = 0;
     /// A frame as JSON.
     pub(super) const FRAME: u8 = 1;
-    /// What of an events frame could not be taken apart into records.
+    /// The part of an events frame that could not be decoded into records.
     pub(super) const EVENTS: u8 = 2;
     pub(super) const NODE_ENDED: u8 = 3;
     pub(super) const END: u8 = 4;
@@ -129,56 +129,56 @@ mod kind {
 impl Entry {
     pub(super) fn encode(&self) -> Vec<u8> {
         // Serialising these types to memory cannot fail: string keys or integer keys only, no maps of structs.
-        let (kind, content) = match &self.what {
-            What::Header(header) => (kind::HEADER, serde_json::to_vec(header).unwrap_or_default().into()),
-            What::Frame(frame) => {
+        let (kind, bytes) = match &self.content {
+            Content::Header(header) => (kind::HEADER, serde_json::to_vec(header).unwrap_or_default().into()),
+            Content::Frame(frame) => {
                 let raw = frame.to_raw();
                 (if raw.kind == KIND_EVENTS { kind::EVENTS } else { kind::FRAME }, raw.body)
             }
-            What::Record(record) => (kind::RECORD, record.encode().into()),
-            What::NodeEnded => (kind::NODE_ENDED, Bytes::new()),
-            What::Update(update) => (kind::UPDATE, serde_json::to_vec(update).unwrap_or_default().into()),
-            What::End(summary) => (kind::END, serde_json::to_vec(summary).unwrap_or_default().into()),
+            Content::Record(record) => (kind::RECORD, record.encode().into()),
+            Content::NodeEnded => (kind::NODE_ENDED, Bytes::new()),
+            Content::Update(update) => (kind::UPDATE, serde_json::to_vec(update).unwrap_or_default().into()),
+            Content::End(summary) => (kind::END, serde_json::to_vec(summary).unwrap_or_default().into()),
         };
-        let mut out = Vec::with_capacity(16 + content.len());
+        let mut out = Vec::with_capacity(16 + bytes.len());
         out.extend([kind, if self.repeated { REPEATED } else { 0 }]);
         out.extend(u16::try_from(self.node).unwrap_or(u16::MAX).to_le_bytes());
-        out.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend(self.records.to_le_bytes());
-        out.extend_from_slice(&content);
+        out.extend_from_slice(&bytes);
         out
     }
 
-    /// `None` for what this version does not understand.
+    /// `None` if this version cannot decode it.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<16>()?;
         let [kind, flags, ..] = *head;
         let node = usize::from(u16::from_le_bytes([head[2], head[3]]));
         let length = u32::from_le_bytes(*head[4..].first_chunk()?);
         let records = u64::from_le_bytes(*head[8..].first_chunk()?);
-        let content = rest.get(..length as usize)?;
-        let frame = |kind| FromAgent::from_raw(RawFrame { kind, body: Bytes::copy_from_slice(content) });
-        let what = match kind {
-            kind::HEADER => What::Header(serde_json::from_slice(content).ok()?),
-            kind::FRAME => What::Frame(frame(KIND_JSON).ok()?),
-            kind::EVENTS => What::Frame(frame(KIND_EVENTS).ok()?),
-            kind::RECORD => What::Record(Record::decode(content)?),
-            kind::NODE_ENDED => What::NodeEnded,
-            kind::UPDATE => What::Update(serde_json::from_slice(content).ok()?),
-            kind::END => What::End(serde_json::from_slice(content).ok()?),
+        let body = rest.get(..length as usize)?;
+        let frame = |kind| FromAgent::from_raw(RawFrame { kind, body: Bytes::copy_from_slice(body) });
+        let content = match kind {
+            kind::HEADER => Content::Header(serde_json::from_slice(body).ok()?),
+            kind::FRAME => Content::Frame(frame(KIND_JSON).ok()?),
+            kind::EVENTS => Content::Frame(frame(KIND_EVENTS).ok()?),
+            kind::RECORD => Content::Record(Record::decode(body)?),
+            kind::NODE_ENDED => Content::NodeEnded,
+            kind::UPDATE => Content::Update(serde_json::from_slice(body).ok()?),
+            kind::END => Content::End(serde_json::from_slice(body).ok()?),
             _ => return None,
         };
-        Some(Self { node, records, repeated: flags & REPEATED != 0, what })
+        Some(Self { node, records, repeated: flags & REPEATED != 0, content })
     }
 }
 
-/// The kernel's record of a packet, but for its bytes, which are the packet's own.
+/// The kernel's record of a packet, without the captured bytes, which are the packet's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) node: usize,
-    /// Its number among all that its node sent.
+    /// Number of the record within its node.
     pub(super) number: u64,
-    /// Whether the packet's bytes are another record's of the same packet: this one has none.
+    /// Whether the packet's bytes are those of another record of the same packet, because this one has none.
     pub(super) borrowed: bool,
     pub(super) event: Event,
     pub(super) conntrack: Option<Conntrack>,
@@ -194,7 +194,7 @@ impl Record {
         out
     }
 
-    /// `None` for what this version does not understand.
+    /// `None` if this version cannot decode it.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<16>()?;
         let node = usize::from(u16::from_le_bytes([head[0], head[1]]));
@@ -220,13 +220,13 @@ mod tests {
             ..Change::of(1_800_000_000_000_000_001, "default/pod1", ChangeKind::Moved)
         };
         let filter = Some(FilterSpec { one_way: true, ..FilterSpec::default() });
-        let told = vec![change];
+        let changes = vec![change];
         Update {
             at_ns: 7,
             filter,
             joined: vec!["node3".to_owned()],
             blind: true,
-            changes: told,
+            changes,
             ..Update::default()
         }
     }
@@ -234,16 +234,16 @@ mod tests {
     fn entries() -> Vec<Entry> {
         let counters = Accounting { produced: 7, ..Accounting::default() };
         [
-            What::Header(Box::new(Header::new(Context::default()))),
-            What::Frame(FromAgent::Heartbeat { now_ns: u64::MAX, counters }),
-            What::Frame(FromAgent::Events(Bytes::from_static(&[1, 2, 3]))),
-            What::NodeEnded,
-            What::Update(Box::new(update())),
-            What::End(Summary { complete: true, ..Summary::default() }),
+            Content::Header(Box::new(Header::new(Context::default()))),
+            Content::Frame(FromAgent::Heartbeat { now_ns: u64::MAX, counters }),
+            Content::Frame(FromAgent::Events(Bytes::from_static(&[1, 2, 3]))),
+            Content::NodeEnded,
+            Content::Update(Box::new(update())),
+            Content::End(Summary { complete: true, ..Summary::default() }),
         ]
         .into_iter()
         .zip(0..)
-        .map(|(what, node)| Entry { node, records: u64::MAX - 1, repeated: node % 2 == 1, what })
+        .map(|(content, node)| Entry { node, records: u64::MAX - 1, repeated: node % 2 == 1, content })
         .collect()
     }
 

@@ -1,28 +1,28 @@
-//! Packets that wait until their path is finished: for a bounded time, and for a bounded number of others.
+//! Holds packets until their path is finished, for a limited time and a limited number of other packets.
 
 use std::collections::VecDeque;
 
 use pcap_parser::Linktype;
 use tracer_common::{Conntrack, Event};
 
-/// How long a packet waits, by its node's clock: longer than a path may stay out of sight, twice.
+/// How long a packet is held, by its node's clock: more than twice the time that a path may go unobserved.
 const PATIENCE_NS: u64 = 10_000_000_000;
-/// How long a packet still waits whose first path is finished, where it may be part of others.
+/// How long a packet is still held after its first path is finished, if it may belong to further paths.
 const SHARED_NS: u64 = 250_000_000;
-/// A packet is written before so many others have come after it, of any node. So a reader that puts packets back
-/// in order has no more than these to keep.
+/// How many later packets of any node may arrive while a packet is held. This limits the memory that a reader needs to
+/// restore the order.
 pub(super) const MOST: u64 = 1 << 17;
 
-/// A packet that waits.
+/// A held packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) event: Event,
     /// Boxed: most packets have none.
     pub(super) conntrack: Option<Box<Conntrack>>,
     pub(super) bytes: Box<[u8]>,
-    pub(super) told: Option<Told>,
+    pub(super) annotation: Option<Annotation>,
     pub(super) lent: Option<Lent>,
-    /// How many packets of all nodes had come before it.
+    /// Number of packets of all nodes before it.
     before: u64,
 }
 
@@ -32,16 +32,16 @@ impl Held {
             event,
             conntrack: conntrack.map(Box::new),
             bytes: bytes.into(),
-            told: None,
+            annotation: None,
             lent: None,
             before: 0,
         }
     }
 }
 
-/// What is known of a packet whose path is finished.
+/// What a finished path adds to its packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct Annotation {
     /// Number of the path.
     pub(super) path: u64,
     /// Nanoseconds since 1970.
@@ -49,22 +49,22 @@ pub(super) struct Told {
     pub(super) comments: Vec<String>,
 }
 
-/// Bytes that a record without any has from another one of the same packet.
+/// Bytes of another record of the same packet, for a record without any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lent {
     pub(super) bytes: Box<[u8]>,
     pub(super) linktype: Linktype,
-    /// How long the packet was.
+    /// Length of the packet.
     pub(super) length: u32,
 }
 
-/// The packets of one node that wait, by number.
+/// The held packets of one node, by number.
 #[derive(Debug, Default)]
 struct Node {
-    /// From the number `first` on; `None` where one has been taken.
+    /// Packets from the number `first` on; `None` if already taken.
     held: VecDeque<Option<Box<Held>>>,
     first: u64,
-    /// Deadline and number of those that may be part of further paths.
+    /// Deadline and number of packets that may belong to further paths.
     shared: VecDeque<(u64, u64)>,
     now: u64,
 }
@@ -85,7 +85,7 @@ impl Node {
     }
 }
 
-/// The packets of all nodes that wait.
+/// The held packets of all nodes.
 #[derive(Debug)]
 pub(super) struct Hold {
     nodes: Vec<Node>,
@@ -97,19 +97,19 @@ impl Hold {
         Self { nodes: (0..nodes).map(|_| Node::default()).collect(), sent: 0 }
     }
 
-    /// One more node.
+    /// Adds a node.
     pub(super) fn add(&mut self) {
         self.nodes.push(Node::default());
     }
 
-    /// Takes the node's next packet in.
+    /// Adds the node's next packet.
     pub(super) fn push(&mut self, node: usize, held: Held) {
         let Some(node) = self.nodes.get_mut(node) else { return };
         node.held.push_back(Some(Box::new(Held { before: self.sent, ..held })));
         self.sent += 1;
     }
 
-    /// How many packets the node has sent.
+    /// Number of packets that the node has sent.
     pub(super) fn sent(&self, node: usize) -> u64 {
         self.nodes.get(node).map_or(0, |node| node.first + node.held.len() as u64)
     }
@@ -120,26 +120,26 @@ impl Hold {
         node.held.get_mut(index)?.as_deref_mut()
     }
 
-    /// Ends a packet's wait.
+    /// Removes a packet.
     pub(super) fn take(&mut self, node: usize, number: u64) -> Option<Held> {
         self.nodes.get_mut(node)?.take(number)
     }
 
-    /// Lets a packet wait a little longer for further paths.
+    /// Holds a packet a little longer for further paths.
     pub(super) fn share(&mut self, node: usize, number: u64) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.shared.push_back((node.now.saturating_add(SHARED_NS), number));
         }
     }
 
-    /// Lets the node's time pass.
+    /// Advances the node's clock.
     pub(super) fn pass(&mut self, node: usize, now: u64) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.now = node.now.max(now);
         }
     }
 
-    /// The next packet that has waited long enough, or for which there is no room.
+    /// The next packet to write: its time is over, or there are too many.
     pub(super) fn next_due(&mut self) -> Option<(usize, u64)> {
         for (index, node) in self.nodes.iter_mut().enumerate() {
             while let Some((deadline, number)) = node.shared.front().copied() {
@@ -162,12 +162,12 @@ impl Hold {
         None
     }
 
-    /// Number of the first packet that waits, or of the next one to come.
+    /// Number of the first held packet, or of the next one.
     pub(super) fn first(&self, node: usize) -> u64 {
         self.nodes.get(node).map_or(0, |node| node.first)
     }
 
-    /// Any packet that waits.
+    /// Any held packet.
     pub(super) fn next(&self) -> Option<(usize, u64)> {
         let waiting = self.nodes.iter().enumerate().find(|(_, node)| !node.held.is_empty());
         waiting.map(|(index, node)| (index, node.first))

@@ -1,4 +1,4 @@
-//! Interfaces of the file: one for each point of each device of each node, named so.
+//! Interfaces of a recording: one for each hook point of each device of each node, named `NODE/DEVICE POINT`.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use podtrace_protocol::frame::Hello;
 use podtrace_protocol::hook::Hook;
 use podtrace_protocol::topology::{Device, DeviceKind, Namespace, Topology};
 
-/// Where a packet was seen, and how its bytes are to be read.
+/// Where a packet was seen, and its link type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     node: usize,
@@ -22,14 +22,14 @@ struct Key {
     linktype: i32,
 }
 
-/// An interface that the file has.
+/// An interface in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Interface {
     pub(super) facts: InterfaceFacts,
     pub(super) packets: u64,
 }
 
-/// What a node said of itself.
+/// What is known about a node.
 #[derive(Clone, Debug, Default)]
 struct Node {
     name: String,
@@ -44,7 +44,7 @@ impl Node {
     }
 }
 
-/// The interfaces of the file.
+/// All interfaces of the file.
 #[derive(Debug)]
 pub(super) struct Interfaces {
     nodes: Vec<Node>,
@@ -59,7 +59,7 @@ impl Interfaces {
         Self { nodes, snaplen, numbers: HashMap::new(), all: Vec::new() }
     }
 
-    /// One more node.
+    /// Adds a node.
     pub(super) fn add(&mut self, name: &str) {
         self.nodes.push(Node { name: name.to_owned(), ..Node::default() });
     }
@@ -73,7 +73,7 @@ impl Interfaces {
     pub(super) fn learn(&mut self, node: usize, topology: &Topology) {
         let Some(node) = self.nodes.get_mut(node) else { return };
         let before = std::mem::replace(&mut node.topology, topology.clone());
-        // Packets of what is gone may still wait to be written.
+        // Keep devices that are gone: their packets may not be written yet.
         for former in before.namespaces {
             let known = node.topology.namespaces.iter_mut().find(|known| known.inode == former.inode);
             match known {
@@ -92,20 +92,20 @@ impl Interfaces {
         &self.all
     }
 
-    /// A new part of the file has none yet.
+    /// Starts a new part, which has no interfaces yet.
     pub(super) fn forget(&mut self) {
         self.numbers.clear();
         self.all.clear();
     }
 
-    /// How the bytes are to be read that a record has.
+    /// Link type of a record's bytes.
     pub(super) fn linktype(&self, node: usize, event: &Event) -> Linktype {
         let device = self.nodes.get(node).and_then(|node| node.device(event.netns, event.ifindex));
         let ethernet = event.flags & flag::FROM_NETWORK == 0 && device.is_none_or(|device| device.ethernet);
         if ethernet { Linktype::ETHERNET } else { Linktype::RAW }
     }
 
-    /// Counts a packet to its interface. The interface's facts are given if it is new.
+    /// Counts a packet at its interface. Also returns the interface's description if it is new.
     pub(super) fn count(
         &mut self,
         node: usize,
@@ -145,12 +145,12 @@ impl Interfaces {
             (Some(pod), None) => format!("{name}/{pod} "),
             (None, None) => format!("{name} "),
         };
-        let what = device
-            .map_or_else(|| "no device that is known".to_owned(), |device| describe(device, namespaces()));
+        let device =
+            device.map_or_else(|| "unknown device".to_owned(), |device| describe(device, namespaces()));
         let home = pod.map_or_else(|| format!("on {name}"), |pod| format!("in {pod} on {name}"));
         InterfaceFacts {
             name: escape(&format!("{place}{point}")).into_owned(),
-            description: escape(&format!("{what} {home}, packets that {point} saw")).into_owned(),
+            description: escape(&format!("{device} {home}, packets seen at {point}")).into_owned(),
             linktype: Linktype(key.linktype),
             snaplen: self.snaplen,
             os: node.and_then(|node| node.os.clone()),
@@ -175,7 +175,7 @@ fn describe<'a>(device: &Device, mut namespaces: impl Iterator<Item = &'a Namesp
     }
 }
 
-/// Which way a packet passed its device.
+/// Direction of a packet at its device.
 pub(super) fn way(event: &Event) -> Way {
     match Point::of_hook(event.hook) {
         Some(Point::TcIngress) => Way::In,

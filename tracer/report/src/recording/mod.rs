@@ -1,8 +1,8 @@
-//! What is kept of a trace: a pcapng file that other programs read for its packets, and podtrace for all that the
-//! agents said. `docs/recording.md` tells what is where in it.
+//! Recordings: pcapng files with packets for Wireshark and tshark, and all frames of the agents for podtrace.
+//! `docs/recording.md` describes the format.
 //!
-//! Packets are written when their path is finished, so that they can say which hop of which path they are; the
-//! agents' words are written as they come. Both carry numbers by which a reader puts them back in order.
+//! A packet is written when its path is finished, so that its comment can name path and hop; frames are written as they
+//! arrive. Both have numbers by which a reader restores their order.
 //!
 //! # Examples
 //!

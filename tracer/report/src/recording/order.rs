@@ -1,8 +1,8 @@
-//! Puts a file's packets and frames back in the order in which the agents sent them.
+//! Restores the order in which the agents sent the records and frames of a recording.
 //!
-//! A frame waits until the records that its node had sent before it are there; those of other nodes do not
-//! matter to it. What is missing is waited for only for as long as memory is left: no writer lets a packet be
-//! late by more.
+//! A recording has packets in the order of finished paths. A frame has to wait until all records that its node had sent
+//! before it were read. The memory for waiting is limited: a writer delays no packet by more than fits into it, so a record
+//! that is still missing then is lost.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,19 +13,19 @@ use podtrace_path::Update;
 use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::record::encode;
 
-/// Bytes that wait at most: more than what a writer holds back.
+/// Maximum number of waiting bytes: more than a writer holds back.
 const MOST_WAITING: usize = 96 << 20;
-/// What a record takes besides its own bytes, about.
+/// Approximate overhead of a record in bytes.
 const OVERHEAD: usize = 64;
-/// Bytes of records in one frame.
+/// Maximum number of bytes of records in one frame.
 const BATCH: usize = 1 << 20;
 
-/// What comes next in a recording.
+/// The next item of a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// A node's frame, or the end of its stream.
     Node(usize, Option<FromAgent>),
-    /// What became of the cluster.
+    /// A cluster change.
     Cluster(Box<Update>),
 }
 
@@ -33,20 +33,21 @@ pub enum Next {
 struct Node {
     /// Encoded records by number.
     records: BTreeMap<u64, Vec<u8>>,
-    /// All before this number have been given, or given up.
+    /// All records before this number were returned, or given up as lost.
     next: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     node: usize,
-    /// How many records the node had sent before it.
+    /// Number of records that the node had sent before it.
     records: u64,
-    what: Next,
+    next: Next,
+    /// Bytes that it takes in the file.
     size: usize,
 }
 
-/// What has been read and waits for what has not.
+/// What was read and waits for records that were not.
 #[derive(Debug)]
 pub(super) struct Order {
     nodes: Vec<Node>,
@@ -65,7 +66,7 @@ impl Order {
         }
     }
 
-    /// The node's records begin with this number.
+    /// Sets the number of the node's first record.
     pub(super) fn begin_with(&mut self, node: usize, number: u64) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.next = number;
@@ -85,16 +86,16 @@ impl Order {
         }
     }
 
-    /// Takes a frame, or the end of a node's stream, which took so many bytes in the file.
+    /// Adds a frame, or the end of a node's stream; `size` is its number of bytes in the file.
     pub(super) fn frame(&mut self, node: usize, records: u64, frame: Option<FromAgent>, size: usize) {
-        self.push(Entry { node, records, what: Next::Node(node, frame), size });
+        self.push(Entry { node, records, next: Next::Node(node, frame), size });
     }
 
-    /// Takes what became of the cluster, which waits for nothing but what came before it.
+    /// Adds a cluster change, which waits for earlier frames only.
     pub(super) fn update(&mut self, update: Box<Update>, size: usize) {
         let joined = update.joined.iter().map(|_| Node::default());
         self.nodes.extend(joined);
-        self.push(Entry { node: 0, records: 0, what: Next::Cluster(update), size });
+        self.push(Entry { node: 0, records: 0, next: Next::Cluster(update), size });
     }
 
     fn push(&mut self, entry: Entry) {
@@ -103,12 +104,12 @@ impl Order {
         self.entries.push_back(entry);
     }
 
-    /// How many records are missing so far.
+    /// Number of lost records so far.
     pub(super) fn missing(&self) -> u64 {
         self.missing
     }
 
-    /// What comes next, if it is there. With `ended`, nothing more will be.
+    /// The next item, if it is available. `ended` means that nothing more will be read.
     pub(super) fn next(&mut self, ended: bool) -> Option<Next> {
         loop {
             let Some(entry) = self.entries.front() else {
@@ -117,9 +118,9 @@ impl Order {
             let (number, until) = (entry.node, entry.records);
             let node = self.nodes.get_mut(number)?;
             if node.next >= until {
-                let Entry { what, size, .. } = self.entries.pop_front()?;
+                let Entry { next, size, .. } = self.entries.pop_front()?;
                 self.waiting -= size;
-                return Some(what);
+                return Some(next);
             }
             if let Some(events) = self.take(number, until) {
                 return Some(Next::Node(number, Some(events)));
@@ -131,7 +132,7 @@ impl Order {
         }
     }
 
-    /// The node's records that are there, up to a gap.
+    /// The node's next records, up to a gap.
     fn take(&mut self, number: usize, until: u64) -> Option<FromAgent> {
         let node = self.nodes.get_mut(number)?;
         let mut batch = Vec::new();
@@ -143,7 +144,7 @@ impl Order {
             if *record.key() == node.next {
                 node.next += 1;
             } else {
-                // It had been given up, and was only late.
+                // It was given up, but was only late.
                 self.missing = self.missing.saturating_sub(1);
             }
             let encoded = record.remove();
@@ -153,7 +154,7 @@ impl Order {
         (!batch.is_empty()).then(|| FromAgent::Events(Bytes::from(batch)))
     }
 
-    /// The node's next records do not come.
+    /// Gives up the node's next records as lost.
     fn give_up(&mut self, number: usize, until: u64) {
         let Some(node) = self.nodes.get_mut(number) else { return };
         let there = node.records.keys().next().copied().filter(|there| *there < until).unwrap_or(until);
@@ -161,7 +162,7 @@ impl Order {
         node.next = node.next.max(there);
     }
 
-    /// Records after the last frame.
+    /// Returns the records after the last frame.
     fn leftovers(&mut self) -> Option<Next> {
         let number = self.nodes.iter().position(|node| !node.records.is_empty())?;
         self.give_up(number, u64::MAX);
@@ -187,27 +188,27 @@ mod tests {
         FromAgent::Heartbeat { now_ns, counters: Accounting::default() }
     }
 
-    /// What comes, in short: `0:r5` is record 5 of node 0, `0:b7` its heartbeat at 7, `0:end` its end.
+    /// All items in short: `0:r5` is record 5 of node 0, `0:b7` its heartbeat at 7, `0:end` its end.
     fn all(order: &mut Order, ended: bool) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut items = Vec::new();
         while let Some(next) = order.next(ended) {
             let (node, frame) = match next {
                 Next::Node(node, frame) => (node, frame),
                 Next::Cluster(update) => {
-                    told.push(format!("u{}", update.at_ns));
+                    items.push(format!("u{}", update.at_ns));
                     continue;
                 }
             };
             match frame {
-                Some(FromAgent::Events(body)) => told.extend(
+                Some(FromAgent::Events(body)) => items.extend(
                     Records::new(&body).map(|record| format!("{node}:r{}", record.unwrap().event.at_ns)),
                 ),
-                Some(FromAgent::Heartbeat { now_ns, .. }) => told.push(format!("{node}:b{now_ns}")),
+                Some(FromAgent::Heartbeat { now_ns, .. }) => items.push(format!("{node}:b{now_ns}")),
                 Some(other) => panic!("{other:?}"),
-                None => told.push(format!("{node}:end")),
+                None => items.push(format!("{node}:end")),
             }
         }
-        told
+        items
     }
 
     #[test]
@@ -249,15 +250,15 @@ mod tests {
     fn a_gap_is_not_waited_for_at_any_price_and_what_was_late_still_counts() {
         let mut order = Order::new(1);
         order.frame(0, 1, Some(beat(1)), 0);
-        let mut told = Vec::new();
+        let mut items = Vec::new();
         for at in 2.. {
             order.frame(0, 1, Some(beat(at)), 1 << 20);
-            told = all(&mut order, false);
-            if !told.is_empty() {
+            items = all(&mut order, false);
+            if !items.is_empty() {
                 break;
             }
         }
-        assert_eq!((told[0].as_str(), order.missing()), ("0:b1", 1));
+        assert_eq!((items[0].as_str(), order.missing()), ("0:b1", 1));
         order.record(&record(0, 0), &[]);
         assert_eq!(all(&mut order, true), ["0:r0"]);
         assert_eq!((order.missing(), order.waiting), (0, 0));

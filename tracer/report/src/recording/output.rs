@@ -1,4 +1,4 @@
-//! Where a recording's bytes go: a file, stdout, or one file after another.
+//! Writes a recording to a file, to stdout, or to rotated files.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,21 +11,21 @@ use super::writer::Writer;
 use podtrace_path::{Path as Way, Summary, Update};
 use podtrace_protocol::frame::FromAgent;
 
-/// Where a recording goes.
+/// Destination of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The file; `-` is stdout.
     pub path: PathBuf,
-    /// Go on in a new file when one has so many bytes.
+    /// Start a new file at this size.
     pub rotate: Option<Rotation>,
 }
 
-/// When a new file is begun, and which are kept.
+/// When to start a new file, and how many to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// Bytes of a file after which the next one is begun.
+    /// Size in bytes at which a new file is started.
     pub size: u64,
-    /// How many files are kept; all if `None`.
+    /// Number of files to keep; all if `None`.
     pub keep: Option<u32>,
 }
 
@@ -54,12 +54,12 @@ impl Target {
     }
 }
 
-/// Writes a recording while it is made. Every write is of whole blocks, so that the file can be read at any time.
+/// Writes a recording during a trace. Each write is of complete blocks, so that the file can be read at any time.
 pub struct Recorder {
     writer: Writer,
     target: Target,
     out: Box<dyn Write + Send>,
-    /// Bytes of the file that is written.
+    /// Size of the current file in bytes.
     written: u64,
 }
 
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// Begins a recording.
+    /// Starts a recording.
     ///
     /// # Errors
     ///
@@ -82,17 +82,17 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Takes a node's next frame, or the end of its stream.
+    /// Adds a node's next frame, or the end of its stream.
     pub fn frame(&mut self, node: usize, frame: Option<&FromAgent>) {
         self.writer.frame(node, frame);
     }
 
-    /// Takes what became of the cluster, between two frames.
+    /// Adds a cluster change, between two frames.
     pub fn update(&mut self, update: &Update) {
         self.writer.update(update);
     }
 
-    /// Takes a finished path.
+    /// Adds a finished path.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Recorder {
         if self.target.rotate.is_some_and(|rotation| so_far >= rotation.size) { self.flush() } else { Ok(()) }
     }
 
-    /// Writes what there is to write.
+    /// Writes all complete blocks.
     ///
     /// # Errors
     ///

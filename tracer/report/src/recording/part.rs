@@ -1,34 +1,30 @@
-//! What every part of a recording begins with, so that it can be read without those before it.
+//! The frames that are repeated at the start of each part of a recording, so that a part can be read alone.
 
 use std::collections::BTreeMap;
 
 use podtrace_protocol::frame::FromAgent;
 
-/// The latest that a node said of itself.
+/// The latest frames in which a node described itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Said {
+pub(super) struct LatestFrames {
     hello: Option<FromAgent>,
     topology: Option<FromAgent>,
-    changed: Option<FromAgent>,
     rules: Option<FromAgent>,
-    /// What was counted first and last: the difference matters.
+    /// The first and last counters: their difference matters.
     conntracked: (Option<FromAgent>, Option<FromAgent>),
     attached: Option<FromAgent>,
     symbols: BTreeMap<u64, String>,
-    /// The answered question about its clock that took the shortest time, and the last one.
+    /// The clock comparison with the shortest round trip, and the last one.
     clock: Option<(u64, FromAgent)>,
     last_clock: Option<FromAgent>,
 }
 
-impl Said {
-    pub(super) fn note(&mut self, frame: &FromAgent) {
+impl LatestFrames {
+    /// Remembers a frame, if it has to be repeated.
+    pub(super) fn update(&mut self, frame: &FromAgent) {
         match frame {
             FromAgent::Hello(_) => self.hello = Some(frame.clone()),
-            FromAgent::Topology(_) => {
-                self.topology = Some(frame.clone());
-                self.changed = None;
-            }
-            FromAgent::NetworkChanged(_) => self.changed = Some(frame.clone()),
+            FromAgent::Topology(_) => self.topology = Some(frame.clone()),
             FromAgent::Conntracked(_) => {
                 let counted = Some(frame.clone());
                 if self.conntracked.0.is_none() {
@@ -49,7 +45,7 @@ impl Said {
                 }
                 self.last_clock = Some(frame.clone());
             }
-            // Its hooks are at devices of a topology that was told before it.
+            // Its hooks are on devices of an earlier topology.
             FromAgent::Updated(_)
             | FromAgent::Started
             | FromAgent::Events(_)
@@ -61,11 +57,11 @@ impl Said {
         }
     }
 
-    /// It all again.
-    pub(super) fn again(&self) -> Vec<FromAgent> {
+    /// The frames to repeat.
+    pub(super) fn frames(&self) -> Vec<FromAgent> {
         let symbols = (!self.symbols.is_empty()).then(|| FromAgent::Symbols(self.symbols.clone()));
         let (first, last) = &self.conntracked;
-        [&self.hello, &self.topology, &self.changed, &self.rules, &self.attached, first, last]
+        [&self.hello, &self.topology, &self.rules, &self.attached, first, last]
             .into_iter()
             .flatten()
             .chain(self.clock.as_ref().map(|(_, clock)| clock))

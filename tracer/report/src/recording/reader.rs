@@ -1,5 +1,6 @@
-//! A recording's file in, the agents' frames out, in the order in which they came. What cannot be read is passed
-//! over and named at the end.
+//! Reads a recording: one or several files in, the agents' frames out, in the order in which they arrived live.
+//!
+//! What cannot be read is skipped, and [`Reader::damage`] lists it at the end.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,21 +12,21 @@ use pcap_parser::{Block, EnhancedPacketBlock};
 
 use super::block::{ENTRY, RECORD};
 use super::blocks::{Blocks, Broken};
-use super::entry::{Entry, Header, Record, What};
+use super::entry::{Content, Entry, Header, Record};
 use super::order::{Next, Order};
 use podtrace_protocol::frame::FromAgent;
 
-/// A file that is opened when its turn comes.
+/// Opens a file once the previous one has been read.
 type Source<'a> = Box<dyn FnOnce() -> Result<Box<dyn Read + 'a>> + 'a>;
 
-/// What a recording lacks.
+/// What is damaged or missing in a recording.
 #[derive(Debug, Default)]
 struct Faults {
-    /// Whole sentences' worth, in the order in which they were found.
+    /// Descriptions, in the order in which they were found.
     found: Vec<String>,
-    /// Blocks whose content says nothing to this version.
+    /// Number of blocks that this version cannot decode.
     unknown: u64,
-    /// Packets that podtrace did not write.
+    /// Number of packets that podtrace did not write.
     foreign: u64,
 }
 
@@ -37,7 +38,7 @@ pub struct Reader<'a> {
     order: Order,
     faults: Faults,
     part: u32,
-    /// How many there are so far.
+    /// Number of nodes so far.
     nodes: usize,
     /// Whether the trace's end was read.
     complete: bool,
@@ -62,7 +63,7 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// If the first file cannot be read, or is no recording.
+    /// If the first file cannot be read, or is not a recording.
     pub fn open(&self) -> Result<Reader<'static>> {
         let mut sources = self.0.iter().cloned().map(|path| -> Source<'static> {
             Box::new(move || {
@@ -95,7 +96,7 @@ impl<'a> Reader<'a> {
             order.begin_with(node, *first);
         }
         if header.part > 1 {
-            faults.found.push(format!("it begins with part {} of the trace", header.part));
+            faults.found.push(format!("it starts with part {} of the trace", header.part));
         }
         let (part, nodes) = (header.part, header.context.nodes.len());
         Ok(Self {
@@ -117,8 +118,7 @@ impl<'a> Reader<'a> {
         &self.header
     }
 
-    /// The next frame with the number of its node; the node's end if there is no frame. What became of the cluster is
-    /// passed over.
+    /// The next frame with the index of its node; `None` instead of a frame if the node's stream ended. Skips cluster changes.
     pub fn next_frame(&mut self) -> Option<(usize, Option<FromAgent>)> {
         loop {
             if let Next::Node(node, frame) = self.next_entry()? {
@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What comes next, in the order in which it came live.
+    /// The next frame or cluster change, in the order of the live trace.
     pub fn next_entry(&mut self) -> Option<Next> {
         loop {
             if let Some(next) = self.order.next(self.ended) {
@@ -140,37 +140,35 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What the recording lacks, once all of it has been read.
+    /// What is damaged or missing, once all of the recording has been read; `None` if it is whole.
     #[must_use]
     pub fn damage(&self) -> Option<String> {
         let Faults { found, unknown, foreign } = &self.faults;
-        let mut said = found.clone();
-        let mut count = |number: u64, what: &str| {
+        let mut damage = found.clone();
+        let mut count = |number: u64, blocks: &str| {
             if number > 0 {
-                said.push(format!("{number} {what}"));
+                damage.push(format!("{number} {blocks}"));
             }
         };
-        count(*unknown, "of its blocks say nothing to this version of podtrace");
-        count(*foreign, "of its packets are not podtrace's");
-        count(self.order.missing(), "of its packets are missing");
+        count(*unknown, "blocks unknown to this version of podtrace");
+        count(*foreign, "packets not written by podtrace");
+        count(self.order.missing(), "packets missing");
         if self.ended && !self.complete {
-            said.push(
-                "it ends before the trace did: the tracer was killed, or the file was cut off".to_owned(),
-            );
+            damage.push("the end is missing: the tracer was killed, or the file was truncated".to_owned());
         }
-        (!said.is_empty()).then(|| said.join("; "))
+        (!damage.is_empty()).then(|| damage.join("; "))
     }
 
-    /// Reads the next block, of the next file where one ends.
+    /// Reads the next block, from the next file at the end of one.
     fn read(&mut self) {
         let broken = match self.blocks.next() {
-            Ok(Some(block)) => return self.take(&block),
+            Ok(Some(block)) => return self.handle_block(&block),
             Ok(None) => None,
             Err(Broken::Skipped { from, to }) => {
                 self.faults.found.push(format!("bytes {from} to {to} are damaged"));
                 return;
             }
-            Err(Broken::Ends { at }) => Some(format!("it is cut off or damaged from byte {at} on")),
+            Err(Broken::Ends { at }) => Some(format!("it is truncated or damaged from byte {at} on")),
             Err(Broken::Unreadable { at, error }) => {
                 Some(format!("it cannot be read from byte {at} on: {error}"))
             }
@@ -185,14 +183,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) {
+    fn handle_block(&mut self, bytes: &[u8]) {
         match parse(bytes) {
             Some(Block::EnhancedPacket(packet)) => self.packet(&packet),
             Some(Block::Unknown(block)) if block.block_type == ENTRY => match Entry::decode(block.data) {
                 Some(entry) => self.entry(entry, block.data.len()),
                 None => self.faults.unknown += 1,
             },
-            // Interfaces and statistics are for others; what is in them is in the entries, too.
+            // Interfaces and statistics are for other programs; the entries have the same information.
             Some(_) => {}
             None => self.faults.unknown += 1,
         }
@@ -213,35 +211,35 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&mut self, entry: Entry, size: usize) {
-        let Entry { node, records, repeated, what } = entry;
+        let Entry { node, records, repeated, content } = entry;
         if node >= self.nodes {
             self.faults.unknown += 1;
             return;
         }
-        match what {
-            What::Header(header) => self.next_part(&header),
-            What::Frame(_) if repeated && self.part != self.header.part => {}
-            What::Frame(frame) => self.order.frame(node, records, Some(frame), size),
-            What::Record(record) if record.node < self.nodes => {
+        match content {
+            Content::Header(header) => self.next_part(&header),
+            Content::Frame(_) if repeated && self.part != self.header.part => {}
+            Content::Frame(frame) => self.order.frame(node, records, Some(frame), size),
+            Content::Record(record) if record.node < self.nodes => {
                 self.order.record(&record, &[]);
             }
-            What::Record(_) => self.faults.unknown += 1,
-            What::NodeEnded => self.order.frame(node, records, None, size),
-            What::Update(update) => {
+            Content::Record(_) => self.faults.unknown += 1,
+            Content::NodeEnded => self.order.frame(node, records, None, size),
+            Content::Update(update) => {
                 self.nodes = self.nodes.saturating_add(update.joined.len()).min(usize::from(u16::MAX));
                 self.order.update(update, size);
             }
-            What::End(_) => self.complete = true,
+            Content::End(_) => self.complete = true,
         }
     }
 
     fn next_part(&mut self, header: &Header) {
         if header.id != self.header.id {
-            self.faults.found.push("a part of another trace is among its files, and was left out".to_owned());
+            self.faults.found.push("one of the files belongs to another trace, and was ignored".to_owned());
             self.ended = true;
         } else if header.part != self.part.saturating_add(1) {
             let part = self.part;
-            self.faults.found.push(format!("part {} follows on part {part}", header.part));
+            self.faults.found.push(format!("part {} follows part {part}", header.part));
         }
         self.part = header.part;
     }
@@ -250,10 +248,10 @@ impl<'a> Reader<'a> {
 fn first_header<R: Read>(blocks: &mut Blocks<R>) -> Result<Header> {
     let beginning = blocks.beginning().context("reading its first bytes")?;
     if beginning.starts_with(b"podtrace") {
-        bail!("this is what --record of an older podtrace wrote; trace anew with --write FILE");
+        bail!("this is a recording of an older podtrace (--record); record again with --write FILE");
     }
     if !Blocks::<R>::is_section(beginning) {
-        bail!("this is no recording of podtrace's (made by --write FILE)");
+        bail!("not a podtrace recording (made with --write FILE)");
     }
     for _ in 0..2 {
         let Ok(Some(block)) = blocks.next() else { bail!("the recording ends before its header") };
@@ -261,12 +259,12 @@ fn first_header<R: Read>(blocks: &mut Blocks<R>) -> Result<Header> {
             && block.block_type == ENTRY
         {
             return match Entry::decode(block.data) {
-                Some(Entry { what: What::Header(header), .. }) => Ok(*header),
-                _ => bail!("the recording's header says nothing to this version of podtrace"),
+                Some(Entry { content: Content::Header(header), .. }) => Ok(*header),
+                _ => bail!("this version of podtrace cannot read the recording's header"),
             };
         }
     }
-    bail!("this is a pcapng file, but not of podtrace's making: there is no trace in it, only packets")
+    bail!("this pcapng file was not written by podtrace: it has packets, but no trace")
 }
 
 fn parse(bytes: &[u8]) -> Option<Block<'_>> {

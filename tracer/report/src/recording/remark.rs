@@ -1,12 +1,12 @@
-//! What the packets of a path say of it: each its hop, the first one what the path is, the last one how it ended.
+//! Packet comments: each packet of a path describes its hop, the first one also the path, the last one also the verdict.
 
 use crate::output::plain;
 use podtrace_path::{Hop, Path, Source};
 
-/// Of a packet that is part of no finished path.
-pub(super) const APART: &str = "podtrace: of no path that was told before this was written";
+/// Comment of a packet that belongs to no finished path.
+pub(super) const WITHOUT_PATH: &str = "podtrace: not part of a path reported before this packet was written";
 
-/// The packets of a path in the order of its hops: the hop, the record, what is said of it.
+/// The packets of a path in the order of its hops, each with its hop, record and comments.
 pub(super) fn remarks(path: &Path) -> Vec<(&Hop, Source, Vec<String>)> {
     let mut remarks = Vec::new();
     for (index, hop) in path.hops.iter().enumerate() {

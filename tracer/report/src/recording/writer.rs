@@ -1,24 +1,24 @@
-//! Frames and finished paths in, bytes of a pcapng file out; no I/O.
+//! Writes a recording: frames and finished paths in, bytes of a pcapng file out. No I/O.
 
 use tracer_common::{Event, flag};
 
 use super::block::{self, PacketFacts};
-use super::entry::{Entry, Header, Record, What};
-use super::hold::{Held, Hold, Lent, Told};
+use super::entry::{Content, Entry, Header, Record};
+use super::hold::{Annotation, Held, Hold, Lent};
 use super::interface::{Interfaces, way};
-use super::part::Said;
-use super::remark::{APART, remarks};
+use super::part::LatestFrames;
+use super::remark::{WITHOUT_PATH, remarks};
 use crate::output::plain;
 use podtrace_path::{Path, Source, Summary, Update};
 use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::record::Records;
 
-/// Where podtrace's comments are explained, and what tshark has to be told.
-const HINT: &str = "The packets' comments tell the hop and the path of each; `podtrace read` tells the paths again. \
-                    Interfaces are NODE/DEVICE POINT. For what is inside VXLAN on another port than 4789, such as \
+/// The section's comment: how to read the file, and the option that tshark needs.
+const HINT: &str = "Packet comments name the path and hop of each packet; `podtrace read` shows the paths. \
+                    Interfaces are named NODE/DEVICE POINT. To decode VXLAN on a port other than 4789, such as \
                     flannel's: tshark -d udp.port==8472,vxlan";
 
-/// Makes a recording's bytes.
+/// Produces the bytes of a recording.
 #[derive(Debug)]
 pub struct Writer {
     header: Header,
@@ -26,20 +26,20 @@ pub struct Writer {
     hold: Hold,
     interfaces: Interfaces,
     nodes: Vec<Node>,
-    /// Of the packet written last, nanoseconds since 1970.
+    /// Time of the last packet written, in nanoseconds since 1970.
     last: u64,
 }
 
-/// What is known of a node.
+/// State of a node.
 #[derive(Debug, Default)]
 struct Node {
-    said: Said,
-    /// Its monotonic clock and its wall clock at one moment.
+    latest: LatestFrames,
+    /// Its monotonic and wall clock at the same moment.
     clocks: (u64, u64),
 }
 
 impl Writer {
-    /// A writer whose recording has begun.
+    /// Starts a recording.
     #[must_use]
     pub fn new(header: Header) -> Self {
         let count = header.context.nodes.len();
@@ -55,31 +55,31 @@ impl Writer {
         writer
     }
 
-    /// Takes what is to be written to the file next: whole blocks.
+    /// Returns the bytes to append to the file: complete blocks.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
     }
 
-    /// How many bytes are to be written.
+    /// Number of bytes to append to the file.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.out.len()
     }
 
-    /// Goes on in a new file, which can be read without those before it.
+    /// Starts a new file, which can be read alone.
     pub fn next_part(&mut self) {
         self.header.part += 1;
         self.header.first = (0..self.nodes.len()).map(|node| self.hold.first(node)).collect();
         self.interfaces.forget();
         self.begin();
         for node in 0..self.nodes.len() {
-            for frame in self.nodes[node].said.again() {
-                self.entry(&Entry { node, records: 0, repeated: true, what: What::Frame(frame) });
+            for frame in self.nodes[node].latest.frames() {
+                self.entry(&Entry { node, records: 0, repeated: true, content: Content::Frame(frame) });
             }
         }
     }
 
-    /// Number of the file that is written, from 1.
+    /// Number of the current file, from 1.
     #[must_use]
     pub fn part(&self) -> u32 {
         self.header.part
@@ -90,34 +90,34 @@ impl Writer {
         let title = podtrace_escape::escape(&self.header.title);
         let comment = if title.is_empty() { HINT.to_owned() } else { format!("{title}. {HINT}") };
         block::section(&application, &comment, &mut self.out);
-        let header = What::Header(Box::new(self.header.clone()));
-        self.entry(&Entry { node: 0, records: 0, repeated: false, what: header });
+        let header = Content::Header(Box::new(self.header.clone()));
+        self.entry(&Entry { node: 0, records: 0, repeated: false, content: header });
     }
 
     fn entry(&mut self, entry: &Entry) {
         block::entry(&entry.encode(), &mut self.out);
     }
 
-    /// Takes a node's next frame, or the end of its stream.
+    /// Adds a node's next frame, or the end of its stream.
     pub fn frame(&mut self, node: usize, frame: Option<&FromAgent>) {
         let Some(state) = self.nodes.get_mut(node) else { return };
-        let what = match frame {
+        let content = match frame {
             Some(FromAgent::Events(body)) => {
                 for record in Records::new(body) {
                     match record {
                         Ok(raw) => self.hold.push(node, Held::new(raw.event, raw.conntrack, raw.bytes)),
                         Err(malformed) => {
                             let rest = body.slice(body.len() - malformed.rest..);
-                            let what = What::Frame(FromAgent::Events(rest));
+                            let content = Content::Frame(FromAgent::Events(rest));
                             let records = self.hold.sent(node);
-                            self.entry(&Entry { node, records, repeated: false, what });
+                            self.entry(&Entry { node, records, repeated: false, content });
                         }
                     }
                 }
                 return self.write_due();
             }
             Some(frame) => {
-                state.said.note(frame);
+                state.latest.update(frame);
                 match frame {
                     FromAgent::Hello(hello) => {
                         state.clocks = (hello.monotonic_ns, hello.realtime_ns);
@@ -127,21 +127,21 @@ impl Writer {
                     FromAgent::Heartbeat { now_ns, .. } => self.hold.pass(node, *now_ns),
                     _ => {}
                 }
-                What::Frame(frame.clone())
+                Content::Frame(frame.clone())
             }
-            None => What::NodeEnded,
+            None => Content::NodeEnded,
         };
-        self.entry(&Entry { node, records: self.hold.sent(node), repeated: false, what });
+        self.entry(&Entry { node, records: self.hold.sent(node), repeated: false, content });
         self.write_due();
     }
 
-    /// Takes what became of the cluster, between two frames.
+    /// Adds a cluster change, between two frames.
     pub fn update(&mut self, update: &Update) {
         self.entry(&Entry {
             node: 0,
             records: 0,
             repeated: false,
-            what: What::Update(Box::new(update.clone())),
+            content: Content::Update(Box::new(update.clone())),
         });
         // So that later parts can be read without this one.
         self.header.context.apply(update);
@@ -152,7 +152,7 @@ impl Writer {
         }
     }
 
-    /// Takes a finished path: its packets need not wait any longer.
+    /// Adds a finished path, whose packets can now be written.
     pub fn path(&mut self, path: &Path) {
         let remarks = remarks(path);
         self.lend(path);
@@ -166,12 +166,12 @@ impl Writer {
                 .min();
             let Some(held) = self.hold.get_mut(source.node, source.number) else { continue };
             let after = held.event.at_ns.saturating_sub(first.unwrap_or(held.event.at_ns));
-            let told = held.told.get_or_insert_with(|| Told {
+            let annotation = held.annotation.get_or_insert_with(|| Annotation {
                 path: path.id,
                 at: at.saturating_add(after),
                 comments: Vec::new(),
             });
-            told.comments.extend(comments);
+            annotation.comments.extend(comments);
             if hop.merged {
                 self.hold.share(source.node, source.number);
             } else {
@@ -180,8 +180,8 @@ impl Writer {
         }
     }
 
-    /// Hooks of the stack capture no bytes. A hop that only they saw gets a packet all the same, with the bytes that the
-    /// packet had at the hop before, or the next one.
+    /// Hooks of the network stack capture no bytes. A hop observed only there still gets a packet, with the bytes of the
+    /// previous or the next hop.
     fn lend(&mut self, path: &Path) {
         let mut lender = None;
         let mut without = Vec::new();
@@ -213,7 +213,7 @@ impl Writer {
         }
     }
 
-    /// Ends the recording: everything that still waits is written, and what the trace amounts to.
+    /// Ends the recording: writes the held packets and the summary.
     pub fn end(&mut self, summary: &Summary) {
         while let Some((node, number)) = self.hold.next() {
             self.write(node, number);
@@ -222,7 +222,7 @@ impl Writer {
         for (number, interface) in (0..).zip(self.interfaces.all()) {
             block::statistics(number, self.last, interface.packets, &comment, &mut self.out);
         }
-        self.entry(&Entry { node: 0, records: 0, repeated: false, what: What::End(*summary) });
+        self.entry(&Entry { node: 0, records: 0, repeated: false, content: Content::End(*summary) });
     }
 
     fn write_due(&mut self) {
@@ -242,8 +242,8 @@ impl Writer {
                 (bytes, linktype, length)
             }
             None if held.bytes.is_empty() => {
-                let what = What::Record(record);
-                return self.entry(&Entry { node, records: 0, repeated: false, what });
+                let content = Content::Record(record);
+                return self.entry(&Entry { node, records: 0, repeated: false, content });
             }
             None => {
                 let length = length(&event, &held.bytes);
@@ -254,9 +254,9 @@ impl Writer {
         if let Some(facts) = new {
             block::interface(facts, &mut self.out);
         }
-        let (path, at, comments) = match held.told {
-            Some(told) => (Some(told.path), told.at, told.comments),
-            None => (None, self.wall(node, event.at_ns), vec![APART.to_owned()]),
+        let (path, at, comments) = match held.annotation {
+            Some(annotation) => (Some(annotation.path), annotation.at, annotation.comments),
+            None => (None, self.wall(node, event.at_ns), vec![WITHOUT_PATH.to_owned()]),
         };
         self.last = self.last.max(at);
         let record = record.encode();
@@ -273,7 +273,7 @@ impl Writer {
         block::packet(&facts, &mut self.out);
     }
 
-    /// A node's monotonic clock as nanoseconds since 1970, by its own wall clock.
+    /// Converts a node's monotonic time to nanoseconds since 1970, by its own wall clock.
     fn wall(&self, node: usize, at: u64) -> u64 {
         let (monotonic, realtime) = self.nodes.get(node).map_or((0, 0), |node| node.clocks);
         // In this order, nothing of it is negative unless the packet is older than 1970.
@@ -281,8 +281,8 @@ impl Writer {
     }
 }
 
-/// How long a packet was when it was seen. At tracepoints the kernel's own length counts from wherever its data
-/// pointed, and the IP header knows better.
+/// Length of a packet where it was seen. At tracepoints the kernel's length depends on where its data pointer is, so the
+/// IP header's length is used.
 fn length(event: &Event, bytes: &[u8]) -> u32 {
     if event.flags & flag::FROM_NETWORK == 0 {
         return event.len;

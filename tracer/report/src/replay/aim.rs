@@ -1,43 +1,43 @@
-//! What was asked for, and what it means in a cluster as it is.
+//! The traffic that the user asked for, by name, and the filter it means in the current cluster.
 
 use podtrace_protocol::frame::{FilterSpec, Side};
 use podtrace_protocol::inventory::{Endpoint, Inventory, ResolveError, Resolved, resolve};
 
-/// What was asked for: names, which mean other addresses when the cluster is another.
+/// The traffic that the user asked for. Endpoints are names, whose addresses change with the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aim {
-    /// One end.
+    /// Source endpoint.
     pub from: Endpoint,
-    /// The other end.
+    /// Destination endpoint.
     pub to: Endpoint,
-    /// Namespace of what is named without one.
+    /// Namespace of endpoints given without one.
     pub namespace: String,
-    /// Port on the `to` side.
+    /// Destination port.
     pub port: Option<u16>,
     /// IP protocol number.
     pub protocol: Option<u8>,
-    /// Not the way back.
+    /// Without replies.
     pub one_way: bool,
 }
 
 impl Aim {
-    /// What both ends mean.
+    /// Resolves both endpoints.
     ///
     /// # Errors
-    /// If one of them is not there, or has no addresses of its own.
+    /// If one of them does not exist, or has no address.
     pub fn ends(&self, inventory: &Inventory) -> Result<(Resolved, Resolved), ResolveError> {
         Ok((self.end(&self.from, inventory)?, self.end(&self.to, inventory)?))
     }
 
-    /// What one of the ends means.
+    /// Resolves one endpoint.
     ///
     /// # Errors
-    /// If it is not there, or has no addresses of its own.
+    /// If it does not exist, or has no address.
     pub fn end(&self, end: &Endpoint, inventory: &Inventory) -> Result<Resolved, ResolveError> {
         resolve(end, inventory, &self.namespace)
     }
 
-    /// The packets of interest, where the ends mean these.
+    /// The packet filter for these resolved endpoints.
     #[must_use]
     pub fn filter(&self, from: &Resolved, to: &Resolved) -> FilterSpec {
         FilterSpec {
@@ -48,12 +48,12 @@ impl Aim {
         }
     }
 
-    /// A filter that lets through what it did, and what the ends mean now; what means nothing now adds nothing.
+    /// Adds the endpoints' current addresses to a filter. Endpoints that do not resolve add nothing.
     pub(super) fn widened(&self, was: &FilterSpec, inventory: &Inventory) -> FilterSpec {
         let mut filter = was.clone();
         for (side, end) in [(&mut filter.from, &self.from), (&mut filter.to, &self.to)] {
             let Ok(resolved) = self.end(end, inventory) else { continue };
-            // Any address is wider than all that are known.
+            // No addresses means any address, which cannot be widened.
             if side.addresses.is_empty() || resolved.addresses.is_empty() {
                 continue;
             }
@@ -66,10 +66,10 @@ impl Aim {
         filter
     }
 
-    /// The nodes to ask: those of both ends, or all where an end may be anywhere.
+    /// The nodes to trace: those of both endpoints, or all if an endpoint may be on any node.
     #[must_use]
     pub fn nodes(&self, inventory: &Inventory, from: &Resolved, to: &Resolved) -> Vec<String> {
-        // By a node port a Service is reached through any node.
+        // A node port can be reached through any node.
         let by_any_node =
             |service: &Resolved, other: &Resolved| other.nodes.is_empty() && !service.node_ports().is_empty();
         let anywhere = from.addresses.is_empty()
@@ -85,10 +85,10 @@ impl Aim {
     }
 }
 
-/// A side of the traffic: where it is a Service, a port stands for what it becomes at its endpoints too.
+/// One side of the filter. A port of a Service includes its target ports.
 fn side(of: &Resolved, port: Option<u16>) -> Side {
     let ports = port.map_or_else(|| of.ports.clone(), |port| of.ports_of(port));
-    // More do not fit into the kernel's filter, which then lets through all.
+    // More ports do not fit into the kernel's filter; without any it matches all.
     let ports = if ports.len() > tracer_common::PORTS { Vec::new() } else { ports };
     let node_ports = of.node_ports();
     Side { addresses: of.addresses.clone(), ports, node_ports }

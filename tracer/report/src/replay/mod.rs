@@ -1,15 +1,15 @@
-//! A recording read again, and the part that live tracing shares with it: which of the finished paths are reported.
+//! Replays recordings, and selects which finished paths are reported, for live traces and replays.
 //!
 //! # Examples
 //!
 //! ```
 //! use podtrace_report::output::Json;
 //! use podtrace_report::recording::Reader;
-//! use podtrace_report::replay::{Telling, replay};
+//! use podtrace_report::replay::{ReplayOptions, replay};
 //!
 //! let recording = Reader::new(std::fs::File::open("../../tests/recordings/cross-node-ping.pcapng")?)?;
 //! let mut json = Vec::new();
-//! let replayed = replay(recording, Telling::default(), &mut Json::new(&mut json))?;
+//! let replayed = replay(recording, ReplayOptions::default(), &mut Json::new(&mut json))?;
 //! assert!(replayed.outcome.summary.complete);
 //! assert!(json.starts_with(br#"{"type":"path","id":1,"verdict":"delivered""#));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -21,4 +21,4 @@ mod run;
 
 pub use aim::Aim;
 pub use presenter::{Outcome, Presenter};
-pub use run::{Replayed, Telling, replay};
+pub use run::{ReplayOptions, Replayed, replay};

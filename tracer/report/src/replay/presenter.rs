@@ -1,4 +1,4 @@
-//! What becomes of finished paths: explained, recorded, picked, counted, reported.
+//! Handles finished paths, in this order: adds advice, records them, selects, counts and reports them.
 
 use std::io::{self, ErrorKind};
 
@@ -14,15 +14,13 @@ use crate::filter::Choice;
 use crate::output::Report;
 use crate::recording::Recorder;
 
-/// How a trace went.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Outcome of a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// What was told last.
+    /// The summary that was reported.
     pub summary: Summary,
-    /// Whether every node was lost before the trace was to end.
+    /// Whether all nodes were lost before the trace ended.
     pub all_lost: bool,
-    /// What was known of the nodes at the end.
-    pub diagnosis: Diagnosis,
 }
 
 impl Outcome {
@@ -33,20 +31,21 @@ impl Outcome {
     }
 }
 
-/// Tells the finished paths that are wanted up to a limit, counts what was told, and records all if that is asked for.
+/// Reports selected paths up to a limit, and records all paths.
 pub struct Presenter<'a> {
-    /// `None` once nobody reads it any more: the recording is still wanted whole.
+    /// `None` after a broken pipe, if there is a recording to complete.
     report: Option<&'a mut dyn Report>,
     recorder: Option<Recorder>,
     choice: Choice,
     diagnosis: Diagnosis,
     limit: Option<u64>,
-    told: u64,
+    /// Number of paths reported.
+    reported: u64,
     verdicts: VerdictCounts,
 }
 
 impl<'a> Presenter<'a> {
-    /// Reports up to `limit` of the paths that `choice` wants.
+    /// Reports up to `limit` of the paths that `choice` selects; all of them if `None`.
     pub fn new(
         report: &'a mut dyn Report,
         recorder: Option<Recorder>,
@@ -60,7 +59,7 @@ impl<'a> Presenter<'a> {
             choice,
             diagnosis: Diagnosis::new(context),
             limit,
-            told: 0,
+            reported: 0,
             verdicts: VerdictCounts::default(),
         }
     }
@@ -68,61 +67,61 @@ impl<'a> Presenter<'a> {
     /// How many paths were reported so far.
     #[must_use]
     pub fn reported(&self) -> u64 {
-        self.told
+        self.reported
     }
 
-    /// Whether as many paths are reported as were asked for.
+    /// Whether the limit is reached.
     #[must_use]
-    pub fn full(&self) -> bool {
-        self.limit.is_some_and(|limit| self.told >= limit)
+    pub fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.reported >= limit)
     }
 
-    /// Reports paths between what the ends mean now, besides those that are reported already.
+    /// Also selects paths between the addresses that the endpoints have now.
     pub fn widen(&mut self, aim: &Aim, inventory: &Inventory) {
         self.choice.widen(|filter| aim.widened(filter, inventory));
     }
 
-    /// Takes what a node said, before paths are made of it.
-    pub fn hear(&mut self, node: usize, frame: Option<&FromAgent>) {
+    /// Handles a node's frame, or the end of its stream if `None`. Must precede the paths made from it.
+    pub fn handle_frame(&mut self, node: usize, frame: Option<&FromAgent>) {
         if let Some(recorder) = &mut self.recorder {
             recorder.frame(node, frame);
         }
         if let Some(frame) = frame {
-            self.choice.hear(node, frame);
+            self.choice.handle_frame(node, frame);
             self.diagnosis.learn(node, frame);
         }
     }
 
-    /// Takes and tells what became of the cluster.
-    pub fn update(&mut self, update: &Update) -> Result<()> {
+    /// Records and reports cluster changes.
+    pub fn handle_update(&mut self, update: &Update) -> Result<()> {
         if let Some(recorder) = &mut self.recorder {
             recorder.update(update);
         }
         self.diagnosis.join(&update.joined);
         for change in &update.changes {
-            // After the last path that is told there is nothing to tell apart.
-            if !self.full() {
+            // After the last reported path, changes do not matter.
+            if !self.is_full() {
                 self.report(|report| report.change(change))?;
             }
         }
         self.recorder.as_mut().map_or(Ok(()), Recorder::flush)
     }
 
-    /// Tells these paths, less those that are not wanted and those over the limit. All of them are recorded: the file
-    /// may be read with another choice.
-    pub fn tell(&mut self, paths: &mut Vec<Path>) -> Result<()> {
+    /// Reports selected paths up to the limit, and drains `paths`. All of them are recorded up to the limit: the file may be
+    /// read with another selection.
+    pub fn report_paths(&mut self, paths: &mut Vec<Path>) -> Result<()> {
         for mut path in paths.drain(..) {
-            if self.full() {
+            if self.is_full() {
                 continue;
             }
             self.diagnosis.annotate(&mut path);
             if let Some(recorder) = &mut self.recorder {
                 recorder.path(&path)?;
             }
-            if !self.choice.wants(&path) {
+            if !self.choice.selects(&path) {
                 continue;
             }
-            self.told += 1;
+            self.reported += 1;
             *match path.verdict {
                 Verdict::Delivered => &mut self.verdicts.delivered,
                 Verdict::Dropped => &mut self.verdicts.dropped,
@@ -135,9 +134,9 @@ impl<'a> Presenter<'a> {
         self.recorder.as_mut().map_or(Ok(()), Recorder::flush)
     }
 
-    fn report(&mut self, tell: impl FnOnce(&mut dyn Report) -> io::Result<()>) -> Result<()> {
+    fn report(&mut self, write: impl FnOnce(&mut dyn Report) -> io::Result<()>) -> Result<()> {
         let Some(report) = &mut self.report else { return Ok(()) };
-        match tell(&mut **report) {
+        match write(&mut **report) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe && self.recorder.is_some() => {
                 self.report = None;
                 Ok(())
@@ -146,18 +145,18 @@ impl<'a> Presenter<'a> {
         }
     }
 
-    /// Tells why what is told is not whole.
-    pub fn lacks(&mut self, what: &str) -> Result<()> {
-        self.report(|report| report.lacks(what))
+    /// Reports what is damaged in the recording.
+    pub fn report_damage(&mut self, damage: &str) -> Result<()> {
+        self.report(|report| report.damage(damage))
     }
 
-    /// Tells the summary of what was told.
-    pub fn close(mut self, mut summary: Summary) -> Result<Outcome> {
+    /// Reports the summary and completes the recording.
+    pub fn finish(mut self, mut summary: Summary) -> Result<Outcome> {
         summary.paths = self.verdicts;
         self.report(|report| report.summary(&summary))?;
         if let Some(recorder) = self.recorder {
             recorder.finish(&summary)?;
         }
-        Ok(Outcome { summary, all_lost: false, diagnosis: self.diagnosis })
+        Ok(Outcome { summary, all_lost: false })
     }
 }

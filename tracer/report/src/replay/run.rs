@@ -1,4 +1,7 @@
-//! A recording told again: the same engine, the same frames, in the same order.
+//! Replays a recording: feeds its frames into the path engine in the order in which they arrived live.
+//!
+//! Input: a [`Reader`], and [`ReplayOptions`] that select paths. Output: the paths and the summary, through a [`Report`]; and
+//! what is damaged in the recording.
 
 use anyhow::Result;
 
@@ -8,45 +11,48 @@ use crate::output::Report;
 use crate::recording::{Next, Reader, Recorder};
 use podtrace_path::Engine;
 
-/// What reading a recording came to.
+/// Result of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replayed {
-    /// What was told; never complete if there is damage.
+    /// Outcome of the trace; its summary is never complete if there is damage.
     pub outcome: Outcome,
-    /// What the recording lacks.
+    /// What is damaged or missing in the recording; `None` if it is whole.
     pub damage: Option<String>,
 }
 
-/// How a recording is told.
+/// Which paths of a recording are reported, and where they are recorded again.
 #[derive(Debug, Default)]
-pub struct Telling {
-    /// Only the first paths; as many as the trace was to tell if `None`.
+pub struct ReplayOptions {
+    /// Maximum number of paths; `None` means the limit of the recorded trace.
     pub count: Option<u64>,
-    /// Which paths.
+    /// Selects the paths to report.
     pub choice: Choice,
-    /// The ends of those paths, as named.
+    /// The endpoints as named: cluster changes may give them further addresses.
     pub aim: Option<Aim>,
-    /// Where it is recorded anew.
+    /// Writes a new recording.
     pub recorder: Option<Recorder>,
 }
 
-/// Tells a recording's paths, and records them anew if that is asked for. What cannot be read of it is passed over
-/// and named in the end.
+/// Reports the paths of a recording. Skips what cannot be read, and returns it as damage.
 ///
 /// # Errors
 ///
 /// If the report or the new recording cannot be written.
-pub fn replay(mut recording: Reader<'_>, telling: Telling, report: &mut dyn Report) -> Result<Replayed> {
-    let Telling { count, choice, aim, recorder } = telling;
+pub fn replay(
+    mut recording: Reader<'_>,
+    options: ReplayOptions,
+    report: &mut dyn Report,
+) -> Result<Replayed> {
+    let ReplayOptions { count, choice, aim, recorder } = options;
     let header = recording.header().clone();
     let mut inventory = header.context.inventory.clone();
-    let mut teller = Presenter::new(report, recorder, choice, count.or(header.count), &header.context);
+    let mut presenter = Presenter::new(report, recorder, choice, count.or(header.count), &header.context);
     let mut engine = Engine::new(header.context);
     let mut paths = Vec::new();
     while let Some(next) = recording.next_entry() {
         match next {
             Next::Node(node, frame) => {
-                teller.hear(node, frame.as_ref());
+                presenter.handle_frame(node, frame.as_ref());
                 match &frame {
                     Some(frame) => engine.ingest(node, frame, &mut paths),
                     None => engine.node_ended(node),
@@ -55,21 +61,21 @@ pub fn replay(mut recording: Reader<'_>, telling: Telling, report: &mut dyn Repo
             Next::Cluster(update) => {
                 inventory.apply(&update.delta);
                 if let Some(aim) = &aim {
-                    teller.widen(aim, &inventory);
+                    presenter.widen(aim, &inventory);
                 }
                 engine.update(&update);
-                teller.update(&update)?;
+                presenter.handle_update(&update)?;
             }
         }
-        teller.tell(&mut paths)?;
+        presenter.report_paths(&mut paths)?;
     }
     let mut summary = engine.finish(&mut paths);
-    teller.tell(&mut paths)?;
+    presenter.report_paths(&mut paths)?;
     let damage = recording.damage();
-    // What is missing may be paths; nothing may be concluded from their absence.
+    // Paths may be missing, so their absence proves nothing.
     if let Some(damage) = &damage {
         summary.complete = false;
-        teller.lacks(damage)?;
+        presenter.report_damage(damage)?;
     }
-    Ok(Replayed { outcome: teller.close(summary)?, damage })
+    Ok(Replayed { outcome: presenter.finish(summary)?, damage })
 }

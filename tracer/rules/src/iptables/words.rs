@@ -1,6 +1,6 @@
-//! Splits a line of `iptables-save` into words.
+//! The words of a line of `iptables-save`.
 
-/// Splits at blanks like a shell: double quotes keep blanks, and a backslash escapes a quote.
+/// Words as a shell would see them: separated by blanks, quoted where they have some, with backslashes before quotes.
 pub(super) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = None::<String>;

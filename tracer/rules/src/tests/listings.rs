@@ -1,16 +1,16 @@
-//! Whole listings: large ones, garbled ones, and their encoding.
+//! Whole listings: many rules, garbled ones, and on their way to the tracer.
 
 use super::*;
 
 #[test]
-fn tables_made_by_iptables_are_recognised() {
+fn rules_that_iptables_made_are_known_as_foreign() {
     let listing = nft::parse(include_str!("../samples/iptables-nft.nft.json")).expect("a listing");
     assert_eq!(listing.foreign, [(Family::Ip, "filter".to_owned()), (Family::Ip, "nat".to_owned())]);
     assert_eq!(nft::parse(include_str!("../samples/guard.nft.json")).expect("a listing").foreign, []);
 }
 
 #[test]
-fn rules_survive_encoding() {
+fn all_of_it_travels() {
     for rules in [iptables_rules(), kube_proxy_nft(), guard()] {
         let json = serde_json::to_string(&rules).expect("JSON");
         assert_eq!(serde_json::from_str::<Rules>(&json).expect("rules"), rules);
@@ -54,7 +54,7 @@ fn many_services(services: usize) -> Rules {
 }
 
 #[test]
-fn one_of_many_services_is_found_without_guessing() {
+fn one_of_many_services_is_found_and_what_does_not_fit_is_not_guessed() {
     let whole = many_services(1000);
     let first = destination("tcp 10.42.0.99:40000 10.43.0.0:80", "tcp 10.42.0.99:40000 10.42.0.2:8080");
     let last = destination("tcp 10.42.0.99:40000 10.43.3.231:80", "tcp 10.42.0.99:40000 10.42.15.158:8080");
@@ -77,9 +77,9 @@ fn one_of_many_services_is_found_without_guessing() {
     assert_eq!(told(finder.translated(&last)), "nothing");
 }
 
-/// Any input is parsed to its end, and questions about it do not panic.
+/// Whatever is listed, it is read to the end, and asked without a panic.
 #[test]
-fn truncated_and_garbled_listings_do_no_harm() {
+fn what_is_cut_off_or_garbled_does_no_harm() {
     let question = destination("tcp 10.42.0.10:40000 10.43.0.10:80", "tcp 10.42.0.10:40000 10.42.1.10:8080");
     let lost = loss(Hook::Forward, "tcp 10.42.0.10:40000 10.42.1.10:8080");
     let ask = |tables: Vec<Table>| {
@@ -93,7 +93,7 @@ fn truncated_and_garbled_listings_do_no_harm() {
         include_str!("../samples/guard.nft.json"),
         include_str!("../samples/words.nft.json"),
     ];
-    // A fixed seed: a failure can be repeated.
+    // What one run finds, the next one finds as well.
     let mut chance: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut below = |limit: usize| {
         chance ^= chance << 13;
@@ -112,7 +112,7 @@ fn truncated_and_garbled_listings_do_no_harm() {
             }
             ask(iptables::parse(&garbled, Family::Ip));
             ask(iptables::parse(&garbled[..below(garbled.len())], Family::Ip));
-            // A moved piece mostly breaks the JSON; a moved object does not.
+            // A piece put elsewhere mostly makes it no JSON; an object put elsewhere does not.
             let mut objects: Vec<_> = sample.lines().collect();
             let from = below(objects.len());
             let to = below(objects.len());

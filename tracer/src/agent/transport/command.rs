@@ -17,13 +17,13 @@ pub(super) fn connect(node: &Node) -> Result<Connection> {
         Run::Here | Run::Netns(_) => Command::new(own),
         Run::Command(words) => {
             let (program, arguments) = words.split_first().with_context(|| {
-                format!("the inventory gives an empty command to reach node {}", node.name)
+                format!("the inventory has an empty `run` command for node {}", node.name)
             })?;
             let mut command = Command::new(program);
             command.args(arguments).arg("podtrace");
             command
         }
-        Run::Kubernetes => bail!("node {} is reached by the Kubernetes API only", node.name),
+        Run::Kubernetes => bail!("node {} can be reached only through the Kubernetes API", node.name),
     };
     command.arg("agent").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     // Out of the terminal's process group: Ctrl-C is the tracer's to handle, which then asks for what is left.

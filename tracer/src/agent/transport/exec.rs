@@ -75,7 +75,7 @@ pub(super) async fn connect(api: &Api, pod: &AgentPod, node: &str) -> Result<Con
         .map_err(|error| ApiError::of(&api.server, permission, error))?;
     let streams = (attached.stdin(), attached.stdout(), attached.stderr());
     let (Some(input), Some(output), Some(errors)) = streams else {
-        bail!("pod {} gave no streams to speak with an agent by", pod.name);
+        bail!("exec in pod {} opened no stdin and stdout", pod.name);
     };
     let status = attached.take_status();
     let ended = async { status?.await }.boxed().shared();
@@ -151,7 +151,7 @@ async fn close(to: &mut (impl AsyncWrite + Unpin)) {
 /// What went wrong, by the command's status; none came if the connection broke.
 fn judge(status: Option<Status>) -> Option<String> {
     match status {
-        None => Some("the connection by the Kubernetes API is lost".to_owned()),
+        None => Some("the connection through the Kubernetes API was lost".to_owned()),
         Some(status) if status.status.as_deref() == Some("Failure") => {
             Some(status.message.unwrap_or_else(|| "the agent failed".to_owned()))
         }
@@ -228,6 +228,6 @@ mod tests {
     fn the_status_tells_what_went_wrong() {
         assert_eq!(judge(status("Success", "")), None);
         assert_eq!(judge(status("Failure", "exit code 126")), Some("exit code 126".to_owned()));
-        assert!(judge(None).unwrap().contains("is lost"));
+        assert!(judge(None).unwrap().contains("was lost"));
     }
 }

@@ -87,7 +87,7 @@ impl AgentPods {
         let removed = made.iter().map(async |pod| {
             let refusal = pods::delete(&self.api, pod).await.err()?;
             Some(format!(
-                "pod {}/{} is left on the cluster, and ends by itself within a minute: {refusal}",
+                "could not delete pod {}/{}, which exits by itself within a minute: {refusal}",
                 pod.namespace, pod.name
             ))
         });

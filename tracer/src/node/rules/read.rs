@@ -21,7 +21,7 @@ pub fn read(local: Vec<IpAddr>) -> Rules {
     let rules = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(read_all(&Here)),
         Err(error) => {
-            let text = format!("rules of the packet filter are not known: cannot run programs: {error}");
+            let text = format!("cannot read the packet filter's rules: cannot run programs: {error}");
             Rules { gaps: vec![Gap { family: None, text }], ..Rules::default() }
         }
     };
@@ -91,7 +91,7 @@ async fn read_all(system: &impl System) -> Rules {
                 Some(tables) => rules.tables.extend(tables),
                 None => {
                     let text = format!(
-                        "rules of iptables' old back end ({}) are not known: {} is not installed: install iptables",
+                        "cannot read iptables-legacy rules ({}): {} is not installed: install iptables",
                         variant.family, variant.legacy
                     );
                     rules.gaps.push(Gap { family: Some(variant.family), text });
@@ -101,9 +101,9 @@ async fn read_all(system: &impl System) -> Rules {
     }
     if !installed {
         let text = if found_any {
-            "rules of nftables' own are not known: nft is not installed: install nftables"
+            "cannot read nftables rules: nft is not installed: install nftables"
         } else {
-            "rules of the packet filter are not known: install nftables or iptables"
+            "cannot read the packet filter's rules: install nftables or iptables"
         };
         rules.gaps.push(Gap { family: None, text: text.to_owned() });
     }
@@ -116,11 +116,11 @@ async fn listing(system: &impl System, gaps: &mut Vec<Gap>) -> Option<Option<nft
         Ok(text) if text.trim().is_empty() => return Some(Some(nft::Listing::default())),
         Ok(text) => match nft::parse(&text) {
             Ok(listing) => return Some(Some(listing)),
-            Err(error) => format!("what it lists is not understood: {error}"),
+            Err(error) => format!("cannot parse its output: {error}"),
         },
         Err(error) => error.to_string(),
     };
-    let text = format!("rules of nftables are not known: `nft -j list ruleset`: {why}");
+    let text = format!("cannot read nftables rules: `nft -j list ruleset`: {why}");
     gaps.push(Gap { family: None, text });
     Some(None)
 }
@@ -185,7 +185,7 @@ impl Variant {
                         && is_nft_backed(&text) != (back == Back::Nft) => {}
                 Ok(text) => return Some(iptables::parse(&text, self.family)),
                 Err(error) => {
-                    let text = format!("rules of iptables ({}) are not known: {name}: {error}", self.family);
+                    let text = format!("cannot read iptables rules ({}): {name}: {error}", self.family);
                     gaps.push(Gap { family: Some(self.family), text });
                     return Some(Vec::new());
                 }
@@ -245,7 +245,7 @@ mod tests {
         let rules = read_with(&[], "");
         assert_eq!(
             told(&rules),
-            (vec![], vec!["rules of the packet filter are not known: install nftables or iptables"])
+            (vec![], vec!["cannot read the packet filter's rules: install nftables or iptables"])
         );
     }
 
@@ -289,7 +289,7 @@ mod tests {
         assert_eq!(
             told(&rules).1,
             [
-                "rules of iptables' old back end (ip) are not known: iptables-legacy-save is not installed: install iptables"
+                "cannot read iptables-legacy rules (ip): iptables-legacy-save is not installed: install iptables"
             ]
         );
     }
@@ -297,21 +297,16 @@ mod tests {
     #[test]
     fn a_program_that_fails_is_a_gap_with_its_reason() {
         let rules = read_with(&[("nft", Err("Operation not permitted"))], "");
-        let why =
-            "rules of nftables are not known: `nft -j list ruleset`: it failed: Operation not permitted";
+        let why = "cannot read nftables rules: `nft -j list ruleset`: it failed: Operation not permitted";
         assert_eq!(told(&rules), (vec![], vec![why]));
         let rules = read_with(&[("nft", Ok("["))], "");
-        assert!(
-            rules.gaps[0].text.contains("what it lists is not understood: invalid type"),
-            "{:?}",
-            rules.gaps
-        );
+        assert!(rules.gaps[0].text.contains("cannot parse its output: invalid type"), "{:?}", rules.gaps);
         let rules = read_with(&[("iptables-nft-save", Err("exit status: 1"))], "");
         assert_eq!(
             told(&rules).1,
             [
-                "rules of iptables (ip) are not known: iptables-nft-save: it failed: exit status: 1",
-                "rules of nftables' own are not known: nft is not installed: install nftables"
+                "cannot read iptables rules (ip): iptables-nft-save: it failed: exit status: 1",
+                "cannot read nftables rules: nft is not installed: install nftables"
             ]
         );
     }

@@ -20,7 +20,7 @@ const COMPLAINTS: u64 = 4 << 10;
 /// Why there is no listing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    #[error("it could not be run: {0}")]
+    #[error("it could not be started: {0}")]
     Run(#[source] io::Error),
     #[error("it took longer than {} s", LIMIT.as_secs())]
     Slow,

@@ -87,7 +87,7 @@ fn missing<'a>(topology: &'a Topology, pods: &'a [PodAddresses]) -> impl Iterato
     };
     pods.iter().filter(|pod| !pod.ips.is_empty()).filter(is_missing).map(|pod| {
         format!(
-            "the network namespace of pod {} was not found on this node: none with its address {} is behind a veth",
+            "no network namespace found for pod {}: none behind a veth has its address {}",
             pod.pod.escape_debug(),
             pod.ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         )

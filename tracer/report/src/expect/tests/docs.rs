@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use super::*;
 use crate::output::Report;
 use crate::recording::Files;
-use crate::replay::{Telling, replay};
+use crate::replay::{ReplayOptions, replay};
 
 const DOCS: &str = include_str!("../../../../../docs/expect.md");
 
-/// Takes paths into account, and tells nothing.
+/// Judges paths without any output.
 struct Silent<'a>(&'a mut Judge);
 
 impl Report for Silent<'_> {
@@ -30,7 +30,7 @@ fn judge_recording(name: &str, expression: &str) -> Judgement {
         .with_extension("pcapng");
     let mut judge = Judge::new(vec![expression.parse().unwrap_or_else(|error| panic!("{error}"))]);
     let recording = Files(vec![path]).open().unwrap();
-    let replayed = replay(recording, Telling::default(), &mut Silent(&mut judge)).unwrap();
+    let replayed = replay(recording, ReplayOptions::default(), &mut Silent(&mut judge)).unwrap();
     assert_eq!(replayed.damage, None);
     judge.summary(&replayed.outcome.summary).remove(0)
 }

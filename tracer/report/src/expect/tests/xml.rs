@@ -73,7 +73,7 @@ fn one_test_case_an_expectation() {
     assert_eq!(seen[failure - 1], "testcase name=any(dropped) classname=podtrace.expect time=1.250");
     assert_eq!(
         seen[failure],
-        "failure message=dropped: holds for none of 2 paths, and should for one at least type=expectation"
+        "failure message=dropped: holds for none of 2 paths; must hold for at least one path type=expectation"
     );
     let text = seen[failure + 1..].join("");
     // The nearest path stands there whole.
@@ -100,5 +100,5 @@ fn a_trace_that_never_ended_is_an_error() {
     let seen = read(&unfinished("a", ["delivered", "loss < 1%"].into_iter()).unwrap());
     assert_eq!(seen[0], "testsuites name=podtrace tests=2 failures=0 errors=2 skipped=0");
     assert!(seen.contains(&"testcase name=loss < 1% classname=podtrace.expect".to_owned()));
-    assert!(seen.iter().any(|text| text.starts_with("error message=the trace has not ended")));
+    assert!(seen.iter().any(|text| text.starts_with("error message=the trace did not finish")));
 }

@@ -1,10 +1,9 @@
-//! `--html`: one page that holds everything, to be opened from a file, sent, kept and printed.
+//! `--html`: a self-contained HTML page, which needs no server and no other file.
 //!
-//! Paths are written into the page one by one as they finish, each in an element of data of its own; what draws them
-//! stands before them. So memory does not grow with the trace, and the page of a tracer that was killed shows what had
-//! been told until then, and that its end is missing. A browser does hold all of it: `room` bounds how many paths a page
-//! has, and the page says how many it lacks. `view` is what the page knows of a path: words and numbers; `assets/` has
-//! what it is drawn by.
+//! The page starts with style and script. After that, each path is written as it finishes, as a JSON data element. So
+//! memory does not grow with the trace, and the page of a killed tracer shows the paths so far and that its end is
+//! missing. A browser holds the whole page, so `room` limits the number of paths, and the page says how many are missing.
+//! `view` is the JSON of a path; `assets/` has the script that draws it.
 
 mod embed;
 mod room;
@@ -20,12 +19,12 @@ use sha2::{Digest as _, Sha256};
 use self::room::Room;
 use self::view::{ChangeView, PathView, SummaryView, TraceView};
 use super::Report;
-use super::summary::Told;
+use super::summary::SummaryNotes;
 use podtrace_path::{Change, Path, Summary};
 
 const TEMPLATE: &str = include_str!("assets/page.html");
 const STYLE: &str = include_str!("assets/page.css");
-/// One script of several files, so that one hash allows it.
+/// All scripts as one, so that the content security policy needs one hash.
 const SCRIPT: &str = concat!(
     "\"use strict\";\n",
     include_str!("assets/dom.js"),
@@ -36,19 +35,19 @@ const SCRIPT: &str = concat!(
 );
 const END: &str = "</body>\n</html>\n";
 
-/// The page, on its way into a file.
+/// A page that is being written.
 #[derive(Debug)]
 pub struct Html<W> {
     out: W,
-    told: Told,
+    notes: SummaryNotes,
     room: Room,
 }
 
 impl<W: Write> Html<W> {
-    /// Writes the page up to where the paths stand; `title` says what was traced.
+    /// Writes the page up to its first path; `title` names what is traced.
     ///
     /// # Errors
-    /// What the writer says.
+    /// If writing fails.
     pub fn begin(mut out: W, title: &str) -> io::Result<Self> {
         let page = TEMPLATE
             .replace("{{script-hash}}", &hash(SCRIPT))
@@ -56,12 +55,12 @@ impl<W: Write> Html<W> {
             .replace("{{style}}", STYLE)
             .replace("{{script}}", SCRIPT);
         out.write_all(page.as_bytes())?;
-        let mut page = Self { out, told: Told::default(), room: Room::default() };
+        let mut page = Self { out, notes: SummaryNotes::default(), room: Room::default() };
         page.data("trace", &TraceView::new(title))?;
         Ok(page)
     }
 
-    /// Writes an element that holds data and runs nothing.
+    /// Writes a data element, which the browser does not execute.
     fn data(&mut self, kind: &str, data: &impl Serialize) -> io::Result<()> {
         let mut element = format!("<script type=\"application/json\" class=\"{kind}\">").into_bytes();
         embed::write(&mut element, data)?;
@@ -73,11 +72,11 @@ impl<W: Write> Html<W> {
 
 impl<W: Write> Report for Html<W> {
     fn path(&mut self, path: &Path) -> io::Result<()> {
-        self.told.note(path);
+        self.notes.add_path(path);
         if self.room.take(path.verdict) {
             self.data("path", &PathView::new(path))
         } else if self.room.is_just_full() {
-            // At once: the tracer may be killed.
+            // Now and not at the end: the tracer may be killed.
             self.data("full", &true)
         } else {
             Ok(())
@@ -88,13 +87,13 @@ impl<W: Write> Report for Html<W> {
         if self.room.take_change() { self.data("change", &ChangeView::new(change)) } else { Ok(()) }
     }
 
-    fn lacks(&mut self, what: &str) -> io::Result<()> {
-        self.told.lacks(what);
+    fn damage(&mut self, damage: &str) -> io::Result<()> {
+        self.notes.set_damage(damage);
         Ok(())
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        let mut lines = self.told.lines(summary);
+        let mut lines = self.notes.lines(summary);
         lines.extend(self.room.notes());
         self.data("summary", &SummaryView::new(summary, &lines))?;
         self.out.write_all(END.as_bytes())?;
@@ -102,7 +101,7 @@ impl<W: Write> Report for Html<W> {
     }
 }
 
-/// What the page's policy knows its own script and style by.
+/// Hash by which the content security policy allows the page's own script and style.
 fn hash(text: &str) -> String {
     format!("sha256-{}", STANDARD.encode(Sha256::digest(text)))
 }
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_is_full_says_what_it_lacks() {
+    fn a_full_page_says_what_is_missing() {
         let mut out = Vec::new();
         let mut page = Html::begin(&mut out, "").unwrap();
         page.room = Room::for_paths(1, 1);

@@ -1,18 +1,18 @@
-//! How many paths and changes a page has: a browser holds all of them at once.
+//! Limits the number of paths and changes on a page, because a browser holds all of them at once.
 
 use crate::output::phrase::{DOUBT, PLAIN, Phrase};
 use crate::output::words::thousands;
 use podtrace_path::Verdict;
 
-/// So many paths are on a page, whatever became of them.
+/// How many paths a page has, whatever their verdict.
 const FIRST: u64 = 20_000;
-/// And so many of the later ones that were not delivered: they are what people look for.
+/// How many later paths that were not delivered it has, too: they are what users look for.
 const TROUBLED: u64 = 20_000;
 
-/// So many changes of the cluster.
+/// How many cluster changes a page has.
 const CHANGES: u64 = 1_000;
 
-/// What there is room for.
+/// The limits, and what was taken so far.
 #[derive(Debug)]
 pub(super) struct Room {
     first: u64,
@@ -34,7 +34,7 @@ impl Room {
         Self { first, troubled, taken: 0, troubled_taken: 0, left_out: 0, changes: 0 }
     }
 
-    /// Whether there is room for one more path that ended so.
+    /// Takes a path with this verdict; false if there is no room.
     pub(super) fn take(&mut self, verdict: Verdict) -> bool {
         let taken = if self.taken < self.first {
             &mut self.taken
@@ -48,27 +48,27 @@ impl Room {
         true
     }
 
-    /// Whether there is room for one more change of the cluster.
+    /// Takes a cluster change; false if there is no room.
     pub(super) fn take_change(&mut self) -> bool {
         self.changes += 1;
         self.changes <= CHANGES
     }
 
-    /// What the page has instead of all.
+    /// Notes about what is missing on the page.
     pub(super) fn notes(&self) -> impl Iterator<Item = Phrase> {
         let changes = self.changes.checked_sub(CHANGES).filter(|left_out| *left_out > 0).map(|left_out| {
-            let text = format!("{} changes of the cluster are not on this page", thousands(left_out));
+            let text = format!("{} cluster changes are not on this page", thousands(left_out));
             Phrase::new().with(DOUBT, text)
         });
         self.note().into_iter().chain(changes)
     }
 
-    /// Whether the path that was asked about last is the first one without room.
+    /// Whether the last path was the first one without room.
     pub(super) fn is_just_full(&self) -> bool {
         self.left_out == 1
     }
 
-    /// What the page has instead of all paths; `None` if it has all.
+    /// How many paths are missing, and where to find them; `None` if the page has all.
     fn note(&self) -> Option<Phrase> {
         let left_out = match self.left_out {
             0 => return None,
@@ -77,11 +77,11 @@ impl Room {
         };
         let later = match self.troubled_taken {
             0 => String::new(),
-            number => format!(", and {} of those after them that did not arrive", thousands(number)),
+            number => format!(", plus {} later ones that did not arrive", thousands(number)),
         };
         let instead = format!(
-            ": it has the first {}{later}. `podtrace read` tells all of a recording, and makes a page of some of it \
-             (--from, --to, --proto, --port, --filter)",
+            ": it has the first {}{later}. `podtrace read` shows every path of a recording, and makes pages of \
+             selected ones (--from, --to, --proto, --port, --filter)",
             thousands(self.first)
         );
         Some(Phrase::new().with(DOUBT, left_out).with(PLAIN, instead))
@@ -101,7 +101,8 @@ mod tests {
         assert!(room.take(Verdict::Vanished));
         assert!(!room.take(Verdict::Open) && !room.is_just_full());
         let note: String = room.note().unwrap().pieces().map(|piece| piece.1.to_owned()).collect();
-        let expected = "2 paths are not on this page: it has the first 2, and 1 of those after them that did not arrive.";
+        let expected =
+            "2 paths are not on this page: it has the first 2, plus 1 later ones that did not arrive.";
         assert!(note.starts_with(expected), "{note}");
     }
 }

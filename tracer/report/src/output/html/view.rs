@@ -1,17 +1,18 @@
-//! What the page knows of a trace: words that are safe to look at, and the numbers that it sorts and draws by.
+//! The JSON data of the HTML page: texts, already escaped, and the numbers that the page sorts and draws by.
 //!
-//! The words are those of the text output, so that a hop is called the same wherever it is read. A new field of a
-//! [`Hop`] becomes one more fact here and needs nothing in the page itself.
+//! The texts are those of the text output, so that a hop is described the same everywhere. To show a new field of a [`Hop`],
+//! add it to [`facts`]; the page's script need not change.
 
 use serde::{Serialize, Serializer};
 
 use crate::output::change;
 use crate::output::phrase::{BAD, CHANGED, DIM, DOUBT, GOOD, LOUD, Phrase, WIRE};
-use crate::output::text::WAITED;
+use crate::output::text::QUEUED;
 use crate::output::timing::{Step, Unit, span, steps};
 use crate::output::verdict;
 use crate::output::words::{
-    address, bytes, drop_reason, moment, protocol, resolution, route, started, thousands, tuple, what, who,
+    address, bytes, describe_hop, drop_reason, endpoint_name, protocol, resolution, route, start_time,
+    thousands, timestamp, tuple,
 };
 use podtrace_escape::escape;
 use podtrace_path::{
@@ -19,7 +20,7 @@ use podtrace_path::{
     Summary, Tuple, Verdict, VerdictCounts,
 };
 
-/// Text from outside, with what deceives made visible.
+/// Text from outside, escaped.
 #[derive(Debug)]
 struct Text(String);
 
@@ -35,7 +36,7 @@ impl Serialize for Text {
     }
 }
 
-/// Styled text: each piece with its class, or alone if it has none.
+/// Styled text: each piece as `[class, text]`, or as `text` without a class.
 #[derive(Debug, Serialize)]
 struct Spans(Vec<Span>);
 
@@ -68,7 +69,7 @@ impl Spans {
     }
 }
 
-/// What was traced, by what.
+/// What was traced, by which version of podtrace.
 #[derive(Debug, Serialize)]
 pub(super) struct TraceView {
     title: Text,
@@ -81,7 +82,7 @@ impl TraceView {
     }
 }
 
-/// What became of something that is traced.
+/// A cluster change.
 #[derive(Debug, Serialize)]
 pub(super) struct ChangeView {
     at: String,
@@ -89,12 +90,12 @@ pub(super) struct ChangeView {
 }
 
 impl ChangeView {
-    pub(super) fn new(told: &Change) -> Self {
-        Self { at: moment(told.at), words: Spans::new(&change::words(told)) }
+    pub(super) fn new(change: &Change) -> Self {
+        Self { at: timestamp(change.at), words: Spans::new(&change::describe(change)) }
     }
 }
 
-/// What the trace amounts to.
+/// The summary of the trace.
 #[derive(Debug, Serialize)]
 pub(super) struct SummaryView {
     complete: bool,
@@ -143,18 +144,18 @@ struct EndView {
 
 impl EndView {
     fn new(end: &End) -> Self {
-        Self { name: who(end).map(Text::new), address: address(end.ip, end.port) }
+        Self { name: endpoint_name(end).map(Text::new), address: address(end.ip, end.port) }
     }
 }
 
 impl PathView {
     pub(super) fn new(path: &Path) -> Self {
         let unit = Unit::of(path);
-        let mut before = None;
+        let mut previous = None;
         let mut hops = Vec::with_capacity(path.hops.len());
         for (hop, step) in path.hops.iter().zip(steps(&path.hops)) {
-            hops.push(HopView::new(path, hop, before, step, unit));
-            before = Some(hop);
+            hops.push(HopView::new(path, hop, previous, step, unit));
+            previous = Some(hop);
         }
         Self {
             id: path.id,
@@ -168,7 +169,7 @@ impl PathView {
             bytes: path.bytes,
             size: bytes(path.bytes),
             payload: bytes(path.payload),
-            started: started(path),
+            started: start_time(path),
             took_ns: path.duration_ns,
             took: unit.duration(path.duration_ns, path.duration_error_ns),
             ending: Spans::new(&verdict::ending(path, unit)),
@@ -188,7 +189,7 @@ struct HopView {
     action: Action,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     inferred: bool,
-    /// The point of observation.
+    /// The hook point.
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<String>,
     /// Since the first hop.
@@ -196,7 +197,7 @@ struct HopView {
     at_ns: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<String>,
-    /// Since the hop before that has a time.
+    /// Since the previous hop that has a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     step_ns: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -204,13 +205,13 @@ struct HopView {
     #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<String>,
     what: Spans,
-    /// Addresses when it leaves this hop; left out where they are as before.
+    /// Source and destination after this hop; omitted if unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     addresses: Option<(String, String)>,
-    /// The tunnel header that it then has.
+    /// The tunnel header after this hop.
     #[serde(skip_serializing_if = "Option::is_none")]
     outer: Option<OuterView>,
-    /// Whether it came here within a tunnel, and whether it leaves so; left out where it does neither.
+    /// Whether the packet is in a tunnel before and after this hop; omitted if neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     tunnel: Option<(bool, bool)>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -232,11 +233,11 @@ struct OuterView {
 }
 
 impl HopView {
-    fn new(path: &Path, hop: &Hop, before: Option<&Hop>, step: Option<Step>, unit: Unit) -> Self {
+    fn new(path: &Path, hop: &Hop, previous: Option<&Hop>, step: Option<Step>, unit: Unit) -> Self {
         let tunnel = tunnel(hop);
         let outer = hop.outer.as_ref().filter(|_| tunnel.1);
         let stack = hop.events.iter().filter(|event| event.point.is_step());
-        let as_before = before.is_some_and(|before| before.tuple == hop.tuple);
+        let is_unchanged = previous.is_some_and(|previous| previous.tuple == hop.tuple);
         Self {
             node: Text::new(&hop.node),
             device: hop.device.as_deref().map(Text::new),
@@ -260,8 +261,8 @@ impl HopView {
                     None => format!("{number} {}", unit.symbol()),
                 }
             }),
-            what: Spans::new(&said(hop, before)),
-            addresses: (!as_before).then(|| {
+            what: Spans::new(&description(hop, previous)),
+            addresses: (!is_unchanged).then(|| {
                 let Tuple { src, dst, proto: _, sport, dport } = hop.tuple;
                 (address(src, sport), address(dst, dport))
             }),
@@ -280,16 +281,16 @@ impl HopView {
     }
 }
 
-/// What happened at a hop, with its wait: the page has no line of its own for that.
-fn said(hop: &Hop, before: Option<&Hop>) -> Phrase {
-    let mut phrase = what(hop, before);
+/// Describes a hop, including the time in the device's queue, for which the page has no separate row.
+fn description(hop: &Hop, previous: Option<&Hop>) -> Phrase {
+    let mut phrase = describe_hop(hop, previous);
     if let Some(queued) = hop.queued_ns {
-        phrase.append(CHANGED, format!("{WAITED} for {}", span(queued)));
+        phrase.append(CHANGED, format!("{QUEUED} for {}", span(queued)));
     }
     phrase
 }
 
-/// Whether a packet comes to a hop within a tunnel, and whether it leaves it so.
+/// Whether the packet is in a tunnel before and after a hop.
 fn tunnel(hop: &Hop) -> (bool, bool) {
     match hop.action {
         Action::Encapsulate => (false, true),
@@ -347,19 +348,19 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
             shape.push_str(&format!(", {} packets", thousands(u64::from(*packets))));
         }
         if *merged {
-            shape.push_str(", merged with others' bytes");
+            shape.push_str(", merged with other segments");
         }
-        add("length here", shape);
+        add("length", shape);
     }
     if let Some(outer) = outer.as_ref().filter(|_| hop.action == Action::Decapsulate) {
         let Outer { kind: _, vni: _, src, dst, sport, dport, overhead } = outer;
         let (src, dst) = (address(*src, *sport), address(*dst, *dport));
-        add("taken off", format!("{}, {src} → {dst}, {overhead} B", tunnel_name(outer)));
+        add("removed header", format!("{}, {src} → {dst}, {overhead} B", tunnel_name(outer)));
     }
     if let Some(taken) = taken {
         let source = match taken.evidence {
-            Evidence::Observed => "as the kernel looked it up",
-            Evidence::Inferred => "inferred from the table and where it was seen next",
+            Evidence::Observed => "from the kernel's route lookup",
+            Evidence::Inferred => "inferred from the routing table and the next device",
         };
         add("route", format!("{} ({source})", route(taken)));
     }
@@ -375,15 +376,15 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
         if let Some(rule) = rule {
             add("rule", rule.to_string());
             if let Some(text) = &rule.rule {
-                add("as written", text.clone());
+                add("rule text", text.clone());
             }
         }
     }
     if let Some(connection) = conntrack {
         let ConnectionSeen { state: _, direction: _, status: _, original, reply, zone, mark } = &**connection;
         add("connection", connection_state(connection));
-        add("its original", tuple(original));
-        add("its reply", tuple(reply));
+        add("original tuple", tuple(original));
+        add("reply tuple", tuple(reply));
         if (*zone, *mark) != (0, 0) {
             add("zone, mark", format!("{zone}, {mark:#x}"));
         }
@@ -393,13 +394,13 @@ fn facts(path: &Path, hop: &Hop) -> Vec<(&'static str, Text)> {
 
 fn connection_state(connection: &ConnectionSeen) -> String {
     let state = match connection.state {
-        ConnState::New => "opened by it",
-        ConnState::Established => "established",
-        ConnState::Related => "that it is an error about",
+        ConnState::New => "NEW",
+        ConnState::Established => "ESTABLISHED",
+        ConnState::Related => "RELATED",
     };
     let way = match connection.direction {
-        Direction::Request => "the opener's way",
-        Direction::Reply => "the answers' way",
+        Direction::Request => "original direction",
+        Direction::Reply => "reply direction",
     };
     [state, way]
         .into_iter()
@@ -408,13 +409,13 @@ fn connection_state(connection: &ConnectionSeen) -> String {
         .join(", ")
 }
 
-/// A hook of the network stack that the packet passed within a hop.
+/// An observation of a hook in the network stack, which belongs to a hop.
 #[derive(Debug, Serialize)]
 struct EventView {
     point: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<Text>,
-    /// Since the hop: a tap need not be the first to see it.
+    /// Time relative to the hop; negative if this hook saw the packet first.
     since: String,
 }
 

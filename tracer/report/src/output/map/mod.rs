@@ -1,7 +1,6 @@
-//! The drawing of a cluster's networking: which pod hangs on which veth and bridge, by which tunnels and uplinks nodes
-//! reach each other.
+//! Output of `podtrace topology`: how pods, veths, bridges, tunnels and uplinks are connected.
 //!
-//! `view` says what there is to tell of a node, `text` draws it, `json` has it for programs.
+//! `view` collects what is shown of each node, `text` draws it as a tree, `json` serializes it.
 
 mod json;
 mod text;
@@ -10,17 +9,17 @@ mod view;
 use podtrace_protocol::inventory::Inventory;
 use podtrace_protocol::topology::Survey;
 
-/// Draws all nodes for people. Lines get no longer than `width`, as far as what they hold allows.
+/// Draws all nodes as trees. Notes that do not fit into `width` columns go to a line of their own.
 #[must_use]
 pub fn draw(surveys: &[Survey], inventory: &Inventory, width: usize) -> String {
     text::draw(&view::nodes(surveys, inventory), width)
 }
 
-/// Tells all nodes to programs: an object a line, as `schema/topology.schema.json` describes it.
+/// One JSON object per node and line, as described by `schema/topology.schema.json`.
 ///
 /// # Errors
-/// None that can happen: every node can be told.
-pub fn tell(surveys: &[Survey], inventory: &Inventory) -> serde_json::Result<String> {
+/// None in practice: every node can be serialized.
+pub fn to_json(surveys: &[Survey], inventory: &Inventory) -> serde_json::Result<String> {
     json::lines(&view::nodes(surveys, inventory))
 }
 

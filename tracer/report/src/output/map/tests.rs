@@ -109,8 +109,8 @@ fn names_from_outside_cannot_draw() {
     let surveys = [survey("no\u{202e}de", "192.168.56.11", Ok(topology))];
     let drawn = plain(&draw(&surveys, &Inventory::default(), WIDE));
     assert!(drawn.contains("et\\u{1b}[2Jh\\n├─") && drawn.contains("no\\u{202e}de"), "{drawn}");
-    let told = tell(&surveys, &Inventory::default()).unwrap();
-    assert!(!told.trim_end().contains(podtrace_escape::is_deceptive), "{told}");
+    let json = to_json(&surveys, &Inventory::default()).unwrap();
+    assert!(!json.trim_end().contains(podtrace_escape::is_deceptive), "{json}");
 }
 
 #[test]
@@ -119,16 +119,16 @@ fn json_is_as_its_schema_says() {
         serde_json::from_str(include_str!("../../../../../schema/topology.schema.json")).unwrap();
     jsonschema::draft202012::meta::validate(&schema).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    let told = tell(&lab(), &inventory()).unwrap();
-    assert_eq!(told.lines().count(), 3);
-    for line in told.lines() {
+    let json = to_json(&lab(), &inventory()).unwrap();
+    assert_eq!(json.lines().count(), 3);
+    for line in json.lines() {
         let mut value: Value = serde_json::from_str(line).unwrap();
         let faults: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
         assert_eq!(faults, Vec::<String>::new(), "{line}");
         value["extra"] = 1.into();
         assert!(!validator.is_valid(&value));
     }
-    let first: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    let first: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
     let device = |name: &str| {
         let mut devices = first["devices"].as_array().unwrap().iter();
         devices.find(|device| device["name"] == name).unwrap()

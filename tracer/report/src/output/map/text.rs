@@ -1,4 +1,4 @@
-//! The drawing: a tree a node, from the pods outwards.
+//! Draws each node as a tree of its devices, with bridge ports and tunnel peers as branches.
 
 use std::net::IpAddr;
 
@@ -35,19 +35,19 @@ fn heading(node: &NodeView<'_>) -> Phrase {
         heading.append(DIM, cni.to_string());
     }
     if let Some(error) = node.error {
-        heading.append(LOUD, " NOT LOOKED AT ");
+        heading.append(LOUD, " UNREACHABLE ");
         heading.append(BAD, error);
     }
     heading
 }
 
-/// Something in the tree: three columns, what does not fit into columns, and what hangs on it.
+/// An entry of the tree: three columns, a note, and the entries below it.
 #[derive(Default)]
 struct Item {
     columns: [Phrase; 3],
     note: Phrase,
     below: Vec<Item>,
-    /// Whether it is reached within other packets, which a double line shows.
+    /// Whether it is reached through a tunnel; drawn with a double line.
     tunnelled: bool,
 }
 
@@ -55,7 +55,7 @@ fn items(node: &NodeView<'_>) -> Vec<Item> {
     let mut items: Vec<_> = node
         .devices
         .iter()
-        // Ports stand below their bridge.
+        // Ports are drawn below their bridge.
         .filter(|device| bridge(node, device).is_none())
         .map(|device| item(node, device))
         .collect();
@@ -68,7 +68,7 @@ fn items(node: &NodeView<'_>) -> Vec<Item> {
         note: Phrase::new().with(DOUBT, pod.why),
         ..Item::default()
     }));
-    // What is missing of a pod stands with the pod itself.
+    // A warning about a pod is shown with the pod itself.
     let drawn = |warning: &&String| !node.other_pods.iter().any(|pod| warning.contains(&*pod.name));
     items.extend(node.warnings.iter().filter(drawn).map(|warning| Item {
         columns: [Phrase::new().with(DOUBT, "?"), Phrase::new(), Phrase::new()],
@@ -93,14 +93,14 @@ fn item(node: &NodeView<'_>, device: &DeviceView<'_>) -> Item {
     let peers = device.peers.iter().map(|peer| peer_item(device, peer));
     let missing = device.missing_peers.iter().map(|missing| Item {
         columns: [Phrase::new().with(NAME, missing), Phrase::new(), Phrase::new()],
-        note: Phrase::new().with(DOUBT, "the tunnel has no forwarding entry for this node"),
+        note: Phrase::new().with(DOUBT, "the tunnel has no FDB entry for this node"),
         ..Item::default()
     });
     let addresses = device.pod.as_ref().map_or(device.addresses, |pod| pod.addresses);
     Item {
         columns: [
             Phrase::new().with(name, device.name),
-            what(device),
+            device_type(device),
             Phrase::new().with(PLAIN, list(global(addresses).map(ToString::to_string))),
         ],
         note: note(device),
@@ -109,7 +109,7 @@ fn item(node: &NodeView<'_>, device: &DeviceView<'_>) -> Item {
     }
 }
 
-/// Addresses that others can use; a device that has none but link-local ones has none to tell.
+/// Addresses without link-local ones, which are of no use on other nodes.
 fn global(addresses: &[IpNet]) -> impl Iterator<Item = &IpNet> {
     addresses.iter().filter(|address| match address.addr() {
         IpAddr::V4(_) => true,
@@ -117,7 +117,7 @@ fn global(addresses: &[IpNet]) -> impl Iterator<Item = &IpNet> {
     })
 }
 
-fn what(device: &DeviceView<'_>) -> Phrase {
+fn device_type(device: &DeviceView<'_>) -> Phrase {
     let phrase = Phrase::new();
     match (&device.vxlan, &device.pod) {
         (Some(VxlanView { vni, port, .. }), _) => {
@@ -144,21 +144,21 @@ fn note(device: &DeviceView<'_>) -> Phrase {
     note.append(DIM, format!("mtu {}", device.mtu));
     if let Some(VxlanView { local, through, .. }) = &device.vxlan {
         match (local, through) {
-            (Some(local), Some(through)) => note.append(DIM, format!("sent from {local} through {through}")),
-            (Some(local), None) => note.append(DIM, format!("sent from {local}")),
-            (None, Some(through)) => note.append(DIM, format!("sent through {through}")),
+            (Some(local), Some(through)) => note.append(DIM, format!("sends from {local} over {through}")),
+            (Some(local), None) => note.append(DIM, format!("sends from {local}")),
+            (None, Some(through)) => note.append(DIM, format!("sends over {through}")),
             (None, None) => {}
         }
     }
     match (device.role, device.other_end_unknown) {
-        (RoleView::PodVeth, true) => note.append(DOUBT, "? whose pod this is, is not known"),
-        (_, true) => note.append(DIM, "its other end is not on this node"),
+        (RoleView::PodVeth, true) => note.append(DOUBT, "? unknown pod"),
+        (_, true) => note.append(DIM, "peer is not on this node"),
         (_, false) => {}
     }
     note
 }
 
-/// Who is reached by a tunnel or uplink, and what is routed there.
+/// A node or router reached through a tunnel or uplink, and the networks routed there.
 fn peer_item(device: &DeviceView<'_>, peer: &PeerView<'_>) -> Item {
     let PeerView { node, address, gateway, networks } = peer;
     let name = match (node, address, gateway) {
@@ -170,9 +170,9 @@ fn peer_item(device: &DeviceView<'_>, peer: &PeerView<'_>) -> Item {
     };
     let far = address.or(*gateway);
     let reached = match (device.role, address, gateway) {
-        (RoleView::Tunnel, None, _) => Phrase::new().with(DOUBT, "no forwarding entry"),
-        (RoleView::Tunnel, ..) => Phrase::new().with(DIM, "at the other end"),
-        (_, Some(_), Some(gateway)) => Phrase::new().with(DIM, format!("by {gateway}")),
+        (RoleView::Tunnel, None, _) => Phrase::new().with(DOUBT, "no FDB entry"),
+        (RoleView::Tunnel, ..) => Phrase::new().with(DIM, "tunnel peer"),
+        (_, Some(_), Some(gateway)) => Phrase::new().with(DIM, format!("via {gateway}")),
         (_, Some(_), None) => Phrase::new().with(DIM, "on the link"),
         (_, None, _) => Phrase::new(),
     };
@@ -182,7 +182,7 @@ fn peer_item(device: &DeviceView<'_>, peer: &PeerView<'_>) -> Item {
         note.push(PLAIN, list(networks.iter().map(network)));
     }
     if node.is_none() && address.is_some() {
-        note.append(DOUBT, "no node of the inventory has this address");
+        note.append(DOUBT, "no node in the inventory has this address");
     }
     let far = Phrase::new().with(PLAIN, far.map_or_else(String::new, |far| far.to_string()));
     Item {
@@ -204,7 +204,7 @@ fn list(parts: impl Iterator<Item = String>) -> String {
 /// A line of the tree.
 struct Row<'a> {
     guide: String,
-    /// What stands below the guide where a line goes on.
+    /// The guide for the row's second line, if its note needs one.
     on: String,
     item: &'a Item,
 }

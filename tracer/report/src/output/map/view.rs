@@ -1,4 +1,4 @@
-//! What there is to tell of a node: its devices by what they are to pods, and who is at the other ends.
+//! Collects what is shown of a node: its devices by role, and the peers at their other ends.
 
 use std::net::IpAddr;
 
@@ -112,8 +112,10 @@ fn node<'a>(survey: &'a Survey, surveys: &'a [Survey], inventory: &Inventory) ->
             pods.filter_map(|pod| other_pod(pod, topology)).collect(),
             None,
         ),
-        // Of a node that could not be looked at, nothing is known of its pods either.
-        Err(error) => (Vec::new(), pods.map(|pod| without(pod, "not looked at")).collect(), Some(&**error)),
+        // Without its topology, nothing is known about the node's pods either.
+        Err(error) => {
+            (Vec::new(), pods.map(|pod| without(pod, "node unreachable")).collect(), Some(&**error))
+        }
     };
     let cni = found.as_ref().ok().and_then(|topology| topology.cni.as_ref());
     NodeView { node: name, addresses, error, warnings, cni, devices, other_pods }
@@ -123,10 +125,10 @@ fn other_pod(pod: &Pod, topology: &Topology) -> Option<OtherPod> {
     let name = pod.full_name();
     let found = topology.namespaces.iter().any(|namespace| namespace.pod.as_ref() == Some(&name));
     match (pod.host_network, pod.ips.is_empty(), found) {
-        (true, ..) => Some(without(pod, "uses the node's own network")),
+        (true, ..) => Some(without(pod, "on the host network")),
         (false, true, _) => Some(without(pod, "has no address yet")),
         (false, false, false) => {
-            Some(without(pod, "not found: no network namespace with its address is behind a veth"))
+            Some(without(pod, "not found: no network namespace behind a veth has its address"))
         }
         (false, false, true) => None,
     }

@@ -1,4 +1,4 @@
-// The data of the page: an element each for the trace, every path, every change of the cluster, and the summary.
+// Reads the page's data: one element each for the trace, each path, each cluster change, and the summary.
 
 const VERDICTS = {
   delivered: { mark: "✓", word: "delivered", rank: 4 },
@@ -8,7 +8,7 @@ const VERDICTS = {
   open: { mark: "…", word: "open", rank: 3 },
 };
 
-/** Reads all of it, and takes it out of the document: it is needed only once. */
+/** Reads all data elements, and removes them from the document. */
 function readData() {
   const data = { trace: { title: "", version: "" }, paths: [], changes: [], flows: new Map(), full: false, summary: null, damaged: 0 };
   for (const element of document.querySelectorAll('script[type="application/json"]')) {
@@ -16,7 +16,7 @@ function readData() {
     try {
       value = JSON.parse(element.textContent);
     } catch {
-      // The tracer was killed while it wrote this one.
+      // The tracer was killed while writing this element.
       data.damaged += 1;
       continue;
     }
@@ -31,7 +31,7 @@ function readData() {
   return data;
 }
 
-/** What is left out of the data because it goes without saying. */
+/** Fills in what the data omits because it is unchanged. */
 function filledIn(path) {
   path.packet = `${path.proto} ${path.label}`;
   let addresses = ["", ""];
@@ -45,7 +45,7 @@ function filledIn(path) {
   return path;
 }
 
-/** What the filter looks into, made when it is first asked for. */
+/** The text that the filter searches, created on first use. */
 function haystack(path) {
   if (path.haystack === undefined) {
     const hops = path.hops.flatMap((hop) => [hop.node, hop.device, hop.action, hop.src, hop.dst]);
@@ -60,7 +60,7 @@ function plain(pieces) {
   return [pieces.map((piece) => (typeof piece === "string" ? piece : piece[1])).join("")];
 }
 
-/** An end of a path in words. */
+/** An endpoint of a path as text. */
 function end(end) {
   return end.name === undefined ? end.address : `${end.name} ${end.address}`;
 }

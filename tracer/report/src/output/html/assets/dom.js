@@ -1,8 +1,8 @@
-// Making elements. All text becomes text nodes: nothing in it is ever markup.
+// Creates elements. All text becomes text nodes, never markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with classes, attributes and children; a child that is no element is text. */
+/** Creates an element with attributes and children; children that are not elements are text. */
 function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -13,7 +13,7 @@ function make(name, attributes = {}, ...children) {
   return element;
 }
 
-/** The same for drawings. */
+/** Creates an SVG element. */
 function draw(name, attributes = {}, ...children) {
   const element = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -21,13 +21,13 @@ function draw(name, attributes = {}, ...children) {
   return element;
 }
 
-/** Styled text: pieces that are text, or a class and text. */
+/** Styled text: each piece is text, or a class and text. */
 function spans(pieces) {
   return pieces.map((piece) =>
     typeof piece === "string" ? piece : make("span", { class: piece[0] }, piece[1]));
 }
 
-/** Number with thousands apart. */
+/** A number with thousands separators. */
 function thousands(number) {
   return number.toLocaleString("en");
 }

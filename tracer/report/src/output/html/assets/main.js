@@ -1,10 +1,10 @@
-// Putting it together: what is known is shown, and the address tells which path and hop, so that a place in the page
-// can be passed on (page.html#path=7&hop=3).
+// Connects table, filter and picture. The URL names the selected path and hop, so that it can be shared
+// (page.html#path=7&hop=3).
 
 let place = new URLSearchParams();
 
 function notePlace() {
-  // Some browsers give a page from a file no history to write.
+  // Some browsers do not let a page from a file change its history.
   try {
     history.replaceState(null, "", `#${place}`);
   } catch {
@@ -23,10 +23,10 @@ function showAccounting(data) {
   const { summary, damaged, full, paths } = data;
   if (summary === null) {
     element.className = "incomplete";
-    const rest = full ? " Not all of them are here: they were too many for a page." : "";
-    const cut = damaged > 0 ? " The path that was being written is lost." : "";
+    const rest = full ? " There were too many for one page; some are not shown." : "";
+    const cut = damaged > 0 ? " The path being written at the end is lost." : "";
     element.replaceChildren(make("strong", {}, "✗ INCOMPLETE"), make("div", {},
-      `The tracer did not end this page: it was killed, or is still at work. ${full ? "More than " : ""}${thousands(paths.length)} paths had been told; what came after them, and what was lost, is not known.${rest}${cut}`));
+      `The end of this page is missing: the tracer was killed, or is still running. It has ${full ? "more than " : ""}${thousands(paths.length)} paths; later paths and losses are unknown.${rest}${cut}`));
     return;
   }
   element.className = summary.complete ? "complete" : "incomplete";
@@ -35,7 +35,7 @@ function showAccounting(data) {
     ...summary.lines.map((line) => make("div", {}, ...spans(line))));
 }
 
-/** What became of the cluster while it was traced. */
+/** The cluster changes during the trace. */
 function showChanges({ changes }) {
   const element = document.getElementById("changes");
   element.hidden = changes.length === 0;
@@ -58,7 +58,7 @@ function showVerdicts(data, table) {
   document.getElementById("verdicts").replaceChildren(...buttons);
 }
 
-/** The packets of the same flow that were told before and after this one. */
+/** The previous and the next packet of the same flow. */
 function neighbours(data, path) {
   const flow = data.flows.get(path.flow);
   const at = flow.indexOf(path);
@@ -104,12 +104,12 @@ function start() {
     filter.value = place.get("filter") ?? "";
     table.filter(filter.value);
     const asked = data.paths.find((path) => `${path.id}` === place.get("path"));
-    // What went wrong is what people come for.
+    // Users look for what went wrong.
     const worst = table.shown.reduce((worst, path) =>
       worst === null || VERDICTS[path.verdict].rank < VERDICTS[worst.verdict].rank ? path : worst, null);
     hop = place.has("hop") ? Number(place.get("hop")) : null;
     if (asked ?? worst) table.pick(asked ?? worst);
-    else picture.replaceChildren(make("p", { class: "nothing" }, "no path was told"));
+    else picture.replaceChildren(make("p", { class: "nothing" }, "no paths"));
     hop = null;
   };
   addEventListener("hashchange", go);

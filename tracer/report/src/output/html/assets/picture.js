@@ -1,5 +1,5 @@
-// The chosen path as a picture. Nodes are lanes, devices stations on a line; where the packet is in a tunnel the line
-// runs in a tube, and the packet beside it is drawn within its outer header.
+// Draws the selected path. Each node is a lane, each device a station on the packet's line. A tube marks the tunnel, where
+// the packet is drawn inside its outer header.
 
 const LANE = 168;
 const TRACK = 24;
@@ -7,8 +7,8 @@ const HEIGHT = 46;
 const MIDDLE = HEIGHT / 2;
 
 /**
- * Draws a path into an element. `open` is the index of a hop whose details are shown, `neighbours` are the packets of
- * its flow before and after it, of which one may be picked.
+ * Draws a path into an element. `open` is the index of the hop whose details are shown; `neighbours` are the previous and
+ * the next packet of the flow, which can be selected.
  */
 function showPath(place, path, open, neighbours, pick) {
   const lanes = [...new Set(path.hops.map((hop) => hop.node))];
@@ -26,15 +26,15 @@ function showPath(place, path, open, neighbours, pick) {
   const picture = make("div", { class: "picture" },
     make("div", { class: "step lane-names" },
       make("div", { class: "track" }, ...lanes.map((name) => make("div", { class: "lane" }, name))),
-      make("div", { class: "what" }, "what happened there"),
-      make("div", { class: "packet" }, "the packet when it leaves"),
-      make("div", { class: "time" }, "time since the hop before")),
+      make("div", { class: "what" }, "what happened"),
+      make("div", { class: "packet" }, "packet after the hop"),
+      make("div", { class: "time" }, "time since previous hop")),
     ...rows.filter((row) => row));
   picture.style.setProperty("--track", `${Math.max(lanes.length, 1) * LANE}px`);
   place.replaceChildren(head(path, neighbours, pick), picture, legend(path));
 }
 
-/** What the packet is, and loudly how it ended. */
+/** The header: packet, verdict and advice. */
 function head(path, neighbours, pick) {
   const { mark } = VERDICTS[path.verdict];
   const way = path.direction === "request" ? "request" : "reply";
@@ -50,10 +50,10 @@ function head(path, neighbours, pick) {
         path.doubt ? make("p", { class: "doubt" }, path.doubt) : null)),
     make("p", { class: "facts" },
       neighbour(neighbours[0], "before", pick), `${way} of flow ${path.flow}`, neighbour(neighbours[1], "after", pick),
-      ` · ${path.size}, payload ${path.payload} · began ${path.started.replace("T", " ").replace("Z", " UTC")}`));
+      ` · ${path.size}, payload ${path.payload} · started ${path.started.replace("T", " ").replace("Z", " UTC")}`));
 }
 
-/** What to do about it: the path's own advice, else that of the drops on its way. */
+/** The path's advice, or else that of its drops. */
 function toDo(path) {
   if (path.advice) return path.advice;
   return path.verdict === "delivered" ? [] : path.hops.flatMap((hop) => hop.advice ?? []);
@@ -63,21 +63,21 @@ function advice(text) {
   return make("p", { class: "advice" }, "↳ ", ...code(text));
 }
 
-/** The ending without the mark that leads it: the page draws its own. */
+/** The verdict without its leading mark: the page draws its own. */
 function unmarked([first, ...rest]) {
   const strip = (text) => text.replace(/^[✓✗?…] /u, "");
   return [typeof first === "string" ? strip(first) : [first[0], strip(first[1])], ...rest];
 }
 
-/** A button that goes to another packet of the flow. */
+/** A button that selects another packet of the flow. */
 function neighbour(path, where, pick) {
   if (path === undefined) return null;
   const text = where === "before" ? `◂ #${path.id}` : `#${path.id} ▸`;
-  return make("button", { type: "button", class: "neighbour", title: `${path.packet}, the packet of this flow told ${where} this one`,
+  return make("button", { type: "button", class: "neighbour", title: `${path.packet}, the ${where === "before" ? "previous" : "next"} packet of this flow`,
     onclick: () => pick(path) }, text);
 }
 
-/** Text in which commands stand between backquotes. */
+/** Text with commands in backquotes. */
 function code(text) {
   return text.split("`").map((piece, index) => (index % 2 ? make("code", {}, piece) : piece));
 }
@@ -86,14 +86,14 @@ function legend(path) {
   const tunnel = path.hops.some((hop) => hop.tunnel[0] || hop.tunnel[1]);
   const inferred = path.hops.some((hop) => hop.inferred);
   const entries = [
-    tunnel ? make("span", {}, make("i", { class: "key tube" }), "inside a tunnel: the packet travels within another") : null,
-    inferred ? make("span", {}, make("i", { class: "key inferred" }), "≈ inferred, not seen") : null,
-    make("span", {}, "colours of addresses: an address that changes its colour was translated"),
+    tunnel ? make("span", {}, make("i", { class: "key tube" }), "inside a tunnel: the packet is encapsulated") : null,
+    inferred ? make("span", {}, make("i", { class: "key inferred" }), "≈ inferred, not observed") : null,
+    make("span", {}, "address colours: a change of colour is a translation (NAT)"),
   ];
   return make("p", { class: "legend" }, ...entries);
 }
 
-/** Every address of the path gets a colour, in the order in which they occur. */
+/** Assigns a colour to each address of the path, in order of occurrence. */
 function addressColours(path) {
   const colours = new Map();
   for (const hop of path.hops) {
@@ -104,7 +104,7 @@ function addressColours(path) {
   return colours;
 }
 
-/** Where a moment lies between the path's first and last, as a share. */
+/** Position of a time within the path's duration, from 0 to 1. */
 function timeScale(path) {
   const times = path.hops.map((hop) => hop.at_ns).filter((at) => at !== undefined);
   const start = Math.min(0, ...times);
@@ -117,8 +117,8 @@ function step(kind, track, what, packet, time) {
 }
 
 /**
- * The lanes' part of a row: a drawing behind, a label beside the station. Where the row is higher than the drawing,
- * the way goes on below it: `on` are its pieces there.
+ * The lanes of a row: a drawing in the background, a label beside the station. `on` extends the packet's line below the
+ * drawing if the row is higher.
  */
 function track(lanes, lane, label, drawing, on = []) {
   const width = Math.max(lanes.length, 1) * LANE;
@@ -134,7 +134,7 @@ function x(lane) {
   return lane * LANE + TRACK;
 }
 
-/** A piece of the packet's way: the tube around it if it is in a tunnel, and the line itself. */
+/** A piece of the packet's line, with a tube around it if it is in a tunnel. */
 function way(kind, tube, d) {
   const pieces = [];
   if (tube) pieces.push(draw("path", { class: "tube-wall", d }), draw("path", { class: "tube", d }));
@@ -146,7 +146,7 @@ function down(lane, from, to) {
   return `M${x(lane)} ${from}V${to}`;
 }
 
-/** Walls at the back, lines in front, so that pieces meet without a seam. */
+/** Puts tubes behind lines, so that pieces join without a seam. */
 function layered(pieces) {
   const layers = { "tube-wall": 0, tube: 1 };
   const layer = (piece) => layers[piece.getAttribute("class")] ?? 2;
@@ -172,7 +172,7 @@ function podMark(lane) {
   return draw("rect", { class: "pod-mark", x: x(lane) - 9, y: MIDDLE - 9, width: 18, height: 18, rx: 4 });
 }
 
-/** How the way ends, after the last hop. */
+/** The row after the last hop: how the path ended. */
 function lastRow(lanes, path) {
   const last = path.hops[path.hops.length - 1];
   if (!last) return null;
@@ -196,7 +196,7 @@ function lastRow(lanes, path) {
     make("div", { class: "packet" }), make("div", { class: "time" }));
 }
 
-/** The way from one node to the next. */
+/** The row between two nodes. */
 function wireRow(lanes, from, to, scale) {
   const [left, right] = [lanes.indexOf(from.node), lanes.indexOf(to.node)];
   const tube = from.tunnel[1] || to.tunnel[0];
@@ -224,7 +224,7 @@ function hopRow(lanes, path, at, colours, scale, open) {
   ]);
   const label = make("span", { class: `station ${kind}`, title: hop.device ?? "" }, hop.device ?? "–");
   const crossed = before && before.node !== hop.node;
-  // Made when they are first asked for.
+  // Created when first opened.
   const details = make("div", { class: "details", id: `hop-${at}`, hidden: "" });
   const show = (shown) => {
     if (shown && !details.hasChildNodes()) details.append(headerBoxes(headers(path, hop)), factList(facts(hop)), eventList(hop.events));
@@ -258,7 +258,7 @@ function station(lane, hop) {
     cx: x(lane), cy: MIDDLE, r: changes ? 8 : 6 });
 }
 
-/** The packet as nested boxes: its addresses, within the tunnel's. */
+/** The packet as nested boxes: inner addresses inside the outer ones. */
 function packet(hop, before, colours) {
   const address = (text, was) =>
     make("span", { class: `${colours.get(text)} ${was !== undefined && was !== text ? "changed" : ""}` }, text);
@@ -272,7 +272,7 @@ function packet(hop, before, colours) {
 }
 
 function timeCell(hop, scale) {
-  if (hop.at_ns === undefined) return make("div", { class: "time dim" }, "not timed");
+  if (hop.at_ns === undefined) return make("div", { class: "time dim" }, "no time");
   const cell = make("div", { class: "time" });
   if (hop.step_ns === undefined) return cell;
   cell.append(make("span", { class: "number" }, hop.step ?? ""));
@@ -280,7 +280,7 @@ function timeCell(hop, scale) {
   return cell;
 }
 
-/** When it began and how long it took, within the whole; what the clocks leave open is hatched. */
+/** A bar for start and duration of the step, relative to the path; the clock error is hatched. */
 function bar(hop, scale) {
   const clamp = (share) => Math.min(Math.max(share, 0), 1);
   const [from, to] = [clamp(scale(hop.at_ns - hop.step_ns)), clamp(scale(hop.at_ns))];
@@ -300,7 +300,7 @@ function piece(kind, left, width) {
   return element;
 }
 
-/** The packet's headers when it leaves a hop, the outermost first, as far as they are known. */
+/** The packet's known headers after a hop, outermost first. */
 function headers(path, hop) {
   const headers = [];
   const ip = ([from], [to]) => headers.push([from.includes(":") ? "IPv6" : "IPv4", `${from} → ${to}`]);
@@ -309,7 +309,7 @@ function headers(path, hop) {
     ip(...ends);
     if (ends[0][1] && ends[1][1]) headers.push(["UDP", `${ends[0][1]} → ${ends[1][1]}`]);
     const [kind, ...network] = hop.outer.name.split(" ");
-    headers.push([kind.toUpperCase(), `${network.join(" ")}  (+${hop.outer.overhead} B in all)`]);
+    headers.push([kind.toUpperCase(), `${network.join(" ")}  (+${hop.outer.overhead} B total)`]);
   }
   const ends = [addressAndPort(hop.src), addressAndPort(hop.dst)];
   ip(...ends);
@@ -319,7 +319,7 @@ function headers(path, hop) {
   return headers;
 }
 
-/** Splits `10.0.0.1:80` and `[fd00::1]:80`; without a port the address is all there is. */
+/** Splits `10.0.0.1:80` and `[fd00::1]:80`; the port is optional. */
 function addressAndPort(text) {
   const [, bracketed, plain, port] = text.match(/^(?:\[(.+)\]|([^:]+)):(\d+)$/) ?? [];
   return port === undefined ? [text] : [bracketed ?? plain, port];
@@ -327,14 +327,14 @@ function addressAndPort(text) {
 
 function facts(hop) {
   const evidence = hop.inferred
-    ? "inferred: not seen here, it follows from the hops around it"
+    ? "inferred from the hops around it, not observed"
     : hop.seen ? `seen at ${hop.seen}` : "seen";
   const where = hop.device === undefined ? hop.node : `${hop.device} on ${hop.node}`;
   const time = hop.at === undefined ? [] : [["time", `${hop.at} after the first hop`]];
   return [["where", where], ["evidence", evidence], ...time, ...hop.facts];
 }
 
-/** Headers as boxes within boxes, the outermost around all others. */
+/** Headers as nested boxes, outermost first. */
 function headerBoxes(headers) {
   const box = [...headers].reverse().reduce((inside, [name, text]) =>
     make("div", { class: "header" }, make("b", {}, name), " ", text, inside), null);
@@ -346,11 +346,11 @@ function factList(facts) {
     [make("dt", {}, name), make("dd", {}, ...code(text))]));
 }
 
-/** What the hooks of the network stack saw within a hop. */
+/** The observations of a hop in the network stack. */
 function eventList(events) {
   if (events.length === 0) return "";
   return make("table", { class: "events" },
-    make("caption", {}, "in the network stack, since the hop itself"),
+    make("caption", {}, "in the network stack, time relative to the hop"),
     ...events.map(({ since, point, detail }) => make("tr", {},
       make("td", { class: "number" }, since), make("td", {}, point), make("td", {}, detail ?? ""))));
 }

@@ -1,4 +1,4 @@
-// The table of paths: sorted, filtered, and only as many rows in the document as can be seen.
+// The table of paths: sorts, filters, and creates only the visible rows.
 
 const ROW = 28;
 const SPARE = 8;
@@ -48,7 +48,7 @@ class Table {
     this.update();
   }
 
-  /** Shows only paths with all of these words. */
+  /** Shows only paths that contain all of these words. */
   filter(text) {
     this.words = text.toLowerCase().split(/\s+/).filter((word) => word);
     this.update();
@@ -96,13 +96,13 @@ class Table {
     }));
   }
 
-  /** Makes the rows that can be seen. */
+  /** Creates the visible rows. */
   render() {
     const first = Math.max(0, Math.floor(this.element.scrollTop / ROW) - SPARE);
     const last = Math.min(this.shown.length, first + Math.ceil(this.element.clientHeight / ROW) + 2 * SPARE);
     const rows = [];
     for (let at = first; at < last; at += 1) rows.push(this.row(at));
-    if (this.shown.length === 0) rows.push(make("div", { class: "nothing" }, "no path is like that"));
+    if (this.shown.length === 0) rows.push(make("div", { class: "nothing" }, "no matching path"));
     this.body.replaceChildren(...rows);
     const chosen = this.chosen && document.getElementById(`row-${this.chosen.id}`);
     if (chosen) this.element.setAttribute("aria-activedescendant", chosen.id);
@@ -129,7 +129,7 @@ class Table {
     this.picked(path);
   }
 
-  /** Scrolls so that a row can be seen. */
+  /** Scrolls a row into view. */
   reveal(at) {
     if (at < 0) return;
     const room = this.element.clientHeight - this.head.offsetHeight - ROW;

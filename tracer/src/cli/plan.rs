@@ -1,4 +1,4 @@
-//! What the options of a trace mean: a plan with everything resolved, or one clear line why not.
+//! Turns the options of a trace into a plan: resolves endpoints, finds the cluster, and rejects contradictions.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::UsageError;
 use super::args::{Proto, Read, Trace};
-use super::source::{self, Found};
+use super::source::{self, Cluster};
 use crate::cluster::Wanted;
 use crate::session::{Followed, Plan, ProbePlan};
 use podtrace_protocol::frame::ProbeKind;
@@ -16,16 +16,16 @@ use podtrace_report::replay::Aim;
 
 /// Port of a TCP probe if none is given.
 const TCP_PORT: u16 = 80;
-/// Port of a UDP probe if none is given: traceroute's first, where usually nobody listens.
+/// Port of a UDP probe if none is given: traceroute's first port, on which usually nothing listens.
 const UDP_PORT: u16 = 33434;
-/// Probe exchanges at most, should `--count` never be reached.
+/// Maximum number of probe requests, in case `--count` is never reached.
 const PROBES_AT_MOST: u32 = 100_000;
 
-/// Makes a plan of the options.
+/// Makes the plan of a live trace.
 pub(super) async fn plan(args: &Trace) -> Result<Plan> {
     if args.from.is_none() && args.to.is_none() {
         return Err(UsageError(
-            "say what to trace: --from ENDPOINT, --to ENDPOINT or both; see --help".to_owned(),
+            "nothing to trace: give --from ENDPOINT, --to ENDPOINT or both; see --help".to_owned(),
         )
         .into());
     }
@@ -40,26 +40,25 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
         kubeconfig: args.kubeconfig.clone(),
         context: args.context.clone(),
     };
-    let Found { mut inventory, namespace, pods, watch } =
+    let Cluster { mut inventory, namespace, pods, watch } =
         source::find(&wanted, args.agent_image.as_deref()).await?;
     let namespace = args.namespace.clone().unwrap_or(namespace);
     let (port, protocol, one_way) = (args.port, args.proto.map(number), args.one_way);
     let aim = Aim { from, to, namespace, port, protocol, one_way };
     let (from, to) = aim.ends(&inventory)?;
-    // It has said why a name means nothing, and is in nobody's way from here on.
+    // Only needed for error messages while resolving names.
     inventory.untraceable.clear();
     let nodes = aim.nodes(&inventory, &from, &to);
     check_root(&inventory, &nodes)?;
     let probe = probe.map(|kind| probe_plan(kind, args, &inventory, &from, &to)).transpose()?;
     if let Some(filter) = &args.filter {
         detail!(
-            "--filter '{filter}' chooses among paths here, by the bytes that were captured of their packets, inside \
-                 tunnels and outside; events are counted as the kernel's filter (--from, --to, --proto, --port) lets \
-             them through"
+            "--filter '{filter}' selects paths in user space, by the captured bytes of inner and outer headers; event \
+             counts cover everything that the kernel filter (--from, --to, --proto, --port) matched"
         );
     }
     let tapped: BTreeSet<_> = from.pods.iter().chain(&to.pods).cloned().collect();
-    // An end that may be anything may be any pod.
+    // Without addresses, an endpoint may be any pod.
     let open = from.addresses.is_empty() || to.addresses.is_empty();
     let filter = aim.filter(&from, &to);
     Ok(Plan {
@@ -79,7 +78,7 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
     })
 }
 
-/// The traffic that is chosen of a recording's.
+/// The traffic selected from a recording.
 pub(super) fn aim(args: &Read) -> Result<Aim> {
     check_port(args.port, args.proto)?;
     Ok(Aim {
@@ -97,13 +96,10 @@ fn endpoint(text: Option<&str>) -> Result<Endpoint> {
     text.parse::<Endpoint>().map_err(|error| UsageError(error.to_string()).into())
 }
 
-/// Said before anything is started; what runs elsewhere finds its own rights there.
+/// Checks for root if a local node is traced. Agents on other nodes have their own rights.
 fn check_root(inventory: &Inventory, nodes: &[String]) -> Result<()> {
     let local = inventory.nodes.iter().any(|node| nodes.contains(&node.name) && node.run.is_local());
-    ensure!(
-        !local || nix::unistd::geteuid().is_root(),
-        "tracing loads programs into the kernel: run it as root (sudo podtrace …)"
-    );
+    ensure!(!local || nix::unistd::geteuid().is_root(), "loading eBPF programs needs root: sudo podtrace …");
     Ok(())
 }
 
@@ -117,25 +113,25 @@ fn check_ports(args: &Trace, probe: Option<Probe>) -> Result<()> {
         (Some(Probe::Udp(_)), Some(proto)) => proto == Proto::Udp,
     };
     if !fits {
-        return refuse("--probe sends packets that --proto leaves out".to_owned());
+        return refuse("--probe and --proto name different protocols".to_owned());
     }
     if probe == Some(Probe::Icmp) && args.port.is_some() {
-        return refuse("--port leaves out what --probe icmp sends: ICMP has no ports".to_owned());
+        return refuse("--port does not apply to --probe icmp: ICMP has no ports".to_owned());
     }
     if probe.is_some() && args.from.as_deref().is_none_or(|from| from == "any") {
-        return refuse("--probe needs a pod to send from: name it by --from".to_owned());
+        return refuse("--probe needs a pod to send from: give --from POD".to_owned());
     }
     Ok(())
 }
 
 fn check_port(port: Option<u16>, proto: Option<Proto>) -> Result<()> {
     if port.is_some() && proto == Some(Proto::Icmp) {
-        return Err(UsageError("--port goes with tcp, udp or sctp: ICMP has no ports".to_owned()).into());
+        return Err(UsageError("--port needs --proto tcp, udp or sctp: ICMP has no ports".to_owned()).into());
     }
     Ok(())
 }
 
-/// What `--probe` was given.
+/// The value of `--probe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Probe {
     Icmp,
@@ -148,14 +144,14 @@ fn parse_probe(text: &str) -> Result<Probe> {
         None => (text, None),
         Some((kind, port)) => match port.parse() {
             Ok(port) if port != 0 => (kind, Some(port)),
-            _ => return Err(UsageError(format!("--probe {text}: `{port}` is no port")).into()),
+            _ => return Err(UsageError(format!("--probe {text}: `{port}` is not a port number")).into()),
         },
     };
     match (kind, port) {
         ("icmp", None) => Ok(Probe::Icmp),
         ("tcp", port) => Ok(Probe::Tcp(port)),
         ("udp", port) => Ok(Probe::Udp(port)),
-        _ => Err(UsageError(format!("--probe {text}: give icmp, tcp[:PORT] or udp[:PORT]")).into()),
+        _ => Err(UsageError(format!("--probe {text}: expected icmp, tcp[:PORT] or udp[:PORT]")).into()),
     }
 }
 
@@ -167,15 +163,14 @@ fn probe_plan(
     to: &Resolved,
 ) -> Result<ProbePlan> {
     let [pod] = from.pods.as_slice() else {
-        bail!("--probe sends from one pod, but --from {} is {} pods", from.what, from.pods.len());
+        bail!("--probe sends from a single pod, but --from {} is {} pods", from.what, from.pods.len());
     };
     let source = inventory.pods.iter().find(|candidate| candidate.full_name() == *pod);
     let source = source.with_context(|| format!("{pod} is not in the inventory"))?;
     let speaks = |ip: &&IpAddr| source.ips.iter().any(|own| own.is_ipv4() == ip.is_ipv4());
     let destination = to.addresses.iter().find(speaks);
-    let destination = destination.with_context(|| {
-        format!("--probe needs an address to send to, of a family that {pod} has: {} has none", to.what)
-    })?;
+    let destination = destination
+        .with_context(|| format!("--probe: {} has no address of {pod}'s address family", to.what))?;
     let port = |given: Option<u16>, proto: Proto, usual: u16| {
         given.or(args.port).or_else(|| to.port_of(number(proto))).unwrap_or(usual)
     };
@@ -189,7 +184,7 @@ fn probe_plan(
         node: source.node.clone(),
         destination: *destination,
         kind,
-        // With a count, the trace ends when it is reached.
+        // With --count, the trace ends when it is reached.
         exchanges: if args.count.is_some() { PROBES_AT_MOST } else { 1 },
     })
 }

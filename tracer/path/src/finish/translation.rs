@@ -1,16 +1,16 @@
-//! Translations: what happened to a packet between two points that saw it with other addresses or ports.
+//! Translations: what happened between two points that saw a packet with different addresses or ports, and which rule
+//! and Service it was by.
 
 use std::sync::Arc;
 
 use podtrace_rules::{Attribution, Kind};
 
-use crate::join::track::{Sighting, Track};
-use crate::model::{Nat, NatKind, ServiceRef, Tuple};
-use crate::wire::packet::PacketExt as _;
+use crate::model::{Direction, Nat, NatKind, ServiceRef, Tuple};
+use crate::node::NodeId;
 use crate::world::World;
 use crate::world::devices::DeviceId;
 use crate::world::directory::Directory;
-use crate::world::rule::Asked;
+use crate::world::rules::Asked;
 
 /// What changed between two points of a node: the destination first, as the kernel does it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) struct Changes {
 /// One translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
-    before: Tuple,
+    pub(crate) before: Tuple,
     pub(crate) after: Tuple,
 }
 
@@ -36,54 +36,53 @@ impl Changes {
     }
 }
 
-/// Addresses and ports of a packet where it was seen.
-pub(crate) fn tuple(track: &Track, seen: &Sighting) -> Tuple {
-    seen.tuple.unwrap_or_else(|| track.packet.tuple())
-}
-
 /// Where a packet was translated: between two points of a node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    pub(crate) node: usize,
+    pub(crate) node: NodeId,
     pub(crate) came_in: Option<DeviceId>,
     pub(crate) goes_out: Option<DeviceId>,
     /// The packet as it came to the node, and its mark then.
     pub(crate) entered: Option<(Tuple, u32)>,
 }
 
-/// The translation of a packet that goes the way of its connection's answers, or the other.
-pub(crate) fn nat(change: Change, answers: bool, place: Place, world: &World) -> Nat {
+/// The translation of a packet that goes in this direction of its connection.
+pub(crate) fn nat(change: Change, direction: Direction, place: Place, world: &World) -> Nat {
     let Change { before, after } = change;
-    let own = |address| world.devices.is_own(place.node, address);
-    let destination = (before.dst, before.dport) != (after.dst, after.dport);
-    // Answers are translated back without asking a rule.
-    let rule = if answers { None } else { rule(change, place, world) };
-    let by_rule = rule.as_ref().map(|rule| rule.kind);
-    let kind = match (destination, answers) {
-        (true, false) if by_rule == Some(Kind::Redirect) => NatKind::Redirect,
-        (true, false) if by_rule != Some(Kind::Dnat) && own(after.dst) => NatKind::Redirect,
-        (true, false) => NatKind::Dnat,
-        (true, true) if own(before.dst) => NatKind::UnMasquerade,
-        (true, true) => NatKind::UnSnat,
-        (false, false) if by_rule == Some(Kind::Masquerade) => NatKind::Masquerade,
-        (false, false) if by_rule != Some(Kind::Snat) && own(after.src) => NatKind::Masquerade,
-        (false, false) => NatKind::Snat,
-        (false, true) if own(before.src) => NatKind::UnRedirect,
-        (false, true) => NatKind::UnDnat,
-    };
+    // Replies are translated back without asking a rule.
+    let rule = if direction == Direction::Reply { None } else { rule(change, place, world) };
+    let kind = kind(change, direction, rule.as_ref().map(|rule| rule.kind), place.node, world);
     let service = service(kind, &before, &after, rule.as_deref(), &world.directory);
     Nat { kind, before, after, service, rule }
 }
 
+fn kind(change: Change, direction: Direction, by_rule: Option<Kind>, node: NodeId, world: &World) -> NatKind {
+    let Change { before, after } = change;
+    let own = |address| world.devices.is_own(node, address);
+    let of_destination = (before.dst, before.dport) != (after.dst, after.dport);
+    match (of_destination, direction) {
+        (true, Direction::Request) if by_rule == Some(Kind::Redirect) => NatKind::Redirect,
+        (true, Direction::Request) if by_rule != Some(Kind::Dnat) && own(after.dst) => NatKind::Redirect,
+        (true, Direction::Request) => NatKind::Dnat,
+        (true, Direction::Reply) if own(before.dst) => NatKind::UnMasquerade,
+        (true, Direction::Reply) => NatKind::UnSnat,
+        (false, Direction::Request) if by_rule == Some(Kind::Masquerade) => NatKind::Masquerade,
+        (false, Direction::Request) if by_rule != Some(Kind::Snat) && own(after.src) => NatKind::Masquerade,
+        (false, Direction::Request) => NatKind::Snat,
+        (false, Direction::Reply) if own(before.src) => NatKind::UnRedirect,
+        (false, Direction::Reply) => NatKind::UnDnat,
+    }
+}
+
 fn rule(change: Change, place: Place, world: &World) -> Option<Arc<Attribution>> {
     let Place { node, came_in, goes_out, entered } = place;
-    // Where a bridge hands its packets to IP's rules, it stands for its ports.
+    // A bridge that hands its packets to IP's rules stands for its ports there.
     let device = |id: Option<DeviceId>| {
         let info = world.devices.info(id?);
         Some(info.bridge.map_or(info, |bridge| world.devices.info(bridge)).name.clone())
     };
     let Change { before, after } = change;
-    world.rules[node].translated(Asked {
+    world.nodes[node].rules.translated(Asked {
         before,
         after,
         in_device: device(came_in),
@@ -109,7 +108,7 @@ fn service(
     if let Some(service) = directory.service(address, port, before.proto) {
         return Some(ServiceRef { name: service.name.clone(), port, endpoint, endpoints: service.endpoints });
     }
-    // One that the inventory does not have may be in kube-proxy's comments.
+    // A Service that the inventory lacks may be named in kube-proxy's comments.
     let rule = rule?;
     let name = rule.service.as_deref()?.into();
     Some(ServiceRef { name, port, endpoint, endpoints: rule.endpoints.unwrap_or(0) })

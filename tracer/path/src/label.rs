@@ -1,8 +1,8 @@
-//! What a reader calls a packet: `echo request id 7 seq 1`, `SYN-ACK`, `datagram 12 B`.
+//! Names of packets: `echo request id 7 seq 1`, `SYN-ACK`, `datagram 12 B`.
 
 use std::fmt::Write as _;
 
-use crate::wire::packet::{Packet, Transport, number, tcp};
+use podtrace_protocol::wire::{Packet, Transport, protocol, tcp_flag as tcp};
 
 /// The packet's label. `relative` is its sequence number counted from the first one seen of its stream.
 pub(crate) fn label(packet: &Packet, relative: u64) -> String {
@@ -15,7 +15,7 @@ pub(crate) fn label(packet: &Packet, relative: u64) -> String {
         Transport::Tcp { flags, .. } => segment(*flags, packet.payload, relative),
         Transport::Udp { .. } => format!("datagram {} B", packet.payload),
         Transport::Sctp { .. } => format!("chunks {} B", packet.payload),
-        Transport::Icmp { kind, code, rest, .. } if packet.protocol == number::ICMP => {
+        Transport::Icmp { kind, code, rest, .. } if packet.protocol == protocol::ICMP => {
             icmp(*kind, *code, *rest)
         }
         Transport::Icmp { kind, code, rest, .. } => icmpv6(*kind, *code, *rest),
@@ -58,7 +58,7 @@ fn icmp(kind: u8, code: u8, rest: u32) -> String {
         (0, _) => echo("reply", rest),
         (3, 4) => format!("fragmentation needed, MTU {}", rest & 0xffff),
         (3, _) => {
-            let what = match code {
+            let reason = match code {
                 0 => "network",
                 1 => "host",
                 2 => "protocol",
@@ -68,7 +68,7 @@ fn icmp(kind: u8, code: u8, rest: u32) -> String {
                 9 | 10 | 13 => "administratively prohibited",
                 _ => return format!("destination unreachable: code {code}"),
             };
-            format!("destination unreachable: {what}")
+            format!("destination unreachable: {reason}")
         }
         (5, _) => "redirect".to_owned(),
         (11, 0) => "time exceeded in transit".to_owned(),
@@ -83,7 +83,7 @@ fn icmpv6(kind: u8, code: u8, rest: u32) -> String {
         (128, _) => echo("request", rest),
         (129, _) => echo("reply", rest),
         (1, _) => {
-            let what = match code {
+            let reason = match code {
                 0 => "no route",
                 1 => "administratively prohibited",
                 2 => "beyond scope of source",
@@ -92,7 +92,7 @@ fn icmpv6(kind: u8, code: u8, rest: u32) -> String {
                 5 | 6 => "rejected",
                 _ => return format!("destination unreachable: code {code}"),
             };
-            format!("destination unreachable: {what}")
+            format!("destination unreachable: {reason}")
         }
         (2, _) => format!("packet too big, MTU {rest}"),
         (3, 0) => "hop limit exceeded in transit".to_owned(),
@@ -107,7 +107,7 @@ fn icmpv6(kind: u8, code: u8, rest: u32) -> String {
 }
 
 /// An ICMP error in a few words: `port unreachable`, `host unreachable`, `time exceeded in transit`.
-pub(crate) fn refusal(packet: &Packet) -> String {
+pub(crate) fn icmp_error(packet: &Packet) -> String {
     let label = label(packet, 0);
     match label.strip_prefix("destination unreachable: ") {
         Some(what @ ("network" | "host" | "protocol" | "port" | "address")) => format!("{what} unreachable"),

@@ -1,0 +1,383 @@
+//! Frames in, finished paths out.
+//!
+//! 1. Frames that are not events teach the world: topology, hooks, symbols, rules, clocks.
+//! 2. Events become observations and are held back in their node's queue until every node has reported everything up to
+//!    the same moment, which its heartbeats say. Then they are joined in the order of the common timeline. So it hardly
+//!    matters whose frames come first.
+//! 3. As time passes, paths that are over are finished and reported, numbered in that order.
+//!
+//! Nothing here asks what time it is. Time passes by what nodes say, so that a recording gives the same paths as the
+//! live trace. A node that is alive and says nothing holds everything back.
+
+mod queue;
+mod window;
+
+use std::sync::Arc;
+
+use podtrace_protocol::frame::{Accounting, Conntracked, FilterSpec, FromAgent};
+use podtrace_protocol::record::Records;
+use podtrace_rules::Rules;
+
+use crate::change::Update;
+use crate::context::Context;
+use crate::engine::queue::NodeQueue;
+use crate::engine::window::Window;
+use crate::finish::{self, Numbers};
+use crate::join::track::{Track, TrackId};
+use crate::join::{Joiner, PATIENCE};
+use crate::model::{EventCounts, Path, Summary, Verdict, VerdictCounts};
+use crate::node::{NodeId, PerNode};
+use crate::observation::Observation;
+use crate::time::{Moment, NodeTime};
+use crate::world::clock::Clocks;
+use crate::world::devices::Devices;
+use crate::world::directory::Directory;
+use crate::world::{self, ConntrackCounters, World};
+
+/// Why a path is open that would have vanished, had all nodes looked for it.
+const CUT: &str = "the trace filter changed while it was in flight";
+
+/// Makes paths of the frames of all nodes.
+#[derive(Debug)]
+pub struct Engine {
+    world: World,
+    joiner: Joiner,
+    queues: PerNode<NodeQueue>,
+    /// Paths reported.
+    reported: u64,
+    verdicts: VerdictCounts,
+    /// Records that could be read.
+    received: u64,
+    /// Records that could not be read, or not be understood.
+    unusable: u64,
+    filter: FilterSpec,
+    /// Times in which the filter changed, oldest first.
+    windows: Vec<Window>,
+    /// Whether matching packets may have passed on nodes that are not traced.
+    blind: bool,
+}
+
+impl Engine {
+    /// An engine that has seen nothing yet.
+    #[must_use]
+    pub fn new(context: Context) -> Self {
+        let names: Vec<Arc<str>> = context.nodes.iter().map(|name| name.as_str().into()).collect();
+        let count = names.len();
+        Self {
+            world: World {
+                directory: Directory::new(&context.inventory, &names),
+                devices: Devices::new(count),
+                clocks: Clocks::new(count),
+                nodes: names.into_iter().map(world::Node::new).collect(),
+            },
+            joiner: Joiner::new(context.filter.clone()),
+            queues: (0..count).map(|_| NodeQueue::default()).collect(),
+            reported: 0,
+            verdicts: VerdictCounts::default(),
+            received: 0,
+            unusable: 0,
+            filter: context.filter,
+            windows: Vec::new(),
+            blind: false,
+        }
+    }
+
+    /// Takes a change of the cluster, between two frames.
+    pub fn update(&mut self, update: &Update) {
+        let Update { at_ns, delta, filter, joined, blind, changes: _ } = update;
+        let at = self.world.clocks.of_tracer(*at_ns);
+        self.blind |= blind;
+        self.windows.retain(|window| !window.is_over(at));
+        self.world.directory.update(delta, at);
+        if let Some(filter) = filter {
+            let running = self.queues.iter().filter(|(_, queue)| !queue.ended).map(|(node, _)| node);
+            self.windows.extend(Window::between((&self.filter, filter), *at_ns, at, running));
+            self.filter.clone_from(filter);
+            self.joiner.set_filter(filter.clone());
+        }
+        for name in joined {
+            let name: Arc<str> = name.as_str().into();
+            let addresses = self.world.directory.pod_addresses(&name).collect();
+            self.windows.push(Window::of_node(addresses, at));
+            self.world.add(&name);
+            self.queues.push(NodeQueue::default());
+        }
+    }
+
+    /// Takes the next frame of a node, by its place in [`Context::nodes`]; finished paths are appended to `out`, in the
+    /// order of their numbers. A frame of any other node is ignored.
+    pub fn ingest(&mut self, node: usize, frame: &FromAgent, out: &mut Vec<Path>) {
+        let Some(node) = self.queues.id(node) else { return };
+        match frame {
+            FromAgent::Hello(hello) => {
+                let monotonic = NodeTime::from_nanos(hello.monotonic_ns);
+                self.world.clocks.hello(node, monotonic, hello.realtime_ns);
+            }
+            FromAgent::Topology(topology) => {
+                let World { directory, devices, nodes, .. } = &mut self.world;
+                let name = &nodes[node].name;
+                directory.learn(name, topology);
+                devices.learn(node, topology, directory, name);
+            }
+            FromAgent::Attached(attached) => self.world.nodes[node].kernel.learn(attached),
+            FromAgent::Symbols(symbols) => {
+                let symbols = symbols.iter().map(|(address, name)| (*address, name.clone()));
+                self.world.nodes[node].kernel.symbols.extend(symbols);
+            }
+            FromAgent::Events(body) => self.take_events(node, body),
+            FromAgent::Heartbeat { now_ns, counters } => {
+                self.queues[node].heartbeat(NodeTime::from_nanos(*now_ns), *counters);
+                self.advance(out);
+            }
+            FromAgent::Clock { sent_ns, node_ns, received_ns } => {
+                let read = NodeTime::from_nanos(*node_ns);
+                self.world.clocks.sample(node, *sent_ns, read, *received_ns);
+            }
+            FromAgent::Goodbye { counters } => {
+                let queue = &mut self.queues[node];
+                queue.counters = *counters;
+                queue.goodbye = true;
+                queue.end();
+                self.advance(out);
+            }
+            FromAgent::Conntracked(counted) => self.take_conntrack_counters(node, *counted),
+            FromAgent::Updated(updated) => {
+                if let Some(at) = self.world.clocks.common(node, NodeTime::from_nanos(updated.at_ns)) {
+                    self.windows.iter_mut().for_each(|window| window.confirmed(node, updated.of, at));
+                }
+            }
+            FromAgent::Rules(rules) => self.take_rules(node, rules),
+            FromAgent::Started
+            | FromAgent::Probed { .. }
+            | FromAgent::Warning { .. }
+            | FromAgent::Failed { .. } => {}
+        }
+    }
+
+    fn take_events(&mut self, node: NodeId, body: &[u8]) {
+        let queue = &mut self.queues[node];
+        for record in Records::new(body) {
+            let Ok(raw) = record else {
+                self.unusable += 1;
+                continue;
+            };
+            self.received += 1;
+            let number = queue.records;
+            queue.records += 1;
+            match Observation::new(node, number, raw, &self.world) {
+                Ok(observation) => queue.push(observation),
+                Err(_) => self.unusable += 1,
+            }
+        }
+    }
+
+    fn take_conntrack_counters(&mut self, node: NodeId, last: Conntracked) {
+        let counters = &mut self.world.nodes[node].conntrack;
+        let first = counters.map_or(last, |counters| counters.first);
+        *counters = Some(ConntrackCounters { first, last });
+    }
+
+    fn take_rules(&mut self, node: NodeId, rules: &Rules) {
+        let known = &mut self.world.nodes[node].rules;
+        *known = std::mem::take(known).replaced_by(rules);
+    }
+
+    /// No more frames of this node come: its agent ended, with or without a goodbye.
+    pub fn node_ended(&mut self, node: usize) {
+        let Some(node) = self.queues.id(node) else { return };
+        let queue = &mut self.queues[node];
+        queue.end();
+        self.world.nodes[node].agent_lost = !queue.goodbye;
+        self.windows.iter_mut().for_each(|window| window.ended(node));
+    }
+
+    /// Tracing is over: reports what is still under way, as open unless it timed out, and returns the summary.
+    pub fn finish(mut self, out: &mut Vec<Path>) -> Summary {
+        self.queues.values_mut().for_each(NodeQueue::release_all);
+        self.world.clocks.settle();
+        self.join_until(Moment::MAX);
+        // The node that fell silent first sets the end.
+        let end = self.queues.ids().filter_map(|node| self.reported_until(node)).min();
+        if let Some(end) = end {
+            self.report_until(end, out);
+        }
+        for track in self.joiner.rest(&self.world) {
+            let last = self.joiner.track(track).map(|track| track.last);
+            let timed_out = last.zip(end).is_some_and(|(last, end)| last + PATIENCE <= end);
+            self.report(track, timed_out, out);
+        }
+        self.summary()
+    }
+
+    /// How many packets are under way: seen, and not reported yet.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        let queued: usize = self.queues.values().map(NodeQueue::len).sum();
+        self.joiner.under_way() + queued
+    }
+
+    /// The counts so far.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let sum =
+            |field: fn(&Accounting) -> u64| self.queues.values().map(|queue| field(&queue.counters)).sum();
+        let (lost_ring, lost_map) = (sum(|of| of.lost_ring), sum(|of| of.lost_map));
+        let events = EventCounts {
+            produced: sum(|of| of.produced),
+            delivered: self.received,
+            lost_ring,
+            lost_map,
+            missed_probes: sum(|of| of.missed_probes),
+            unmatched: self.joiner.unattributed.unmatched + self.unusable,
+        };
+        let complete = !self.blind
+            && self.queues.values().all(|queue| queue.goodbye)
+            && events.produced == events.delivered
+            && lost_ring + lost_map + events.missed_probes + events.unmatched == 0;
+        Summary { paths: self.verdicts, events, complete }
+    }
+
+    /// Events that belong to no path and need none: flooded copies, harmless drops, and events of packets whose path had
+    /// been reported.
+    #[must_use]
+    pub fn ignored_events(&self) -> u64 {
+        self.joiner.unattributed.ignored
+    }
+
+    /// Up to when a node has reported everything, on the common timeline.
+    fn reported_until(&self, node: NodeId) -> Option<Moment> {
+        self.world.clocks.common(node, self.queues[node].reported_until()?)
+    }
+
+    /// Time has passed on some node: joins what all nodes have reported up to the same moment, and reports paths that
+    /// are over by then.
+    fn advance(&mut self, out: &mut Vec<Path>) {
+        let Some(until) = self.reported_by_all() else { return };
+        self.world.clocks.advance(until);
+        self.join_until(until);
+        self.report_until(until - self.world.clocks.worst_error(), out);
+    }
+
+    /// Up to when all live nodes have reported everything; `None` if that is not known of one, or if none is alive.
+    fn reported_by_all(&self) -> Option<Moment> {
+        let mut until = None;
+        for (node, queue) in self.queues.iter() {
+            if !queue.ended {
+                let reported = self.reported_until(node)?;
+                until = Some(until.map_or(reported, |until: Moment| until.min(reported)));
+            }
+        }
+        until
+    }
+
+    /// Joins the observations that were made before `until`, in the order of the common timeline.
+    fn join_until(&mut self, until: Moment) {
+        self.joiner.set_clock_error(self.world.clocks.worst_error());
+        while let Some(Turn { node, bound }) = self.next_turn(until) {
+            // At least one, where two nodes are level.
+            while let Some(observation) = self.queues[node].pop() {
+                self.joiner.observe(&observation, &self.world);
+                if self.next_moment(node).is_none_or(|next| next >= bound) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// When a node's next observation was made.
+    fn next_moment(&self, node: NodeId) -> Option<Moment> {
+        self.world.clocks.common(node, self.queues[node].next_time()?)
+    }
+
+    /// The node whose observation is the earliest before `until`; of several at the same moment the first node's.
+    fn next_turn(&self, until: Moment) -> Option<Turn> {
+        let (mut earliest, mut bound): (Option<(Moment, NodeId)>, _) = (None, until);
+        for node in self.queues.ids() {
+            let Some(moment) = self.next_moment(node) else { continue };
+            match earliest {
+                Some((other, _)) if other <= moment => bound = bound.min(moment),
+                Some((other, _)) => {
+                    bound = bound.min(other);
+                    earliest = Some((moment, node));
+                }
+                None => earliest = Some((moment, node)),
+            }
+        }
+        let (_, node) = earliest.filter(|(moment, _)| *moment < until || until == Moment::MAX)?;
+        Some(Turn { node, bound })
+    }
+
+    /// Reports the paths that are over by `now`.
+    fn report_until(&mut self, now: Moment, out: &mut Vec<Path>) {
+        self.learn_crossings();
+        while let Some(track) = self.joiner.next_due(now, &self.world) {
+            self.report(track, true, out);
+        }
+    }
+
+    /// Whatever has crossed from node to node narrows the clocks' bounds for all that is reported from here on: a request
+    /// gains from its answer.
+    fn learn_crossings(&mut self) {
+        for id in self.joiner.take_arrived() {
+            let Some(track) = self.joiner.track_mut(id) else { continue };
+            track.sort();
+            for (left, arrived) in track.crossings() {
+                self.world.clocks.crossed(left, arrived);
+            }
+        }
+    }
+
+    fn report(&mut self, id: TrackId, timed_out: bool, out: &mut Vec<Path>) {
+        let Some(mut track) = self.joiner.take(id) else { return };
+        track.sort();
+        let is_cut = self.is_cut(&track);
+        let unattributed = &mut self.joiner.unattributed;
+        match (track.start_seen, is_cut) {
+            (true, _) => {}
+            // When it started, it was not traced yet.
+            (false, true) => unattributed.ignored += track.events,
+            (false, false) => unattributed.unmatched += track.events,
+        }
+        self.reported += 1;
+        let (flow, relative_sequence) = self.joiner.report(&track);
+        let numbers = Numbers { path: self.reported, flow, relative_sequence };
+        let mut path = finish::path(&track, numbers, timed_out, &self.world);
+        if is_cut && path.verdict == Verdict::Vanished {
+            path.verdict = Verdict::Open;
+            path.reason = Some(CUT.to_owned());
+        }
+        self.count(path.verdict);
+        out.push(path);
+        self.joiner.recycle(track);
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        let count = match verdict {
+            Verdict::Delivered => &mut self.verdicts.delivered,
+            Verdict::Dropped => &mut self.verdicts.dropped,
+            Verdict::Vanished => &mut self.verdicts.vanished,
+            Verdict::Rejected => &mut self.verdicts.rejected,
+            Verdict::Open => &mut self.verdicts.open,
+        };
+        *count += 1;
+    }
+
+    /// Whether it may lack hops because the filter changed while it was under way.
+    fn is_cut(&self, track: &Track) -> bool {
+        if self.windows.is_empty() {
+            return false;
+        }
+        std::iter::once(track.tuple()).chain(finish::last_tuple(track)).any(|tuple| {
+            let ends = [tuple.src, tuple.dst];
+            self.windows.iter().any(|window| window.cuts(ends, track.first, track.last))
+        })
+    }
+}
+
+/// Whose observations are joined next.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    node: NodeId,
+    /// When another node's turn comes.
+    bound: Moment,
+}

@@ -1,0 +1,123 @@
+//! Resets and ICMP errors: which path they reject.
+//!
+//! A rejection belongs to the flow of the packet that it is about, in the other direction. It is told apart from the
+//! flow's other packets by the acknowledgement of a reset, and by the headers that an ICMP error quotes. Read in the
+//! order of clocks that are a little wrong, it may come before the packet: then it waits in the flow.
+
+use podtrace_protocol::wire::{Packet, Quoted, Transport, protocol, tcp_flag};
+
+use super::Joiner;
+use crate::join::flow::EarlyRejection;
+use crate::join::track::{Rejection, Track, TrackId};
+use crate::label;
+use crate::world::World;
+
+impl Joiner {
+    /// A path has begun. If it rejects another one, or is rejected by one that began before, that is noted. Returns the
+    /// path that is rejected.
+    pub(super) fn note_rejection(&mut self, id: TrackId, world: &World) -> Option<TrackId> {
+        match rejection(&self.tracks[id].packet, world) {
+            Some(reason) => self.reject(id, reason),
+            None => self.take_early_rejection(id),
+        }
+    }
+
+    /// Notes that this path rejects another one of its flow.
+    fn reject(&mut self, id: TrackId, reason: String) -> Option<TrackId> {
+        let Track { packet, flow, first, .. } = &self.tracks[id];
+        let (flow, at) = (*flow, *first);
+        // The newest that fits: earlier ones were answered already.
+        let rejected =
+            self.flows.stream(flow.back()).recent().find(|other| rejects(packet, &self.tracks[*other]));
+        match rejected {
+            Some(rejected) => {
+                self.tracks[id].report_after = Some(rejected);
+                self.tracks[rejected].rejection = Some(Rejection { reason, at });
+            }
+            None => {
+                let early = EarlyRejection { packet: packet.clone(), direction: flow.direction, reason };
+                self.flows.get_mut(flow.id).keep(early);
+            }
+        }
+        rejected
+    }
+
+    /// Looks whether this path was rejected before it was seen.
+    fn take_early_rejection(&mut self, id: TrackId) -> Option<TrackId> {
+        let track = &mut self.tracks[id];
+        let waiting = &mut self.flows.get_mut(track.flow.id).rejections;
+        let found = waiting
+            .iter()
+            .position(|early| early.direction != track.flow.direction && rejects(&early.packet, track))?;
+        let EarlyRejection { reason, .. } = waiting.remove(found)?;
+        track.rejection = Some(Rejection { reason, at: track.first });
+        Some(id)
+    }
+}
+
+/// What a packet says, if it rejects another.
+fn rejection(packet: &Packet, world: &World) -> Option<String> {
+    let sender = || match world.directory.pod(packet.src).or_else(|| world.directory.node(packet.src)) {
+        Some(name) => name.to_string(),
+        None => packet.src.to_string(),
+    };
+    match &packet.transport {
+        Transport::Tcp { flags, .. } if flags & tcp_flag::RST != 0 => {
+            Some(format!("TCP reset by {}", sender()))
+        }
+        // A redirect lets its packet pass.
+        Transport::Icmp { kind: 5, .. } if packet.protocol == protocol::ICMP => None,
+        Transport::Icmp { quoted: Some(_), .. } => {
+            Some(format!("ICMP {} from {}", label::icmp_error(packet), packet.src))
+        }
+        _ => None,
+    }
+}
+
+/// Whether `packet`, a reset or an ICMP error, is about this path.
+fn rejects(packet: &Packet, track: &Track) -> bool {
+    match packet.quoted() {
+        Some(quoted) => quotes(quoted, track),
+        None => resets(packet, track),
+    }
+}
+
+fn resets(packet: &Packet, track: &Track) -> bool {
+    let (
+        Transport::Tcp { seq, ack, flags, .. },
+        Transport::Tcp { seq: sent, ack: acked, flags: sent_flags, .. },
+    ) = (&packet.transport, &track.packet.transport)
+    else {
+        return false;
+    };
+    if sent_flags & tcp_flag::RST != 0 {
+        return false;
+    }
+    if flags & tcp_flag::ACK == 0 {
+        // A reset of a segment that had an acknowledgement takes its sequence number from there (RFC 9293, 3.10.7.1).
+        return *seq == *acked;
+    }
+    let control = u32::from(sent_flags & tcp_flag::SYN != 0) + u32::from(sent_flags & tcp_flag::FIN != 0);
+    *ack == sent.wrapping_add(track.packet.payload).wrapping_add(control)
+}
+
+/// Whether an ICMP error quotes this path's packet. Both are of one flow; addresses and ports may have been translated
+/// between the two.
+fn quotes(quoted: &Quoted, track: &Track) -> bool {
+    let packet = &track.packet;
+    if quoted.protocol != packet.protocol
+        || quoted.fragment.map(|fragment| fragment.offset) != packet.fragment.map(|fragment| fragment.offset)
+    {
+        return false;
+    }
+    if packet.src.is_ipv4() {
+        let distance = (quoted.id as u16).wrapping_sub(packet.id as u16);
+        return u32::from(distance) < track.segments.max(1);
+    }
+    match packet.transport {
+        Transport::Tcp { seq, .. } => quoted.word.wrapping_sub(seq) < packet.payload.max(1),
+        // Only the sequence number: an identifier may be translated too.
+        Transport::Icmp { rest, .. } => quoted.word & 0xffff == rest & 0xffff,
+        _ => true,
+    }
+}

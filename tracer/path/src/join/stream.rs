@@ -1,0 +1,126 @@
+//! One direction of a flow: which bytes of its TCP stream are under way, and which packets are the newest.
+
+use std::collections::VecDeque;
+
+use crate::join::track::TrackId;
+
+/// Newest packets of a direction among which a reset or an ICMP error finds the one it is about.
+const MOST_RECENT: usize = 32;
+
+/// A range of stream bytes, by sequence numbers that do not wrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes {
+    pub(crate) start: u64,
+    /// Exclusive.
+    pub(crate) end: u64,
+}
+
+impl Bytes {
+    pub(crate) fn len(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
+/// The stream bytes of one path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) bytes: Bytes,
+    pub(crate) track: TrackId,
+}
+
+/// Sequence numbers seen, without wrapping.
+#[derive(Clone, Copy, Debug)]
+struct Sequence {
+    first: u64,
+    latest: u64,
+}
+
+/// One direction of a flow.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    sequence: Option<Sequence>,
+    /// What is under way, by first byte, then by age.
+    spans: VecDeque<Span>,
+    /// Length of the longest span there was since there was none.
+    longest: u64,
+    /// Newest last.
+    recent: VecDeque<TrackId>,
+}
+
+impl Stream {
+    /// The sequence number without its wrapping: the one nearest to the latest.
+    pub(crate) fn unwrap(&mut self, seq: u32) -> u64 {
+        let Some(sequence) = &mut self.sequence else {
+            // Room below for what was sent earlier and is seen later.
+            let first = (1 << 32) + u64::from(seq);
+            self.sequence = Some(Sequence { first, latest: first });
+            return first;
+        };
+        #[expect(clippy::cast_possible_wrap, reason = "the distance to the nearest is meant")]
+        let step = seq.wrapping_sub(sequence.latest as u32) as i32;
+        let unwrapped = sequence.latest.saturating_add_signed(i64::from(step));
+        sequence.latest = unwrapped.max(sequence.latest);
+        unwrapped
+    }
+
+    /// The bytes of a packet that carries this many from this sequence number on.
+    pub(crate) fn bytes(&mut self, (seq, count): (u32, u32)) -> Bytes {
+        let start = self.unwrap(seq);
+        Bytes { start, end: start + u64::from(count) }
+    }
+
+    /// How far a sequence number is from the first one seen.
+    pub(crate) fn relative(&self, sequence: u64) -> u64 {
+        sequence.saturating_sub(self.sequence.map_or(sequence, |known| known.first))
+    }
+
+    pub(crate) fn add(&mut self, span: Span) {
+        self.longest = self.longest.max(span.bytes.len());
+        let place = self.spans.partition_point(|other| other.bytes.start <= span.bytes.start);
+        self.spans.insert(place, span);
+    }
+
+    pub(crate) fn remove(&mut self, span: Span) {
+        let from = self.spans.partition_point(|other| other.bytes.start < span.bytes.start);
+        if let Some(place) = self.spans.range(from..).position(|other| other.track == span.track) {
+            self.spans.remove(from + place);
+        }
+        if self.spans.is_empty() {
+            self.longest = 0;
+        }
+    }
+
+    /// Spans that hold this stream byte, oldest first among those that begin together.
+    pub(crate) fn holding(&self, byte: u64) -> impl Iterator<Item = Span> {
+        let from = self.spans.partition_point(|span| span.bytes.start + self.longest <= byte);
+        self.spans
+            .range(from..)
+            .take_while(move |span| span.bytes.start <= byte)
+            .filter(move |span| byte < span.bytes.end)
+            .copied()
+    }
+
+    /// First byte of the next span after this one.
+    pub(crate) fn next_start(&self, byte: u64) -> Option<u64> {
+        let place = self.spans.partition_point(|span| span.bytes.start <= byte);
+        self.spans.get(place).map(|span| span.bytes.start)
+    }
+
+    pub(crate) fn remember(&mut self, track: TrackId) {
+        if self.recent.len() == MOST_RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(track);
+    }
+
+    pub(crate) fn forget(&mut self, track: TrackId) {
+        if let Some(place) = self.recent.iter().position(|other| *other == track) {
+            self.recent.remove(place);
+        }
+    }
+
+    /// Newest first.
+    pub(crate) fn recent(&self) -> impl Iterator<Item = TrackId> {
+        self.recent.iter().rev().copied()
+    }
+}

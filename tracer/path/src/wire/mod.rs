@@ -1,3 +1,0 @@
-//! Captured bytes, taken apart.
-
-pub(crate) mod packet;
