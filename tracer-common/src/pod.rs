@@ -1,4 +1,4 @@
-//! Leave for aya to copy the ABI's types into and out of maps as bytes.
+//! Lets aya copy the ABI's types into and out of maps as bytes.
 
 use crate::{Arguments, Counters, Filter, Offsets};
 

@@ -1,5 +1,7 @@
-//! What connection tracking says of a packet, and which packets are of interest because a tracked connection of
-//! interest was translated into theirs.
+//! Connection tracking: the connection of a packet, and packets that match because NAT translates a traced connection.
+//!
+//! A reply to a translated packet comes in with addresses that the filter may not have. So each traced packet whose
+//! connection has NAT stores both directions' tuples as they are before NAT, and the filter looks up packets in them.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use tracer_common::{ABSENT, Address, Conntrack, ConntrackTuple, filter_flag, status};
@@ -10,13 +12,13 @@ use crate::{
     reader::{Reader, kernel},
 };
 
-/// Bits of `sk_buff._nfct` that are no address (`NFCT_INFOMASK`).
+/// Bits of `sk_buff._nfct` that are not part of the address (`NFCT_INFOMASK`).
 const INFO: u64 = 7;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// Writes what is known of the packet's connection, in place; false if nothing is.
+/// Writes the packet's connection in place. Returns false if it has none.
 ///
 /// # Safety
 ///
@@ -35,7 +37,7 @@ pub(crate) unsafe fn write(skb: u64, to: *mut Conntrack) -> bool {
         if !copy(&raw mut (*to).original, connection, original) {
             return false;
         }
-        // What can be read at one end can be read at the other. A read that faults leaves zeros.
+        // If the first field can be read, so can the others. A read that faults leaves zeros.
         copy(&raw mut (*to).reply, connection, reply);
         copy(&raw mut (*to).status, connection, status);
         copy(&raw mut (*to).mark, connection, mark);
@@ -46,8 +48,8 @@ pub(crate) unsafe fn write(skb: u64, to: *mut Conntrack) -> bool {
     true
 }
 
-/// Copies a member of a connection, or zeros where this kernel has none. VERIFIER: few ask whether that went well, so
-/// that it goes on in one way and not in two.
+/// Copies a member of a connection, or zeros if this kernel does not have it. VERIFIER: callers ignore most results, so
+/// that the verifier has one path to follow instead of two.
 ///
 /// # Safety
 ///
@@ -65,8 +67,7 @@ unsafe fn copy<T>(to: *mut T, connection: u64, offset: u32) -> bool {
     }
 }
 
-/// Remembers what the packets of a translated connection look like before they are translated, or back: those of its
-/// replies are of interest wherever they come in.
+/// Stores the tuples of a translated connection as packets have them before NAT, in both directions.
 ///
 /// # Safety
 ///
@@ -91,14 +92,14 @@ pub(crate) unsafe fn remember(of: *const Conntrack) {
     }
 }
 
-/// Whether the packet is of a connection that was translated and is of interest.
+/// Whether the packet belongs to a traced connection that NAT translates.
 #[inline(always)]
 pub(crate) fn is_translated<R: Reader>(header: &Header, reader: &R) -> bool {
     TRANSLATIONS.get(0).is_some_and(|any| *any != 0)
         && TRANSLATED.get_ptr(tuple(&header.src, &header.dst, header, reader)).is_some()
 }
 
-/// The same of the packet that an ICMP error quotes: it was sent the other way.
+/// The same for the packet quoted by an ICMP error, which travelled in the other direction.
 #[inline(always)]
 pub(crate) fn was_translated<R: Reader>(quoted: &Header, reader: &R) -> bool {
     if !TRANSLATIONS.get(0).is_some_and(|any| *any != 0) {
@@ -124,7 +125,7 @@ fn tuple<R: Reader>(src: &Address, dst: &Address, header: &Header, reader: &R) -
     }
 }
 
-/// An address as connection tracking has it.
+/// An address in the layout of connection tracking.
 #[inline(always)]
 fn address(mapped: &Address, v4: bool) -> [u8; 16] {
     if !v4 {

@@ -1,4 +1,4 @@
-//! Writes one event into the ring buffer, in place, and counts what becomes of it.
+//! Writes events into the ring buffer in place, and counts every event and every loss.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -15,11 +15,11 @@ use crate::{
     route,
 };
 
-/// Unread bytes in the ring at which the reader is woken. Below that it comes by itself: a wake-up costs eight
+/// Unread bytes in the ring from which on the reader is woken. Below that, it polls every 10 ms: a wake-up costs eight
 /// times as much as the record.
 const WAKE_AT: u64 = 256 << 10;
 
-/// What a hook has seen.
+/// What a hook knows about a packet, apart from its bytes.
 pub(crate) struct Sighting {
     pub(crate) hook: u16,
     pub(crate) flags: u16,
@@ -39,7 +39,7 @@ pub(crate) struct Sighting {
 }
 
 impl Sighting {
-    /// What every hook can say of a packet that has been seen before.
+    /// The fields that every hook fills in the same way.
     #[inline(always)]
     pub(crate) fn of(hook: u16, skb: u64, identity: &Identity, reader: &SkbReader, device: Device) -> Self {
         Self {
@@ -74,7 +74,7 @@ pub(crate) fn emit<R: Reader>(sighting: &Sighting, reader: &R) -> Option<()> {
         let connection = &raw mut (*record).conntrack;
         if conntrack::write(sighting.skb, connection) {
             flags |= flag::CONNTRACK;
-            // Whose translation is of interest is known only of packets that are.
+            // With VIA it is unknown whether the packet belongs to a traced connection.
             if sighting.flags & flag::VIA == 0 {
                 conntrack::remember(connection);
             }
@@ -85,7 +85,7 @@ pub(crate) fn emit<R: Reader>(sighting: &Sighting, reader: &R) -> Option<()> {
     Some(())
 }
 
-/// Emits one event alone: who follows this packet knows what it is.
+/// Emits one event without bytes: a tap has already captured those of a followed packet.
 #[inline(always)]
 pub(crate) fn emit_alone(sighting: &Sighting) -> Option<()> {
     let mut entry = reserve::<Event>()?;
@@ -96,7 +96,7 @@ pub(crate) fn emit_alone(sighting: &Sighting) -> Option<()> {
     Some(())
 }
 
-/// Counts an event, and makes room for it or counts its loss.
+/// Counts an event, and reserves space for it or counts its loss.
 #[inline(always)]
 fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
     count(|counters| {
@@ -145,7 +145,7 @@ unsafe fn write(to: *mut Event, sighting: &Sighting, flags: u16, captured: u16) 
             aux: sighting.aux,
             reserved: 0,
         });
-        // None where no route has been looked up yet.
+        // Fails if the packet has no route yet.
         let _ = route::write(sighting.skb, to);
     }
 }

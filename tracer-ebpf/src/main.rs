@@ -1,17 +1,25 @@
-//! podtrace's kernel programs. Their names begin with `podtrace_`, by which what a killed tracer left attached is
-//! recognised. A program filters, identifies and emits; what it means is user space's work.
+//! podtrace's kernel programs. They observe packets and never change or delay them.
 //!
-//! | program | hook | what it is for |
+//! Every program does the same with a packet:
+//! 1. [`classify`] reads its headers and applies the filter. Hooks at kernel functions skip this: they only look for
+//!    packets that are followed already.
+//! 2. [`identity`] gives it a number, or finds the one that it has.
+//! 3. [`emit`] writes a record into the ring buffer and counts it.
+//!
+//! The meaning of an event is user space's business. User space removes what a killed agent left attached; it recognises
+//! tc programs by their names.
+//!
+//! | program | hook | purpose |
 //! | --- | --- | --- |
-//! | `podtrace_entry` | tc ingress of pods' veths and uplinks | where packets enter the node: every one is a new packet |
+//! | `podtrace_entry` | tc ingress of pods' veths and uplinks | where packets enter the node: each one is new |
 //! | `podtrace_ingress` | tc ingress elsewhere | bridge, tunnel |
 //! | `podtrace_egress` | tc egress elsewhere | bridge, tunnel, pods' veths |
 //! | `podtrace_exit` | tc egress of uplinks | where packets leave the node |
 //! | `podtrace_drop` | raw tracepoint, 5.17 and later | drops, with the kernel's reason |
-//! | `podtrace_drop_unreasoned` | raw tracepoint before 5.17 | drops; reading a third argument fails to attach there |
-//! | `podtrace_queued` | raw tracepoint | packets that waited before a device sent them |
+//! | `podtrace_drop_unreasoned` | raw tracepoint before 5.17 | drops; a third argument does not exist there |
+//! | `podtrace_queued` | raw tracepoint | packets that waited in a device's queue |
 //! | `fentry_…`, `kprobe_…` | functions of the kernel's network stack | what the node does with a packet, see [`stack`] |
-//! | `fexit_…` | functions that copy packets | copies stay known |
+//! | `fexit_…` | functions that copy packets | copies are followed like the original |
 #![no_std]
 #![no_main]
 #![expect(clippy::needless_pass_by_value, reason = "aya's macros hand contexts over by value")]
@@ -41,7 +49,7 @@ use crate::{
     reader::{Device, SkbReader, TcReader},
 };
 
-/// Waits shorter than this, in nanoseconds, are none: it takes about as long to get to the driver at all.
+/// Shortest time in a queue that is reported, in nanoseconds. Without a queue a packet takes about as long.
 const QUEUED_NS: u64 = 100_000;
 
 /// Where packets enter the node.
@@ -50,7 +58,7 @@ fn podtrace_entry(ctx: TcContext) -> i32 {
     tap(&ctx, hook::TC_INGRESS, Passage::Enters)
 }
 
-/// Ingress of devices that packets come to from within the node.
+/// Ingress of devices that packets reach from within the node.
 #[classifier]
 fn podtrace_ingress(ctx: TcContext) -> i32 {
     tap(&ctx, hook::TC_INGRESS, Passage::Within)
@@ -62,7 +70,7 @@ fn podtrace_exit(ctx: TcContext) -> i32 {
     tap(&ctx, hook::TC_EGRESS, Passage::Leaves)
 }
 
-/// Egress of devices that packets do not leave the node by.
+/// Egress within the node.
 #[classifier]
 fn podtrace_egress(ctx: TcContext) -> i32 {
     tap(&ctx, hook::TC_EGRESS, Passage::Within)
@@ -73,15 +81,15 @@ fn tap(ctx: &TcContext, hook: u16, passage: Passage) -> i32 {
     if globals::enabled() {
         let _ = try_tap(ctx, hook, passage);
     }
-    // A tracer decides nothing: the next program, or the kernel, goes on as if this one were not there.
+    // No decision: the next program, or the kernel, continues as if this one did not exist.
     TC_ACT_UNSPEC
 }
 
 #[inline(always)]
 fn try_tap(ctx: &TcContext, hook: u16, passage: Passage) -> Option<()> {
     let reader = TcReader::new(ctx);
-    // In a tc program the context's address is the sk_buff's own, so it can be compared with what tracepoints
-    // and kprobes are given for the same packet.
+    // The context of a tc program is the sk_buff itself, so its address equals the one that tracepoints and kprobes
+    // get for the same packet.
     let skb = ctx.as_ptr() as u64;
     let class = classify::classify(&reader)?;
     let identity = identity::of(skb, &class, &reader, passage)?;
@@ -113,13 +121,13 @@ fn try_tap(ctx: &TcContext, hook: u16, passage: Passage) -> Option<()> {
     emit(&sighting, &reader)
 }
 
-/// The kernel dropped a packet, and says why.
+/// The kernel drops a packet, and gives the reason.
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 fn podtrace_drop(ctx: RawTracePointContext) -> i32 {
     drop_seen(ctx.arg(0), ctx.arg(1), ctx.arg(2))
 }
 
-/// The kernel dropped a packet; before 5.17 it does not say why.
+/// The kernel drops a packet. Before 5.17 it gives no reason.
 #[raw_tracepoint(tracepoint = "kfree_skb")]
 fn podtrace_drop_unreasoned(ctx: RawTracePointContext) -> i32 {
     drop_seen(ctx.arg(0), ctx.arg(1), 0)
@@ -137,15 +145,15 @@ fn drop_seen(skb: u64, location: u64, reason: u32) -> i32 {
 fn try_drop_seen(skb: u64, location: u64, reason: u32) -> Option<()> {
     let reader = SkbReader::new(skb)?;
     let device = reader.device();
-    // Tracepoints see the whole machine, on which there may be more nodes than this one (kind, the lab).
+    // Tracepoints see the whole machine, which may be several nodes (kind, the lab).
     if let Some(device) = device
         && !globals::is_ours(device.netns)
     {
         return None;
     }
     let class = classify::classify(&reader)?;
-    // A socket's receive queue clears `dev`, or keeps other things there: then only a packet that this node's
-    // taps saw can be known to be this node's, and only for as long as it has not left.
+    // In a socket's receive queue `dev` is null or something else. Then only a packet that this node's taps have seen,
+    // and that has not left the node, belongs to this node.
     let identity = if device.is_some() {
         identity::of(skb, &class, &reader, Passage::Within)?
     } else {
@@ -158,7 +166,7 @@ fn try_drop_seen(skb: u64, location: u64, reason: u32) -> Option<()> {
     emit(&sighting, &reader)
 }
 
-/// A device's driver gets a packet, which may have waited in a queue since the tap saw it.
+/// A device's driver gets a packet, which may have been queued since the tap saw it.
 #[raw_tracepoint(tracepoint = "net_dev_start_xmit")]
 fn podtrace_queued(ctx: RawTracePointContext) -> i32 {
     if globals::enabled() {
@@ -187,11 +195,11 @@ fn try_queued(skb: u64) -> Option<()> {
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier refuses unreachable loops, so a panic that survives optimisation shows when loading.
+    // The verifier rejects endless loops, so a panic that survives optimization shows when the program is loaded.
     loop {}
 }
 
-/// Read by the loader before anything else. A section of its own: nothing in the programs refers to it.
+/// The loader reads this first. It has its own section, since no program refers to it.
 #[unsafe(link_section = "podtrace_abi")]
 #[unsafe(no_mangle)]
 static ABI: u32 = tracer_common::ABI_VERSION;

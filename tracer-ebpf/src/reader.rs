@@ -1,6 +1,6 @@
-//! Two ways to a packet's bytes: through the helpers of a tc program, and from an sk_buff in memory.
+//! Reads a packet's bytes: by the helpers of a tc program ([`TcReader`]), or from the sk_buff in memory ([`SkbReader`]).
 //!
-//! Offsets count from the network header, which both kinds of packet have wherever they are.
+//! Offsets count from the network header, since at kernel functions there may be no link header.
 
 use core::ffi::c_void;
 
@@ -18,13 +18,13 @@ use tracer_common::{CAPTURE, flag};
 
 use crate::globals::offset;
 
-/// A packet's bytes.
+/// Access to a packet's bytes.
 pub(crate) trait Reader {
     /// Reads `size_of::<T>()` bytes at `offset` from the network header.
     fn load<T: Copy>(&self, offset: u32) -> Option<T>;
-    /// Copies the packet's first bytes to `to`, which has room for [`CAPTURE`], and returns how many.
+    /// Copies the first bytes to `to`, which has room for [`CAPTURE`]. Returns the number copied.
     fn capture(&self, to: *mut u8) -> u16;
-    /// Where [`Self::capture`] begins, as event flags.
+    /// Event flags that say where [`Self::capture`] begins.
     fn capture_flags(&self) -> u16;
 }
 
@@ -78,14 +78,14 @@ impl Reader for TcReader {
     }
 }
 
-/// A packet by its sk_buff's address, read through BTF's offsets.
+/// A packet by the address of its sk_buff, read with the offsets from BTF.
 pub(crate) struct SkbReader {
     skb: u64,
     network: u64,
     linear: u32,
 }
 
-/// The device an sk_buff is at.
+/// The device of an sk_buff.
 #[derive(Clone, Copy)]
 pub(crate) struct Device {
     pub(crate) ifindex: u32,
@@ -96,7 +96,7 @@ impl Device {
     /// Reads the `struct net_device` at `dev`.
     #[inline(always)]
     pub(crate) fn read(dev: u64) -> Option<Self> {
-        // UDP keeps other things in `sk_buff.dev` while a packet is queued: no kernel address, no device.
+        // While a packet is in a UDP receive queue, `sk_buff.dev` holds something else than a kernel address.
         if dev >> 48 != 0xffff {
             return None;
         }
@@ -113,7 +113,7 @@ impl SkbReader {
         let head: u64 = kernel(skb, offset!(skb_head))?;
         let network: u16 = kernel(skb, offset!(skb_network_header))?;
         let tail: u32 = kernel(skb, offset!(skb_tail))?;
-        // A network header of 0 was never set: dropped before the stack looked at the packet.
+        // 0 means that the header was never set: the packet was dropped before the stack parsed it.
         if network == 0 || tail <= u32::from(network) {
             return None;
         }
@@ -125,10 +125,10 @@ impl SkbReader {
         Device::read(kernel(self.skb, offset!(skb_dev))?)
     }
 
-    /// Whether the device it is at has a queue: bridges, tunnels and veths have none by default.
+    /// Whether its device has a queue. Bridges, tunnels and veths have none by default.
     #[inline(always)]
     pub(crate) fn is_at_queue(&self) -> bool {
-        // All of a device's queues are of one kind, so the first one tells.
+        // All queues of a device are of one kind, so the first one suffices.
         let enqueue = || {
             let dev: u64 = kernel(self.skb, offset!(skb_dev))?;
             let queue: u64 = kernel(dev, offset!(dev_tx))?;
@@ -180,27 +180,27 @@ impl Reader for SkbReader {
     }
 }
 
-/// A length from 1 to less than [`CAPTURE`], in a form that the verifier can follow.
+/// A length from 1 to below [`CAPTURE`], in a form that the verifier can follow.
 #[inline(always)]
 fn short(len: u32) -> Option<u32> {
-    // VERIFIER: before 6.8 it learns nothing from a comparison with 0 that a length is at least 1, which the
-    // helpers' sizes must be: the last byte's number may be 0, and one more is known not to be.
+    // VERIFIER: helpers need a size of at least 1. Before 6.8 the verifier does not learn that from a comparison with 0,
+    // but it knows that one more than a number that may be 0 is at least 1.
     let mut last = u64::from(len).wrapping_sub(1);
-    // VERIFIER: the compiler knows the length to be below CAPTURE and would leave a mask out; the verifier has
-    // lost that knowledge by then, if the length was on the stack meanwhile.
+    // VERIFIER: the compiler knows that the length is below CAPTURE and would remove a mask. The verifier forgets the
+    // bound if the length was on the stack meanwhile, so the mask is an instruction of its own.
     // SAFETY: arithmetic on one register.
     #[cfg(target_arch = "bpf")]
     unsafe {
         core::arch::asm!("{0} &= 0xff", inout(reg) last);
     }
-    // No bytes at all have wrapped around.
+    // A length of 0 has wrapped around.
     if last >= CAPTURE as u64 {
         return None;
     }
     Some(last as u32 + 1)
 }
 
-/// Reads a struct's member; an offset that this kernel lacks leads to no address and fails.
+/// Reads a struct's member. `None` if this kernel does not have it or it cannot be read.
 #[inline(always)]
 pub(crate) fn kernel<T: Copy>(base: u64, offset: u32) -> Option<T> {
     if offset == tracer_common::ABSENT {

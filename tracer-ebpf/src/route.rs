@@ -1,4 +1,4 @@
-//! The route that the kernel has looked up for a packet: what its `struct dst_entry` says.
+//! The route of a packet, from its `struct dst_entry`.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use tracer_common::{ABSENT, Event};
@@ -8,22 +8,22 @@ use crate::{
     reader::{Device, kernel},
 };
 
-/// Set in `sk_buff._skb_refdst` where the entry is not counted as a reference (SKB_DST_NOREF).
+/// Set in `sk_buff._skb_refdst` if the skb holds no reference to the entry (SKB_DST_NOREF).
 const NOREF: u64 = 1;
 
-/// `rt6_info.rt6i_flags` of a route that leads to a gateway (RTF_GATEWAY).
+/// Set in `rt6_info.rt6i_flags` if the route has a gateway (RTF_GATEWAY).
 const GATEWAY: u32 = 2;
 
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 
-/// The device that the route of the `struct sk_buff` at `skb` leads to, if there is a route.
+/// The output device of the route of the `struct sk_buff` at `skb`, if it has one.
 #[inline(always)]
 pub(crate) fn device(skb: u64) -> Option<Device> {
     Device::read(kernel(entry(skb)?, offset!(dst_dev))?)
 }
 
-/// Writes the route of the `struct sk_buff` at `skb` into its event, in place: there is no room for it on the stack.
+/// Writes the route of the `struct sk_buff` at `skb` into its event in place, to save stack.
 ///
 /// # Safety
 ///
@@ -70,7 +70,7 @@ pub(crate) unsafe fn write(skb: u64, event: *mut Event) -> Option<()> {
 #[inline(always)]
 unsafe fn copy(to: *mut u8, len: u32, base: u64, offset: u32) {
     if offset != ABSENT {
-        // SAFETY: the caller's. A read that faults leaves zeros, which are no gateway.
+        // SAFETY: the caller's. A read that faults leaves zeros, which mean no gateway.
         let _ = unsafe { bpf_probe_read_kernel(to.cast(), len, (base + u64::from(offset)) as *const _) };
     }
 }
@@ -80,6 +80,6 @@ unsafe fn copy(to: *mut u8, len: u32, base: u64, offset: u32) {
 fn entry(skb: u64) -> Option<u64> {
     let dst: u64 = kernel(skb, offset!(skb_dst))?;
     let dst = dst & !NOREF;
-    // A queue keeps other things here.
+    // While the packet is queued, this field holds something else.
     if dst >> 48 == 0xffff { Some(dst) } else { None }
 }

@@ -1,8 +1,8 @@
-//! What a node does with a packet between its devices: functions of the kernel's network stack, on entry.
+//! Programs at functions of the kernel's network stack: what a node does with a packet between its devices.
 //!
-//! These hooks see every packet of the machine, so each one first asks whether the packet is followed at all. Only
-//! [`local_out`] takes up new ones: it is where a node's own packets begin. fentry is the better way to a function
-//! (a direct call); a kprobe gets where there is no BTF, into modules above all. Both are stamped from one body.
+//! These functions run for every packet of the machine, so each program first checks whether the packet is followed. Only
+//! [`local_out`] starts to follow new ones: there the node's own packets begin. fentry (a direct call) costs less than a
+//! kprobe, but a kprobe works without BTF, above all in modules. The macro [`hooks`] makes both from one body.
 
 use aya_ebpf::{
     macros::{fentry, fexit, kprobe},
@@ -19,16 +19,16 @@ use crate::{
     route,
 };
 
-/// A call of a kernel function.
+/// A call of a hooked function.
 trait Call {
-    /// One of the first five arguments.
+    /// One of the first five arguments, by position.
     fn argument(&self, number: u8) -> Option<u64>;
 }
 
-/// VERIFIER: on older kernels (5.10 for one) an argument may only be read at an offset that is written in the
-/// instruction itself. Without something of its own in each branch, the compiler would have the branches choose an
-/// offset and load once. It has to be an instruction: two places in the source cannot share one.
-macro_rules! apart {
+/// VERIFIER: older kernels (5.10 for one) allow reading an argument only at an offset that is part of the instruction.
+/// The compiler would merge the branches into one load at a computed offset. A different instruction in each branch
+/// prevents that.
+macro_rules! distinct {
     ($value:expr, $comment:literal) => {{
         let mut value: u64 = $value;
         // SAFETY: an instruction that changes nothing.
@@ -48,14 +48,14 @@ macro_rules! call {
             #[inline(always)]
             fn argument(&self, number: u8) -> Option<u64> {
                 let argument = $argument;
-                // VERIFIER: a function's arguments may only be read at constant offsets. The number is a constant
-                // of the load, so that of these branches one is left, which no function has too few arguments for.
+                // VERIFIER: arguments may only be read at constant offsets. `number` is a constant when the program is
+                // loaded, so the verifier follows one branch only, and the function has that argument.
                 match number {
-                    0 => argument(self, 0).map(|value| apart!(value, "{0} += 0 // 0")),
-                    1 => argument(self, 1).map(|value| apart!(value, "{0} += 0 // 1")),
-                    2 => argument(self, 2).map(|value| apart!(value, "{0} += 0 // 2")),
-                    3 => argument(self, 3).map(|value| apart!(value, "{0} += 0 // 3")),
-                    4 => argument(self, 4).map(|value| apart!(value, "{0} += 0 // 4")),
+                    0 => argument(self, 0).map(|value| distinct!(value, "{0} += 0 // 0")),
+                    1 => argument(self, 1).map(|value| distinct!(value, "{0} += 0 // 1")),
+                    2 => argument(self, 2).map(|value| distinct!(value, "{0} += 0 // 2")),
+                    3 => argument(self, 3).map(|value| distinct!(value, "{0} += 0 // 3")),
+                    4 => argument(self, 4).map(|value| distinct!(value, "{0} += 0 // 4")),
                     _ => None,
                 }
             }
@@ -110,13 +110,13 @@ hooks! {
     fentry_neigh_resolve_output kprobe_neigh_resolve_output NEIGHBOUR neighbour;
 }
 
-/// A packet that is followed passes here.
+/// Reports a followed packet.
 #[inline(always)]
 fn passes(call: &impl Call, hook: u16) -> Option<()> {
     seen(followed(call, hook)?, hook, 0)
 }
 
-/// A packet that is followed comes to a netfilter hook: `struct nf_hook_state` tells which.
+/// Reports a followed packet at a netfilter hook; `struct nf_hook_state` says which one.
 #[inline(always)]
 fn netfilter(call: &impl Call, hook: u16) -> Option<()> {
     let skb = followed(call, hook)?;
@@ -125,7 +125,7 @@ fn netfilter(call: &impl Call, hook: u16) -> Option<()> {
     seen(skb, hook, Event::netfilter_aux(number, family))
 }
 
-/// A packet that is followed needs its neighbour's link address, which is known or has to be asked for.
+/// Reports a followed packet that needs its neighbour's link-layer address, and whether that is known.
 #[inline(always)]
 fn neighbour(call: &impl Call, hook: u16) -> Option<()> {
     let skb = followed(call, hook)?;
@@ -133,18 +133,18 @@ fn neighbour(call: &impl Call, hook: u16) -> Option<()> {
     seen(skb, hook, u32::from(state))
 }
 
-/// A packet that is followed is about to be translated: source or destination.
+/// Reports a followed packet that NAT translates: source or destination.
 #[inline(always)]
 fn nat(call: &impl Call, hook: u16) -> Option<()> {
     let skb = followed(call, hook)?;
     seen(skb, hook, plain(other(call, hook)?)? as u32)
 }
 
-/// A packet of the node's own sets out. One that is known already is on its way inside a tunnel.
+/// Reports a packet that the node itself sends. A packet that is followed already is being encapsulated: no report.
 #[inline(always)]
 fn local_out(call: &impl Call, hook: u16) -> Option<()> {
     let skb = plain(skb(call, hook)?)?;
-    // It has no device yet, but the route to one; in a pod's namespace it begins at the pod's veth.
+    // It has no device yet, but its route has. A pod's own packets are not the node's: they begin at the pod's veth.
     let device = route::device(skb).filter(|device| device.netns == NODE_NETNS.load())?;
     let reader = SkbReader::new(skb)?;
     let class = classify::classify(&reader)?;
@@ -170,26 +170,26 @@ fn number(argument: u8) -> Option<u8> {
     if argument == NO_ARGUMENT { None } else { Some(argument) }
 }
 
-/// The address of the packet, if it is followed.
+/// The address of the sk_buff, if the packet is followed.
 #[inline(always)]
 fn followed(call: &impl Call, hook: u16) -> Option<u64> {
     let skb = skb(call, hook)?;
     if identity::is_known(skb) { plain(skb) } else { None }
 }
 
-/// VERIFIER: fentry knows an argument for a pointer to its type and allows hardly any arithmetic with it; a number
-/// it becomes by being read as one.
+/// VERIFIER: in fentry an argument is a typed pointer, with which hardly any arithmetic is allowed. Reading it from memory
+/// turns it into a number.
 #[inline(always)]
 fn plain(pointer: u64) -> Option<u64> {
     kernel((&raw const pointer) as u64, 0)
 }
 
-/// Tells that a packet was seen in this node's stack.
+/// Emits an event for a packet in this node's stack.
 #[inline(always)]
 fn seen(skb: u64, hook: u16, aux: u32) -> Option<()> {
     let reader = SkbReader::new(skb)?;
-    // Functions see the whole machine, on which there are pods and may be more nodes than this one. What sets out
-    // has no device yet, but the route to one.
+    // Functions see the whole machine: pods, and perhaps other nodes. A packet that is being sent has no device yet, but
+    // its route has.
     let device = reader.device().or_else(|| route::device(skb))?;
     if device.netns != NODE_NETNS.load() {
         return None;
@@ -198,25 +198,25 @@ fn seen(skb: u64, hook: u16, aux: u32) -> Option<()> {
     emit_alone(&Sighting { aux, ..Sighting::of(hook, skb, &identity, &reader, device) })
 }
 
-/// `skb_clone` has made a copy.
+/// `skb_clone` has returned a copy.
 #[fexit]
 fn fexit_skb_clone(ctx: FExitContext) -> i32 {
     copied(ctx.arg(0), ctx.arg(2))
 }
 
-/// `skb_copy` has made a copy.
+/// `skb_copy` has returned a copy.
 #[fexit]
 fn fexit_skb_copy(ctx: FExitContext) -> i32 {
     copied(ctx.arg(0), ctx.arg(2))
 }
 
-/// `__pskb_copy_fclone` has made a copy.
+/// `__pskb_copy_fclone` has returned a copy.
 #[fexit]
 fn fexit_pskb_copy_fclone(ctx: FExitContext) -> i32 {
     copied(ctx.arg(0), ctx.arg(4))
 }
 
-/// `returned` stands where the arguments end; the helper that asks for it needs 5.17.
+/// `returned` follows the arguments in the context. The helper for it (`bpf_get_func_ret`) needs 5.17.
 #[inline(always)]
 fn copied(skb: u64, returned: u64) -> i32 {
     if enabled() && returned != 0 && identity::is_known(skb) {

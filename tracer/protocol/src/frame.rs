@@ -38,7 +38,7 @@ use crate::topology::Topology;
 use podtrace_rules::Rules;
 
 /// Version of the protocol. Both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Maximum length of a frame in bytes. A longer one means that the stream is not this protocol.
 pub const MAX_FRAME: u32 = 16 << 20;
@@ -177,6 +177,9 @@ pub enum FromAgent {
     Hello(Hello),
     /// The node's networking at the time of attaching or updating.
     Topology(Topology),
+    /// The node's networking after a change that the kernel announced while tracing. It explains what happens from then
+    /// on; taps and roles of devices stay those of the last `Topology`.
+    NetworkChanged(Topology),
     /// The node's packet filter (iptables, nft). Reading it can take some seconds, so it follows `Attached`.
     Rules(Rules),
     /// The programs are attached. Answer to [`ToAgent::Configure`].

@@ -1,4 +1,4 @@
-//! Names of IP protocols, as packet filters write them.
+//! Names of IP protocols in packet filters.
 
 const NAMES: [(&str, u8); 14] = [
     ("icmp", 1),
@@ -17,13 +17,13 @@ const NAMES: [(&str, u8); 14] = [
     ("udplite", 136),
 ];
 
-/// The number of a protocol that is given by name or number.
+/// The number of a protocol, given by name or number.
 pub(super) fn number(name: &str) -> Option<u32> {
     let known = NAMES.iter().find(|(known, _)| *known == name).map(|(_, number)| u32::from(*number));
     known.or_else(|| name.parse::<u8>().ok().map(u32::from))
 }
 
-/// The name of a protocol, if it is one that is met.
+/// The name of a protocol, if it is in the table.
 pub(super) fn name(number: u32) -> Option<&'static str> {
     NAMES.iter().find(|(_, known)| u32::from(*known) == number).map(|(name, _)| *name)
 }

@@ -23,6 +23,7 @@ use super::traffic;
 use crate::capture::{self, Drained};
 use crate::node;
 use crate::node::topology::Reading;
+use crate::node::topology::changes::Changes;
 use crate::probe::{Settings, Symbols, TcMode, Tracer, must_end_in_order};
 use podtrace_protocol::codec::{read_raw, write_raw};
 use podtrace_protocol::frame::{
@@ -44,6 +45,11 @@ const SKIPPED_EVERY: u32 = 30;
 /// How long after an update the node's packet filter is read again: kube-proxy hears of it at the same time, and takes a
 /// second to write it down.
 const RULES_AFTER: Duration = Duration::from_secs(2);
+
+/// How long after the first of several changes of the node's networking it is read again.
+const SETTLED_AFTER: Duration = Duration::from_millis(50);
+/// Reading takes this share of the time at most, as a divisor: on a node with many pods it takes long.
+const READING_SHARE: u32 = 10;
 
 /// Bytes of events in one frame, and frames drained before input is looked at again.
 const BATCH: usize = 256 << 10;
@@ -153,8 +159,22 @@ async fn run(out: &mut Output) -> Result<()> {
         out.send(&FromAgent::Conntracked(counters))?;
     }
     let named = BTreeSet::new();
-    let mut serving =
-        Serving { out, tracer, ring, sent: 0, missed: 0, symbols, named, conntracked, topology };
+    let sent_topology = topology.clone();
+    let Configuration { pods, tapped, .. } = configuration;
+    let mut serving = Serving {
+        out,
+        tracer,
+        ring,
+        sent: 0,
+        missed: 0,
+        symbols,
+        named,
+        conntracked,
+        topology,
+        sent_topology,
+        pods,
+        tapped,
+    };
     serving.run(&mut input, rules).await
 }
 
@@ -190,6 +210,27 @@ fn read_rules(topology: &Topology) -> oneshot::Receiver<Rules> {
 async fn survey(pods: Vec<PodAddresses>) -> Result<Reading> {
     let reading = tokio::task::spawn_blocking(move || node::topology::read(&pods)).await;
     reading.context("reading the node's networking")?
+}
+
+/// The node's networking, read again, and how long that took.
+type Looked = (Duration, Result<Reading>);
+
+/// Reads the node's networking again, beside the ring.
+fn look_again(pods: Vec<PodAddresses>, done: mpsc::UnboundedSender<Looked>) {
+    tokio::spawn(async move {
+        let started = tokio::time::Instant::now();
+        let reading = survey(pods).await;
+        // Nobody waits for it if the trace is over.
+        let _ = done.send((started.elapsed(), reading));
+    });
+}
+
+/// Waits for a change of the node's networking; for ever where nothing announces any.
+async fn next_change(changes: Option<&mut Changes>) {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 type Surveyed = (u64, Configuration, Result<Reading>);
@@ -248,7 +289,14 @@ struct Serving<'a> {
     named: BTreeSet<u64>,
     /// What was told last.
     conntracked: Option<Conntracked>,
+    /// What the taps go by.
     topology: Topology,
+    /// The node's networking as it was sent last.
+    sent_topology: Topology,
+    /// Pods on this node.
+    pods: Vec<PodAddresses>,
+    /// Full names of the pods whose veths are tapped.
+    tapped: Vec<String>,
 }
 
 impl Serving<'_> {
@@ -262,6 +310,12 @@ impl Serving<'_> {
         let (surveyed, mut surveys) = mpsc::unbounded_channel();
         let (mut surveying, mut next) = (false, None);
         let mut rules_at: Option<tokio::time::Instant> = None;
+        let mut changes = self.listen();
+        // Attaching took its time: what changed meanwhile was not listened for.
+        let mut read_again = Some(tokio::time::Instant::now());
+        let (looked, mut looks) = mpsc::unbounded_channel();
+        // A reading under way is another change's as well.
+        let (mut looking, mut earliest) = (false, tokio::time::Instant::now());
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0;
@@ -309,11 +363,25 @@ impl Serving<'_> {
                 Some(frame) = probes.recv() => self.out.send(&frame)?,
                 Some((at_ns, configuration, reading)) = surveys.recv() => {
                     self.update(at_ns, &configuration, reading)?;
+                    changes = self.listen();
                     rules_at = Some(tokio::time::Instant::now() + RULES_AFTER);
                     surveying = next.is_some();
                     if let Some((at_ns, configuration)) = next.take() {
                         survey_for(at_ns, configuration, surveyed.clone());
                     }
+                }
+                () = next_change(changes.as_mut()), if read_again.is_none() && !looking => {
+                    read_again = Some(earliest.max(tokio::time::Instant::now() + SETTLED_AFTER));
+                }
+                () = sleep_until(read_again), if read_again.is_some() => {
+                    read_again = None;
+                    looking = true;
+                    look_again(self.pods.clone(), looked.clone());
+                }
+                Some((took, reading)) = looks.recv() => {
+                    looking = false;
+                    earliest = tokio::time::Instant::now() + took * READING_SHARE;
+                    self.changed(reading)?;
                 }
                 _ = drain.tick() => {
                     ticks += 1;
@@ -382,8 +450,38 @@ impl Serving<'_> {
         // What was seen so far was seen at the devices that were.
         self.drain()?;
         self.out.send(&FromAgent::Topology(topology.clone()))?;
-        self.topology = topology;
+        self.topology = topology.clone();
+        self.sent_topology = topology;
+        self.pods.clone_from(&configuration.pods);
+        self.tapped.clone_from(&configuration.tapped);
         self.tracer.update(&settings(configuration, &self.topology, &|| true))
+    }
+
+    /// Listens for changes of the node's networking. Where that is impossible, explanations go by what was read at the
+    /// start, and the tracer is warned.
+    fn listen(&mut self) -> Option<Changes> {
+        match Changes::listen(&self.topology, &self.tapped) {
+            Ok(changes) => Some(changes),
+            Err(error) => {
+                let text = format!("changes of the node's networking are not noticed: {error:#}");
+                // If the tracer is gone, the next frame finds out.
+                let _ = self.out.send(&FromAgent::Warning { text });
+                None
+            }
+        }
+    }
+
+    /// The node's networking was read again: sends it if anything in it is new.
+    fn changed(&mut self, reading: Result<Reading>) -> Result<()> {
+        // What cannot be read now is read at the next change; a pod that has just ended is no matter to warn of.
+        let Ok(Reading { topology, warnings: _ }) = reading else { return Ok(()) };
+        if topology == self.sent_topology {
+            return Ok(());
+        }
+        self.drain()?;
+        self.out.send(&FromAgent::NetworkChanged(topology.clone()))?;
+        self.sent_topology = topology;
+        Ok(())
     }
 
     /// Packets were dropped: tells what connection tracking has to do with it.

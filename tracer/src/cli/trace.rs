@@ -9,7 +9,8 @@ use super::notes;
 use super::output::{choose_color, reports};
 use super::status::Status;
 use super::{FAILED, plan, runtime};
-use crate::session::{Progress, trace};
+use crate::session::{Plan, Progress, trace};
+use podtrace_report::diagnose::Diagnosis;
 use podtrace_report::output::losses;
 
 pub(super) fn run(args: &Trace) -> Result<u8> {
@@ -27,7 +28,7 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
         before = *now;
     }));
     status.clear();
-    let outcome = outcome?;
+    let mut outcome = outcome?;
     if let Some(losses) = losses(&outcome.summary) {
         warn!("{losses}");
     }
@@ -36,8 +37,25 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let nothing_seen = !outcome.saw_packets() && ended_by_itself && !outcome.all_lost;
     if nothing_seen {
         warn!("no packet matched {} on {}", plan.title, plan.nodes.join(", "));
+        for reason in silence(&plan, &mut outcome.diagnosis) {
+            warn!("{reason}");
+        }
     }
     let status = judging.finish(&outcome.summary, nothing_seen)?;
     // The expectations cover what was seen before the last node was lost, but the trace is not what the user asked for.
     Ok(if outcome.all_lost { FAILED } else { status })
+}
+
+/// Explanations are given for at most this many pods: more are of no help.
+const SILENT: usize = 4;
+
+/// Possible reasons why no packet was seen: problems of the source pods.
+fn silence(plan: &Plan, diagnosis: &mut Diagnosis) -> Vec<String> {
+    let Plan { inventory, filter, .. } = plan;
+    let is_from = |ips: &[std::net::IpAddr]| ips.iter().any(|ip| filter.from.addresses.contains(ip));
+    let pods: Vec<_> = inventory.pods.iter().filter(|pod| is_from(&pod.ips)).collect();
+    if pods.len() > SILENT {
+        return Vec::new();
+    }
+    pods.iter().flat_map(|pod| diagnosis.silence(&pod.full_name(), &filter.to.addresses)).collect()
 }

@@ -148,6 +148,7 @@ impl Engine {
             }
             FromAgent::Rules(rules) => self.take_rules(node, rules),
             FromAgent::Started
+            | FromAgent::NetworkChanged(_)
             | FromAgent::Probed { .. }
             | FromAgent::Warning { .. }
             | FromAgent::Failed { .. } => {}

@@ -11,13 +11,13 @@ use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::topology::{Device, Namespace, Topology};
 
 /// What is known of all traced nodes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     nodes: Vec<Node>,
 }
 
 /// What is known of one node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     /// Its name.
     pub name: String,
@@ -56,7 +56,9 @@ impl Facts {
 
     /// Takes a frame of a node; only topologies matter. Returns whether anything is new.
     pub fn learn(&mut self, node: usize, frame: &FromAgent) -> bool {
-        let (FromAgent::Topology(topology), Some(node)) = (frame, self.nodes.get_mut(node)) else {
+        let (FromAgent::Topology(topology) | FromAgent::NetworkChanged(topology), Some(node)) =
+            (frame, self.nodes.get_mut(node))
+        else {
             return false;
         };
         node.topology.clone_from(topology);

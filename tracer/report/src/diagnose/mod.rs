@@ -24,7 +24,7 @@ use podtrace_path::{Context, Path};
 use podtrace_protocol::frame::FromAgent;
 
 /// Explains paths by what is known of the nodes so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnosis {
     facts: Facts,
     /// What is wrong by these facts; `None` where they have changed since.

@@ -9,6 +9,7 @@ use podtrace_protocol::frame::FromAgent;
 pub(super) struct LatestFrames {
     hello: Option<FromAgent>,
     topology: Option<FromAgent>,
+    changed: Option<FromAgent>,
     rules: Option<FromAgent>,
     /// The first and last counters: their difference matters.
     conntracked: (Option<FromAgent>, Option<FromAgent>),
@@ -24,7 +25,11 @@ impl LatestFrames {
     pub(super) fn update(&mut self, frame: &FromAgent) {
         match frame {
             FromAgent::Hello(_) => self.hello = Some(frame.clone()),
-            FromAgent::Topology(_) => self.topology = Some(frame.clone()),
+            FromAgent::Topology(_) => {
+                self.topology = Some(frame.clone());
+                self.changed = None;
+            }
+            FromAgent::NetworkChanged(_) => self.changed = Some(frame.clone()),
             FromAgent::Conntracked(_) => {
                 let counted = Some(frame.clone());
                 if self.conntracked.0.is_none() {
@@ -61,7 +66,7 @@ impl LatestFrames {
     pub(super) fn frames(&self) -> Vec<FromAgent> {
         let symbols = (!self.symbols.is_empty()).then(|| FromAgent::Symbols(self.symbols.clone()));
         let (first, last) = &self.conntracked;
-        [&self.hello, &self.topology, &self.rules, &self.attached, first, last]
+        [&self.hello, &self.topology, &self.changed, &self.rules, &self.attached, first, last]
             .into_iter()
             .flatten()
             .chain(self.clock.as_ref().map(|(_, clock)| clock))

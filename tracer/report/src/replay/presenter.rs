@@ -15,12 +15,14 @@ use crate::output::Report;
 use crate::recording::Recorder;
 
 /// Outcome of a trace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// The summary that was reported.
     pub summary: Summary,
     /// Whether all nodes were lost before the trace ended.
     pub all_lost: bool,
+    /// What was known of the nodes at the end.
+    pub diagnosis: Diagnosis,
 }
 
 impl Outcome {
@@ -157,6 +159,6 @@ impl<'a> Presenter<'a> {
         if let Some(recorder) = self.recorder {
             recorder.finish(&summary)?;
         }
-        Ok(Outcome { summary, all_lost: false })
+        Ok(Outcome { summary, all_lost: false, diagnosis: self.diagnosis })
     }
 }

@@ -1,6 +1,6 @@
-//! The words of a line of `iptables-save`.
+//! Splits a line of `iptables-save` into words.
 
-/// Words as a shell would see them: separated by blanks, quoted where they have some, with backslashes before quotes.
+/// Splits at blanks like a shell: double quotes keep blanks, and a backslash escapes a quote.
 pub(super) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = None::<String>;

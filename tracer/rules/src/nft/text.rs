@@ -1,18 +1,18 @@
-//! A rule of nftables in nft's words, as far as they are kept.
+//! Formats a rule in nft's syntax.
 
 use std::net::IpAddr;
 
 use crate::model::{Action, Element, Elements, Family, Field, Match, Nat, Range};
 use crate::protocol;
 
-/// The rule on one line, without its comment, in a table of this family.
+/// The rule in one line without its comment, in a table of a family.
 pub(super) fn rule(family: Family, matches: &[Match], action: &Action) -> String {
     let mut words: Vec<_> = matches.iter().map(|matched| condition(family, matched, "")).collect();
     words.push(match action {
         Action::Verdicts(fields, elements) => looked_up(family, fields, "vmap ", elements),
         action => effect(action),
     });
-    // What nft does not list has no words.
+    // A match that nft does not list has no text.
     words.retain(|word| !word.is_empty());
     words.join(" ")
 }
@@ -67,7 +67,7 @@ fn listed(fields: &[Field], elements: &Elements) -> String {
     }
 }
 
-/// The version of the addresses.
+/// The IP version of the addresses.
 fn version<'a>(ranges: impl IntoIterator<Item = &'a Range>) -> Family {
     let address = ranges.into_iter().find_map(|range| match range {
         Range::Net(net) => Some(net.addr()),
@@ -85,7 +85,7 @@ fn name(field: &Field, family: Family) -> &str {
     match field {
         Field::Source if family == Family::Ip => "ip saddr",
         Field::Source if family == Family::Ip6 => "ip6 saddr",
-        // Which one is not kept where a set of a table of both is looked into.
+        // For a set in a table of both versions, the model does not hold the version.
         Field::Source => "saddr",
         Field::Destination if family == Family::Ip => "ip daddr",
         Field::Destination if family == Family::Ip6 => "ip6 daddr",

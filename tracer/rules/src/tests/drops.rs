@@ -8,14 +8,14 @@ fn drops_of_iptables() {
     let ssh = loss(Hook::Forward, "tcp 10.42.0.66:40000 172.16.0.9:22");
     for (question, expected) in [
         (ssh, "iptables filter: FORWARD (“no ssh from \"pod66\"”)"),
-        // Another port: flannel lets it pass. It cannot have been a rule of these.
+        // Another port, which flannel accepts: no rule of these can have dropped it.
         (loss(Hook::Forward, "tcp 10.42.0.66:40000 172.16.0.9:23"), "nothing"),
         (loss(Hook::Forward, "udp 172.16.0.9:1 172.16.0.8:1"), "iptables filter: FORWARD (policy)"),
         (
             Loss { state: Some("invalid"), ..loss(Hook::Forward, "tcp 10.42.0.10:1 10.42.1.10:1") },
             "iptables filter: KUBE-FORWARD",
         ),
-        // With a state that is not known, it can have been either.
+        // With an unknown state, both are possible.
         (Loss { state: None, ..ssh }, "iptables filter (one of 2 rules)"),
         (
             loss(Hook::Forward, "tcp 10.42.0.10:40000 10.43.0.30:80"),
@@ -25,7 +25,7 @@ fn drops_of_iptables() {
             loss(Hook::Input, "tcp 172.16.0.9:40000 192.168.56.11:30099"),
             "iptables filter: KUBE-EXTERNAL-SERVICES (default/empty:http)",
         ),
-        // `DNAT` is not known of a packet, and does not make the rule unlikely.
+        // `DNAT` is an unknown state, which does not rule out the rule.
         (
             loss(Hook::Input, "tcp 172.16.0.9:40000 127.0.0.1:80"),
             "iptables filter: KUBE-FIREWALL (“block incoming localnet connections”)",
@@ -76,12 +76,12 @@ fn drops_of_nftables() {
             "nft inet guard: forward (handle 7)",
         ),
         (loss(Hook::Forward, "tcp 10.42.0.10:1 10.42.1.10:8001"), "nft inet guard: forward (handle 10)"),
-        // nft does not list that this rule is for IPv6: it may be the policy as well.
+        // nft does not list that this rule is for IPv6, so the policy is possible as well.
         (
             Loss { in_device: Some("eth0"), ..loss(Hook::Forward, "tcp 10.42.0.16:1 172.16.0.9:22") },
             "nft inet guard: forward (one of 3 rules)",
         ),
-        // Neither the sources that were seen lately nor the rate are known.
+        // Neither the recent sources nor the rate are known.
         (
             Loss { in_device: Some("eth0"), ..loss(Hook::Forward, "icmp 10.42.0.16 10.42.1.10") },
             "nft inet guard: forward (handle 13)",
@@ -101,9 +101,9 @@ fn drops_of_nftables() {
     }
 }
 
-/// One rule each, as nft lists it: what it is in words, and whether it can have dropped a packet from 10.0.0.1 to port 80.
+/// One rule each, as nft lists it: its text, and whether it can have dropped a packet from 10.0.0.1 to port 80.
 #[test]
-fn rules_of_nftables_in_words() {
+fn nftables_rules_have_their_text() {
     let text = include_str!("../samples/words.nft.json");
     let table = nft::parse(text).expect("a listing").tables.remove(0);
     let texts: Vec<_> =
@@ -134,7 +134,7 @@ fn rules_of_nftables_in_words() {
 }
 
 #[test]
-fn what_nft_of_tomorrow_says_costs_one_condition() {
+fn an_unknown_statement_costs_one_condition() {
     let text = r#"{"nftables": [{"metainfo": {}}, {"table": {"family": "inet", "name": "t", "handle": 1}},
         {"chain": {"family": "inet", "table": "t", "name": "c", "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
         {"rule": {"family": "inet", "table": "t", "chain": "c", "handle": 3, "expr": [{"telepathy": {"of": "sender"}}, {"drop": null}]}},
@@ -150,7 +150,7 @@ fn what_nft_of_tomorrow_says_costs_one_condition() {
 }
 
 #[test]
-fn hostile_names_do_not_steer_a_terminal() {
+fn hostile_names_are_escaped() {
     let text = "*filter\n:FORWARD ACCEPT [0:0]\n:A\u{1b}[2J - [0:0]\n-A FORWARD -j A\u{1b}[2J\n\
                 -A A\u{1b}[2J -m comment --comment \"x\u{202e}y\" -j DROP\nCOMMIT\n";
     let finder = Finder::new(Rules { tables: iptables::parse(text, Family::Ip), ..Rules::default() });
@@ -159,14 +159,14 @@ fn hostile_names_do_not_steer_a_terminal() {
 }
 
 #[test]
-fn chains_that_call_each_other_come_to_an_end() {
+fn recursive_chains_end() {
     let mut text = "*filter\n:FORWARD ACCEPT [0:0]\n".to_owned();
     for n in 0..40 {
         text += &format!(":C{n} - [0:0]\n");
     }
     text += "-A FORWARD -m u32 --u32 z -j DROP\n-A FORWARD -j C0\n";
     for n in 0..40 {
-        // Twice each: two to the power of forty ways.
+        // Each calls the next one twice: two to the power of forty paths.
         let next = (n + 1) % 40;
         text += &format!("-A C{n} -m u32 --u32 x -j C{next}\n-A C{n} -m u32 --u32 y -j C{next}\n");
     }

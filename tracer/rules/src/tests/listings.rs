@@ -1,16 +1,16 @@
-//! Whole listings: many rules, garbled ones, and on their way to the tracer.
+//! Whole listings: large ones, garbled ones, and their encoding.
 
 use super::*;
 
 #[test]
-fn rules_that_iptables_made_are_known_as_foreign() {
+fn tables_made_by_iptables_are_recognised() {
     let listing = nft::parse(include_str!("../samples/iptables-nft.nft.json")).expect("a listing");
     assert_eq!(listing.foreign, [(Family::Ip, "filter".to_owned()), (Family::Ip, "nat".to_owned())]);
     assert_eq!(nft::parse(include_str!("../samples/guard.nft.json")).expect("a listing").foreign, []);
 }
 
 #[test]
-fn all_of_it_travels() {
+fn rules_survive_encoding() {
     for rules in [iptables_rules(), kube_proxy_nft(), guard()] {
         let json = serde_json::to_string(&rules).expect("JSON");
         assert_eq!(serde_json::from_str::<Rules>(&json).expect("rules"), rules);
@@ -54,7 +54,7 @@ fn many_services(services: usize) -> Rules {
 }
 
 #[test]
-fn one_of_many_services_is_found_and_what_does_not_fit_is_not_guessed() {
+fn one_of_many_services_is_found_without_guessing() {
     let whole = many_services(1000);
     let first = destination("tcp 10.42.0.99:40000 10.43.0.0:80", "tcp 10.42.0.99:40000 10.42.0.2:8080");
     let last = destination("tcp 10.42.0.99:40000 10.43.3.231:80", "tcp 10.42.0.99:40000 10.42.15.158:8080");
@@ -77,9 +77,9 @@ fn one_of_many_services_is_found_and_what_does_not_fit_is_not_guessed() {
     assert_eq!(told(finder.translated(&last)), "nothing");
 }
 
-/// Whatever is listed, it is read to the end, and asked without a panic.
+/// Any input is parsed to its end, and questions about it do not panic.
 #[test]
-fn what_is_cut_off_or_garbled_does_no_harm() {
+fn truncated_and_garbled_listings_do_no_harm() {
     let question = destination("tcp 10.42.0.10:40000 10.43.0.10:80", "tcp 10.42.0.10:40000 10.42.1.10:8080");
     let lost = loss(Hook::Forward, "tcp 10.42.0.10:40000 10.42.1.10:8080");
     let ask = |tables: Vec<Table>| {
@@ -93,7 +93,7 @@ fn what_is_cut_off_or_garbled_does_no_harm() {
         include_str!("../samples/guard.nft.json"),
         include_str!("../samples/words.nft.json"),
     ];
-    // What one run finds, the next one finds as well.
+    // A fixed seed: a failure can be repeated.
     let mut chance: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut below = |limit: usize| {
         chance ^= chance << 13;
@@ -112,7 +112,7 @@ fn what_is_cut_off_or_garbled_does_no_harm() {
             }
             ask(iptables::parse(&garbled, Family::Ip));
             ask(iptables::parse(&garbled[..below(garbled.len())], Family::Ip));
-            // A piece put elsewhere mostly makes it no JSON; an object put elsewhere does not.
+            // A moved piece mostly breaks the JSON; a moved object does not.
             let mut objects: Vec<_> = sample.lines().collect();
             let from = below(objects.len());
             let to = below(objects.len());

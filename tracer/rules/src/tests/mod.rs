@@ -1,4 +1,4 @@
-//! Questions to rule sets as kube-proxy, flannel, portmap and people write them: dumps of loaded rules, in `samples`.
+//! Questions about rule sets of kube-proxy, flannel, portmap and people: listings of loaded rules, in `samples`.
 
 mod drops;
 mod listings;

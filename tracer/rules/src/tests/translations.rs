@@ -43,7 +43,7 @@ fn destinations_in_iptables() {
         "tcp 192.168.56.11:40000 10.42.0.11:8080",
     );
     for (question, expected) in [
-        // From the node itself, or from elsewhere: the rule is the same.
+        // The same rule for packets from the node itself and from elsewhere.
         (
             unknown_device,
             "iptables nat: KUBE-SERVICES → KUBE-SVC-LOLE4ISW44XBNF3G → KUBE-SEP-3JQ6FVMXNOWTA2ZE (default/web:http)",
@@ -73,7 +73,7 @@ fn destinations_in_iptables() {
             destination("tcp 172.16.0.9:40000 192.168.56.11:8088", "tcp 172.16.0.9:40000 10.42.0.10:80"),
             "iptables nat: CNI-HOSTPORT-DNAT → CNI-DN-a55f8d1f3a7e0e1c6ab24",
         ),
-        // Nothing makes this of that.
+        // No rule can have made this change.
         (destination("tcp 10.42.0.10:40000 10.43.0.10:80", "tcp 10.42.0.10:40000 10.42.9.9:8080"), "nothing"),
         (
             destination("tcp 10.42.0.10:40000 10.43.0.99:80", "tcp 10.42.0.10:40000 10.42.1.10:8080"),
@@ -102,7 +102,7 @@ fn sources_in_iptables() {
         (Translation { mark: Some(0x4000), ..world_to_pod }, kube),
         (Translation { mark: Some(0x4000), ..hairpin }, kube),
         (Translation { mark: Some(0), ..hairpin }, "nothing"),
-        // Whether it is marked is not known: kube-proxy, portmap, or flannel.
+        // With an unknown mark: kube-proxy, portmap or flannel.
         (pod_to_world, "iptables nat (one of 3 rules)"),
         (Translation { mark: Some(0x2000), ..pod_to_world }, "iptables nat: CNI-HOSTPORT-MASQ"),
         (
@@ -112,7 +112,7 @@ fn sources_in_iptables() {
             },
             "iptables nat: CNI-a55f8d1f3a7e0e1c6ab24b8c (“name: \"bridgenet\" id: \"a55f8d1f\"”)",
         ),
-        // Not one of the node's addresses: no masquerading.
+        // Not an address of the node: no masquerading.
         (source("tcp 10.42.0.10:40000 172.16.0.9:80", "tcp 10.9.9.9:40000 172.16.0.9:80"), "nothing"),
     ] {
         assert_eq!(told(finder.translated(&question)), expected, "{question:?}");
@@ -136,9 +136,9 @@ fn destinations_in_ip6tables() {
     assert_eq!(told(finder.dropped(&question)), "nothing", "IPv4's rules see no packet of IPv6");
 }
 
-/// Without hooks of the stack, nobody sees the mark by which kube-proxy masquerades.
+/// Without hooks in the network stack, nothing observes the mark by which kube-proxy masquerades.
 #[test]
-fn a_mark_that_nobody_saw_follows_from_the_packet_that_came() {
+fn an_unobserved_mark_follows_from_the_packet_that_entered() {
     let entered = |text: &str, mark| Some(Entered { packet: packet(text), mark });
     let hairpin = Translation {
         in_device: Some("cni0"),
@@ -168,9 +168,9 @@ fn a_mark_that_nobody_saw_follows_from_the_packet_that_came() {
         (node_port, kube),
         (to_world, "iptables nat: FLANNEL-POSTRTG (“flanneld masq”)"),
         (host_port, "iptables nat: CNI-HOSTPORT-MASQ"),
-        // From the node itself it may be, too; the same rules are asked.
+        // It may also come from the node itself; the same rules apply.
         (Translation { in_device: None, ..node_port }, kube),
-        // Nothing follows from a mark that is not known.
+        // An unknown mark stays unknown.
         (
             Translation { entered: entered("tcp 10.42.0.10:40000 172.16.0.9:80", None), ..to_world },
             "iptables nat (one of 3 rules)",
@@ -239,7 +239,7 @@ fn kube_proxys_nftables() {
 }
 
 #[test]
-fn translations_of_ones_own_nftables() {
+fn translations_by_custom_nftables_rules() {
     let finder = Finder::new(guard());
     for (question, expected) in [
         (
@@ -281,7 +281,7 @@ fn translations_of_ones_own_nftables() {
 }
 
 #[test]
-fn a_rule_set_with_a_gap_makes_nothing_certain() {
+fn with_a_gap_no_attribution_is_certain() {
     let question = destination("tcp 10.42.0.10:40000 10.43.0.10:80", "tcp 10.42.0.10:40000 10.42.1.10:8080");
     for (family, certain) in [(None, false), (Some(Family::Ip), false), (Some(Family::Ip6), true)] {
         let gaps = vec![Gap { family, text: "x".to_owned() }];

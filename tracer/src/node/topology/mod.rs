@@ -2,6 +2,7 @@
 //! [`dump`], [`assemble`] makes one graph of several namespaces, `cni` says what made it, and [`read()`] goes and looks.
 
 mod assemble;
+pub(crate) mod changes;
 mod cni;
 pub(crate) mod dump;
 pub(crate) mod parse;

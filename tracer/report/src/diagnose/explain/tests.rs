@@ -238,10 +238,7 @@ fn a_pod_that_cannot_send_is_told_from_one_that_does_not() {
         change(&mut first);
         let facts = facts([first, second]);
         let findings = findings(&facts);
-        silences("default/pod1", &[to], &facts, &findings)
-            .iter()
-            .map(|found| found.to_string())
-            .collect::<Vec<_>>()
+        silences("default/pod1", &[to], &facts, &findings).iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(silence(&|_| {}), [] as [&str; 0]);
     assert_eq!(
