@@ -1,8 +1,11 @@
-//! Tells the library where the compiled kernel programs are, for it to embed them.
+//! Finds the compiled kernel programs for the binary, which embeds them.
 //!
 //! `cargo xtask build` puts them at `target/bpf/podtrace-ebpf.o`; `PODTRACE_EBPF_OBJECT` names another file.
-//! Without them the library embeds an empty file, so that a plain `cargo build` or `cargo test` needs no
+//! Without them the binary embeds an empty file, so that a plain `cargo build` or `cargo test` needs no
 //! toolchain for BPF.
+//!
+//! The object itself is not watched from here: the compiler notes that the binary includes it. Watched here, a new
+//! object would have the library compiled anew too.
 
 use std::env;
 use std::error::Error;
@@ -11,6 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 const OBJECT: &str = "PODTRACE_EBPF_OBJECT";
+
+/// A file beside the object, missing if somebody has removed both.
+const MARK: &str = "watched-by-podtrace";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -24,7 +30,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         None => usual_place()?,
     };
-    println!("cargo:rerun-if-changed={}", object.display());
     println!("cargo:rustc-env={OBJECT}={}", object.display());
     Ok(())
 }
@@ -34,13 +39,13 @@ fn usual_place() -> Result<PathBuf, Box<dyn Error>> {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets CARGO_MANIFEST_DIR")?);
     let object =
         manifest.parent().ok_or("the package stands in the workspace")?.join("target/bpf/podtrace-ebpf.o");
-    if object.is_file() {
-        return Ok(object);
+    // Cargo takes a watched file that does not exist for one that has changed, and would run this each time. Where the
+    // place is read-only, nothing will appear there either.
+    let mark = object.with_file_name(MARK);
+    if create_empty(&mark).is_ok() {
+        println!("cargo:rerun-if-changed={}", mark.display());
     }
-    // The empty file stands where the object will be: cargo takes a watched file that does not exist for one that
-    // has changed, and would compile the library anew each time. Where that place is read-only, nothing will
-    // appear there either.
-    if create_empty(&object).is_ok() {
+    if object.is_file() || create_empty(&object).is_ok() {
         return Ok(object);
     }
     let empty = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("no-kernel-programs");

@@ -1,7 +1,8 @@
-//! The binary `podtrace`; everything is in the library.
+//! The binary `podtrace`: the library, and the kernel programs.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    podtrace::probe::embedded(aya::include_bytes_aligned!(env!("PODTRACE_EBPF_OBJECT")));
     podtrace::cli::main()
 }

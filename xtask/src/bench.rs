@@ -9,8 +9,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use crate::toolchain::{Route, Toolchain};
-use crate::{build, run, workspace};
+use crate::build::{self, What};
+use crate::toolchain::Route;
+use crate::{run, workspace};
 
 /// The recording whose packets are repeated.
 const TEMPLATE: &str = "tests/recordings/cross-node-ping.pcapng";
@@ -32,7 +33,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, route: Option<Route>) -> Result<ExitCode> {
-    let podtrace = build::release(&Toolchain::provide(route)?)?;
+    let podtrace = build::provide(What::Release, route)?.1;
     let helper = helper()?;
     let directory = workspace::root().join("target/bench");
     fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
@@ -49,7 +50,7 @@ fn helper() -> Result<PathBuf> {
     let mut cargo = build::host_cargo("build");
     cargo.args(["--release", "--package", "podtrace-tests", "--bin", "bench"]);
     run::step("compiling what measures", &mut cargo)?;
-    Ok(workspace::binary().with_file_name("bench"))
+    Ok(workspace::target_dir().join("release/bench"))
 }
 
 fn measure(podtrace: &Path, helper: &Path, directory: &Path, events: u64) -> Result<()> {

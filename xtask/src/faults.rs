@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::toolchain::{Route, Toolchain};
-use crate::{build, root, run, workspace};
+use crate::build::{self, What};
+use crate::toolchain::Route;
+use crate::{root, workspace};
 
 /// What the suite's table is written to.
 const DOCS: &str = "docs/faults.md";
@@ -34,11 +35,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options, route: Option<Route>) -> Result<ExitCode> {
-    let podtrace = build::release(&Toolchain::provide(route)?)?;
-    let mut cargo = build::host_cargo("build");
-    cargo.args(["--package", "podtrace-tests", "--bins"]);
-    run::step("compiling the fault suite", &mut cargo)?;
-    let faults = workspace::root().join("target/debug/faults");
+    let (_, podtrace) = build::provide(What::Tests, route)?;
+    let faults = podtrace.with_file_name("faults");
     root::authenticate()?;
     let mut command = root::command(&faults)?;
     command.env("PODTRACE_BIN", podtrace).args(&options.names);

@@ -73,9 +73,7 @@ pub(crate) fn run(action: Action, route: Option<Route>) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Action::Test { kubeconfig, arguments } => {
-            suite::run(&Toolchain::provide(route)?, kubeconfig.as_deref(), &arguments)
-        }
+        Action::Test { kubeconfig, arguments } => suite::run(route, kubeconfig.as_deref(), &arguments),
         Action::Down => {
             down()?;
             Ok(ExitCode::SUCCESS)

@@ -1,26 +1,34 @@
 //! `cargo xtask`: builds, demonstrates and tests podtrace, and provides what that needs.
 //!
 //! One file per subcommand; the rooms they share are `toolchain` (what compiles the kernel programs), `ebpf`
-//! (compiling them), `musl` (programs without shared libraries), `tools` (programs with theirs), `run` (a command with
-//! progress), `apt` and `debian` (packages, installed and not), `root` and `workspace`.
+//! (compiling them), `walls` (what crates may depend on), `targets` (which tests there are), `report` and `tally` (what
+//! they came to), `musl` (programs without shared libraries), `tools` (programs with theirs), `run` (a command with
+//! progress), `apt`, `debian` and `rustup` (what is installed, and packages that are not), `root`
+//! and `workspace`.
 
 mod apt;
 mod bench;
 mod build;
+mod check;
 mod clean_caches;
 mod debian;
 mod demo;
+mod deny;
 mod ebpf;
 mod faults;
 mod k8s;
 mod musl;
+mod report;
 mod root;
 mod run;
+mod rustup;
 mod tally;
+mod targets;
 mod test;
 mod toolchain;
 mod tools;
 mod vm;
+mod walls;
 mod workspace;
 
 use std::env;
@@ -44,6 +52,8 @@ enum Command {
     Build(Toolchain),
     /// Build, then show the way of a ping within a node and of one across two (root)
     Demo(Toolchain),
+    /// Check format, lints, unit tests, documentation, licences and the walls between crates
+    Check(Toolchain),
     /// Build, then check the code and run every test, on real packets too (root)
     Test(Toolchain),
     /// Boot Debian's kernels under QEMU and run podtrace and its scenario tests inside
@@ -109,6 +119,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Build(toolchain) => build::run(toolchain.route()?),
         Command::Demo(toolchain) => demo::run(toolchain.route()?),
+        Command::Check(toolchain) => check::run(toolchain.route()?),
         Command::Test(toolchain) => test::run(toolchain.route()?),
         Command::Vm { toolchain, options } => vm::run(&options, toolchain.route()?),
         Command::K8s { toolchain, action } => k8s::run(action, toolchain.route()?),

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::build::host_cargo;
 use crate::toolchain::Toolchain;
-use crate::{ebpf, run};
+use crate::{ebpf, run, rustup};
 
 /// What is compiled for.
 const TARGET: &str = "x86_64-unknown-linux-musl";
@@ -24,22 +24,9 @@ const PROFILE: &str = "guest";
 /// Compiles podtrace, its tests' programs and these suites of them; where each is, by name.
 pub(crate) fn programs(toolchain: &Toolchain, suites: &[String]) -> Result<BTreeMap<String, PathBuf>> {
     ebpf::build(toolchain)?;
-    target()?;
+    // Without rustup, whether the target is there shows when it is compiled for.
+    rustup::target(TARGET, "guests and images have no C library")?;
     compile(suites)
-}
-
-/// Provides the compiler's target.
-fn target() -> Result<()> {
-    if run::find_program("rustup").is_none() {
-        // Whether the target is there shows when it is compiled for.
-        return Ok(());
-    }
-    let installed = run::ask(Command::new("rustup").args(["target", "list", "--installed"]));
-    if installed.is_some_and(|list| list.lines().any(|line| line.trim() == TARGET)) {
-        return Ok(());
-    }
-    eprintln!("installing rustup's target {TARGET}: guests and images have no C library");
-    run::step(&format!("rustup target add {TARGET}"), Command::new("rustup").args(["target", "add", TARGET]))
 }
 
 fn compile(suites: &[String]) -> Result<BTreeMap<String, PathBuf>> {

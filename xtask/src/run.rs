@@ -4,11 +4,12 @@ use std::env;
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Runs `command` with one progress line on stderr; its own output is shown only if it fails.
@@ -18,7 +19,18 @@ pub(crate) fn step(what: &str, command: &mut Command) -> Result<()> {
     let started = Instant::now();
     let progress = Progress::start(what)?;
     let (status, output) = gather(command, |line| progress.tell(line))?;
-    let took = started.elapsed();
+    ended(progress, status, started.elapsed(), &output, &shown(command))
+}
+
+/// Ends a command's progress line; shows its output if it failed.
+fn ended(
+    progress: Progress<'_>,
+    status: ExitStatus,
+    took: Duration,
+    output: &[String],
+    command: &str,
+) -> Result<()> {
+    let what = progress.what;
     if status.success() {
         progress.end(&humanly(took));
         return Ok(());
@@ -28,7 +40,53 @@ pub(crate) fn step(what: &str, command: &mut Command) -> Result<()> {
     for line in output.iter().filter(|line| !is_noise(line)) {
         writeln!(stderr, "    {line}")?;
     }
-    bail!("{what}: `{}` ended with {status}", shown(command))
+    bail!("{what}: `{command}` ended with {status}")
+}
+
+/// What a command said, and how long it took.
+type Said = (Vec<String>, Duration);
+
+/// A command that runs while others do; killed if dropped.
+pub(crate) struct Beside<'a> {
+    what: &'a str,
+    command: String,
+    child: Child,
+    /// Gathers what it says; there until it is waited for.
+    reader: Option<JoinHandle<Result<Said>>>,
+}
+
+impl<'a> Beside<'a> {
+    /// Starts `command`, whose line comes once it is waited for.
+    pub(crate) fn start(what: &'a str, mut command: Command) -> Result<Self> {
+        let started = Instant::now();
+        let shown = shown(&command);
+        let (reader, writer) = io::pipe().context("cannot make a pipe")?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let child = command.spawn().with_context(|| format!("cannot run `{shown}`"))?;
+        let reader = thread::spawn(move || {
+            let mut output = Vec::new();
+            each_line(reader, |line| output.push(line.to_owned()))?;
+            Ok((output, started.elapsed()))
+        });
+        Ok(Self { what, command: shown, child, reader: Some(reader) })
+    }
+
+    /// Waits for its end, with one progress line; its output is shown only if it failed.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        let progress = Progress::start(self.what)?;
+        let reader = self.reader.take().context("it is waited for only once")?;
+        let (output, took) =
+            reader.join().map_err(|_| anyhow!("the thread that reads its output panicked"))??;
+        ended(progress, self.child.wait()?, took, &output, &self.command)
+    }
+}
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        // It has ended already in the best case.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Does `work` with one progress line on stderr, as [`step`] does a command.
@@ -70,18 +128,21 @@ pub(crate) fn ask_whatever_its_status(command: &mut Command) -> String {
     output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
-/// The first file named `program` in PATH, or in the directories of system tools that a user's PATH may lack.
+/// Directories of system tools that a user's PATH may lack.
+const SYSTEM: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// The first program of this name in PATH, or in the directories of system tools.
 pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|dir| dir.join(program))
-        .find(|candidate| candidate.is_file())
+    let directories: Vec<_> = env::split_paths(&path).chain(SYSTEM.map(PathBuf::from)).collect();
+    find_program_in(program, &directories)
 }
 
-/// The file named `program` in the first of these directories that has one.
+/// The program of this name in the first of these directories that has one.
 pub(crate) fn find_program_in(program: &str, directories: &[PathBuf]) -> Option<PathBuf> {
-    directories.iter().map(|directory| directory.join(program)).find(|candidate| candidate.is_file())
+    // PATH cannot name a directory whose own name has a colon.
+    let paths = env::join_paths(directories.iter().filter(|directory| directory.is_absolute())).ok()?;
+    which::which_in_global(program, Some(paths)).ok()?.next()
 }
 
 /// PATH with `dir` in front.
@@ -265,6 +326,22 @@ mod tests {
         assert!(error.contains("trying: `false x` ended with"), "{error}");
         let error = step("trying", &mut Command::new("no-such-program")).unwrap_err().to_string();
         assert!(error.contains("cannot run `no-such-program`"), "{error}");
+    }
+
+    #[test]
+    fn a_command_beside_others_ends_with_them() {
+        let sh = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            command
+        };
+        Beside::start("trying", sh("echo out")).unwrap().finish().unwrap();
+        let error = Beside::start("trying", sh("exit 3")).unwrap().finish().unwrap_err().to_string();
+        assert!(error.contains("trying: `sh -c exit 3` ended with"), "{error}");
+        let left = Beside::start("trying", sh("exec sleep 600")).unwrap();
+        let process = format!("/proc/{}", left.child.id());
+        drop(left);
+        assert!(!Path::new(&process).exists(), "it was dropped and still runs");
     }
 
     #[test]

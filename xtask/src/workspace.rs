@@ -18,11 +18,6 @@ pub(crate) fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// The release binary.
-pub(crate) fn binary() -> PathBuf {
-    target_dir().join("release/podtrace")
-}
-
 /// Where the kernel programs are compiled: apart from the host's target directory, whose artefacts would
 /// otherwise be invalidated by the other compiler. Always in the checkout, for `tracer/build.rs` looks there.
 pub(crate) fn bpf_target_dir() -> PathBuf {

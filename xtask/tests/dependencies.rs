@@ -1,59 +1,15 @@
-//! What the manifests have to keep: the crates that need no Linux stay so, and no dependency needs a newer Rust.
+//! What the manifests have to keep: no dependency needs a newer Rust.
 
-use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-
-/// The crates that build on any system, without a kernel, a cluster or an event loop.
-const PORTABLE: [&str; 5] =
-    ["podtrace-escape", "podtrace-path", "podtrace-protocol", "podtrace-report", "podtrace-rules"];
-
-/// What neither they nor their tests may depend on: names, or how names begin.
-const PLATFORM: [&str; 15] = [
-    "aya",
-    "hyper",
-    "k8s-openapi",
-    "kube",
-    "mio",
-    "native-tls",
-    "netlink",
-    "nix",
-    "openssl",
-    "podtrace-tests",
-    "ring",
-    "rtnetlink",
-    "rustls",
-    "socket2",
-    "tokio",
-];
 
 fn cargo(arguments: &[&str]) -> Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo).args(arguments).args(["--locked", "--offline"]).output()?;
     ensure!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).context("reading what cargo prints")
-}
-
-#[test]
-fn portable_crates_and_their_tests_depend_on_no_platform() -> Result<()> {
-    for package in PORTABLE {
-        // For this package alone: across the workspace, features that other packages enable would count too.
-        let tree =
-            cargo(&["tree", "--package", package, "--edges", "all", "--prefix", "none", "--format", "{p}"])?;
-        let names: BTreeSet<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-        ensure!(names.contains(package), "{package} is not in its own tree:\n{tree}");
-        let found: Vec<_> = names
-            .iter()
-            .filter(|name| **name == "podtrace" || PLATFORM.iter().any(|platform| name.starts_with(platform)))
-            .collect();
-        ensure!(
-            found.is_empty(),
-            "{package} depends on {found:?}: `cargo tree -p {package} -e all -i NAME` says how"
-        );
-    }
-    Ok(())
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod verifier;
 
 pub use btf::{Btf, BtfError};
 pub use ledger::must_end_in_order;
+pub use object::embedded;
 pub use offsets::{drop_reasons, offsets};
 pub use symbols::Symbols;
 pub use taps::{Tap, TapSide, TcProgram, taps};

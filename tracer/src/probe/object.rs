@@ -1,9 +1,19 @@
 //! The compiled kernel programs, which are part of this binary.
+//!
+//! The binary embeds them and hands them to the library when it starts. So only the binary is built again when the kernel
+//! programs have changed, and the library can be compiled before they are.
+
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The ELF object, aligned for the parser. Empty if it was not built.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PODTRACE_EBPF_OBJECT"));
+/// The ELF object. Empty if it was not built.
+static OBJECT: OnceLock<&[u8]> = OnceLock::new();
+
+/// Takes the ELF object that the binary embeds: aligned to 8 bytes for the parser, or empty. Only the first call counts.
+pub fn embedded(object: &'static [u8]) {
+    OBJECT.get_or_init(|| object);
+}
 
 /// The object.
 ///
@@ -11,18 +21,19 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("PODTRACE_EBPF_OBJECT"))
 ///
 /// If it was not built, or is of another ABI version than this binary.
 pub(super) fn object() -> Result<&'static [u8]> {
+    let object = OBJECT.get().copied().unwrap_or_default();
     ensure!(
-        !OBJECT.is_empty(),
+        !object.is_empty(),
         "this podtrace was built without its kernel programs: build it with `cargo xtask build`"
     );
-    let version = abi_version(OBJECT)?;
+    let version = abi_version(object)?;
     ensure!(
         version == tracer_common::ABI_VERSION,
         "the kernel programs have ABI version {version}, but this binary needs version {}: \
          build both with `cargo xtask build`",
         tracer_common::ABI_VERSION
     );
-    Ok(OBJECT)
+    Ok(object)
 }
 
 /// Reads the ABI version from its section of the object.

@@ -8,9 +8,9 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 use super::state::State;
 use super::{down, podtrace, up};
-use crate::build::{self, host_cargo};
-use crate::toolchain::Toolchain;
-use crate::{root, run};
+use crate::build::{self, USER_SPACE, What, host_cargo};
+use crate::root;
+use crate::toolchain::{Route, Toolchain};
 
 /// The tests.
 const SUITE: &str = "cluster";
@@ -44,7 +44,7 @@ impl Cluster {
 /// The tests against `binary`, of no cluster yet.
 fn suite(binary: &Path) -> Command {
     let mut tests = host_cargo("test");
-    tests.args(["--package", "podtrace-tests", "--test", SUITE]).env(BINARY, binary);
+    tests.args(USER_SPACE).args(["--test", SUITE]).env(BINARY, binary);
     root::runner(&mut tests);
     tests
 }
@@ -61,12 +61,8 @@ impl Drop for Cluster {
 }
 
 /// Tests on a cluster: that of a kubeconfig, else one of our own.
-pub(super) fn run(
-    toolchain: &Toolchain,
-    kubeconfig: Option<&Path>,
-    arguments: &[String],
-) -> Result<ExitCode> {
-    let binary = build::release(toolchain)?;
+pub(super) fn run(route: Option<Route>, kubeconfig: Option<&Path>, arguments: &[String]) -> Result<ExitCode> {
+    let (toolchain, binary) = build::provide(What::Tests, route)?;
     let (mut tests, cluster) = match kubeconfig {
         Some(kubeconfig) => {
             let kubeconfig = std::path::absolute(kubeconfig).context("finding the kubeconfig")?;
@@ -75,12 +71,10 @@ pub(super) fn run(
             (tests, None)
         }
         None => {
-            let cluster = cluster(toolchain)?;
+            let cluster = cluster(&toolchain)?;
             (cluster.tests(&binary), Some(cluster))
         }
     };
-    let mut compile = suite(&binary);
-    run::step("compiling the tests", compile.arg("--no-run"))?;
     // A cluster of our own goes away by what follows: Ctrl-C is for the tests only.
     let interrupts = Interrupts::ignored()?;
     let status = tests.arg("--").args(arguments).status().context("cannot run the tests")?;

@@ -24,6 +24,18 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
+    /// The toolchain that is here without anything being installed.
+    pub(crate) fn installed(forced: Option<Route>) -> Option<Self> {
+        match decide(&probe::installed(), forced).ok()? {
+            Plan { route, compiler: Some(compiler), linker: Some(linker), installs }
+                if installs.is_empty() =>
+            {
+                Some(Self { route, compiler, linker })
+            }
+            _ => None,
+        }
+    }
+
     /// Finds a toolchain; installs what is missing, saying what and why.
     pub(crate) fn provide(forced: Option<Route>) -> Result<Self> {
         let mut machine = probe::installed();

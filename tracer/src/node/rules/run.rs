@@ -34,11 +34,9 @@ pub(super) enum Error {
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path)
-        .filter(|directory| directory.is_absolute())
-        .chain(system)
-        .map(|directory| directory.join(program))
-        .find(|path| path.is_file())
+    let directories = std::env::split_paths(&path).filter(|directory| directory.is_absolute()).chain(system);
+    let paths = std::env::join_paths(directories).ok()?;
+    which::which_in_global(program, Some(paths)).ok()?.next()
 }
 
 /// What a program prints.
