@@ -1,26 +1,26 @@
-//! From the kernel's ring buffer to encoded events.
+//! Reads the ring buffer and encodes its records as hop events.
 
 use aya::maps::{MapData, RingBuf};
 use tracer_common::{CAPTURE, Conntrack, Event, Record, flag};
 
 use podtrace_protocol::record::encode;
 
-/// What one look into the ring gave.
+/// The result of draining the ring.
 #[derive(Debug, Default)]
 pub struct Drained {
     /// Encoded records, back to back.
     pub events: Vec<u8>,
-    /// How many.
+    /// Number of records.
     pub count: u64,
-    /// Kernel addresses that occur in them.
+    /// Addresses of the code that dropped packets, in the order of the records.
     pub locations: Vec<u64>,
-    /// Time of the last one.
+    /// Time of the last record.
     pub last_ns: Option<u64>,
-    /// Whether the ring was left empty.
+    /// Whether the ring is empty now.
     pub empty: bool,
 }
 
-/// Takes records until the ring is empty or `limit` bytes are encoded.
+/// Drains the ring until it is empty or `limit` bytes are encoded.
 pub fn drain(ring: &mut RingBuf<MapData>, limit: usize) -> Drained {
     let mut drained = Drained::default();
     while drained.events.len() < limit {
@@ -29,14 +29,14 @@ pub fn drain(ring: &mut RingBuf<MapData>, limit: usize) -> Drained {
             break;
         };
         if item.len() < size_of::<Event>() {
-            // Of another program's making: the object and this binary are built together, so this is a bug.
+            // A bug: programs and binary have the same ABI version.
             debug_assert!(false, "a record of {} bytes", item.len());
             continue;
         }
-        // SAFETY: the item holds a whole Event, which is integers only: any bytes are one. Ring items are aligned
-        // to 8, but nothing is lost by not relying on it.
+        // SAFETY: the item is as large as an Event, which is integers only, so any bytes are valid. Items are aligned to 8,
+        // but reading unaligned costs nothing.
         let event: Event = unsafe { item.as_ptr().cast::<Event>().read_unaligned() };
-        // An event may stand alone.
+        // Hooks at kernel functions write the event alone.
         let bytes = item.get(std::mem::offset_of!(Record, bytes)..).unwrap_or_default();
         let captured = usize::from(event.captured).min(CAPTURE).min(bytes.len());
         let connection =

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Makes control characters, bidirectional overrides and invisible characters visible as `\n`, `\u{1b}`, ….
-/// All other text stays as it is.
+/// Replaces control characters, bidirectional overrides and invisible characters by escapes such as `\n` and `\u{1b}`. All
+/// other text stays the same.
 ///
 /// # Examples
 ///
@@ -35,7 +35,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether a terminal would obey the character, or show something else than its neighbours in their order.
+/// Whether a terminal would interpret the character, or show its neighbours in another order or with something invisible.
 pub fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -57,14 +57,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_text_is_left_alone() {
+    fn plain_text_stays_the_same() {
         for text in ["", "default/pod1", "flannel.1", "größe", "日本", "a → b"] {
             assert!(matches!(escape(text), Cow::Borrowed(same) if same == text), "{text}");
         }
     }
 
     #[test]
-    fn what_steers_or_hides_becomes_visible() {
+    fn deceptive_characters_become_visible() {
         for (text, escaped) in [
             ("\x1b[2J", "\\u{1b}[2J"),
             ("a\nb\tc\r", "a\\nb\\tc\\r"),

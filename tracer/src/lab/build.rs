@@ -1,4 +1,4 @@
-//! Making what the plan says, by netlink.
+//! Builds the planned lab, by netlink.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -19,7 +19,7 @@ use crate::netns::{self, Netns, named_path};
 
 const LOOPBACK: &str = "lo";
 
-/// Makes all of it. What is there when this fails is for the caller to remove.
+/// Builds everything. If this fails, the caller removes what exists.
 pub(super) fn build(plan: &Plan) -> Result<()> {
     for name in plan.namespaces() {
         netns::create(name)?;
@@ -36,12 +36,12 @@ fn open(name: &str) -> Result<Netns> {
     Netns::open(named_path(name))
 }
 
-/// Devices made from here on speak no IPv6, so that a trace in the lab shows nothing that nobody asked for.
+/// Turns IPv6 off for devices created from here on, so that a trace in the lab shows no unrelated packets.
 fn quieten(netns: &Netns) -> Result<()> {
     netns.run(|| {
         let path = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
         match fs::write(path, "1") {
-            // A kernel without IPv6.
+            // The kernel has no IPv6.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other.with_context(|| format!("cannot write {path}")),
         }
@@ -55,9 +55,9 @@ struct End<'a> {
     master: Option<u32>,
 }
 
-/// Makes a veth pair: one end here and up, the other in another namespace and down.
+/// Creates a veth pair: one end here and up, the other in another namespace and down.
 async fn veth(netlink: &Handle, here: &End<'_>, there: &End<'_>, netns: &Netns, mtu: u32) -> Result<()> {
-    // Not up yet: this end is made first, and the kernel refuses to open it while there is no other.
+    // Not up yet: the kernel creates this end first, and cannot open it before the other exists.
     let mut peer = LinkUnspec::new_with_name(there.name).mtu(mtu).setns_by_fd(netns.as_fd().as_raw_fd());
     if let Some(mac) = there.mac {
         peer = peer.address(mac.to_vec());
@@ -89,7 +89,7 @@ async fn bridge(netlink: &Handle, name: &str, mac: Option<[u8; 6]>, mtu: u32) ->
 async fn index(netlink: &Handle, name: &str) -> Result<u32> {
     let found = netlink.link().get().match_name(name).execute().try_next().await;
     let link = found.with_context(|| format!("cannot find the device {name}"))?;
-    Ok(link.with_context(|| format!("there is no device {name}"))?.header.index)
+    Ok(link.with_context(|| format!("device {name} does not exist"))?.header.index)
 }
 
 async fn set_up(netlink: &Handle, name: &str) -> Result<()> {
@@ -126,7 +126,7 @@ fn fabric(plan: &Plan) -> Result<()> {
         add_address(&netlink, index(&netlink, ETH0).await?, plan.world.address).await?;
         set_up(&netlink, ETH0).await
     });
-    made.context("cannot set up the world outside of the lab")
+    made.context("cannot set up the namespace outside of the lab")
 }
 
 fn build_node(plan: &Plan, node: &LabNode) -> Result<()> {
@@ -158,7 +158,7 @@ fn build_node(plan: &Plan, node: &LabNode) -> Result<()> {
     Ok(())
 }
 
-/// As flannel's vxlan back end wires it: nothing is learnt or flooded, every other node is entered by hand.
+/// Like flannel's vxlan back end: without learning and flooding, with a static entry for every other node.
 async fn tunnel(netlink: &Handle, plan: &Plan, node: &LabNode, uplink: u32) -> Result<()> {
     let link = LinkVxlan::new(FLANNEL, VNI)
         .dev(uplink)
@@ -169,11 +169,11 @@ async fn tunnel(netlink: &Handle, plan: &Plan, node: &LabNode, uplink: u32) -> R
         .mtu(POD_MTU)
         .up();
     let made = netlink.link().add(link.build()).execute().await;
-    made.with_context(|| format!("cannot make the VXLAN device {FLANNEL}"))?;
+    made.with_context(|| format!("cannot create the VXLAN device {FLANNEL}"))?;
     let device = index(netlink, FLANNEL).await?;
     add_address(netlink, device, node.tunnel.into()).await?;
     for other in plan.peers_of(node) {
-        let failed = || format!("cannot lead {FLANNEL} to {}", other.name);
+        let failed = || format!("cannot add {} to {FLANNEL}", other.name);
         let neighbours = netlink.neighbours();
         let neighbour = neighbours.add(device, other.tunnel.into()).link_layer_address(&other.tunnel_mac);
         neighbour.execute().await.with_context(failed)?;

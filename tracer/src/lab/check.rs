@@ -1,4 +1,4 @@
-//! Whether a lab stands as planned: the plan compared with what each namespace's kernel tables say.
+//! Compares a lab with its plan, by the kernel tables of each namespace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,24 +19,25 @@ use crate::node::topology::parse::{Link, Neighbour};
 use podtrace_protocol::topology::state::{NeighbourState, Port, PortState};
 use podtrace_protocol::topology::{DeviceKind, Vxlan};
 
-/// What was found of one namespace.
+/// The observed state of one namespace.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Found {
     /// Its tables.
     dump: Dump,
     /// Whether it forwards IPv4.
     forwards: bool,
-    /// Whether a pod's server listens in it.
+    /// Whether the server of a pod listens in it.
     listens: bool,
 }
 
-/// Namespaces by name; one that is missing or no namespace has no entry.
+/// Namespaces by name, without those that do not exist.
 pub(super) type Observed = BTreeMap<String, Found>;
 
-/// Looks at every namespace of the plan.
+/// Reads every namespace of the plan.
 ///
 /// # Errors
-/// If one that is there cannot be read.
+///
+/// If one that exists cannot be read.
 pub(super) fn observe(plan: &Plan) -> Result<Observed> {
     let mut observed = Observed::new();
     for name in plan.namespaces() {
@@ -59,9 +60,8 @@ pub(super) fn observe(plan: &Plan) -> Result<Observed> {
     Ok(observed)
 }
 
-/// What is not as planned, a phrase each; nothing if the lab is whole.
-///
-/// With `services`, pods behind one have to have a server.
+/// The differences from the plan, one phrase each; empty if there are none. With `services`, pods behind one must have a
+/// running server.
 pub(super) fn problems(plan: &Plan, services: bool, observed: &Observed) -> Vec<String> {
     let mut problems = Vec::new();
     let absent: Vec<_> = plan.namespaces().filter(|name| !observed.contains_key(*name)).collect();
@@ -93,14 +93,14 @@ pub(super) fn problems(plan: &Plan, services: bool, observed: &Observed) -> Vec<
     problems
 }
 
-/// One namespace under examination.
+/// The check of one namespace.
 struct Check<'a> {
     place: &'a str,
     found: &'a Found,
     problems: &'a mut Vec<String>,
 }
 
-/// What a device should be.
+/// The plan of a device.
 struct Wanted<'a> {
     name: &'a str,
     kind: &'a DeviceKind,
@@ -188,7 +188,7 @@ fn node(plan: &Plan, node: &LabNode, check: &mut Check<'_>) {
         port: VXLAN_PORT,
         local: Some(node.address.addr().into()),
         underlay: check.index(ETH0),
-        // Those are not the device's own settings; they are looked at below.
+        // These are not settings of the device; they are checked below.
         remotes: Vec::new(),
     });
     check.device(&Wanted {
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use podtrace_protocol::topology::{Device, Route};
 
-    /// One namespace as it should be, put together by hand.
+    /// One namespace as planned, written by hand.
     #[derive(Default)]
     struct Namespace(Found);
 
@@ -333,7 +333,7 @@ mod tests {
         observed
     }
 
-    /// What is found after this damage to one namespace.
+    /// The problems found after a damage to one namespace.
     fn damaged(netns: &str, damage: impl FnOnce(&mut Found)) -> Vec<String> {
         let plan = Plan::of("lab");
         let mut observed = healthy(&plan);

@@ -1,4 +1,4 @@
-//! What the lab's Services lead to: a small server in each pod behind one, which says whose it is.
+//! The servers behind the lab's Services: one in each pod behind a Service, which answers with the pod's name.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
@@ -12,10 +12,10 @@ use super::plan::Plan;
 use super::services::{DNS_PORT, WEB_PORT, is_endpoint};
 use crate::netns::{Netns, named_path};
 
-/// How long a client may take to close.
+/// Time limit for a client to close its connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Starts the servers of all pods; they end with the lab.
+/// Starts the servers of all pods. They run until the lab is removed.
 pub(super) fn start(plan: &Plan) -> Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     for pod in plan.pods().filter(|pod| is_endpoint(&pod.name)) {
@@ -24,22 +24,22 @@ pub(super) fn start(plan: &Plan) -> Result<()> {
             .run(|| {
                 let mut command = Command::new(&program);
                 command.args(["lab", "listen", &pod.name]);
-                // Of a group of its own: what ends the command that made the lab does not end the lab.
+                // In its own process group, so that a Ctrl-C on `lab up` does not end it.
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-                command.spawn().context("it cannot be started")
+                command.spawn().context("cannot start it")
             })
             .with_context(|| format!("cannot start the server of {}", pod.name))?;
     }
     Ok(())
 }
 
-/// Whether the arguments of a process are those of a server.
+/// Whether a command line is that of a server.
 pub(super) fn is_server(arguments: &[u8]) -> bool {
     let mut words = arguments.split(|byte| *byte == 0).skip(1);
     words.next() == Some(b"lab") && words.next() == Some(b"listen")
 }
 
-/// Whether a namespace's sockets, as `/proc/net/tcp` and `/proc/net/udp` list them, are those of a server.
+/// Whether a server listens, according to `/proc/net/tcp` and `/proc/net/udp`.
 pub(super) fn listens(tcp: &str, udp: &str) -> bool {
     let has = |table: &str, port: u16, state: &str| {
         table.lines().skip(1).any(|line| {
@@ -48,7 +48,7 @@ pub(super) fn listens(tcp: &str, udp: &str) -> bool {
             local.ends_with(&format!(":{port:04X}")) && words.nth(1) == Some(state)
         })
     };
-    // Listening, and of UDP: closed, for there are no connections.
+    // The state of a UDP socket without a peer is "close".
     has(tcp, WEB_PORT, "0A") && has(udp, DNS_PORT, "07")
 }
 
@@ -66,7 +66,7 @@ pub(super) fn serve(pod: &str) -> Result<()> {
     std::thread::scope(|scope| {
         scope.spawn(|| answer_datagrams(&dns, &name));
         for client in web.incoming() {
-            // One that went away before it was served is its own business.
+            // A client that disconnects early is no error.
             let Ok(client) = client else { continue };
             scope.spawn(|| answer(client, &name));
         }
@@ -75,7 +75,7 @@ pub(super) fn serve(pod: &str) -> Result<()> {
 }
 
 fn answer(mut client: TcpStream, name: &str) {
-    // What a client does to its connection concerns nobody else.
+    // Errors of one client do not matter to others.
     let _ = client.set_read_timeout(Some(PATIENCE));
     let _ = client.write_all(name.as_bytes());
     let _ = client.shutdown(Shutdown::Write);

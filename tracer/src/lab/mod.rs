@@ -1,8 +1,7 @@
-//! A small two-node pod network in network namespaces, wired as flannel and the CNI bridge plugin do it.
+//! The lab: a small pod network with two nodes in network namespaces, wired like flannel and the CNI bridge plugin.
 //!
-//! What a lab consists of is data ([`plan`]); [`build`] makes it, [`check`] compares it with the kernel's tables,
-//! [`remove`] takes it away. The inventory in its [`state`] directory is written last and removed first: where it
-//! is, the lab was complete.
+//! The lab is data ([`plan`]). [`build`] creates it, [`check`] compares it with the kernel's tables, [`remove`] deletes it.
+//! The inventory in its [`state`] directory is written last and deleted first, so if it exists the lab was complete.
 
 mod build;
 mod check;
@@ -30,19 +29,19 @@ use self::state::Lock;
 use crate::netns::{Netns, named_path};
 use podtrace_protocol::inventory::Inventory;
 
-/// Environment variable that names the lab.
+/// Environment variable with the name of the lab.
 pub const NAME_VARIABLE: &str = "PODTRACE_LAB";
-/// Environment variable that says how the rules of its nodes are written.
+/// Environment variable with the kind of its nodes' rules.
 pub const RULES_VARIABLE: &str = "PODTRACE_LAB_RULES";
-/// Name of the lab where none is given.
+/// The default name.
 pub const DEFAULT_NAME: &str = "lab";
 
-/// How long bridge ports and links may take to come up; usually they need a few milliseconds.
+/// Time limit for bridge ports and links to come up, which usually takes a few milliseconds.
 const SETTLE: Duration = Duration::from_secs(5);
-/// Pause between two looks at them.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// Time between two checks.
+const CHECK_EVERY: Duration = Duration::from_millis(2);
 
-/// A lab, by its name; it may or may not be up.
+/// A lab by its name. It may be up or not.
 #[derive(Clone, Debug)]
 pub struct Lab {
     name: String,
@@ -50,32 +49,34 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// The lab of this name.
+    /// The lab with a name.
     ///
     /// # Errors
-    /// If a path cannot be made of the name.
+    ///
+    /// If the name is not valid as part of a path.
     pub fn named(name: &str) -> Result<Self> {
-        let is_fit = (1..=40).contains(&name.len())
+        let is_valid = (1..=40).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
             && !name.starts_with('-');
         ensure!(
-            is_fit,
+            is_valid,
             "`{}` is not a valid lab name: use up to 40 lower-case letters, digits and hyphens",
             name.escape_debug()
         );
         Ok(Self { name: name.to_owned(), plan: Plan::of(name) })
     }
 
-    /// The lab that [`NAME_VARIABLE`] names, or the default one.
+    /// The lab named by [`NAME_VARIABLE`], or the default one.
     ///
     /// # Errors
-    /// If a path cannot be made of the name.
+    ///
+    /// If the name is not valid as part of a path.
     pub fn from_environment() -> Result<Self> {
         match std::env::var(NAME_VARIABLE) {
             Ok(name) if !name.is_empty() => {
-                Self::named(&name).with_context(|| format!("{NAME_VARIABLE} is not usable"))
+                Self::named(&name).with_context(|| format!("invalid {NAME_VARIABLE}"))
             }
-            Err(std::env::VarError::NotUnicode(_)) => bail!("{NAME_VARIABLE} is not usable: it is not UTF-8"),
+            Err(std::env::VarError::NotUnicode(_)) => bail!("invalid {NAME_VARIABLE}: it is not UTF-8"),
             _ => Self::named(DEFAULT_NAME),
         }
     }
@@ -86,29 +87,30 @@ impl Lab {
         &self.name
     }
 
-    /// Where its inventory is when it is up.
+    /// Path of its inventory, which exists while it is up.
     #[must_use]
     pub fn inventory_path(&self) -> PathBuf {
         state::inventory_path(&self.name)
     }
 
-    /// Builds the lab, unless it stands already; one that is damaged, was left half-built or has other rules is removed
-    /// first. Its nodes have the rules that are asked for, else those that can be had.
+    /// Builds the lab unless it is up already. A lab that is damaged, incomplete or has other rules is removed first. Without
+    /// `rules`, its nodes get those whose program is installed.
     ///
     /// # Errors
-    /// If it cannot be built; nothing of it is left then.
+    ///
+    /// If it cannot be built; everything built is then removed again.
     pub fn up(&self, rules: Option<RuleSet>) -> Result<Up> {
-        self.demand_root("up")?;
+        self.ensure_root("up")?;
         let began = Instant::now();
         let lock = Lock::take(&self.name)?;
-        let stands = state::read_rules(&self.name);
+        let current = state::read_rules(&self.name);
         let mut problems = self.problems(lock.read_inventory().as_ref())?;
-        if let (Some(stands), Some(wanted)) = (stands, rules)
-            && stands != wanted
+        if let (Some(current), Some(wanted)) = (current, rules)
+            && current != wanted
         {
-            problems.push(format!("its rules are {stands}, not {wanted}"));
+            problems.push(format!("its rules are {current}, not {wanted}"));
         }
-        if let (Some(rules), true) = (stands, problems.is_empty()) {
+        if let (Some(rules), true) = (current, problems.is_empty()) {
             return Ok(Up {
                 lab: self.name.clone(),
                 rules,
@@ -137,12 +139,13 @@ impl Lab {
         Ok(Up { lab: self.name.clone(), rules, built: true, replaced, took: began.elapsed() })
     }
 
-    /// Removes the lab, processes that live in it included. It is no error if there is none.
+    /// Removes the lab and ends the processes in it. It is no error if there is no lab.
     ///
     /// # Errors
-    /// If something of it cannot be removed.
+    ///
+    /// If a part of it cannot be removed.
     pub fn down(&self) -> Result<Down> {
-        self.demand_root("down")?;
+        self.ensure_root("down")?;
         if !self.remains() && !state::directory(&self.name).exists() {
             return Ok(Down { lab: self.name.clone(), namespaces: 0, killed: 0 });
         }
@@ -152,15 +155,16 @@ impl Lab {
         Ok(down)
     }
 
-    /// Becomes this command, in the network namespace of a pod (`pod1`) or node (`node1`). Returns only if it
-    /// cannot: the command's exit status is this process's.
+    /// Replaces this process by a command in the network namespace of a pod (`pod1`) or node (`node1`). Returns only if that
+    /// fails.
     ///
     /// # Errors
+    ///
     /// If the lab is not up, has no such pod or node, or the command cannot be executed.
     pub fn exec(&self, target: &str, command: &[OsString]) -> Result<Infallible> {
         let Some(netns) = self.plan.find(target) else {
             bail!(
-                "the lab has no pod or node `{}`; there are {}",
+                "the lab has no pod or node `{}`; it has {}",
                 target.escape_debug(),
                 self.plan.targets().join(", ")
             );
@@ -168,31 +172,32 @@ impl Lab {
         let Some((program, arguments)) = command.split_first() else {
             bail!("no command given to run in {}", target.escape_debug());
         };
-        self.demand_root("exec")?;
-        self.demand_up()?;
-        // A thread of its own does it, so that ours is where it was if this fails.
+        self.ensure_root("exec")?;
+        self.ensure_up()?;
+        // In a thread, so that this one stays in its namespace if this fails.
         Netns::open(named_path(netns))?.run(|| {
             let error = Command::new(program).args(arguments).exec();
             Err(error).with_context(|| format!("cannot execute {program:?}"))
         })
     }
 
-    /// What stands of the lab.
+    /// The state of the lab.
     ///
     /// # Errors
-    /// If it cannot be looked at.
+    ///
+    /// If it cannot be read.
     pub fn status(&self) -> Result<Status> {
-        let stands = self.remains() || self.inventory_path().exists();
-        if !stands {
+        let exists = self.remains() || self.inventory_path().exists();
+        if !exists {
             return Ok(Status { lab: self.name.clone(), inventory: None, problems: Vec::new() });
         }
-        self.demand_root("status")?;
+        self.ensure_root("status")?;
         let problems = self.problems(state::read_inventory(&self.name).as_ref())?;
         let inventory = self.plan.inventory(self.rules());
         Ok(Status { lab: self.name.clone(), inventory: Some(inventory), problems })
     }
 
-    /// Builds what is not there, waits until it is all as planned, and says so in the inventory.
+    /// Builds everything, waits until it is as planned, and writes the inventory.
     fn build(&self, lock: &Lock, rules: RuleSet) -> Result<()> {
         build::build(&self.plan)?;
         let services = rules != RuleSet::None;
@@ -202,19 +207,19 @@ impl Lab {
         }
         let began = Instant::now();
         loop {
-            // A link comes up a moment after it was told to.
+            // Links come up with a short delay.
             let problems = check::problems(&self.plan, services, &check::observe(&self.plan)?);
             if problems.is_empty() {
                 break;
             }
             ensure!(began.elapsed() < SETTLE, "it did not come up as planned: {}", problems.join("; "));
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(CHECK_EVERY);
         }
         lock.write_rules(rules)?;
         lock.write_inventory(&self.plan.inventory(rules))
     }
 
-    /// Removes everything but the locked directory.
+    /// Removes everything except the locked directory.
     fn remove(&self, lock: &Lock) -> Result<Down> {
         lock.remove_inventory()?;
         let remove::Removed { namespaces, killed } = remove::remove(&self.plan)?;
@@ -226,25 +231,26 @@ impl Lab {
         let services = rules != RuleSet::None;
         let mut problems = check::problems(&self.plan, services, &check::observe(&self.plan)?);
         if inventory != Some(&self.plan.inventory(rules)) {
-            problems.push(format!("{} is missing or was changed", self.inventory_path().display()));
+            problems.push(format!("{} is missing or has changed", self.inventory_path().display()));
         }
         Ok(problems)
     }
 
-    /// The rules that its nodes have, as far as that is known.
+    /// The kind of its nodes' rules.
     fn rules(&self) -> RuleSet {
         state::read_rules(&self.name).unwrap_or(RuleSet::None)
     }
 
-    /// Serves in a pod of the lab: what its Services lead to. Ends only when it is killed.
+    /// Runs the server behind the lab's Services in a pod, until it is killed.
     ///
     /// # Errors
-    /// If it cannot.
+    ///
+    /// If its ports are taken.
     pub fn listen(pod: &str) -> Result<()> {
         listen::serve(pod)
     }
 
-    /// Whether any of its namespaces, or a name without one, is there.
+    /// Whether any name of its namespaces exists.
     fn remains(&self) -> bool {
         self.plan.namespaces().any(|name| named_path(name).exists())
     }
@@ -254,7 +260,7 @@ impl Lab {
             && self.plan.nodes.iter().all(|node| Netns::open(named_path(&node.netns)).is_ok())
     }
 
-    fn demand_up(&self) -> Result<()> {
+    fn ensure_up(&self) -> Result<()> {
         let name = match self.name.as_str() {
             DEFAULT_NAME => String::new(),
             name => format!(" --name {name}"),
@@ -263,7 +269,7 @@ impl Lab {
         Ok(())
     }
 
-    fn demand_root(&self, subcommand: &str) -> Result<()> {
+    fn ensure_root(&self, subcommand: &str) -> Result<()> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "`podtrace lab {subcommand}` needs root to manage network namespaces"
@@ -272,7 +278,7 @@ impl Lab {
     }
 }
 
-/// The inventory of the lab that is up, the default one or the one that [`NAME_VARIABLE`] names.
+/// The inventory of the running lab: the one named by [`NAME_VARIABLE`], or the default one.
 #[must_use]
 pub fn running() -> Option<PathBuf> {
     let lab = Lab::from_environment().ok()?;
@@ -284,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_become_paths_and_nothing_else() {
+    fn only_safe_names_are_valid() {
         for name in ["lab", "test-1234", "0"] {
             assert_eq!(Lab::named(name).unwrap().name(), name);
         }
@@ -295,12 +301,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_pod_is_told_with_those_there_are() {
+    fn an_unknown_pod_is_an_error_that_lists_the_pods() {
         let lab = Lab::named("absent").unwrap();
         let error = lab.exec("pod9\u{7}", &["true".into()]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "the lab has no pod or node `pod9\\u{7}`; there are pod1, pod2, pod3, pod4, node1, node2, \
+            "the lab has no pod or node `pod9\\u{7}`; it has pod1, pod2, pod3, pod4, node1, node2, \
              world"
         );
     }

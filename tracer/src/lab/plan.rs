@@ -1,4 +1,4 @@
-//! What a lab consists of, as data: nodes, pods, names and addresses.
+//! The plan of a lab: nodes, pods, names and addresses, as data.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,26 +11,26 @@ use podtrace_protocol::inventory::{Inventory, Node, Pod, Run};
 
 /// Kubernetes namespace of the lab's pods.
 const NAMESPACE: &str = "default";
-/// What is outside of the cluster, and the fabric's port to it.
+/// Name of the host outside of the cluster, and of the fabric's port to it.
 pub(super) const WORLD: &str = "world";
 /// Name of a node's uplink, and of a pod's only device.
 pub(super) const ETH0: &str = "eth0";
-/// Name of a node's bridge, as flannel's CNI configuration has it.
+/// Name of a node's bridge, as in flannel's CNI configuration.
 pub(super) const CNI0: &str = "cni0";
-/// Name of a node's tunnel, as flannel's.
+/// Name of a node's tunnel, as flannel names it.
 pub(super) const FLANNEL: &str = "flannel.1";
 /// Name of the fabric's bridge.
 pub(super) const FABRIC_BRIDGE: &str = "br0";
 /// VXLAN network identifier that flannel uses.
 pub(super) const VNI: u32 = 1;
-/// UDP port that the kernel's VXLAN, and so flannel, uses on Linux.
+/// UDP port of VXLAN in flannel: the kernel's default.
 pub(super) const VXLAN_PORT: u16 = 8472;
 /// MTU of the underlay.
 pub(super) const UNDERLAY_MTU: u32 = 1500;
-/// MTU inside the tunnel: what VXLAN over IPv4 adds is 50 bytes.
+/// MTU inside the tunnel: VXLAN over IPv4 adds 50 bytes.
 pub(super) const POD_MTU: u32 = UNDERLAY_MTU - 50;
 
-/// What is outside of the cluster: it hangs on the same fabric, and knows no way to pods.
+/// A host outside of the cluster, on the same fabric and without routes to pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct World {
     /// Name of its network namespace.
@@ -46,7 +46,7 @@ pub(super) struct World {
 pub(super) struct Plan {
     /// Name of the network namespace between the nodes.
     pub(super) fabric: String,
-    /// What is outside.
+    /// The host outside of the cluster.
     pub(super) world: World,
     /// Its nodes.
     pub(super) nodes: Vec<LabNode>,
@@ -55,7 +55,7 @@ pub(super) struct Plan {
 /// One node of the lab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LabNode {
-    /// Name, which the fabric's port to it bears as well.
+    /// Name, also of the fabric's port to it.
     pub(super) name: String,
     /// Name of its network namespace.
     pub(super) netns: String,
@@ -67,9 +67,9 @@ pub(super) struct LabNode {
     pub(super) bridge: Ipv4Net,
     /// Link-layer address of its bridge.
     pub(super) bridge_mac: [u8; 6],
-    /// Address of its tunnel end: the first of its pods' subnet.
+    /// Address of its tunnel device: the first of its pods' subnet.
     pub(super) tunnel: Ipv4Addr,
-    /// Link-layer address of its tunnel end.
+    /// Link-layer address of its tunnel device.
     pub(super) tunnel_mac: [u8; 6],
     /// The pods on it.
     pub(super) pods: Vec<LabPod>,
@@ -91,7 +91,7 @@ pub(super) struct LabPod {
 }
 
 impl Plan {
-    /// The lab of this name: two nodes, two pods on each.
+    /// The lab with a name: two nodes with two pods each.
     pub(super) fn of(lab: &str) -> Self {
         let netns = |what: &str| format!("podtrace-{lab}-{what}");
         let node = |number: u8, pods: [&str; 2]| {

@@ -1,4 +1,4 @@
-//! Taking a lab away: what lives in its namespaces, then the namespaces.
+//! Removes a lab: first the processes in its namespaces, then the namespaces.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,9 +12,9 @@ use super::listen;
 use super::plan::Plan;
 use crate::netns::{self, Netns, named_path};
 
-/// How long killed processes may take to be gone.
+/// Time limit for killed processes to end.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Pause between two looks at them.
+/// Time between two checks.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What was removed.
@@ -22,14 +22,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 pub(super) struct Removed {
     /// Network namespaces.
     pub(super) namespaces: usize,
-    /// Processes that lived in them.
+    /// Processes in them.
     pub(super) killed: usize,
 }
 
-/// Removes every namespace of the plan that there is. One that cannot be removed does not save the others.
+/// Removes every existing namespace of the plan. If one cannot be removed, the others still are.
 pub(super) fn remove(plan: &Plan) -> Result<Removed> {
-    // Never the caller's own: it may have been started inside the lab, by a shell that should survive this; and
-    // were a name of ours put over the machine's namespace, everything would be ended.
+    // Never the caller's own namespace: podtrace may run in a shell inside the lab. And if one of our names were mounted
+    // over the machine's namespace, this would end every process.
     let own = Netns::here()?.inode();
     let inodes: BTreeSet<_> = plan
         .namespaces()
@@ -50,7 +50,7 @@ pub(super) fn remove(plan: &Plan) -> Result<Removed> {
     Ok(Removed { namespaces, killed: killed? })
 }
 
-/// A process keeps its namespace alive, name or no name. Whoever lives in one of ours was started there.
+/// Kills the processes in the namespaces: a process keeps its namespace alive even without a name.
 fn end_processes(inodes: &BTreeSet<u32>) -> Result<usize> {
     let mut killed = BTreeSet::new();
     if inodes.is_empty() {
@@ -58,28 +58,28 @@ fn end_processes(inodes: &BTreeSet<u32>) -> Result<usize> {
     }
     let began = Instant::now();
     loop {
-        // Looked at anew after each round: a process may have forked before it died.
+        // Check again after each round: a process may have forked before it died.
         let living = netns::processes_in(inodes);
         if living.is_empty() {
             return Ok(killed.len());
         }
         ensure!(
             began.elapsed() < PATIENCE,
-            "processes {living:?} in the lab's network namespaces do not end when killed"
+            "processes {living:?} in the lab's network namespaces do not end although they were killed"
         );
         for pid in living {
-            // Empty if it is gone by now.
+            // Empty if the process has ended by now.
             let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let raw = i32::try_from(pid).with_context(|| format!("{pid} is no process"))?;
+            let raw = i32::try_from(pid).with_context(|| format!("{pid} is not a process"))?;
             match kill(Pid::from_raw(raw), Signal::SIGKILL) {
-                // The lab's own servers are no one's loss.
+                // The lab's own servers are not counted.
                 Ok(()) if listen::is_server(&arguments) => {}
                 Ok(()) => {
                     killed.insert(pid);
                 }
                 Err(nix::Error::ESRCH) => {}
                 Err(error) => {
-                    return Err(error).with_context(|| format!("cannot end process {pid} in the lab"));
+                    return Err(error).with_context(|| format!("cannot kill process {pid} in the lab"));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What the lab's commands tell.
+//! The output of the lab's commands.
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
@@ -11,13 +11,13 @@ use podtrace_protocol::inventory::Inventory;
 pub struct Up {
     /// Name of the lab.
     pub lab: String,
-    /// The rules that its nodes have.
+    /// The kind of its nodes' rules.
     pub rules: RuleSet,
-    /// Whether it was built; it stood already if not.
+    /// Whether it was built now; false if it was up already.
     pub built: bool,
-    /// What was wrong with an earlier one that had to be removed first.
+    /// Problems of an earlier one that was removed first.
     pub replaced: Vec<String>,
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
 }
 
@@ -28,7 +28,7 @@ pub struct Down {
     pub lab: String,
     /// Network namespaces removed.
     pub namespaces: usize,
-    /// Processes ended that lived in them.
+    /// Processes in them that were ended.
     pub killed: usize,
 }
 
@@ -37,14 +37,14 @@ pub struct Down {
 pub struct Status {
     /// Name of the lab.
     pub lab: String,
-    /// What it consists of; `None` if there is nothing.
+    /// Its inventory; `None` if there is no lab.
     pub inventory: Option<Inventory>,
-    /// What is not as it should be.
+    /// Problems, one line each.
     pub problems: Vec<String>,
 }
 
 impl Status {
-    /// Whether the lab is complete and as it should be.
+    /// Whether the lab is complete and has no problems.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         self.inventory.is_some() && self.problems.is_empty()
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_down_did() {
+    fn down_output() {
         let down = |namespaces, killed| Down { lab: "lab".into(), namespaces, killed }.to_string();
         assert_eq!(down(0, 0), "there is no lab `lab`");
         assert_eq!(down(7, 0), "removed the lab `lab`");

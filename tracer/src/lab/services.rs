@@ -1,4 +1,4 @@
-//! The lab's Services, as data: what kube-proxy would make rules of.
+//! The lab's Services, as data from which the rules are made.
 
 use std::net::Ipv4Addr;
 
@@ -15,13 +15,13 @@ pub(super) const DNS_PORT: u16 = 5353;
 pub(super) struct LabService {
     /// Name.
     pub(super) name: &'static str,
-    /// Cluster address.
+    /// Cluster IP.
     pub(super) address: Ipv4Addr,
     /// `tcp` or `udp`.
     pub(super) protocol: &'static str,
     /// Name of its port.
     pub(super) port_name: &'static str,
-    /// Port at its cluster address.
+    /// Port at its cluster IP.
     pub(super) port: u16,
     /// Port at its endpoints.
     pub(super) target_port: u16,
@@ -54,7 +54,7 @@ const fn web(name: &'static str, last: u8, pods: &'static [&'static str]) -> Lab
     }
 }
 
-/// All of them. Those of one endpoint are for whoever wants to know which one it will be.
+/// All Services. Those with a single endpoint are for tests that need to know the destination.
 pub(super) const SERVICES: [LabService; 6] = [
     web("web", 10, &["pod2", "pod3", "pod4"]),
     LabService { node_port: Some(30080), ..web("web-nodeport", 11, &["pod2", "pod3", "pod4"]) },
@@ -81,7 +81,7 @@ impl LabService {
             .collect()
     }
 
-    /// As an inventory has it.
+    /// Its entry in the inventory.
     pub(super) fn entry(&self, namespace: &str) -> Service {
         Service {
             namespace: namespace.to_owned(),

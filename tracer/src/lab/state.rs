@@ -1,4 +1,4 @@
-//! A lab's directory in `/run/podtrace`: its lock, and the inventory that says that it is complete.
+//! A lab's directory in `/run/podtrace`: its lock, and the inventory, which exists if the lab is complete.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
@@ -13,12 +13,12 @@ use podtrace_protocol::inventory::Inventory;
 
 const ROOT: &str = "/run/podtrace";
 
-/// Where a lab's state is.
+/// Path of a lab's directory.
 pub(super) fn directory(lab: &str) -> PathBuf {
     Path::new(ROOT).join(lab)
 }
 
-/// Where a lab's inventory is.
+/// Path of a lab's inventory.
 pub(super) fn inventory_path(lab: &str) -> PathBuf {
     directory(lab).join("cluster.yaml")
 }
@@ -27,12 +27,12 @@ fn rules_path(lab: &str) -> PathBuf {
     directory(lab).join("rules")
 }
 
-/// Which rules the nodes of a lab have; `None` if that is not known.
+/// The kind of a lab's rules; `None` if unknown.
 pub(super) fn read_rules(lab: &str) -> Option<RuleSet> {
     fs::read_to_string(rules_path(lab)).ok()?.trim().parse().ok()
 }
 
-/// The right to change a lab, which one process has at a time; given back when dropped.
+/// The exclusive right to change a lab, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     lab: String,
@@ -40,13 +40,13 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits until no other process has it.
+    /// Waits until no other process holds it.
     pub(super) fn take(lab: &str) -> Result<Self> {
         let directory = directory(lab);
         loop {
             match Self::attempt(lab, &directory) {
                 Ok(Some(lock)) => return Ok(lock),
-                // The holder before us removed the directory, and the file that we hold is nobody's.
+                // The previous holder removed the directory, so our lock is on a deleted file.
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => {
@@ -67,7 +67,7 @@ impl Lock {
         Ok(is_current.then(|| Self { lab: lab.to_owned(), _file: file }))
     }
 
-    /// Writes the inventory, whole or not at all.
+    /// Writes the inventory atomically.
     pub(super) fn write_inventory(&self, inventory: &Inventory) -> Result<()> {
         let path = inventory_path(&self.lab);
         let draft = path.with_extension("yaml.new");
@@ -81,18 +81,18 @@ impl Lock {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Writes which rules the nodes have.
+    /// Writes the kind of the rules.
     pub(super) fn write_rules(&self, rules: RuleSet) -> Result<()> {
         let path = rules_path(&self.lab);
         fs::write(&path, format!("{rules}\n")).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// The inventory as it is on disk; `None` if there is none that can be read.
+    /// Reads the inventory; `None` if it does not exist or is not valid.
     pub(super) fn read_inventory(&self) -> Option<Inventory> {
         read_inventory(&self.lab)
     }
 
-    /// Withdraws the inventory, so that no one takes the lab for complete.
+    /// Deletes the inventory: from now on the lab counts as incomplete.
     pub(super) fn remove_inventory(&self) -> Result<()> {
         let path = inventory_path(&self.lab);
         match fs::remove_file(&path) {
@@ -103,23 +103,23 @@ impl Lock {
         }
     }
 
-    /// Removes the directory, and the one around it if it was the last.
+    /// Deletes the directory, and its parent if that is empty.
     pub(super) fn remove_directory(self) -> Result<()> {
         let directory = directory(&self.lab);
         match fs::remove_dir_all(&directory) {
-            // With the lock's file gone, the next in line may have begun already.
+            // Without the lock file, another process may have started to use the directory already.
             Err(error) if error.kind() != ErrorKind::DirectoryNotEmpty => {
                 return Err(error).with_context(|| format!("cannot remove {}", directory.display()));
             }
             _ => {}
         }
-        // Other labs may be in it.
+        // It may contain other labs.
         let _ = fs::remove_dir(ROOT);
         Ok(())
     }
 }
 
-/// A lab's inventory; `None` if there is none that can be read.
+/// Reads a lab's inventory; `None` if it does not exist or is not valid.
 pub(super) fn read_inventory(lab: &str) -> Option<Inventory> {
     serde_saphyr::from_str(&fs::read_to_string(inventory_path(lab)).ok()?).ok()
 }

@@ -1,4 +1,4 @@
-//! Opening a namespace and running work inside it.
+//! Opens a network namespace and runs work inside it.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use rtnetlink::Handle;
 
-/// An open network namespace, which stays alive for as long as this does.
+/// An open network namespace. It exists at least as long as this handle.
 #[derive(Debug)]
 pub struct Netns {
     file: File,
@@ -25,23 +25,22 @@ impl Netns {
     /// Opens the namespace at `path`, such as `/run/netns/NAME` or `/proc/PID/ns/net`.
     ///
     /// # Errors
-    /// If there is nothing, it must not be read, or it is no namespace (a name whose namespace has gone is a plain
-    /// file).
+    /// If it does not exist, cannot be read, or is not a namespace (a name whose namespace was deleted is a plain file).
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         Self::try_open(&path)
             .with_context(|| format!("cannot open the network namespace {}", path.display()))?
-            .with_context(|| format!("{} is no network namespace", path.display()))
+            .with_context(|| format!("{} is not a network namespace", path.display()))
     }
 
-    /// The namespace at `path`; `None` if what is there is no namespace.
+    /// Opens the namespace at `path`; `None` if the file is not a namespace.
     pub(super) fn try_open(path: &Path) -> io::Result<Option<Self>> {
-        // Whoever put something else there, such as a FIFO, must not make us wait.
+        // Opening must not block if there is something else, such as a FIFO.
         let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
         if fstatfs(&file)?.filesystem_type() != NSFS_MAGIC {
             return Ok(None);
         }
-        // The kernel numbers namespaces by 32 bits, and that is what its programs report.
+        // Namespaces have 32-bit inode numbers, and kernel programs report them as such.
         let Ok(inode) = u32::try_from(file.metadata()?.ino()) else { return Ok(None) };
         Ok(Some(Self { file, path: path.to_owned(), inode }))
     }
@@ -54,22 +53,23 @@ impl Netns {
         Self::open("/proc/thread-self/ns/net")
     }
 
-    /// Inode number, by which namespaces are told apart.
+    /// Inode number, which identifies the namespace.
     #[must_use]
     pub fn inode(&self) -> u32 {
         self.inode
     }
 
-    /// Path it was opened by.
+    /// The path by which it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Runs `work` inside, in a thread of its own, and waits for it.
+    /// Runs `work` inside in a new thread, and waits for it.
     ///
     /// # Errors
-    /// If the namespace cannot be entered, or the work's own error.
+    ///
+    /// If the namespace cannot be entered, or the error of `work`.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_a_thread(|| {
             self.enter()?;
@@ -77,23 +77,26 @@ impl Netns {
         })
     }
 
-    /// Runs `work` in a thread inside, with a netlink socket of this namespace.
+    /// Runs `work` inside in a new thread, with a netlink socket of this namespace.
     ///
     /// # Errors
-    /// If the namespace cannot be entered or the socket not be had, or the work's own error.
+    ///
+    /// If the namespace cannot be entered or the socket not be opened, or the error of `work`.
     pub fn netlink<T: Send>(&self, work: impl AsyncFnOnce(Handle) -> Result<T> + Send) -> Result<T> {
         self.run(|| block_on_netlink(work))
     }
 
-    /// Moves the calling thread in, for good: only for a thread that ends or executes another program.
+    /// Moves the calling thread into the namespace. There is no way back, so this is only for a thread that then ends or
+    /// executes another program.
     ///
     /// # Errors
+    ///
     /// If the namespace cannot be entered.
     pub fn enter(&self) -> Result<()> {
         match setns(&self.file, CloneFlags::CLONE_NEWNET) {
             Ok(()) => Ok(()),
             Err(nix::Error::EPERM) => {
-                bail!("cannot enter the network namespace {}: run this as root", self.path.display())
+                bail!("cannot enter the network namespace {}: run podtrace as root", self.path.display())
             }
             Err(error) => Err(error)
                 .with_context(|| format!("cannot enter the network namespace {}", self.path.display())),
@@ -107,23 +110,25 @@ impl AsFd for Netns {
     }
 }
 
-/// Runs `work` inside the network namespace at `path`, in a thread of its own, and waits for it.
+/// Runs `work` inside the network namespace at `path` in a new thread, and waits for it.
 ///
 /// # Errors
-/// If there is no such namespace or it cannot be entered, or the work's own error.
+///
+/// If the namespace does not exist or cannot be entered, or the error of `work`.
 pub fn run_in<T: Send>(path: &Path, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     Netns::open(path)?.run(work)
 }
 
-/// Runs `work` with a netlink socket of the caller's namespace, in a thread of its own.
+/// Runs `work` in a new thread, with a netlink socket of the caller's namespace.
 ///
 /// # Errors
-/// If the socket cannot be had, or the work's own error.
+///
+/// If the socket cannot be opened, or the error of `work`.
 pub fn netlink_here<T: Send>(work: impl AsyncFnOnce(Handle) -> Result<T> + Send) -> Result<T> {
     on_a_thread(|| block_on_netlink(work))
 }
 
-/// A thread starts out in the namespace of the one that made it.
+/// Runs `work` in a new thread. It starts in the namespace of the calling thread.
 pub(super) fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let worker = thread::Builder::new()
@@ -134,8 +139,8 @@ pub(super) fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> R
     })
 }
 
-/// A socket stays in the namespace it was made in, so it is made on the thread that has entered; and a small
-/// runtime on that very thread is all the asynchrony that netlink needs.
+/// Runs `work` with a netlink socket on this thread. A socket belongs to the namespace in which it is opened, so socket and
+/// runtime have to be on the thread that has entered it.
 fn block_on_netlink<T>(work: impl AsyncFnOnce(Handle) -> Result<T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -161,10 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_namespace_is_refused() {
+    fn other_files_are_errors() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = Netns::open(file.path()).unwrap_err();
-        assert!(error.to_string().ends_with("is no network namespace"), "{error}");
+        assert!(error.to_string().ends_with("is not a network namespace"), "{error}");
         let error = Netns::open("/nonexistent/netns").unwrap_err();
         assert_eq!(error.to_string(), "cannot open the network namespace /nonexistent/netns");
     }

@@ -1,4 +1,4 @@
-//! Finding namespaces, and processes that live in them.
+//! Finds network namespaces, and the processes in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 use super::Netns;
 use super::root::roots;
 
-/// Where container runtimes and `ip netns` put names. Containerd and CRI-O write `/var/run`, which is `/run` nearly
-/// everywhere.
+/// Directories of names made by container runtimes and `ip netns`. containerd and CRI-O use `/var/run`, which is `/run`
+/// nearly everywhere.
 const NAMED: [&str; 3] = ["run/netns", "var/run/netns", "run/docker/netns"];
 
-/// The network namespaces that could be found on this machine.
+/// The network namespaces found on this machine.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Each once, by the most lasting of its paths.
+    /// Each namespace once, with a name as its path if it has one.
     pub namespaces: Vec<Netns>,
-    /// Paths that could not be read, with the reason.
+    /// Paths that could not be read, and why.
     pub unreadable: Vec<(PathBuf, String)>,
 }
 
@@ -30,10 +30,10 @@ pub fn candidates() -> Found {
     let roots = roots();
     let named = roots.iter().flat_map(|root| NAMED.map(|directory| root.join(directory)));
     let named = named.flat_map(|directory| entries(&directory));
-    // Names first: a process's path ends with the process.
+    // Names first: the path of a process becomes invalid when the process ends.
     let processes = pids().into_iter().map(process_path);
     for path in named.chain(processes) {
-        // Hundreds of processes share a namespace: it is opened once.
+        // Hundreds of processes may share a namespace: open it once.
         if fs::metadata(&path)
             .ok()
             .and_then(|meta| u32::try_from(meta.ino()).ok())
@@ -45,7 +45,7 @@ pub fn candidates() -> Found {
             Ok(Some(netns)) => {
                 by_inode.entry(netns.inode()).or_insert(netns);
             }
-            // A file without a namespace, or a process that has ended: both ordinary.
+            // A file without a namespace, or a process that has ended: both are normal.
             Ok(None) => {}
             Err(error) if gone(&error) => {}
             Err(error) => unreadable.push((path, error.to_string())),
@@ -54,7 +54,7 @@ pub fn candidates() -> Found {
     Found { namespaces: by_inode.into_values().collect(), unreadable }
 }
 
-/// Processes, other than this one, whose network namespace is one of these.
+/// Processes other than this one in one of these network namespaces.
 #[must_use]
 pub fn processes_in(inodes: &BTreeSet<u32>) -> Vec<u32> {
     let lives_there = |pid: &u32| {

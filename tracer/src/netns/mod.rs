@@ -1,8 +1,7 @@
-//! Network namespaces: opening, entering, making, removing and finding them.
+//! Network namespaces: opening, entering, creating, deleting and finding them.
 //!
-//! A namespace belongs to a thread, and a runtime's worker thread serves many tasks. So nothing here changes the
-//! namespace of the caller's thread: work is run in a thread of its own that enters the namespace first and ends
-//! with the work.
+//! A namespace is a property of a thread, and a runtime's worker thread serves many tasks. So nothing here changes the
+//! namespace of the caller's thread: work runs in a new thread that enters the namespace first and ends with the work.
 
 mod enter;
 mod find;

@@ -1,4 +1,4 @@
-//! Named namespaces: the ones that `ip netns` lists, one file in `/run/netns` each.
+//! Named network namespaces as `ip netns` has them: one file each in `/run/netns`.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -14,16 +14,17 @@ use super::enter::on_a_thread;
 
 const DIRECTORY: &str = "/run/netns";
 
-/// Path of the namespace of this name.
+/// Path of a named namespace.
 #[must_use]
 pub fn named_path(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(name)
 }
 
-/// Makes a namespace of this name, as `ip netns add` does.
+/// Creates a named namespace, like `ip netns add`.
 ///
 /// # Errors
-/// If the name is taken, or this process must not make namespaces.
+///
+/// If the name exists already, or this process is not allowed to create namespaces.
 pub fn create(name: &str) -> Result<()> {
     let path = named_path(name);
     prepare_directory().with_context(|| format!("cannot prepare {DIRECTORY} for network namespaces"))?;
@@ -32,32 +33,33 @@ pub fn create(name: &str) -> Result<()> {
         .create_new(true)
         .mode(0o000)
         .open(&path)
-        .with_context(|| format!("cannot make the network namespace {}", path.display()))?;
+        .with_context(|| format!("cannot create the network namespace {}", path.display()))?;
     let made = on_a_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
         mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
         Ok(())
     });
     if made.is_err() {
-        // What is reported is why the namespace could not be made.
+        // The error to report is that of creating it.
         let _ = fs::remove_file(&path);
     }
-    made.with_context(|| format!("cannot make the network namespace {}", path.display()))
+    made.with_context(|| format!("cannot create the network namespace {}", path.display()))
 }
 
-/// Removes the name, and with it the namespace, unless a process still lives there. Says whether there was one;
-/// a plain file that a half-made namespace left is removed too.
+/// Deletes a name, and with it the namespace unless a process is still in it. Returns whether the name existed. Also deletes
+/// a plain file left by an interrupted creation.
 ///
 /// # Errors
-/// If it is there and cannot be removed.
+///
+/// If it exists and cannot be deleted.
 pub fn delete(name: &str) -> Result<bool> {
     let path = named_path(name);
-    let failed = || format!("cannot remove the network namespace {}", path.display());
+    let failed = || format!("cannot delete the network namespace {}", path.display());
     loop {
         match umount2(&path, MntFlags::MNT_DETACH) {
-            // There may be several mounts, one over the other.
+            // There may be several mounts on top of each other.
             Ok(()) => {}
-            // No mount (any more).
+            // No more mounts.
             Err(nix::Error::EINVAL | nix::Error::ENOENT) => break,
             Err(error) => return Err(error).with_context(failed),
         }
@@ -69,8 +71,8 @@ pub fn delete(name: &str) -> Result<bool> {
     }
 }
 
-/// Makes `/run/netns` a shared mount of its own, exactly as `ip netns` does. Were this left to the first
-/// `ip netns add` after us, its mount would cover ours, and no one could unmount them any more.
+/// Makes `/run/netns` a shared mount, exactly as `ip netns` does. Otherwise the mount of the next `ip netns add` would cover
+/// ours, and nobody could unmount them any more.
 fn prepare_directory() -> Result<()> {
     match fs::DirBuilder::new().mode(0o755).create(DIRECTORY) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
@@ -92,7 +94,7 @@ fn prepare_directory() -> Result<()> {
             )?;
             Ok(share()?)
         }
-        Err(nix::Error::EPERM) => bail!("mounting is not permitted: run this as root"),
+        Err(nix::Error::EPERM) => bail!("not allowed to mount: run podtrace as root"),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,13 +1,13 @@
-//! The node's files, also for a process that has its own.
+//! The node's root directory, also for a process in a container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The first process's root directory.
+/// The root directory of process 1.
 const OF_THE_NODE: &str = "/proc/1/root";
 
-/// Root directories to look for the node's files in, our own first: in a container that sees the node's processes,
-/// the first of these has the node's files, which no mount has to lend us then.
+/// Root directories to search for the node's files, our own first. In a container with the node's processes (`hostPID`),
+/// process 1 gives access to the node's files without a mount.
 pub(super) fn roots() -> Vec<PathBuf> {
     let mut roots = vec![PathBuf::from("/")];
     roots.extend(other_root());
@@ -21,13 +21,12 @@ pub fn node_root() -> PathBuf {
 }
 
 fn other_root() -> Option<PathBuf> {
-    // Unreadable without root, and then the files are, too.
+    // Without root neither the link nor the files are readable.
     let mounts = |process: &str| fs::read_link(Path::new("/proc").join(process).join("ns/mnt")).ok();
     (mounts("1")? != mounts("self")?).then(|| PathBuf::from(OF_THE_NODE))
 }
 
-/// Whether this thread is in the network namespace that the node's first process is in: what the node's files say of
-/// networks is said of that one.
+/// Whether this thread is in the network namespace of process 1, which the node's files about networks refer to.
 #[must_use]
 pub fn in_first_netns() -> bool {
     let namespace = |process: &str| fs::read_link(Path::new("/proc").join(process).join("ns/net")).ok();

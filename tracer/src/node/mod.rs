@@ -1,4 +1,4 @@
-//! What a node's kernel and files say of its networking: the thin part that goes and looks.
+//! Reads a node's networking from its kernel and files: the topology and the packet filter.
 
 pub mod rules;
 pub mod topology;

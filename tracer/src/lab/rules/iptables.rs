@@ -1,10 +1,10 @@
-//! Rules of iptables, in the shape of kube-proxy's iptables mode and of flannel's.
+//! iptables rules like those of kube-proxy's iptables mode and flannel.
 
 use super::super::plan::{LabNode, Plan};
 use super::super::services::{Endpoint, LabService, SERVICES};
 use super::{MARK, NAMESPACE, POD_NETWORK, hash};
 
-/// Chains that there are whatever the Services.
+/// Chains that exist without any Service.
 const CHAINS: [&str; 5] =
     ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-MARK-MASQ", "KUBE-POSTROUTING", "FLANNEL-POSTRTG"];
 
@@ -114,7 +114,7 @@ impl Nat {
         );
     }
 
-    /// One of these, by chance: the first takes its share, the second its share of the rest, the last all that is left.
+    /// Chooses an endpoint at random: the first rule takes its share, the next its share of the rest, the last all others.
     fn choice(&mut self, chain: &str, full: &str, endpoints: &[Endpoint]) {
         for (number, endpoint) in endpoints.iter().enumerate() {
             let Endpoint { address, port } = endpoint;

@@ -1,4 +1,4 @@
-//! The rules that make Services of addresses, in the shape in which kube-proxy and flannel make them.
+//! The packet filter rules of a node, in the form in which kube-proxy and flannel write them.
 
 mod iptables;
 mod nft;
@@ -13,26 +13,26 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::plan::{LabNode, Plan};
 use crate::netns::{Netns, named_path};
 
-/// The mark by which a packet is known for one to masquerade, as kube-proxy's.
+/// kube-proxy's mark for packets to masquerade.
 const MARK: &str = "0x4000";
-/// All pods' subnet.
+/// The subnet of all pods.
 const POD_NETWORK: &str = "10.42.0.0/16";
 /// Kubernetes namespace of the Services.
 const NAMESPACE: &str = "default";
 
-/// How rules are written.
+/// The kind of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleSet {
-    /// None: there are no Services, and the outside does not know pods.
+    /// None: no Services, and no masquerading.
     None,
-    /// As kube-proxy's nftables mode.
+    /// Like kube-proxy's nftables mode.
     Nft,
-    /// As kube-proxy's iptables mode.
+    /// Like kube-proxy's iptables mode.
     Iptables,
 }
 
 impl RuleSet {
-    /// The one whose program is installed; none if neither is.
+    /// The kind whose program is installed; none if neither is.
     #[must_use]
     pub fn available() -> Self {
         [Self::Nft, Self::Iptables].into_iter().find(|rules| rules.is_installed()).unwrap_or(Self::None)
@@ -42,7 +42,7 @@ impl RuleSet {
         self.program().is_none_or(|(program, _)| is_there(program))
     }
 
-    /// The program that loads a rule set, and the package that it is in.
+    /// The program that loads a rule set, and its package.
     fn program(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::None => None,
@@ -61,7 +61,7 @@ impl RuleSet {
     }
 }
 
-/// iptables over nftables, which is what Kubernetes' nodes have; the name without a back end may mean the old one.
+/// The nftables back end of iptables, which Kubernetes nodes use; the plain name may be the legacy one.
 fn iptables() -> &'static str {
     const OVER_NFT: &str = "iptables-nft-restore";
     if is_there(OVER_NFT) { OVER_NFT } else { "iptables-restore" }
@@ -91,7 +91,7 @@ impl FromStr for RuleSet {
             "none" => Ok(Self::None),
             "nft" => Ok(Self::Nft),
             "iptables" => Ok(Self::Iptables),
-            _ => Err("rules are nft, iptables or none".to_owned()),
+            _ => Err("use nft, iptables or none".to_owned()),
         }
     }
 }
@@ -110,7 +110,7 @@ pub(super) fn load(plan: &Plan, rules: RuleSet) -> Result<()> {
                 }
                 feed(&mut command, &text, package)
             })
-            .with_context(|| format!("cannot make the rules of {} of the lab by `{program}`", node.name))?;
+            .with_context(|| format!("cannot load the rules of {} with `{program}`", node.name))?;
     }
     Ok(())
 }
@@ -119,24 +119,23 @@ fn feed(command: &mut Command, text: &str, package: &str) -> Result<()> {
     let started = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = match started {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("it is not installed: install {package}, or use `--rules none`")
+            bail!("it is not installed: install {package} or use `--rules none`")
         }
-        other => other.context("it cannot be started")?,
+        other => other.context("cannot start it")?,
     };
     if let Some(mut input) = child.stdin.take() {
-        // If it ended early, its own words below say why.
+        // If it ended early, its stderr below says why.
         let _ = input.write_all(text.as_bytes());
     }
-    let output = child.wait_with_output().context("waiting for it")?;
+    let output = child.wait_with_output().context("waiting for it to end")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 
-/// As many characters of A to Z and 2 to 7 as asked for, the same for the same text: kube-proxy names its chains by
-/// such.
+/// A hash of `length` characters (A to Z, 2 to 7), as in the names of kube-proxy's chains.
 fn hash(text: &str, characters: usize) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    // FNV-1a; whose low bits are the better ones.
+    // FNV-1a. Its low bits are the better ones.
     let mut state = 0xcbf2_9ce4_8422_2325_u64;
     let mut step = |byte: u8| state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     text.bytes().for_each(&mut step);

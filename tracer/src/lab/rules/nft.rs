@@ -1,4 +1,4 @@
-//! Rules of nftables, in the shape of kube-proxy's nftables mode and of flannel's.
+//! nftables rules like those of kube-proxy's nftables mode and flannel.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ pub(super) fn text(plan: &Plan, node: &LabNode) -> String {
     text
 }
 
-/// `ULMVA6XW-default/web/tcp/http`, by which a Service's chains are known.
+/// `ULMVA6XW-default/web/tcp/http`: the part of a Service's name in its chains.
 fn name(service: &LabService) -> String {
     let LabService { name, protocol, port_name, .. } = service;
     let path = format!("{NAMESPACE}/{name}/{protocol}/{port_name}");
@@ -106,7 +106,7 @@ fn services(plan: &Plan, node: &LabNode, text: &mut String) {
     line("}");
 }
 
-/// One of these, by chance.
+/// Chooses an endpoint at random.
 fn choice(service: &LabService, endpoints: &[Endpoint]) -> String {
     if endpoints.is_empty() {
         return "drop".to_owned();
@@ -121,7 +121,7 @@ fn choice(service: &LabService, endpoints: &[Endpoint]) -> String {
     text
 }
 
-/// Pods are known inside only: outside they are their node.
+/// flannel's masquerading: outside of the cluster, a pod's packets have the node's address.
 fn masquerading(node: &LabNode) -> String {
     let own = node.pod_subnet();
     format!(

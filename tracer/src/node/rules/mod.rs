@@ -1,4 +1,4 @@
-//! Reads a node's packet filter by the programs that list it.
+//! Reads a node's packet filter, by `nft` and `iptables-save`.
 
 mod read;
 mod run;

@@ -1,8 +1,11 @@
-//! Looking at the running system: the rules of the network namespace that the caller is in.
+//! Reads the packet filter of the caller's network namespace, by running the programs that list it.
 //!
-//! The programs that users have are asked, and asked for listings only. nft tells everything but what iptables' own
-//! matches and targets mean; so tables with these are taken from `iptables-save`. The old back end keeps rules where nft
-//! does not see them; whether it has any, the kernel says in `/proc`, so that nothing has to be loaded for an answer.
+//! 1. `nft -j list ruleset` lists everything except what iptables' own matches and targets mean.
+//! 2. Tables with such matches, or all if nft is not installed, come from `iptables-nft-save`.
+//! 3. Rules of iptables' legacy back end are invisible to nft. `/proc` shows whether there are any, without loading a
+//!    kernel module. If so, they come from `iptables-legacy-save`.
+//!
+//! Whatever cannot be read becomes a [`Gap`] that says what to install. Nothing is ever changed.
 
 use std::net::IpAddr;
 
@@ -11,11 +14,11 @@ use podtrace_rules::{BUDGET, keep};
 use podtrace_rules::{Family, Gap, Rules, Table};
 use podtrace_rules::{iptables, nft};
 
-/// Tables that iptables has.
+/// Names of iptables' tables.
 const TABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
 
-/// Reads the rules of the caller's own network namespace, with the addresses that its node has. Blocks until the
-/// programs that list them have ended, for some seconds at most. What cannot be read is a gap.
+/// Reads the rules of the caller's network namespace; `local` are the node's own addresses. Blocks until the programs have
+/// ended, at most some seconds. What cannot be read is a gap.
 #[must_use]
 pub fn read(local: Vec<IpAddr>) -> Rules {
     let rules = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -28,12 +31,12 @@ pub fn read(local: Vec<IpAddr>) -> Rules {
     keep(Rules { local, ..rules }, BUDGET)
 }
 
-/// Where to look.
+/// Access to the system, so that tests can replace it.
 trait System {
-    /// What a program lists; `None` if it is not installed.
+    /// Output of a program; `None` if it is not installed.
     async fn ask(&self, program: &str, arguments: &[&str]) -> Option<Result<String, run::Error>>;
 
-    /// The names of the old back end's tables.
+    /// The names of the legacy back end's tables.
     fn legacy_tables(&self, variant: &Variant) -> String;
 }
 
@@ -46,7 +49,7 @@ impl System for Here {
     }
 
     fn legacy_tables(&self, variant: &Variant) -> String {
-        // Absent if the kernel has no old back end.
+        // Missing if the kernel has no legacy back end.
         std::fs::read_to_string(variant.names).unwrap_or_default()
     }
 }
@@ -66,20 +69,20 @@ async fn read_all(system: &impl System) -> Rules {
         let opaque = foreign.iter().any(|(family, _)| *family == variant.family);
         let mut known = Vec::new();
         if of_iptables || opaque || !has_nft {
-            let told = variant.tables(system, Back::Nft, &mut rules.gaps).await;
-            found_any |= told.is_some();
-            known = told.unwrap_or_default();
-            // They are the same tables, told better.
+            let listed = variant.tables(system, Back::Nft, &mut rules.gaps).await;
+            found_any |= listed.is_some();
+            known = listed.unwrap_or_default();
+            // These replace the same tables as listed by nft.
             rules.tables.retain(|table| {
                 table.family != variant.family || !known.iter().any(|known| known.name == table.name)
             });
         }
-        let untold = foreign.iter().filter(|(family, name)| {
+        let unreadable = foreign.iter().filter(|(family, name)| {
             *family == variant.family && !known.iter().any(|known| known.name == *name)
         });
-        for (family, name) in untold {
+        for (family, name) in unreadable {
             let text = format!(
-                "conditions in table {name:?} ({family}) are not known: iptables made it, and only {} tells them: \
+                "cannot read the matches in table {name:?} ({family}): iptables made it, and only {} shows them; \
                  install iptables",
                 variant.nft
             );
@@ -110,7 +113,7 @@ async fn read_all(system: &impl System) -> Rules {
     rules
 }
 
-/// What nft lists: `None` if it is not installed, and nothing if it fails.
+/// The listing of nft: `None` if it is not installed, `Some(None)` if it fails.
 async fn listing(system: &impl System, gaps: &mut Vec<Gap>) -> Option<Option<nft::Listing>> {
     let why = match system.ask("nft", &["-j", "list", "ruleset"]).await? {
         Ok(text) if text.trim().is_empty() => return Some(Some(nft::Listing::default())),
@@ -125,7 +128,7 @@ async fn listing(system: &impl System, gaps: &mut Vec<Gap>) -> Option<Option<nft
     Some(None)
 }
 
-/// Whether a table is of the kind that iptables makes: nft's users name chains in small letters.
+/// Whether iptables made a table. It names base chains in capital letters, users of nft in lower case.
 fn is_iptables(table: &Table) -> bool {
     TABLES.contains(&table.name.as_str())
         && table
@@ -134,7 +137,7 @@ fn is_iptables(table: &Table) -> bool {
             .any(|chain| chain.base.is_some() && chain.name.bytes().all(|byte| byte.is_ascii_uppercase()))
 }
 
-/// Where iptables keeps its rules.
+/// The back end in which iptables keeps its rules.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Back {
     Nft,
@@ -146,9 +149,9 @@ struct Variant {
     family: Family,
     nft: &'static str,
     legacy: &'static str,
-    /// One of the two.
+    /// One of the two, depending on the distribution.
     either: &'static str,
-    /// Names the old back end's tables.
+    /// Lists the names of the legacy back end's tables.
     names: &'static str,
 }
 
@@ -169,16 +172,16 @@ const V6: Variant = Variant {
 };
 
 impl Variant {
-    /// What iptables lists of its rules in one of the back ends; `None` if there is no program for it.
+    /// The tables of one back end; `None` if no program for it is installed.
     async fn tables(&self, system: &impl System, back: Back, gaps: &mut Vec<Gap>) -> Option<Vec<Table>> {
         let exact = match back {
             Back::Nft => self.nft,
             Back::Legacy => self.legacy,
         };
         for name in [exact, self.either] {
-            let Some(told) = system.ask(name, &[]).await else { continue };
-            match told {
-                // Its first line says which one it is; without rules, it has none.
+            let Some(output) = system.ask(name, &[]).await else { continue };
+            match output {
+                // The first line names the back end. Without rules there is no such line.
                 Ok(text)
                     if name == self.either
                         && !text.is_empty()
@@ -212,7 +215,7 @@ mod tests {
         )
     }
 
-    /// A system of programs that print something, or fail for a reason.
+    /// A system whose programs print something or fail.
     struct Programs<'a> {
         programs: &'a [(&'a str, Result<&'a str, &'a str>)],
         legacy: &'a str,
@@ -220,8 +223,8 @@ mod tests {
 
     impl System for Programs<'_> {
         async fn ask(&self, program: &str, _: &[&str]) -> Option<Result<String, run::Error>> {
-            let (_, told) = self.programs.iter().find(|(name, _)| *name == program)?;
-            Some(told.map(ToOwned::to_owned).map_err(|why| run::Error::Failed(why.to_owned())))
+            let (_, output) = self.programs.iter().find(|(name, _)| *name == program)?;
+            Some(output.map(ToOwned::to_owned).map_err(|why| run::Error::Failed(why.to_owned())))
         }
 
         fn legacy_tables(&self, variant: &Variant) -> String {
@@ -234,17 +237,17 @@ mod tests {
         runtime.block_on(read_all(&Programs { programs, legacy }))
     }
 
-    fn told(rules: &Rules) -> (Vec<String>, Vec<&str>) {
+    fn read_and_gaps(rules: &Rules) -> (Vec<String>, Vec<&str>) {
         let tables =
             rules.tables.iter().map(|table| format!("{} {} {}", table.framework, table.family, table.name));
         (tables.collect(), rules.gaps.iter().map(|gap| gap.text.as_str()).collect())
     }
 
     #[test]
-    fn without_programs_nothing_is_known_and_that_is_told() {
+    fn without_programs_there_is_a_gap() {
         let rules = read_with(&[], "");
         assert_eq!(
-            told(&rules),
+            read_and_gaps(&rules),
             (vec![], vec!["cannot read the packet filter's rules: install nftables or iptables"])
         );
     }
@@ -252,7 +255,7 @@ mod tests {
     #[test]
     fn an_empty_rule_set_is_no_gap() {
         let rules = read_with(&[("nft", Ok(r#"{"nftables": []}"#))], "");
-        assert_eq!(told(&rules), (vec![], vec![]));
+        assert_eq!(read_and_gaps(&rules), (vec![], vec![]));
     }
 
     #[test]
@@ -262,32 +265,32 @@ mod tests {
         let header = format!("# Generated by iptables-save v1.8.9 (nf_tables) on Tue\n{NAT}");
         for program in ["iptables-nft-save", "iptables-save"] {
             let rules = read_with(&[("nft", Ok(&listing)), (program, Ok(&header))], "");
-            assert_eq!(told(&rules), (vec!["iptables ip nat".to_owned()], vec![]), "{program}");
+            assert_eq!(read_and_gaps(&rules), (vec!["iptables ip nat".to_owned()], vec![]), "{program}");
         }
         let rules = read_with(&[("nft", Ok(&listing))], "");
         assert_eq!(
-            told(&rules),
+            read_and_gaps(&rules),
             (
                 vec!["nft ip nat".to_owned()],
                 vec![
-                    "conditions in table \"nat\" (ip) are not known: iptables made it, and only iptables-nft-save tells \
-                     them: install iptables"
+                    "cannot read the matches in table \"nat\" (ip): iptables made it, and only iptables-nft-save shows \
+                     them; install iptables"
                 ]
             )
         );
     }
 
     #[test]
-    fn the_old_back_end_is_asked_only_if_it_has_tables() {
+    fn the_legacy_back_end_is_read_only_if_it_has_tables() {
         let own = listing("ip", "mine", "post", r#"{"masquerade": null}"#);
         let old = format!("# Generated by iptables-save v1.8.9 on Tue\n{NAT}");
         let programs = [("nft", Ok(own.as_str())), ("iptables-save", Ok(old.as_str()))];
-        assert_eq!(told(&read_with(&programs, "")), (vec!["nft ip mine".to_owned()], vec![]));
+        assert_eq!(read_and_gaps(&read_with(&programs, "")), (vec!["nft ip mine".to_owned()], vec![]));
         let both = vec!["nft ip mine".to_owned(), "iptables ip nat".to_owned()];
-        assert_eq!(told(&read_with(&programs, "nat\n")), (both, vec![]));
+        assert_eq!(read_and_gaps(&read_with(&programs, "nat\n")), (both, vec![]));
         let rules = read_with(&programs[..1], "nat\n");
         assert_eq!(
-            told(&rules).1,
+            read_and_gaps(&rules).1,
             [
                 "cannot read iptables-legacy rules (ip): iptables-legacy-save is not installed: install iptables"
             ]
@@ -298,12 +301,12 @@ mod tests {
     fn a_program_that_fails_is_a_gap_with_its_reason() {
         let rules = read_with(&[("nft", Err("Operation not permitted"))], "");
         let why = "cannot read nftables rules: `nft -j list ruleset`: it failed: Operation not permitted";
-        assert_eq!(told(&rules), (vec![], vec![why]));
+        assert_eq!(read_and_gaps(&rules), (vec![], vec![why]));
         let rules = read_with(&[("nft", Ok("["))], "");
         assert!(rules.gaps[0].text.contains("cannot parse its output: invalid type"), "{:?}", rules.gaps);
         let rules = read_with(&[("iptables-nft-save", Err("exit status: 1"))], "");
         assert_eq!(
-            told(&rules).1,
+            read_and_gaps(&rules).1,
             [
                 "cannot read iptables rules (ip): iptables-nft-save: it failed: exit status: 1",
                 "cannot read nftables rules: nft is not installed: install nftables"

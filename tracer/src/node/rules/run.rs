@@ -1,4 +1,4 @@
-//! Running a program that lists rules: for a bounded time, with bounded output.
+//! Runs a program that lists rules, with limits on time and output.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,29 +8,29 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
-/// How long a listing may take.
+/// Time limit.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Bytes that a listing may have: some 100,000 rules as JSON.
+/// Maximum size of the output in bytes: some 100,000 rules as JSON.
 const MOST: u64 = 96 << 20;
 
-/// Bytes of complaints that are looked at.
-const COMPLAINTS: u64 = 4 << 10;
+/// Maximum number of bytes kept from stderr.
+const STDERR: u64 = 4 << 10;
 
-/// Why there is no listing.
+/// Why there is no output.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error("it could not be started: {0}")]
     Run(#[source] io::Error),
     #[error("it took longer than {} s", LIMIT.as_secs())]
     Slow,
-    #[error("it listed more than {} MiB", MOST >> 20)]
+    #[error("its output is larger than {} MiB", MOST >> 20)]
     Long,
     #[error("it failed: {0}")]
     Failed(String),
 }
 
-/// Where a program is. Not every root's PATH has the system's own programs.
+/// Finds a program in `PATH` and in the usual directories, which not every root has in its `PATH`.
 pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
@@ -39,7 +39,7 @@ pub(super) fn find(program: &str) -> Option<PathBuf> {
     which::which_in_global(program, Some(paths)).ok()?.next()
 }
 
-/// What a program prints.
+/// The output of a program.
 pub(super) async fn output(program: &Path, arguments: &[&str]) -> Result<String, Error> {
     let mut child = Command::new(program)
         .args(arguments)
@@ -47,38 +47,38 @@ pub(super) async fn output(program: &Path, arguments: &[&str]) -> Result<String,
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A Ctrl-C on the terminal is not meant for it.
+        // A Ctrl-C on the terminal must not reach it.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(Error::Run)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let listing = async {
-        let (told, complaints) = tokio::join!(
+        let (output, messages) = tokio::join!(
             async {
-                let told = all(stdout, MOST + 1).await;
-                // Whoever lists more than is read would wait for ever.
-                if told.as_ref().is_ok_and(|told| told.len() as u64 > MOST) {
+                let output = all(stdout, MOST + 1).await;
+                // A program with more output than is read would wait forever.
+                if output.as_ref().is_ok_and(|output| output.len() as u64 > MOST) {
                     Err(Error::Long)
                 } else {
-                    told.map_err(Error::Run)
+                    output.map_err(Error::Run)
                 }
             },
-            complaints(stderr),
+            messages(stderr),
         );
-        let told = told?;
+        let output = output?;
         let status = child.wait().await.map_err(Error::Run)?;
         if status.success() {
-            return Ok(String::from_utf8_lossy(&told).into_owned());
+            return Ok(String::from_utf8_lossy(&output).into_owned());
         }
-        let complaints = String::from_utf8_lossy(&complaints);
-        let first = complaints.lines().find(|line| !line.trim().is_empty());
+        let messages = String::from_utf8_lossy(&messages);
+        let first = messages.lines().find(|line| !line.trim().is_empty());
         Err(Error::Failed(first.map_or_else(|| status.to_string(), |line| line.trim().to_owned())))
     };
     tokio::time::timeout(LIMIT, listing).await.unwrap_or(Err(Error::Slow))
 }
 
-/// All that comes, up to a limit; then the pipe is closed.
+/// Reads everything up to a limit, then closes the pipe.
 async fn all(pipe: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
@@ -87,12 +87,12 @@ async fn all(pipe: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec
     Ok(bytes)
 }
 
-/// The first of what comes. The rest is read, too: a program that cannot complain would be stopped.
-async fn complaints(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+/// Keeps the beginning and reads the rest, too: a program whose stderr is full would block.
+async fn messages(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
-        // They explain a failure, and are none themselves.
-        let _ = (&mut pipe).take(COMPLAINTS).read_to_end(&mut bytes).await;
+        // Messages only explain a failure; failing to read them is none.
+        let _ = (&mut pipe).take(STDERR).read_to_end(&mut bytes).await;
         let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
     }
     bytes
@@ -102,30 +102,30 @@ async fn complaints(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn told(script: &str) -> Result<String, String> {
+    fn run_script(script: &str) -> Result<String, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let told = runtime.block_on(output(Path::new("/bin/sh"), &["-c", script]));
-        told.map_err(|error| error.to_string())
+        let output = runtime.block_on(output(Path::new("/bin/sh"), &["-c", script]));
+        output.map_err(|error| error.to_string())
     }
 
     #[test]
-    fn what_is_printed_is_told_whatever_is_said_besides() {
+    fn stdout_is_the_output_and_stderr_the_reason() {
         for (script, expected) in [
             ("echo a; echo b", Ok("a\nb\n".to_owned())),
             ("head -c 1000000 /dev/zero >&2 && echo a", Ok("a\n".to_owned())),
             ("echo a; echo; echo no >&2; echo really >&2; exit 1", Err("it failed: no".to_owned())),
             ("exit 3", Err("it failed: exit status: 3".to_owned())),
-            ("cat /dev/zero", Err("it listed more than 96 MiB".to_owned())),
+            ("cat /dev/zero", Err("its output is larger than 96 MiB".to_owned())),
         ] {
-            assert_eq!(told(script), expected, "{script}");
+            assert_eq!(run_script(script), expected, "{script}");
         }
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_an_error() {
+    fn a_missing_program_is_an_error() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let told = runtime.block_on(output(Path::new("/no-such-program"), &[]));
-        assert!(matches!(told, Err(Error::Run(_))), "{told:?}");
+        let output = runtime.block_on(output(Path::new("/no-such-program"), &[]));
+        assert!(matches!(output, Err(Error::Run(_))), "{output:?}");
         assert_eq!(find("no-such-program"), None);
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
     }

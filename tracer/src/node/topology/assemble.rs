@@ -1,4 +1,4 @@
-//! Several namespaces' tables become one graph: addresses to devices, tunnel ends to tunnels, veth to veth.
+//! Joins the tables of several namespaces into one graph: addresses to devices, remote endpoints to tunnels, veth to veth.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use podtrace_protocol::topology::{DeviceKind, Namespace, Peer, State, Topology};
 pub(super) struct Node {
     /// Inode number.
     pub(super) inode: u32,
-    /// Path it can be entered by.
+    /// Path of a file by which it can be entered.
     pub(super) path: String,
     /// Its tables.
     pub(super) dump: Dump,
@@ -24,16 +24,16 @@ pub(super) struct Node {
 pub(super) struct Candidate {
     /// Inode number.
     pub(super) inode: u32,
-    /// Path it can be entered by.
+    /// Path of a file by which it can be entered.
     pub(super) path: String,
-    /// The node's number for it.
+    /// The node's identifier for it.
     pub(super) id: i32,
     /// Its tables.
     pub(super) dump: Dump,
 }
 
-/// The node and those of the candidates that are its pods': they hold a pod's address, and one end of a veth pair
-/// whose other end is the node's.
+/// Joins the node and those candidates that belong to its pods: they have a pod's address, and one end of a veth pair whose
+/// other end is in the node's namespace.
 pub(super) fn assemble(node: &Node, candidates: &[Candidate], pods: &[PodAddresses]) -> Topology {
     let mut own = namespace(node.inode, &node.path, &node.dump);
     let mut namespaces = Vec::new();
@@ -59,10 +59,10 @@ fn holds_any(dump: &Dump, ips: &[IpAddr]) -> bool {
     dump.addresses.iter().any(|(_, network)| ips.contains(&network.addr()))
 }
 
-/// Indices, at the node and inside, of the veth pairs between the two.
+/// Indices, on the node and in the pod, of the veth pairs between the two.
 ///
-/// Indices alone prove nothing: on a machine with several nodes each has a device 3 whose peer is a device 2. The
-/// node's number for the peer's namespace is what tells them apart.
+/// Indices alone are ambiguous: on a machine with several nodes, each has a device 3 whose peer is a device 2. The node's
+/// identifier for the peer's namespace distinguishes them.
 fn pairs(node: &Dump, candidate: &Candidate) -> Vec<(u32, u32)> {
     let inside = |index| candidate.dump.links.iter().find(|link| link.device.index == index && is_veth(link));
     node.links
@@ -85,7 +85,7 @@ fn connect(namespace: &mut Namespace, device: u32, netns: u32, index: u32) {
     }
 }
 
-/// One namespace by itself; a veth's peer is in it, too, or in a namespace yet unknown.
+/// One namespace by itself. A veth's peer is in the same namespace, or in one that is not known yet.
 fn namespace(inode: u32, path: &str, dump: &Dump) -> Namespace {
     let devices = dump.links.iter().map(|link| {
         let mut device = link.device.clone();
@@ -117,7 +117,7 @@ fn namespace(inode: u32, path: &str, dump: &Dump) -> Namespace {
     }
 }
 
-/// Tunnel ends, each once; multicast groups are nobody's address.
+/// Remote tunnel endpoints, without duplicates and multicast groups.
 fn remotes(dump: &Dump, device: u32) -> Vec<IpAddr> {
     let mut remotes: Vec<_> = dump
         .forwarding
@@ -227,13 +227,13 @@ mod tests {
         assert_eq!(peer(&topology, 0, "veth1"), Some(Peer { netns: Some(101), index: 2 }));
         assert_eq!(peer(&topology, 0, "veth2"), Some(Peer { netns: Some(102), index: 2 }));
         assert_eq!(peer(&topology, 1, "eth0"), Some(Peer { netns: Some(100), index: 5 }));
-        // The uplink of such a node is a veth, too, and where it leads is none of our business.
+        // The uplink of such a node is a veth as well, into a namespace that is not part of the topology.
         assert_eq!(peer(&topology, 0, "eth0"), Some(Peer { netns: None, index: 5 }));
     }
 
     #[test]
-    fn equal_indices_on_another_node_prove_nothing() {
-        // Another lab on this machine: same address, same indices, but the node's number for it is another.
+    fn equal_indices_on_another_node_do_not_match() {
+        // Another lab on this machine: same address, same indices, but another identifier.
         let foreign = candidate(201, 7, 5, "10.42.0.10/24");
         let topology = assemble(&node(), &[foreign], &[pod("pod1", "10.42.0.10")]);
         assert_eq!(topology.namespaces.len(), 1);
@@ -241,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_without_a_pods_address_is_no_pods() {
+    fn a_namespace_without_a_pods_address_is_left_out() {
         let topology =
             assemble(&node(), &[candidate(101, 1, 5, "10.42.0.10/24")], &[pod("pod9", "10.42.0.99")]);
         assert_eq!(topology.namespaces.len(), 1);
     }
 
     #[test]
-    fn tunnel_ends_are_listed_once_and_without_groups() {
+    fn remote_endpoints_have_no_duplicates_and_no_groups() {
         let topology = assemble(&node(), &[], &[]);
         let DeviceKind::Vxlan(vxlan) = &topology.namespaces[0].devices[1].kind else { panic!("a tunnel") };
         assert_eq!(vxlan.remotes, [IpAddr::from([192, 168, 56, 12])]);

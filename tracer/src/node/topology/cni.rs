@@ -1,4 +1,4 @@
-//! Which plugin makes the pods' networks, by the files that it and its runtime leave on the node.
+//! Finds the CNI plugin, by its and the container runtime's files on the node.
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use podtrace_protocol::topology::Cni;
 
-/// What K3s's flannel is told; with [`SUBNET`], that it runs.
+/// Configuration of K3s' built-in flannel. It is in use if [`SUBNET`] exists as well.
 const K3S_FLANNEL: &str = "var/lib/rancher/k3s/agent/etc/flannel/net-conf.json";
-/// What flannel tells of itself once it runs, in a directory that is empty after a start of the node.
+/// Written by flannel when it starts, in a directory that a reboot empties.
 const SUBNET: &str = "run/flannel/subnet.env";
-/// Where runtimes look for the plugin: K3s's own containerd, then everybody's.
+/// Where container runtimes look for CNI configurations: K3s' own containerd, then all others.
 const CONFIGURATIONS: [&str; 2] = ["var/lib/rancher/k3s/agent/etc/cni/net.d", "etc/cni/net.d"];
 
-/// Plugins by the type that their configuration has; any other goes by its type.
+/// Names of plugins by the type in their configuration. Any other is called by its type.
 const NAMES: [(&str, &str); 11] = [
     ("antrea", "Antrea"),
     ("aws-cni", "Amazon VPC CNI"),
@@ -30,9 +30,9 @@ const NAMES: [(&str, &str); 11] = [
 
 /// A node's files, below its root directory.
 pub(super) trait Files {
-    /// A file's text; `None` if it is not there or no text.
+    /// A file's text; `None` if it does not exist or is not UTF-8.
     fn text(&self, path: &str) -> Option<String>;
-    /// Names in a directory; none if it is not there.
+    /// Names in a directory; empty if it does not exist.
     fn names(&self, directory: &str) -> Vec<String>;
 }
 
@@ -68,7 +68,7 @@ struct FlannelBackend {
 
 fn k3s_flannel(files: &impl Files) -> Option<Cni> {
     let text = files.text(K3S_FLANNEL)?;
-    // What K3s once wrote stays when it has another plugin by now.
+    // K3s' file stays when the cluster has switched to another plugin.
     let subnet = files.text(SUBNET)?;
     let FlannelConfiguration { network, backend } =
         serde_json::from_str(&text).unwrap_or(FlannelConfiguration { network: None, backend: None });
@@ -80,7 +80,7 @@ fn k3s_flannel(files: &impl Files) -> Option<Cni> {
     })
 }
 
-/// A value of flannel's file of variables.
+/// A value of a file of shell variables.
 fn setting(variables: &str, name: &str) -> Option<String> {
     let mut settings = variables.lines().filter_map(|line| line.split_once('='));
     settings.find(|(key, _)| *key == name).map(|(_, value)| value.trim().to_owned())
@@ -100,7 +100,7 @@ struct PluginType {
     r#type: String,
 }
 
-/// What the runtime takes: the first usable file by name, and of a list the first plugin, which makes the device.
+/// What the runtime uses: the first usable file by name, and of a list of plugins the first, which creates the device.
 fn configured(files: &impl Files) -> Option<Cni> {
     for directory in CONFIGURATIONS {
         let mut names = files.names(directory);
@@ -127,7 +127,7 @@ fn configured(files: &impl Files) -> Option<Cni> {
 }
 
 fn plugin(kind: &str, network: &str) -> String {
-    // Kind's own is the ptp plugin by another name.
+    // Kind's plugin is ptp under another name.
     if kind == "ptp" && network == "kindnet" {
         return "kindnet".to_owned();
     }
@@ -156,7 +156,7 @@ mod tests {
 
         fn names(&self, directory: &str) -> Vec<String> {
             let below = |path: &&str| path.strip_prefix(directory)?.strip_prefix('/').map(str::to_owned);
-            // In no order, as directories are.
+            // Unordered, like a directory.
             self.0.keys().rev().filter_map(below).collect()
         }
     }

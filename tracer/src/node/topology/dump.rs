@@ -1,4 +1,4 @@
-//! Everything that one namespace's netlink tells, parsed but not yet joined.
+//! Lists the tables of one namespace by netlink.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -32,7 +32,7 @@ pub(crate) struct Dump {
     pub(crate) neighbours: Vec<Neighbour>,
     /// Forwarding tables of bridges and tunnels.
     pub(crate) forwarding: Vec<Neighbour>,
-    /// Routes that refuse packets.
+    /// Routes that reject packets.
     pub(crate) refusing: Vec<RefusingRoute>,
     /// Rules of the routing policy database.
     pub(crate) policy: Vec<PolicyRule>,
@@ -41,7 +41,7 @@ pub(crate) struct Dump {
 }
 
 impl Dump {
-    /// All but the forwarding tables: what is needed of a pod's namespace.
+    /// Everything except the forwarding tables, which a pod's namespace does not need.
     pub(crate) async fn paths(netlink: &Handle) -> Result<Self> {
         let links: Vec<_> =
             netlink.link().get().execute().try_collect().await.context("cannot list network devices")?;
@@ -54,7 +54,7 @@ impl Dump {
             let family = request.header.address_family;
             let messages: Vec<_> =
                 netlink.route().get(request).execute().try_collect().await.context("cannot list routes")?;
-            // A kernel without IPv6 answers the question for its routes with those of every family.
+            // A kernel without IPv6 answers a request for IPv6 routes with those of every family.
             let asked_for = messages.iter().filter(|message| message.header.address_family == family);
             for message in asked_for {
                 routes.extend(parse::routes(message));
@@ -75,7 +75,7 @@ impl Dump {
         })
     }
 
-    /// All of it.
+    /// Everything.
     pub(crate) async fn all(netlink: &Handle) -> Result<Self> {
         Ok(Self {
             forwarding: neighbours(netlink, AddressFamily::Bridge).await?,
@@ -108,7 +108,7 @@ async fn policy(netlink: &Handle) -> Result<Vec<PolicyRule>> {
     Ok(rules)
 }
 
-/// The number that the namespace of this socket has for `netns`; `None` if no device of it leads there.
+/// The identifier of `netns` in the socket's namespace; `None` if none of its devices leads there.
 pub(crate) async fn namespace_id(netlink: &Handle, netns: &Netns) -> Result<Option<i32>> {
     let failed = || format!("cannot look up the network namespace {}", netns.path().display());
     let mut message = NsidMessage::default();

@@ -1,4 +1,4 @@
-//! From netlink messages to values: pure functions over message types, without a socket.
+//! Converts netlink messages to values: pure functions, without a socket.
 
 use std::net::IpAddr;
 
@@ -20,14 +20,14 @@ use rtnetlink::packet_route::route::{
 use podtrace_protocol::topology::state::NeighbourState as NudState;
 use podtrace_protocol::topology::{Device, DeviceKind, Port, PortState, Route, Vxlan};
 
-/// A device as one namespace's kernel tables show it, before its peer is known.
+/// A device as one namespace shows it, before its peer is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     /// The device, without addresses, tunnel remotes and peer.
     pub(crate) device: Device,
-    /// Index of the device it hangs on: for a veth, of its other end in that end's namespace.
+    /// Index of the underlying device; for a veth, of its other end, in that end's namespace.
     pub(crate) link: Option<u32>,
-    /// This namespace's number for the one that `link` is in; `None` if that is the same.
+    /// This namespace's identifier for the namespace of `link`; `None` if it is the same.
     pub(crate) link_netns_id: Option<i32>,
 }
 
@@ -36,15 +36,15 @@ pub(crate) struct Link {
 pub(crate) struct Neighbour {
     /// Index of the device.
     pub(crate) device: u32,
-    /// Of the neighbour table: the address it is for. Of a tunnel's forwarding table: the tunnel end it is behind.
+    /// In the neighbour table: the address. In a tunnel's forwarding table: the remote tunnel endpoint.
     pub(crate) address: Option<IpAddr>,
     /// Link-layer address.
     pub(crate) mac: Option<[u8; 6]>,
-    /// How far it is resolved.
+    /// State of the resolution.
     pub(crate) state: NudState,
 }
 
-/// A device.
+/// Parses a device.
 pub(crate) fn link(message: &LinkMessage) -> Link {
     let header = &message.header;
     let mut device = Device {
@@ -96,7 +96,7 @@ fn link_info(infos: &[LinkInfo], read: &mut Link) {
                 read.device.kind = match kind {
                     InfoKind::Veth => DeviceKind::Veth,
                     InfoKind::Bridge => DeviceKind::Bridge,
-                    // The settings follow, in an attribute of their own.
+                    // The settings are in the attribute that follows.
                     InfoKind::Vxlan => DeviceKind::Vxlan(Vxlan::default()),
                     other => DeviceKind::Other(other.to_string()),
                 };
@@ -148,7 +148,7 @@ fn port_state(state: BridgePortState) -> PortState {
     }
 }
 
-/// Number of the program that is attached.
+/// Identifier of the attached program.
 fn xdp(attached: &[LinkXdp]) -> Option<u32> {
     attached.iter().find_map(|attribute| match attribute {
         LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) | LinkXdp::HwProgId(id)
@@ -160,10 +160,10 @@ fn xdp(attached: &[LinkXdp]) -> Option<u32> {
     })
 }
 
-/// An address, with the index of the device that has it.
+/// Parses an address, with the index of its device.
 pub(crate) fn address(message: &AddressMessage) -> Option<(u32, IpNet)> {
     let find = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
-    // On a point-to-point device "address" is the other end's, and "local" ours; IPv6 has no "local" otherwise.
+    // On a point-to-point device "address" is the other end's and "local" is ours. Other IPv6 addresses have no "local".
     let ip = find(|attribute| match attribute {
         AddressAttribute::Local(ip) => Some(*ip),
         _ => None,
@@ -177,7 +177,7 @@ pub(crate) fn address(message: &AddressMessage) -> Option<(u32, IpNet)> {
     Some((message.header.index, IpNet::new(ip, message.header.prefix_len).ok()?))
 }
 
-/// The unicast routes of the main table that a message holds: none, one, or one for each of several next hops.
+/// Parses a unicast route of the main table: one result per next hop, none for other routes.
 pub(crate) fn routes(message: &RouteMessage) -> Vec<Route> {
     let header = &message.header;
     let table = message
@@ -225,7 +225,7 @@ fn next_hop(attributes: &[RouteAttribute], device: Option<u32>) -> (Option<IpAdd
         match attribute {
             RouteAttribute::Gateway(RouteAddress::Inet(ip)) => hop.0 = Some((*ip).into()),
             RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => hop.0 = Some((*ip).into()),
-            // An IPv4 route by way of an IPv6 neighbour.
+            // An IPv4 route through an IPv6 gateway.
             RouteAttribute::Via(RouteVia::Inet(ip)) => hop.0 = Some((*ip).into()),
             RouteAttribute::Via(RouteVia::Inet6(ip)) => hop.0 = Some((*ip).into()),
             RouteAttribute::Oif(index) => hop.1 = Some(*index),
@@ -235,7 +235,7 @@ fn next_hop(attributes: &[RouteAttribute], device: Option<u32>) -> (Option<IpAdd
     hop
 }
 
-/// An entry of the neighbour table or of a forwarding table.
+/// Parses an entry of the neighbour table or of a forwarding table.
 pub(crate) fn neighbour(message: &NeighbourMessage) -> Neighbour {
     let mut read = Neighbour {
         device: message.header.ifindex,
@@ -267,7 +267,7 @@ fn neighbour_address(address: &NeighbourAddress) -> Option<IpAddr> {
     match address {
         NeighbourAddress::Inet(ip) => Some((*ip).into()),
         NeighbourAddress::Inet6(ip) => Some((*ip).into()),
-        // In a forwarding table the message's family is "bridge", and only the length tells the address's.
+        // In a forwarding table the message's family is "bridge", and only the length shows the IP version.
         NeighbourAddress::Other(bytes) => <[u8; 4]>::try_from(bytes.as_slice())
             .map(IpAddr::from)
             .or_else(|_| <[u8; 16]>::try_from(bytes.as_slice()).map(IpAddr::from))
@@ -276,7 +276,7 @@ fn neighbour_address(address: &NeighbourAddress) -> Option<IpAddr> {
     }
 }
 
-/// The asked namespace's number, if it has one where it was asked.
+/// Parses the answer to a request for a namespace's identifier.
 pub(crate) fn namespace_id(message: &NsidMessage) -> Option<i32> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NsidAttribute::Id(id) if *id >= 0 => Some(*id),

@@ -1,4 +1,4 @@
-//! Looking at the running system: the caller's own namespace, and those of the pods that hang on it.
+//! Reads the caller's network namespace, and those of the pods attached to it.
 
 use std::collections::BTreeSet;
 
@@ -12,20 +12,20 @@ use crate::netns::{self, Netns};
 use podtrace_protocol::frame::PodAddresses;
 use podtrace_protocol::topology::{DeviceKind, Topology};
 
-/// A topology, and what is amiss with it.
+/// A topology, and what is missing from it.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
-    /// What was found.
+    /// The topology.
     pub topology: Topology,
-    /// What could not be read or found, a sentence each.
+    /// What could not be read or found, one line each.
     pub warnings: Vec<String>,
 }
 
-/// Reads the topology of the node whose network namespace the caller is in, and of those of `pods` that are on it.
-/// Blocks for some milliseconds.
+/// Reads the topology of the node in whose network namespace the caller is, and of those `pods` that are on it. Blocks for
+/// some milliseconds.
 ///
 /// # Errors
-/// If the node's own namespace cannot be read. A pod's that cannot be is a warning.
+/// If the node's own namespace cannot be read. An unreadable namespace of a pod is a warning.
 pub fn read(pods: &[PodAddresses]) -> Result<Reading> {
     let own = Netns::here()?;
     let mut found = netns::candidates();
@@ -55,7 +55,7 @@ pub fn read(pods: &[PodAddresses]) -> Result<Reading> {
     }
 
     let mut warnings: Vec<_> = missing(&topology, pods).collect();
-    // Of no interest if nothing is missing: on many a machine some process is out of bounds even for root.
+    // Only relevant if a pod is missing: on many machines some process is inaccessible even to root.
     if let (Some(first), false) = (unreadable.first(), warnings.is_empty()) {
         let how_many = match unreadable.len() {
             1 => "1 network namespace".to_owned(),
@@ -66,13 +66,13 @@ pub fn read(pods: &[PodAddresses]) -> Result<Reading> {
     Ok(Reading { topology, warnings })
 }
 
-/// The namespaces that a veth of this socket's leads to, with this namespace's numbers for them.
+/// The namespaces that a veth of this socket's namespace leads to, with this namespace's identifiers for them.
 async fn behind_veths(netlink: &Handle, dump: &Dump, candidates: Vec<Netns>) -> Result<Vec<(i32, Netns)>> {
     let veths = dump.links.iter().filter(|link| link.device.kind == DeviceKind::Veth);
     let leads_to: BTreeSet<_> = veths.filter_map(|link| link.link_netns_id).collect();
     let mut behind = Vec::new();
     for candidate in candidates {
-        // A namespace that no veth leads to need not be entered.
+        // A namespace that no veth leads to is not entered.
         match namespace_id(netlink, &candidate).await? {
             Some(id) if leads_to.contains(&id) => behind.push((id, candidate)),
             _ => {}
@@ -98,7 +98,7 @@ fn path_of(netns: &Netns) -> String {
     netns.path().to_string_lossy().into_owned()
 }
 
-/// The path of the caller's own namespace: one by which others can enter, too, where it has a name.
+/// The path of the caller's namespace: its name if it has one, which is valid for other processes, too.
 fn lasting_path(own: &Netns, candidates: &[Netns]) -> String {
     candidates
         .iter()
