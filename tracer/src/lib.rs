@@ -6,7 +6,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("podtrace runs on Linux; its crates for reading recordings build on any system");
 
-/// Target of events that `-v` shows; see [`detail`].
+/// Target of events that `-v` shows; see `detail!`.
 const DETAIL: &str = "podtrace::detail";
 
 /// One line for users who ask for details by `-v`.

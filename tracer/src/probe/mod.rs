@@ -4,7 +4,7 @@
 //! their members). Output: a [`Tracer`], which detaches everything when it is dropped, and the ring buffer that the
 //! programs write events into.
 //!
-//! 1. [`Btf`] reads the kernel's type information. [`offsets`] and `prototypes` take from it the struct offsets and
+//! 1. [`Btf`] reads the kernel's type information. [`mod@offsets`] and `prototypes` take from it the struct offsets and
 //!    argument positions that the programs need: rustc emits no CO-RE relocations.
 //! 2. `filter` translates the user's filter into constants and map entries; `object` holds the compiled programs.
 //! 3. `taps` decides which devices get a tc program, and which of the four. `tc` attaches them: tcx on kernels that have

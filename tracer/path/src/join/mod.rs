@@ -16,7 +16,7 @@
 //! 5. **A packet that translation changed** teaches its flow what its packets and their answers look like
 //!    ([`translation`]).
 //! 6. **Hooks of the network stack** add steps to the tracks of a known identity; they never begin a path.
-//! 7. **A path ends** by arriving ([`arrival`]), by a drop that counts ([`drops`]), by a reset or an ICMP error
+//! 7. **A path ends** by arriving ([`mod@arrival`]), by a drop that counts ([`drops`]), by a reset or an ICMP error
 //!    ([`rejection`]), or by staying unseen for too long ([`ending`]). An ended path is kept for a while, because what
 //!    contradicts it may still come.
 //!

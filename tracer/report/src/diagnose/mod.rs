@@ -1,6 +1,6 @@
 //! Why packets did not arrive, and what to look at next.
 //!
-//! Two sources: what the kernel said of a drop ([`advice`]), and what is wrong with the nodes' network state
+//! Two sources: what the kernel said of a drop ([`mod@advice`]), and what is wrong with the nodes' network state
 //! ([`check`], which turns [`Facts`] into [`Finding`]s). [`explain`] joins them: a finding counts as the cause only where
 //! the packet's own end fits it.
 

@@ -4,7 +4,7 @@
 //! 2. [`gather`] lists nodes, pods, Services and endpoints ([`list`], [`objects`]); [`translate`] makes an inventory of
 //!    them.
 //! 3. [`watch`] keeps it up to date while a trace runs: [`follow`] watches the objects of one kind, [`known`] holds them.
-//! 4. [`agent_pods`] finds or creates the pods that agents run in; [`manifest`] has their YAML.
+//! 4. [`agent_pods`] finds or creates the pods that agents run in; [`mod@manifest`] has their YAML.
 //!
 //! Every failure is an [`ApiError`]: one line that says what was tried and what to do. Of objects only the few fields that
 //! an inventory needs are kept, so that thousands of pods cost little memory.
