@@ -4,6 +4,7 @@
 
 mod changing;
 mod endings;
+mod equals;
 mod order;
 mod recorded;
 mod stack;

@@ -1,7 +1,7 @@
 //! Two nodes on paper: composes packets, the events that kernel programs would make of them and the frames that
 //! agents would send, with each node's clock as far off as a test wants it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tracer_common::{CAPTURE, Conntrack, Event, flag, hook};
@@ -71,6 +71,8 @@ pub(super) struct Scene {
     /// Name of the function that drops packets.
     pub(super) dropped_in: &'static str,
     events: Vec<(usize, u64, Event, Vec<u8>)>,
+    /// Node and identity of the packets that have events.
+    seen: BTreeSet<(usize, u64)>,
     /// What connection tracking says, by number of the event.
     connections: BTreeMap<usize, Conntrack>,
     identities: u64,
@@ -88,6 +90,7 @@ impl Scene {
             one_node: false,
             dropped_in: "some_function",
             events: Vec::new(),
+            seen: BTreeSet::new(),
             connections: BTreeMap::new(),
             identities: 100,
         }
@@ -112,7 +115,7 @@ impl Scene {
 
     fn push(&mut self, node: usize, at: u64, mut event: Event, bytes: &[u8]) {
         event.at_ns = self.clocks[node] + at;
-        if !self.events.iter().any(|(other, _, seen, _)| *other == node && seen.packet == event.packet) {
+        if self.seen.insert((node, event.packet)) {
             event.flags |= flag::FIRST_SEEN;
         }
         let captured = bytes.len().min(self.capture);
