@@ -8,7 +8,7 @@ use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
 use super::{Joiner, starts_here};
 use crate::join::journey::{LastPlace, Owner};
-use crate::join::matching::{Found, Match};
+use crate::join::matching::Match;
 use crate::join::shares::Shares;
 use crate::join::track::{Arrival, DropSeen, Track};
 use crate::model::Drop;
@@ -52,8 +52,9 @@ impl Joiner {
     /// A drop of a packet that no tap has seen by this identity.
     fn observe_new_drop(&mut self, observation: &Observation, world: &World) {
         match (self.find(observation, world), &observation.packet) {
-            (Match::Whole(Found { shares, .. }) | Match::Part(Found { shares, .. }), _) => {
-                self.attribute_drop(observation, &shares, LastPlace::OnTheWay, world);
+            (Match::Whole(found) | Match::Part(found), _) => {
+                self.note_doubt(&found);
+                self.attribute_drop(observation, &found.shares, LastPlace::OnTheWay, world);
             }
             (Match::None, Some(packet)) if observation.first_seen => {
                 if starts_here(observation, packet, world) {

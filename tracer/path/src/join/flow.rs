@@ -185,6 +185,12 @@ impl Flows {
         Some(flow)
     }
 
+    /// Direction of packets with this key, if they belong to this flow.
+    pub(crate) fn direction_of(&self, key: DirectedKey, flow: FlowId) -> Option<Direction> {
+        let entry = self.by_key.get(&key.key).filter(|entry| entry.flow == flow)?;
+        Some(entry.direction_of(key))
+    }
+
     /// Packets with this key belong to this direction of the flow: translation makes them. Returns whether that is new.
     pub(crate) fn add_key(&mut self, flow: DirectedFlow, key: DirectedKey) -> bool {
         if let Some(KeyEntry { flow: other, .. }) = self.by_key.get(&key.key).copied() {

@@ -13,9 +13,10 @@ use podtrace_protocol::wire::Packet;
 use crate::join::equals::{EqualTracks, MOST_COMPARED};
 use crate::join::flow::{DirectedFlow, Flows};
 use crate::join::shares::{Share, Shares};
-use crate::join::stream::Stream;
-use crate::join::track::{Track, TrackId, Tracks};
-use crate::model::Point;
+use crate::join::stream::{Span, Stream};
+use crate::join::track::{Arrival, Track, TrackId, Tracks, is_entry};
+use crate::join::waiting::WaitingRoom;
+use crate::model::Action;
 use crate::observation::Observation;
 use crate::time::Moment;
 
@@ -25,6 +26,14 @@ pub(crate) struct Found {
     pub(crate) shares: Shares,
     /// How many paths fitted equally where one was chosen; 1 if the choice was sure.
     pub(crate) candidates: u32,
+    /// Paths that fitted as well and were not chosen.
+    pub(crate) others: Vec<TrackId>,
+}
+
+impl Found {
+    pub(crate) fn sure(shares: Shares) -> Self {
+        Self { shares, candidates: 1, others: Vec::new() }
+    }
 }
 
 /// How much of a packet was found.
@@ -37,20 +46,31 @@ pub(crate) enum Match {
     None,
 }
 
+/// When the observation was made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    /// By the common timeline.
+    pub(crate) at: Moment,
+    /// Before it, whatever the clocks' error.
+    pub(crate) earliest: Moment,
+    /// After it, whatever the clocks' error: a path that begins later cannot have been seen yet.
+    pub(crate) latest: Moment,
+}
+
 /// What a search looks at.
 pub(crate) struct Search<'a> {
     pub(crate) flows: &'a mut Flows,
     pub(crate) equals: &'a mut EqualTracks,
     pub(crate) tracks: &'a Tracks,
-    /// Paths that begin after this cannot have been seen yet.
-    pub(crate) latest: Moment,
+    pub(crate) waiting: &'a WaitingRoom,
+    pub(crate) window: Window,
 }
 
 impl Search<'_> {
     /// Finds the paths that an observed packet is.
     pub(crate) fn find(&mut self, observation: &Observation) -> Match {
         let Some(packet) = &observation.packet else { return Match::None };
-        let Some(flow) = self.flows.known(packet, self.latest) else { return Match::None };
+        let Some(flow) = self.flows.known(packet, self.window.latest) else { return Match::None };
         match packet.stream() {
             Some(carried) => self.stream(observation, packet, flow, carried),
             None => self.equal(observation, packet, flow),
@@ -61,22 +81,31 @@ impl Search<'_> {
     fn equal(&mut self, observation: &Observation, packet: &Packet, flow: DirectedFlow) -> Match {
         let content = content_hash(packet, flow);
         let equals = self.equals.candidates(content, observation.spot, self.tracks).take(MOST_COMPARED);
-        let (mut chosen, mut candidates) = (None, 0);
+        let (mut chosen, mut candidates, mut others) = (None, 0, Vec::new());
         for id in equals {
             let track = &self.tracks[id];
             if track.flow != flow || !track.packet.same_as(packet) {
                 continue;
             }
-            if is_open(track, observation, self.latest) {
-                chosen.get_or_insert(id);
+            if is_open(track, observation, self.window) {
                 candidates += 1;
+                if chosen.is_none() {
+                    chosen = Some(id);
+                } else {
+                    others.push(id);
+                }
             } else if track.candidates > 1 {
                 // It was one of several to choose from when it was seen here, so this packet may be it.
                 candidates += 1;
             }
         }
         let Some(track) = chosen else { return Match::None };
-        Match::Whole(Found { shares: Shares::One(Share { track, bytes: 1 }), candidates })
+        if self.tracks[track].has_other_identity(observation) {
+            candidates += 1;
+        }
+        // One of these may have been sent before it, though its start was not seen.
+        candidates += self.waiting.equal_elsewhere(content, observation.node());
+        Match::Whole(Found { shares: Shares::One(Share { track, bytes: 1 }), candidates, others })
     }
 
     /// A packet with stream bytes: for each range of them the path that agrees best, else the oldest one that has it
@@ -91,7 +120,7 @@ impl Search<'_> {
         let bytes = self.flows.stream_mut(flow).bytes(carried);
         let stream = self.flows.stream(flow);
         let (mut cursor, mut gaps) = (bytes.start, false);
-        let mut found = Found { shares: Shares::None, candidates: 1 };
+        let mut found = Found::sure(Shares::None);
         while cursor < bytes.end {
             let Some(best) = self.best_holding(cursor, stream, observation, packet) else {
                 gaps = true;
@@ -102,6 +131,7 @@ impl Search<'_> {
             let count = u32::try_from(until - cursor).unwrap_or(u32::MAX);
             found.shares.push(Share { track: best.track, bytes: count });
             found.candidates = found.candidates.max(best.candidates);
+            found.others.extend(best.others);
             cursor = until;
         }
         match (found.shares.is_empty(), gaps) {
@@ -124,15 +154,18 @@ impl Search<'_> {
         let mut doubtful = 0;
         for span in stream.holding(byte) {
             let track = &self.tracks[span.track];
-            if !is_open(track, observation, self.latest) {
+            if !is_open(track, observation, self.window) {
                 doubtful += u32::from(track.candidates > 1);
                 continue;
             }
             let agreement = Agreement::of(observation, packet, track);
             match &mut best {
                 Some(best) if best.agreement > agreement => {}
-                Some(best) if best.agreement == agreement => best.candidates += 1,
-                _ => best = Some(Best { agreement, end: span.bytes.end, track: span.track, candidates: 1 }),
+                Some(best) if best.agreement == agreement => {
+                    best.candidates += 1;
+                    best.others.push(span.track);
+                }
+                _ => best = Some(Best::sure(agreement, span)),
             }
         }
         let mut best = best?;
@@ -150,6 +183,15 @@ struct Best {
     end: u64,
     track: TrackId,
     candidates: u32,
+    /// Paths that agree as well.
+    others: Vec<TrackId>,
+}
+
+impl Best {
+    fn sure(agreement: Agreement, span: Span) -> Self {
+        let Span { bytes, track } = span;
+        Self { agreement, end: bytes.end, track, candidates: 1, others: Vec::new() }
+    }
 }
 
 /// What speaks for a path that has the stream bytes of a packet.
@@ -175,11 +217,28 @@ impl Agreement {
     }
 }
 
-/// Whether the path may still be where the observation was made. A spot that has seen all of a path sees another path's
-/// packet.
-fn is_open(track: &Track, observation: &Observation, latest: Moment) -> bool {
-    track.first <= latest
-        && (observation.point() == Point::KfreeSkb || !track.is_covered_at(observation.spot))
+/// Whether the path may be where the observation was made, at that time. It may not
+///
+/// - if it began later; on one node times compare exactly, so no error is allowed for there,
+/// - if it was seen before it comes out of its pod now,
+/// - if this spot has seen all of it: then it sees another path's packet,
+/// - if it has arrived at a pod of this node, or left for another node, under another identity: a packet does not go back,
+///   unless it enters the node again.
+fn is_open(track: &Track, observation: &Observation, window: Window) -> bool {
+    let Window { at, earliest, latest } = window;
+    if track.first > latest || track.starts_on_node_after(observation.node(), at) {
+        return false;
+    }
+    if observation.is_drop() {
+        return true;
+    }
+    if observation.action() == Action::PodEgress && track.was_seen_before(observation.node(), at, earliest) {
+        return false;
+    }
+    let is_over_here = track.has_other_identity(observation)
+        && (track.arrival == Some(Arrival::Pod)
+            || !is_entry(observation) && track.has_left_before(observation.node(), earliest));
+    !is_over_here && !track.is_covered_at(observation.spot)
 }
 
 /// Equal for packets of one direction of a flow that are [`Packet::same_as`] one another.

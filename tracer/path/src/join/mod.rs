@@ -22,8 +22,9 @@
 //!
 //! Limits: at most 2²⁰ identities are followed at once and 64 sightings kept of a packet; what is beyond that is counted
 //! as unmatched. Equal packets are matched by order, so a lost one among them may be taken for its successor: the
-//! confidence then says so. An identity whose sk_buff was freed and reused without a new one being given makes one path
-//! of two packets.
+//! confidence then says so. A freed sk_buff's identity may pass to the next packet in its memory. That is noticed where
+//! one path would do what no packet can (start twice, pass a device twice, turn back, change its content); else both
+//! packets make one path.
 
 mod arrival;
 mod drops;
@@ -48,14 +49,15 @@ use crate::join::arrival::{arrival, is_flooded_copy};
 use crate::join::equals::EqualTracks;
 use crate::join::flow::Flows;
 use crate::join::journey::{Extent, Journeys, LastPlace, Owner};
-use crate::join::matching::{Found, Match, Search, content_hash};
+use crate::join::matching::{Found, Match, Search, Window, content_hash};
 use crate::join::shares::{Share, Shares};
 use crate::join::stream::Span;
 use crate::join::timers::{Look, Timers};
 use crate::join::track::{Arrival, Beginning, Track, TrackId, Tracks};
 use crate::join::waiting::WaitingRoom;
 use crate::model::{Action, Point};
-use crate::observation::Observation;
+use crate::observation::key::DirectedKey;
+use crate::observation::{LocalPacket, Observation};
 use crate::time::{Moment, Nanos};
 use crate::world::World;
 
@@ -97,8 +99,8 @@ pub(crate) struct Joiner {
     pub(crate) unattributed: Unattributed,
     /// The last number given to a track or a packet that waits.
     serial: u64,
-    /// How much earlier than its departure a packet's arrival may be read.
-    slack: Nanos,
+    /// Bound of the error of the time from one node's event to another's.
+    clock_error: Nanos,
 }
 
 impl Joiner {
@@ -113,7 +115,7 @@ impl Joiner {
             arrived: Vec::new(),
             unattributed: Unattributed::default(),
             serial: 0,
-            slack: TOLERANCE,
+            clock_error: Nanos::ZERO,
         }
     }
 
@@ -123,7 +125,12 @@ impl Joiner {
 
     /// Sets the largest error of a node's clock.
     pub(crate) fn set_clock_error(&mut self, error: Nanos) {
-        self.slack = TOLERANCE + error * 2;
+        self.clock_error = error * 2;
+    }
+
+    /// How much earlier than its departure a packet's arrival may be read.
+    fn slack(&self) -> Nanos {
+        self.clock_error + TOLERANCE
     }
 
     /// How many paths are under way.
@@ -181,8 +188,18 @@ impl Joiner {
             return self.observe_new(observation, world);
         };
         match &journey.owner {
+            Owner::Waiting(waiting) if self.waiting.excludes(*waiting, observation) => {
+                self.retire(*waiting);
+                self.observe_new(observation, world);
+            }
             Owner::Waiting(waiting) => self.waiting.push(*waiting, observation),
             Owner::Tracks(shares) => {
+                if let Some(packet) = &observation.packet
+                    && self.reuses_identity(observation, packet, shares)
+                {
+                    self.end_journey(observation.local);
+                    return self.observe_new(observation, world);
+                }
                 let extent = observation.packet.as_ref().map(Extent::of);
                 let same = extent.is_none_or(|extent| extent == journey.extent);
                 if same || !self.has_stream_of(observation, shares) {
@@ -193,6 +210,33 @@ impl Joiner {
                 }
             }
         }
+    }
+
+    /// Whether this is another packet than the one that had its identity: the kernel reuses the memory of packets, and
+    /// not every way of freeing one is seen. It is if its path were to do what no packet can.
+    fn reuses_identity(&self, observation: &Observation, packet: &Packet, shares: &Shares) -> bool {
+        // What GRO merged is compared by its bytes.
+        let Some(share) = shares.only() else { return false };
+        let track = &self.tracks[share.track];
+        track.has_passed(observation)
+            || track.is_unlike(packet, observation.segments)
+            || self.goes_back(track, packet)
+    }
+
+    /// Whether a packet goes in the other direction of its path's flow: a request does not turn into its reply.
+    fn goes_back(&self, track: &Track, packet: &Packet) -> bool {
+        !track.has_ends_of(packet)
+            && self.flows.direction_of(DirectedKey::of(packet), track.flow.id)
+                == Some(track.flow.direction.opposite())
+    }
+
+    /// The packet that had this identity is not seen any more.
+    fn end_journey(&mut self, local: LocalPacket) {
+        let shares = self.journeys.shares(local).cloned().unwrap_or_default();
+        for share in shares.as_slice() {
+            self.tracks[share.track].locals.retain(|other| *other != local);
+        }
+        self.journeys.remove(local);
     }
 
     /// A hook of the network stack saw a packet that taps have seen.
@@ -248,7 +292,7 @@ impl Joiner {
         }
         // A copy belongs to the paths of its original, also where its headers cannot be recognised any more.
         if let Some(shares) = observation.original.and_then(|original| self.journeys.shares(original)) {
-            let found = Found { shares: shares.clone(), candidates: 1 };
+            let found = Found::sure(shares.clone());
             return self.attach(observation, found, world);
         }
         match self.find(observation, world) {
@@ -278,9 +322,10 @@ impl Joiner {
 
     /// Finds the paths that a packet is, by its content.
     fn find(&mut self, observation: &Observation, world: &World) -> Match {
-        let Self { tracks, flows, equals, slack, .. } = self;
-        let latest = observation.moment(world) + *slack;
-        Search { flows, equals, tracks, latest }.find(observation)
+        let at = observation.moment(world);
+        let window = Window { at, earliest: at - self.clock_error, latest: at + self.slack() };
+        let Self { tracks, flows, equals, waiting, .. } = self;
+        Search { flows, equals, tracks, waiting, window }.find(observation)
     }
 
     /// Whether it is of a connection that is not traced, and only looks like a traced one since it was translated.
@@ -292,7 +337,8 @@ impl Joiner {
     fn attach(&mut self, observation: &Observation, found: Found, world: &World) {
         let local = observation.local;
         let Some(packet) = &observation.packet else { return };
-        let Found { shares, candidates } = found;
+        self.note_doubt(&found);
+        let Found { shares, .. } = found;
         if self.journeys.get(local).is_some() || self.journeys.has_room() {
             self.journeys.insert(local, Owner::Tracks(shares.clone()), packet);
         } else {
@@ -300,12 +346,21 @@ impl Joiner {
         }
         for share in shares.as_slice() {
             let track = &mut self.tracks[share.track];
-            track.candidates = track.candidates.max(candidates);
             if !track.locals.contains(&local) {
                 track.locals.push(local);
             }
         }
         self.add_sightings(observation, &shares, world);
+    }
+
+    /// Where one of several paths was chosen, none of them is sure: not the chosen one, nor those that go without.
+    fn note_doubt(&mut self, found: &Found) {
+        let Found { shares, candidates, others } = found;
+        let chosen = shares.as_slice().iter().map(|share| share.track);
+        for id in chosen.chain(others.iter().copied()) {
+            let track = &mut self.tracks[id];
+            track.candidates = track.candidates.max(*candidates);
+        }
     }
 
     /// Adds an observation at a tap to its paths.

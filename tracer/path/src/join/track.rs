@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use podtrace_protocol::hook::Meaning;
 use podtrace_protocol::topology::Role;
-use podtrace_protocol::wire::{Encapsulation, Packet};
+use podtrace_protocol::wire::{Encapsulation, Packet, protocol};
 
 use crate::join::flow::DirectedFlow;
 use crate::join::stream::Bytes;
@@ -43,6 +43,8 @@ pub(crate) struct Sighting {
     pub(crate) role: Role,
     /// When the first piece was seen.
     pub(crate) time: NodeTime,
+    /// The same on the common timeline, as it was known then.
+    moment: Moment,
     /// Length of the IP packet; of all its pieces.
     pub(crate) bytes: u32,
     pub(crate) packets: u32,
@@ -337,6 +339,53 @@ impl Track {
         self.sighting_at(spot).is_some_and(|place| self.sightings[place].covered >= self.size())
     }
 
+    /// Whether all of it has passed where this observation was made, and cannot pass there again: no packet starts twice,
+    /// within one visit of a node none passes a device twice in one direction, and none enters a node again by a device
+    /// of a kind that it has not left by.
+    pub(crate) fn has_passed(&self, observation: &Observation) -> bool {
+        let Some(place) = self.sighting_at(observation.spot) else { return false };
+        let seen = &self.sightings[place];
+        let starts = place == 0 && self.start_seen && seen.action() == Action::PodEgress;
+        let is_pod = |role| role == Role::PodVeth;
+        let may_return = self.sightings.iter().any(|left| {
+            left.visit == seen.visit && is_exit(left) && is_pod(left.role) == is_pod(observation.role)
+        });
+        let again = seen.visit == self.visit_of(observation) || (is_entry(observation) && !may_return);
+        seen.covered >= self.size() && (starts || again)
+    }
+
+    /// Whether it was seen on the observation's node as another packet, of which this one is no copy. It may still be this
+    /// one, where the kernel programs have lost sight of it.
+    pub(crate) fn has_other_identity(&self, observation: &Observation) -> bool {
+        let other = |local: &LocalPacket| local.node == observation.node() && *local != observation.local;
+        observation.original.is_none() && self.locals.iter().any(other)
+    }
+
+    /// Whether it had left this node for another one before a moment.
+    pub(crate) fn has_left_before(&self, node: NodeId, moment: Moment) -> bool {
+        let Some(visit) = self.latest_visit(node) else { return false };
+        self.sightings
+            .iter()
+            .any(|seen| seen.node() != node && seen.visit > visit && seen.moment < moment && !seen.is_drop())
+    }
+
+    /// Whether it was seen from its start, on this node and after this moment.
+    pub(crate) fn starts_on_node_after(&self, node: NodeId, at: Moment) -> bool {
+        let start = self.sightings.first().filter(|start| self.start_seen && start.node() == node);
+        start.is_some_and(|start| start.moment > at)
+    }
+
+    /// Whether it was seen on this node before `at`, or anywhere before `earliest`. One node's times compare exactly.
+    pub(crate) fn was_seen_before(&self, node: NodeId, at: Moment, earliest: Moment) -> bool {
+        let bound = |seen: &Sighting| if seen.node() == node { at } else { earliest };
+        self.sightings.iter().any(|seen| seen.moment < bound(seen))
+    }
+
+    /// Whether a packet cannot be this one by its content, see [`is_unlike`].
+    pub(crate) fn is_unlike(&self, packet: &Packet, segments: u32) -> bool {
+        is_unlike(&self.packet, packet, self.segments.max(segments))
+    }
+
     fn note_event(&mut self, at: Moment) {
         self.events += 1;
         self.last = self.last.max(at);
@@ -358,6 +407,7 @@ impl Track {
         {
             let seen = &mut self.sightings[place];
             seen.time = seen.time.min(observation.time);
+            seen.moment = seen.moment.min(at);
             seen.bytes = seen.bytes.saturating_add(length);
             seen.packets += 1;
             seen.merged |= merged;
@@ -372,6 +422,7 @@ impl Track {
                 visit: self.visit_of(observation),
                 role: observation.role,
                 time: observation.time,
+                moment: at,
                 bytes: length,
                 packets: 1,
                 merged,
@@ -410,20 +461,14 @@ impl Track {
 
     /// The visit that a new sighting belongs to: the latest of its node, unless the packet enters it again.
     fn visit_of(&self, observation: &Observation) -> u16 {
-        let enters = observation.point() == Point::TcIngress
-            && matches!(observation.role, Role::Uplink | Role::Other | Role::PodVeth);
         match self.latest_visit(observation.node()) {
-            Some(visit) if !enters || !self.has_left(visit) => visit,
+            Some(visit) if !is_entry(observation) || !self.has_left(visit) => visit,
             _ => self.sightings.iter().map(|seen| seen.visit + 1).max().unwrap_or(0),
         }
     }
 
     fn has_left(&self, visit: u16) -> bool {
-        self.sightings.iter().any(|seen| {
-            seen.visit == visit
-                && seen.point() == Point::TcEgress
-                && matches!(seen.role, Role::Uplink | Role::Other | Role::PodVeth)
-        })
+        self.sightings.iter().any(|seen| seen.visit == visit && is_exit(seen))
     }
 
     /// Puts the sightings in the order in which the packet passed them.
@@ -441,4 +486,30 @@ impl Track {
             .filter(|(left, arrived)| self.candidates == 1 && left.node() != arrived.node())
             .map(|(left, arrived)| ((left.node(), left.time), (arrived.node(), arrived.time)))
     }
+}
+
+/// Whether two packets cannot be the same one by their content. `segments` is the larger number that they stand for.
+///
+/// Fragments are put together, and GSO and GRO split and merge: all three change the length. Translation changes what ICMP
+/// errors quote. The kernel programs themselves tell TCP segments apart.
+pub(super) fn is_unlike(one: &Packet, other: &Packet, segments: u32) -> bool {
+    if one.protocol != other.protocol {
+        return true;
+    }
+    let single = segments == 1 && one.fragment.is_none() && other.fragment.is_none();
+    single && one.protocol != protocol::TCP && other.quoted().is_none() && !one.same_as(other)
+}
+
+/// Whether a packet comes into the node's own namespace here, from a pod or from outside.
+pub(super) fn is_entry(observation: &Observation) -> bool {
+    observation.point() == Point::TcIngress && leads_out(observation.role)
+}
+
+/// Whether a packet leaves the node's own namespace here, to a pod or to the outside.
+fn is_exit(seen: &Sighting) -> bool {
+    seen.point() == Point::TcEgress && leads_out(seen.role)
+}
+
+fn leads_out(role: Role) -> bool {
+    matches!(role, Role::Uplink | Role::Other | Role::PodVeth)
 }

@@ -18,8 +18,9 @@ use crate::join::journey::{LastPlace, Owner};
 use crate::join::matching::{Found, Match, content_hash};
 use crate::join::table::{Key, Table};
 use crate::join::timers::Look;
-use crate::join::track::TrackId;
+use crate::join::track::{TrackId, is_unlike};
 use crate::model::Action;
+use crate::node::NodeId;
 use crate::observation::Observation;
 use crate::observation::key::{DirectedKey, FlowKey};
 use crate::world::World;
@@ -78,6 +79,18 @@ impl WaitingRoom {
         }
     }
 
+    /// Whether an observation of the same identity is of another packet: identities pass to the next packet in the same
+    /// memory.
+    pub(crate) fn excludes(&self, id: WaitingId, observation: &Observation) -> bool {
+        let Some(Waiting { first, later, .. }) = self.get(id) else { return true };
+        let (Some(one), Some(other)) = (&first.packet, &observation.packet) else { return false };
+        let mut seen = std::iter::once(first).chain(later);
+        one.stream().is_none()
+            && (is_unlike(one, other, first.segments.max(observation.segments))
+                || observation.action() == Action::PodEgress
+                || seen.any(|earlier| earlier.spot == observation.spot))
+    }
+
     fn get(&self, id: WaitingId) -> Option<&Waiting> {
         self.table.get(id.0)
     }
@@ -108,6 +121,13 @@ impl WaitingRoom {
         self.by_key.get(&key).into_iter().flatten().copied()
     }
 
+    /// How many packets of this content wait that were seen on another node; at most [`MOST_COMPARED`].
+    pub(crate) fn equal_elsewhere(&self, content: u64, node: NodeId) -> u32 {
+        let equal = self.of_key(WaitKey::Content(content)).take(MOST_COMPARED);
+        let elsewhere = equal.filter_map(|id| self.get(id)).filter(|waiting| waiting.first.node() != node);
+        u32::try_from(elsewhere.count()).unwrap_or(u32::MAX)
+    }
+
     /// All that wait, oldest first.
     pub(crate) fn all(&self) -> Vec<WaitingId> {
         let mut all: Vec<_> = self.table.iter().map(|(key, _)| WaitingId(key)).collect();
@@ -134,7 +154,7 @@ impl Joiner {
         let serial = self.next_serial();
         let id = self.waiting.insert(serial, waiting);
         self.journeys.insert(observation.local, Owner::Waiting(id), packet);
-        self.timers.set(observation.moment(world) + self.slack + TOLERANCE, Look::Waiting(id));
+        self.timers.set(observation.moment(world) + self.slack() + TOLERANCE, Look::Waiting(id));
     }
 
     fn wait_key(&mut self, packet: &Packet, observation: &Observation, world: &World) -> WaitKey {
@@ -197,6 +217,18 @@ impl Joiner {
         }
     }
 
+    /// The identity of a packet that waits has passed to another one.
+    pub(super) fn retire(&mut self, id: WaitingId) {
+        let serial = self.next_serial();
+        let Some(waiting) = self.waiting.table.get_mut(id.0) else { return };
+        self.journeys.remove(waiting.first.local);
+        waiting.first.retire(serial);
+        waiting.later.iter_mut().for_each(|observation| observation.retire(serial));
+        if let Some(packet) = &waiting.first.packet {
+            self.journeys.insert(waiting.first.local, Owner::Waiting(id), packet);
+        }
+    }
+
     /// The path of a packet that waited begins with it.
     fn begin_waiting(&mut self, id: WaitingId, start_seen: bool, world: &World) {
         let Some(waiting) = self.end_wait(id) else { return };
@@ -208,6 +240,7 @@ impl Joiner {
     fn resume(&mut self, id: WaitingId, found: Found, world: &World) {
         let Some(waiting) = self.end_wait(id) else { return };
         if waiting.first.is_drop() {
+            self.note_doubt(&found);
             self.attribute_drop(&waiting.first, &found.shares, LastPlace::OnTheWay, world);
         } else {
             self.attach(&waiting.first, found, world);

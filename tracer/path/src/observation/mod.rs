@@ -28,6 +28,14 @@ use crate::world::devices::{DeviceId, Devices, action};
 pub(crate) struct LocalPacket {
     pub(crate) node: NodeId,
     pub(crate) identity: u64,
+    /// 0 for the packet that has the identity now; unique for an earlier one.
+    pub(crate) retired: u64,
+}
+
+impl LocalPacket {
+    fn new(node: NodeId, identity: u64) -> Self {
+        Self { node, identity, retired: 0 }
+    }
 }
 
 /// Where an observation was made.
@@ -129,12 +137,12 @@ impl Observation {
             .and_then(|(packet, seen)| Connection::of(packet, &seen).map(Box::new));
         Ok(Self {
             time: NodeTime::from_nanos(event.at_ns),
-            local: LocalPacket { node, identity: event.packet },
+            local: LocalPacket::new(node, event.packet),
             record,
             spot: Spot { node, device, point },
             role,
             first_seen: event.flags & flag::FIRST_SEEN != 0,
-            original: (event.parent != 0).then_some(LocalPacket { node, identity: event.parent }),
+            original: (event.parent != 0).then_some(LocalPacket::new(node, event.parent)),
             netns: event.netns,
             reason: event.reason,
             location: event.location,
@@ -148,6 +156,11 @@ impl Observation {
             only_if_translated: event.flags & flag::VIA != 0,
             connection,
         })
+    }
+
+    /// Another packet has its identity now.
+    pub(crate) fn retire(&mut self, serial: u64) {
+        self.local.retired = serial;
     }
 
     pub(crate) fn node(&self) -> NodeId {

@@ -5,6 +5,7 @@
 mod changing;
 mod endings;
 mod equals;
+mod impossible;
 mod order;
 mod recorded;
 mod stack;

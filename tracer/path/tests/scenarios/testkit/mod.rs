@@ -167,6 +167,11 @@ impl Scene {
         }
     }
 
+    /// The node of each event so far.
+    pub(super) fn nodes_of_events(&self) -> Vec<usize> {
+        self.events.iter().map(|(node, ..)| *node).collect()
+    }
+
     /// How many events there are so far.
     pub(super) fn count(&self) -> usize {
         self.events.len()
