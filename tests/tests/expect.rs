@@ -20,7 +20,7 @@ const CASES: [(&str, &str, &[&str], i32, &str); 8] = [
     ("names-the-hop", LOST, &["via eth0"], 3, "*expected via eth0, found veth* > cni0 > flannel.1\n"),
     ("points-at-a-mistake", PING, &["delivred"], 2, "*column 1: *did you mean `delivered`?\n*^^^^^^^^\n*"),
     ("knows-no-such-service", PING, &["to == svc/x"], 1, "podtrace: --expect 'to == svc/x' names svc/x, *"),
-    ("counts", PING, &["paths == 3"], 3, "*there are 2, and should be exactly 3\n"),
+    ("counts", PING, &["paths == 3"], 3, "*found 2; must be exactly 3\n"),
     ("speaks-of-the-trace", PING, &["complete and any(reply)"], 0, "expectation held: *"),
 ];
 

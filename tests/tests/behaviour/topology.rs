@@ -84,7 +84,7 @@ fn drawn() -> Result<()> {
                     ├─ cni0 * bridge * 10.42.0.1/24 *\n\
                     │  ├─ veth* eth0 * 10.42.0.10/24 * default/pod1\n\
                     │  └─ veth* eth0 * 10.42.0.11/24 * default/pod2\n\
-                    ├─ flannel.1 * vxlan vni 1 udp 8472 * sent from 192.168.56.11 through eth0\n\
+                    ├─ flannel.1 * vxlan vni 1 udp 8472 * sends from 192.168.56.11 over eth0\n\
                     │  ╘═ node2 * 192.168.56.12 * for 10.42.1.0/24\n\
                     └─ eth0 * uplink (veth) * 192.168.56.11/24 *\n\
                     *node2  192.168.56.12\n\

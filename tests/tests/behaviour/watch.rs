@@ -293,7 +293,7 @@ fn nobody_looks() -> Result<()> {
     );
     let why = told.changes[1].detail.as_deref().unwrap_or_default();
     ensure!(why.contains("there is no such pod"), "{why}");
-    ensure!(told.stderr.contains("nobody looked"), "{}", told.stderr);
+    ensure!(told.stderr.contains("points that were not traced"), "{}", told.stderr);
     Ok(())
 }
 
