@@ -7,7 +7,8 @@
 //! 3. As time passes, paths that are over are finished and reported, numbered in that order.
 //!
 //! Nothing here asks what time it is. Time passes by what nodes say, so that a recording gives the same paths as the
-//! live trace. A node that is alive and says nothing holds everything back.
+//! live trace. A node that is alive and says nothing holds everything back, up to a limit: then the oldest observations
+//! are discarded and counted, and paths of their time are open.
 
 mod queue;
 mod window;
@@ -37,6 +38,12 @@ use crate::world::{self, ConntrackCounters, World};
 /// Why a path is open that would have vanished, had all nodes looked for it.
 const CUT: &str = "the trace filter changed while it was in flight";
 
+/// Why a path is open that lacks events.
+const DISCARDED: &str = "events were discarded while it was in flight, as a node was silent for too long";
+
+/// Observations held at most while a node is silent, some 200 MB of them.
+const HELD: usize = 1 << 19;
+
 /// Makes paths of the frames of all nodes.
 #[derive(Debug)]
 pub struct Engine {
@@ -55,6 +62,11 @@ pub struct Engine {
     windows: Vec<Window>,
     /// Whether matching packets may have passed on nodes that are not traced.
     blind: bool,
+    /// Observations held at most.
+    limit: usize,
+    /// Observations discarded, and from when until when they were made.
+    discarded: u64,
+    discarded_times: Option<(Moment, Moment)>,
 }
 
 impl Engine {
@@ -79,7 +91,15 @@ impl Engine {
             filter: context.filter,
             windows: Vec::new(),
             blind: false,
+            limit: HELD,
+            discarded: 0,
+            discarded_times: None,
         }
+    }
+
+    /// Sets how many observations are held at most while a node is silent.
+    pub fn hold_at_most(&mut self, observations: usize) {
+        self.limit = observations;
     }
 
     /// Takes a change of the cluster, between two frames.
@@ -124,7 +144,10 @@ impl Engine {
                 let symbols = symbols.iter().map(|(address, name)| (*address, name.clone()));
                 self.world.nodes[node].kernel.symbols.extend(symbols);
             }
-            FromAgent::Events(body) => self.take_events(node, body),
+            FromAgent::Events(body) => {
+                self.take_events(node, body);
+                self.keep_to_limit();
+            }
             FromAgent::Heartbeat { now_ns, counters } => {
                 self.queues[node].heartbeat(NodeTime::from_nanos(*now_ns), *counters);
                 self.advance(out);
@@ -213,8 +236,49 @@ impl Engine {
     /// How many packets are under way: seen, and not reported yet.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        let queued: usize = self.queues.values().map(NodeQueue::len).sum();
-        self.joiner.under_way() + queued
+        self.joiner.under_way() + self.held()
+    }
+
+    /// How many observations wait for other nodes.
+    fn held(&self) -> usize {
+        self.queues.values().map(NodeQueue::len).sum()
+    }
+
+    /// Discards the oldest observations of all nodes alike while too many wait.
+    fn keep_to_limit(&mut self) {
+        while self.held() > self.limit {
+            let fullest = self.queues.iter().max_by_key(|(_, queue)| queue.len());
+            let Some(fullest) = fullest.map(|(node, _)| node) else { return };
+            self.queues[fullest].release_all();
+            // Many at once, as it takes a look at every node.
+            let Some(until) = self.queues[fullest].oldest_eighth() else { return };
+            let common = self.world.clocks.common(fullest, until);
+            for node in self.queues.ids() {
+                if node == fullest {
+                    self.discard(node, |time, _| time <= until);
+                } else {
+                    // A node whose clock is not known yet cannot be compared.
+                    self.discard(node, |_, moment| moment.is_some() && moment < common);
+                }
+            }
+        }
+    }
+
+    /// Discards a node's oldest observations as long as `is_old` holds of their time, on its clock and on the common
+    /// timeline.
+    fn discard(&mut self, node: NodeId, is_old: impl Fn(NodeTime, Option<Moment>) -> bool) {
+        while let Some(time) = self.queues[node].next_time() {
+            let moment = self.world.clocks.common(node, time);
+            if !is_old(time, moment) {
+                return;
+            }
+            self.queues[node].pop();
+            self.discarded += 1;
+            if let Some(moment) = moment {
+                let (from, until) = self.discarded_times.unwrap_or((moment, moment));
+                self.discarded_times = Some((from.min(moment), until.max(moment)));
+            }
+        }
     }
 
     /// The counts so far.
@@ -229,7 +293,7 @@ impl Engine {
             lost_ring,
             lost_map,
             missed_probes: sum(|of| of.missed_probes),
-            unmatched: self.joiner.unattributed.unmatched + self.unusable,
+            unmatched: self.joiner.unattributed.unmatched + self.unusable + self.discarded,
         };
         let complete = !self.blind
             && self.queues.values().all(|queue| queue.goodbye)
@@ -331,9 +395,9 @@ impl Engine {
     fn report(&mut self, id: TrackId, timed_out: bool, out: &mut Vec<Path>) {
         let Some(mut track) = self.joiner.take(id) else { return };
         track.sort();
-        let is_cut = self.is_cut(&track);
+        let cut = self.cut(&track);
         let unattributed = &mut self.joiner.unattributed;
-        match (track.start_seen, is_cut) {
+        match (track.start_seen, cut.is_some()) {
             (true, _) => {}
             // When it started, it was not traced yet.
             (false, true) => unattributed.ignored += track.events,
@@ -343,9 +407,9 @@ impl Engine {
         let (flow, relative_sequence) = self.joiner.report(&track);
         let numbers = Numbers { path: self.reported, flow, relative_sequence };
         let mut path = finish::path(&track, numbers, timed_out, &self.world);
-        if is_cut && path.verdict == Verdict::Vanished {
+        if let Some(reason) = cut.filter(|_| path.verdict == Verdict::Vanished) {
             path.verdict = Verdict::Open;
-            path.reason = Some(CUT.to_owned());
+            path.reason = Some(reason.to_owned());
         }
         self.count(path.verdict);
         out.push(path);
@@ -361,6 +425,14 @@ impl Engine {
             Verdict::Open => &mut self.verdicts.open,
         };
         *count += 1;
+    }
+
+    /// Why it may lack hops that nobody looked for or that were discarded, if it may.
+    fn cut(&self, track: &Track) -> Option<&'static str> {
+        let lacks_events = self
+            .discarded_times
+            .is_some_and(|(from, until)| track.first <= until + PATIENCE && track.last + PATIENCE >= from);
+        if lacks_events { Some(DISCARDED) } else { self.is_cut(track).then_some(CUT) }
     }
 
     /// Whether it may lack hops because the filter changed while it was under way.

@@ -68,6 +68,11 @@ impl NodeQueue {
         self.ready.pop_front()
     }
 
+    /// The time that divides the oldest eighth of the observations that are ready from the others.
+    pub(crate) fn oldest_eighth(&self) -> Option<NodeTime> {
+        self.ready.get(self.ready.len() / 8).map(|observation| observation.time)
+    }
+
     /// How many observations it holds.
     pub(crate) fn len(&self) -> usize {
         self.incoming.len() + self.ready.len()

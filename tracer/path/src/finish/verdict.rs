@@ -44,7 +44,11 @@ fn unended(
     world: &World,
 ) -> (Verdict, Option<String>) {
     let Some(last) = track.sightings.last() else { return (Verdict::Open, start_unseen) };
-    let next = expected(track, last, world);
+    // Where it should have been seen next: on the node that it went to, or still on its own.
+    let next = match last.action() {
+        Action::NodeEgress => expected(track, last, world),
+        _ => Some(last.node()),
+    };
     if let Some(next) = next.filter(|next| world.nodes[*next].agent_lost) {
         let name = world.name(next);
         return (

@@ -119,8 +119,8 @@ impl World {
         &self.nodes[node].name
     }
 
-    /// A node by its name.
+    /// A node by its name: the last one, for a node whose agent was lost and started again has several numbers.
     pub(crate) fn node(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter().find(|(_, node)| &*node.name == name).map(|(id, _)| id)
+        self.nodes.iter().filter(|(_, node)| &*node.name == name).map(|(id, _)| id).last()
     }
 }

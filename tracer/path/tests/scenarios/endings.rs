@@ -2,6 +2,7 @@
 
 use crate::testkit::*;
 use podtrace_path::{Direction, Verdict};
+use podtrace_protocol::frame::FromAgent;
 
 #[test]
 fn a_reply_that_nobody_needed_any_more_is_no_drop() {
@@ -212,6 +213,34 @@ fn a_node_that_falls_silent_makes_nothing_vanish() {
 }
 
 #[test]
+fn what_is_held_for_a_silent_node_is_bounded_and_counted() {
+    let mut scene = Scene::new();
+    scene.quiet = 6_000_000_000;
+    for number in 0..100 {
+        let at = u64::from(number) * 10_000_000;
+        scene.cross(at, &echo(POD1, POD3, number, number));
+    }
+    let mut engine = podtrace_path::Engine::new(scene.context());
+    engine.hold_at_most(80);
+    let mut paths = Vec::new();
+    let mut most = 0;
+    for (node, frame) in scene.frames(100_000_000) {
+        // Node 2 says who it is, and then nothing.
+        let is_event =
+            matches!(frame, FromAgent::Events(_) | FromAgent::Heartbeat { .. } | FromAgent::Goodbye { .. });
+        if node == NODE1 || !is_event {
+            engine.ingest(node, &frame, &mut paths);
+        }
+        most = most.max(engine.under_way());
+    }
+    assert!(most <= 120, "{most} were held");
+    engine.node_ended(NODE2);
+    let summary = engine.finish(&mut paths);
+    assert!(summary.events.unmatched > 0 && !summary.complete, "{summary:?}");
+    assert_eq!(summary.paths.vanished, 0, "{summary:?}");
+}
+
+#[test]
 fn a_destination_that_is_not_traced_is_not_judged() {
     let mut scene = Scene::new();
     scene.one_node = true;
@@ -227,7 +256,7 @@ fn events_of_unknown_devices_and_garbage_are_counted() {
     scene.cross(0, &echo(POD1, POD3, 1, 1));
     let mut frames = scene.frames(100_000_000);
     let at = frames.len() - 2;
-    frames.insert(at, (NODE1, podtrace_protocol::frame::FromAgent::Events(vec![1; 30].into())));
+    frames.insert(at, (NODE1, FromAgent::Events(vec![1; 30].into())));
     let (paths, summary) = play(scene.context(), &frames);
     assert_eq!((paths.len(), summary.events.unmatched, summary.complete), (1, 1, false));
 }
