@@ -11,6 +11,7 @@ mod record;
 mod refusals;
 mod rules;
 mod services;
+mod silent;
 mod stream;
 mod terminal;
 mod topology;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     trials.extend(refusals::trials());
     trials.extend(rules::trials());
     trials.extend(services::trials());
+    trials.extend(silent::trials());
     trials.extend(record::trials());
     trials.extend(ends::trials());
     trials.extend(page::trials());

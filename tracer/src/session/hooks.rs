@@ -1,4 +1,5 @@
-//! Tells which hooks a node has: each one to the curious, and to everybody, once for all alike, what is not as it could be.
+//! Reports which hooks a node has: with `-v` each one; to everybody what is missing or worse than it could be, in one
+//! line for all that are alike.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +8,8 @@ use tracing::{info, warn};
 use podtrace_protocol::frame::{Attached, HookState};
 use podtrace_protocol::hook::{COPIES, Hook};
 
-/// Tells what was attached on a node.
-pub(super) fn tell(node: &str, attached: &Attached) {
+/// Reports what was attached on a node.
+pub(super) fn report(node: &str, attached: &Attached) {
     for note in &attached.notes {
         info!("{node}: {note}");
     }
@@ -31,11 +32,11 @@ pub(super) fn tell(node: &str, attached: &Attached) {
             None => warn!("{node}: not attached, hops are missing here ({note}): {places}"),
         }
     }
-    tell_stack(node, &stack);
+    report_stack(node, &stack);
 }
 
-/// Tells which functions of the network stack are hooked: what the others would have seen is inferred.
-fn tell_stack(node: &str, hooks: &[&HookState]) {
+/// Reports which functions of the network stack are hooked: what the others would have seen is inferred.
+fn report_stack(node: &str, hooks: &[&HookState]) {
     let mut absent = BTreeMap::<&str, Vec<&str>>::new();
     for hook in hooks {
         match &hook.how {

@@ -19,8 +19,6 @@ pub(super) struct Live<'a> {
     counted: Vec<Accounting>,
     paths: Vec<Path>,
     nodes: Vec<String>,
-    /// What could not be found out about a node, to be said.
-    gaps: Vec<String>,
 }
 
 impl<'a> Live<'a> {
@@ -29,10 +27,15 @@ impl<'a> Live<'a> {
         let counted = vec![Accounting::default(); context.nodes.len()];
         let nodes = context.nodes.clone();
         let engine = Engine::new(context);
-        Self { engine, presenter, snaplen, counted, paths: Vec::new(), nodes, gaps: Vec::new() }
+        Self { engine, presenter, snaplen, counted, paths: Vec::new(), nodes }
     }
 
-    /// Takes what became of the cluster.
+    /// How many nodes the engine has.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Takes a change of the cluster.
     pub(super) fn update(&mut self, update: &Update) -> Result<()> {
         self.engine.update(update);
         self.nodes.extend(update.joined.iter().cloned());
@@ -57,20 +60,15 @@ impl<'a> Live<'a> {
             *counted = *counters;
         }
         if let (Some(FromAgent::Rules(rules)), Some(name)) = (frame, self.nodes.get(node)) {
-            self.gaps.extend(rules.gaps.iter().map(|gap| format!("{name}: {}", gap.text)));
+            for gap in &rules.gaps {
+                info!("{name}: {}", gap.text);
+            }
         }
         match frame {
             Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
             None => self.engine.node_ended(node),
         }
         self.presenter.report_paths(&mut self.paths)
-    }
-
-    /// Says what could not be found out since this was asked last.
-    pub(super) fn tell_gaps(&mut self) {
-        for gap in self.gaps.drain(..) {
-            info!("{gap}");
-        }
     }
 
     pub(super) fn progress(&self, ready: Instant) -> Progress {

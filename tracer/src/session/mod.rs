@@ -1,11 +1,14 @@
 //! A trace from beginning to end: agents are started, their frames feed the path engine, finished paths go to a
 //! report. Reading a recording (`podtrace_report::replay`) is the same without agents.
 
+mod agents;
 mod changes;
 mod follow;
 mod hooks;
+mod interrupts;
+mod life;
+mod link;
 mod live;
-mod nodes;
 mod plan;
 mod survey;
 mod trace;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use futures_util::future::join_all;
 
-use super::nodes::Nodes;
+use super::agents::ask;
 use super::plan::pods_of;
 use crate::agent::transport::AgentPods;
 use crate::node::topology::Reading;
@@ -25,26 +25,18 @@ pub async fn survey(inventory: &Inventory, pods: Option<&AgentPods>) -> Vec<Surv
 }
 
 async fn look(inventory: &Inventory, node: &Node, pods: Option<&AgentPods>) -> Result<Reading> {
-    let mut agent = Nodes::of(std::iter::once(node), pods).await?;
-    let reading = ask(&mut agent, inventory, node).await;
-    agent.end().await;
-    reading
-}
-
-async fn ask(agent: &mut Nodes, inventory: &Inventory, node: &Node) -> Result<Reading> {
-    agent.send_all(&ToAgent::Look { pods: pods_of(inventory, node) }).await;
     let mut warnings = Vec::new();
     let mut topology = None;
-    agent
-        .wait_for_all(|_, frame| {
-            match frame {
-                FromAgent::Warning { text } => warnings.push(text.clone()),
-                FromAgent::Topology(found) => topology = Some(found.clone()),
-                _ => {}
-            }
-            Ok(topology.is_some())
-        })
-        .await?;
+    let question = ToAgent::Look { pods: pods_of(inventory, node) };
+    ask(node, pods, question, |frame| {
+        match frame {
+            FromAgent::Warning { text } => warnings.push(text),
+            FromAgent::Topology(found) => topology = Some(found),
+            _ => {}
+        }
+        topology.is_some()
+    })
+    .await?;
     let topology = topology.with_context(|| format!("the agent on {} sent no topology", node.name))?;
     Ok(Reading { topology, warnings })
 }

@@ -1,21 +1,17 @@
-//! A live trace.
+//! A live trace, from the start of its agents to its summary.
+//!
+//! [`Session::run`] is a loop over events: of the agents, of the cluster, of the clock and of the user. Each is handled
+//! without waiting for anybody, so that nothing that stands still out there keeps the trace from going on or ending.
+//!
+//! 1. *Setting up*: the agents get ready. One that fails ends the trace with an error.
+//! 2. *Tracing*: frames go into the engine, finished paths to the report, until the count is reached, the time is over,
+//!    the probe is answered, no agent is left, or the user wants it to end.
+//! 3. *Stopping*: the agents send what they still have and say goodbye, each within a limit.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tracer_common::CAPTURE;
-use tracing::{info, warn};
-
-use super::Plan;
-use super::changes::Changes;
-use super::hooks;
-use super::live::Live;
-use super::nodes::Nodes;
-use crate::agent::clock;
+use anyhow::{Result, bail};
 use podtrace_path::Context;
 use podtrace_protocol::frame::{FromAgent, Probe, ToAgent};
 use podtrace_protocol::topology::Topology;
@@ -23,12 +19,22 @@ use podtrace_report::filter::Choice;
 use podtrace_report::output::Report;
 use podtrace_report::recording::{Header, Recorder};
 use podtrace_report::replay::{Outcome, Presenter};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
+use tracer_common::CAPTURE;
+use tracing::{info, trace as log, warn};
 
-/// How often clocks are compared while tracing.
-const CLOCK_EVERY: Duration = Duration::from_millis(250);
+use super::agents::{AgentId, Agents, Happened};
+use super::changes::Changes;
+use super::interrupts::Interrupts;
+use super::live::Live;
+use super::{Plan, agents, changes, hooks};
+use crate::agent::clock;
 
-/// Clock comparisons before the first packet: the quickest one counts.
-const CLOCK_ROUNDS: u32 = 8;
+/// How often clocks are compared, progress is shown and limits are looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Time between two ticks from which on it is the tracer that stood still: it was stopped, or its output was not read.
+const STOOD_STILL: Duration = Duration::from_secs(1);
 
 /// Pause between two probe exchanges.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
@@ -36,64 +42,13 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// How long after a probe its packets may take to be seen at all.
 const PROBE_GRACE: Duration = Duration::from_millis(300);
 
-/// How long agents may take to drain and say goodbye.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Why a trace stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    Asked,
-    Counted,
-    TimedOut,
-    Probed,
-    AgentsEnded,
-}
-
-/// Traces until the plan's count, its timeout, the end of its probes or Ctrl-C. `watch` hears some times a second how far it is.
-///
-/// # Errors
-///
-/// If the trace cannot be set up, or its output not be written.
-pub async fn trace(
-    plan: &Plan,
-    report: &mut dyn Report,
-    watch: &mut dyn FnMut(&Progress),
-) -> Result<Outcome> {
-    let started = Instant::now();
-    let result = match reach(plan).await {
-        Ok(mut nodes) => {
-            let result = run(plan, &mut nodes, report, watch, started).await;
-            nodes.end().await;
-            result
-        }
-        Err(error) => Err(error),
-    };
-    if let Some(pods) = &plan.pods {
-        for left in pods.remove().await {
-            warn!("{left}");
-        }
-    }
-    result
-}
-
-/// Starts the agents. Where pods are made for them, Ctrl-C is waited for meanwhile: they are to be removed again.
-async fn reach(plan: &Plan) -> Result<Nodes> {
-    if plan.pods.is_none() {
-        return Nodes::connect(plan).await;
-    }
-    tokio::select! {
-        nodes = Nodes::connect(plan) => nodes,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.context("waiting for Ctrl-C")?;
-            bail!("interrupted before all agents were ready")
-        }
-    }
-}
+/// How long removing the pods that were made for agents may take.
+const REMOVE: Duration = Duration::from_secs(20);
 
 /// How far a trace is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Paths told.
+    /// Paths reported.
     pub paths: u64,
     /// Packets under way.
     pub under_way: u64,
@@ -105,15 +60,328 @@ pub struct Progress {
     pub elapsed: Duration,
 }
 
-async fn run(
+/// Traces until the plan's count, its timeout, the end of its probes or Ctrl-C. `watch` gets its progress some times a
+/// second.
+///
+/// # Errors
+///
+/// If the trace cannot be set up, or its output not be written.
+pub async fn trace(
     plan: &Plan,
-    nodes: &mut Nodes,
     report: &mut dyn Report,
     watch: &mut dyn FnMut(&Progress),
-    started: Instant,
 ) -> Result<Outcome> {
-    let context =
-        Context { inventory: plan.inventory.clone(), nodes: nodes.names(), filter: plan.filter.clone() };
+    let mut interrupts = Interrupts::listen()?;
+    let mut session = Session::begin(plan, report, watch)?;
+    let result = session.run(&mut interrupts).await;
+    let Session { agents, live, phase, is_urgent, .. } = session;
+    let outcome = match (result, phase) {
+        (Ok(()), Phase::Over(why)) => {
+            live.finish().map(|outcome| Outcome { all_lost: why == Stop::AgentsEnded, ..outcome })
+        }
+        (Ok(()), _) => live.finish(),
+        (Err(error), _) => Err(error),
+    };
+    // What is dropped is killed.
+    let _ = interrupts.unless(agents.end(is_urgent)).await;
+    if let Some(pods) = &plan.pods {
+        match interrupts.unless(timeout(REMOVE, pods.remove())).await {
+            Some(Ok(left)) => left.iter().for_each(|left| warn!("{left}")),
+            Some(Err(_)) | None => {
+                warn!(
+                    "pods that were made for agents are left on the cluster, and end by themselves within a minute"
+                );
+            }
+        }
+    }
+    outcome
+}
+
+/// Why a trace stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Asked,
+    Counted,
+    TimedOut,
+    Probed,
+    AgentsEnded,
+}
+
+/// How far a session is.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    SettingUp,
+    Tracing,
+    Stopping(Stop),
+    Over(Stop),
+}
+
+/// What a session handles.
+enum Event {
+    Agents(agents::Event),
+    Cluster(changes::Event),
+    Tick,
+    Deadline,
+    Interrupt,
+}
+
+/// A trace under way.
+struct Session<'a> {
+    plan: &'a Plan,
+    agents: Agents,
+    changes: Changes,
+    live: Live<'a>,
+    watch: &'a mut dyn FnMut(&Progress),
+    phase: Phase,
+    /// Whether the user wants it to end at once.
+    is_urgent: bool,
+    probing: Probing,
+    ticks: Interval,
+    ticked_at: Instant,
+    started_at: Instant,
+    /// When all agents traced.
+    ready_at: Instant,
+    deadline: Option<Instant>,
+}
+
+impl<'a> Session<'a> {
+    /// Begins to start the agents of a plan.
+    fn begin(
+        plan: &'a Plan,
+        report: &'a mut dyn Report,
+        watch: &'a mut dyn FnMut(&Progress),
+    ) -> Result<Self> {
+        let now = Instant::now();
+        let nodes = plan.asked().map(|node| (node.clone(), plan.configuration(node)));
+        let via: BTreeSet<_> = plan.inventory.nodes.iter().flat_map(|node| node.addresses.clone()).collect();
+        let names = plan.asked().map(|node| node.name.clone()).collect();
+        let live = live(plan, report, names)?;
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            plan,
+            agents: Agents::begin(nodes, plan.pods.clone(), via, now),
+            changes: Changes::of(plan),
+            live,
+            watch,
+            phase: Phase::SettingUp,
+            is_urgent: false,
+            probing: Probing::default(),
+            ticks,
+            ticked_at: now,
+            started_at: now,
+            ready_at: now,
+            deadline: None,
+        })
+    }
+
+    /// Handles events until the trace is over.
+    async fn run(&mut self, interrupts: &mut Interrupts) -> Result<()> {
+        while !matches!(self.phase, Phase::Over(_)) {
+            let event = self.next(interrupts).await;
+            self.handle(event)?;
+            self.go_on()?;
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self, interrupts: &mut Interrupts) -> Event {
+        tokio::select! {
+            event = self.agents.next() => Event::Agents(event),
+            event = self.changes.next() => Event::Cluster(event),
+            _ = self.ticks.tick() => Event::Tick,
+            () = until(self.deadline) => Event::Deadline,
+            () = interrupts.next() => Event::Interrupt,
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<()> {
+        let now = Instant::now();
+        match event {
+            Event::Agents(event) => {
+                let happened = self.agents.take(event, now);
+                self.take(happened)
+            }
+            Event::Cluster(event) => {
+                let happened = self.changes.take(event, &mut self.agents, &mut self.live)?;
+                self.take(happened)
+            }
+            Event::Tick => {
+                let stood_still = now.duration_since(self.ticked_at) > STOOD_STILL;
+                self.ticked_at = now;
+                let happened = self.agents.tick(now, stood_still);
+                if matches!(self.phase, Phase::Tracing) {
+                    (self.watch)(&self.live.progress(self.ready_at));
+                }
+                self.take(happened)
+            }
+            Event::Deadline => self.stop(Stop::TimedOut),
+            Event::Interrupt => self.interrupt(),
+        }
+    }
+
+    /// Enters the next phase if its time has come.
+    fn go_on(&mut self) -> Result<()> {
+        match self.phase {
+            Phase::SettingUp if self.agents.has_begun() => self.begin_tracing(),
+            Phase::Tracing if self.agents.none_traces() => self.stop(Stop::AgentsEnded),
+            Phase::Tracing if self.live.presenter.is_full() => self.stop(Stop::Counted),
+            // A quiet wire brings no frames but heartbeats, after each of which this is looked at.
+            Phase::Tracing if self.probing.is_over() && self.live.engine.under_way() == 0 => {
+                self.stop(Stop::Probed)
+            }
+            Phase::Stopping(why) if self.agents.none_traces() => {
+                self.phase = Phase::Over(why);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_tracing(&mut self) -> Result<()> {
+        self.phase = Phase::Tracing;
+        self.ready_at = Instant::now();
+        self.deadline = self.plan.timeout.map(|timeout| self.ready_at + timeout);
+        self.changes.watch(self.plan);
+        let names: Vec<_> = self.plan.asked().map(|node| node.name.as_str()).collect();
+        info!(
+            "tracing {} on {} (ready in {:.1} s; Ctrl-C ends)",
+            self.plan.title,
+            names.join(", "),
+            self.started_at.elapsed().as_secs_f64()
+        );
+        let Some(probe) = &self.plan.probe else { return Ok(()) };
+        let Some(agent) = self.agents.on(&probe.node) else { return Ok(()) };
+        self.probing.agent = Some(agent);
+        let frame = ToAgent::Probe(Probe {
+            pod: probe.pod.clone(),
+            destination: probe.destination,
+            kind: probe.kind,
+            count: probe.exchanges,
+            interval_ms: u64::try_from(PROBE_INTERVAL.as_millis()).unwrap_or(u64::MAX),
+        });
+        let happened = self.agents.send(agent, frame, self.ready_at);
+        self.take(happened)
+    }
+
+    fn stop(&mut self, why: Stop) -> Result<()> {
+        detail!("stopping: {why:?}");
+        self.phase = Phase::Stopping(why);
+        self.deadline = None;
+        let happened = self.agents.stop(Instant::now());
+        self.take(happened)
+    }
+
+    fn interrupt(&mut self) -> Result<()> {
+        match self.phase {
+            Phase::SettingUp => {
+                bail!("interrupted before all agents were ready")
+            }
+            Phase::Tracing => self.stop(Stop::Asked),
+            Phase::Stopping(why) => {
+                warn!("some agents have not stopped; their last events are missing");
+                self.is_urgent = true;
+                self.phase = Phase::Over(why);
+                Ok(())
+            }
+            Phase::Over(_) => Ok(()),
+        }
+    }
+
+    /// Takes what happened at the agents.
+    fn take(&mut self, happened: Vec<Happened>) -> Result<()> {
+        for happened in happened {
+            match happened {
+                Happened::SetUp { agent, node, frame } => self.set_up(agent, node, &frame)?,
+                Happened::Frame { agent, node, frame } => self.frame(agent, node, &frame)?,
+                Happened::Joined { agent, frames } => self.joined(agent, &frames)?,
+                Happened::Left { agent, node, why } => self.left(agent, node, why)?,
+                Happened::Failed { agent, why } => {
+                    let name = self.agents.name(agent).to_owned();
+                    if matches!(self.phase, Phase::SettingUp) {
+                        bail!("{name}: {why}");
+                    }
+                    self.changes.failed(&name, &why, &mut self.live)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a frame of an agent that is being set up.
+    fn set_up(&mut self, agent: AgentId, node: Option<usize>, frame: &FromAgent) -> Result<()> {
+        let name = self.agents.name(agent);
+        match frame {
+            FromAgent::Warning { text } => detail!("{name}: {text}"),
+            FromAgent::Topology(Topology { cni: Some(cni), .. }) => {
+                detail!("{name}: CNI plugin: {cni} ({})", cni.told_by);
+            }
+            FromAgent::Attached(attached) => hooks::report(name, attached),
+            _ => {}
+        }
+        match node {
+            Some(node) => self.live.take(node, Some(frame)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a frame of an agent that traces.
+    fn frame(&mut self, agent: AgentId, node: usize, frame: &FromAgent) -> Result<()> {
+        let name = self.agents.name(agent);
+        match frame {
+            FromAgent::Events(body) => log!("{name}: {} bytes of events", body.len()),
+            FromAgent::Warning { text } => warn!("{name}: {text}"),
+            FromAgent::Failed { error } => warn!("{name}: {error}"),
+            FromAgent::Probed { sent, error } => self.probing.done(*sent, error.as_deref()),
+            frame => log!("{name}: {frame:?}"),
+        }
+        self.live.take(node, Some(frame))?;
+        if let FromAgent::Updated(updated) = frame {
+            self.changes.updated(name, updated, &mut self.live)?;
+        }
+        Ok(())
+    }
+
+    /// A node is traced from here on.
+    fn joined(&mut self, agent: AgentId, frames: &[FromAgent]) -> Result<()> {
+        let node = self.live.nodes();
+        self.agents.set_number(agent, node);
+        self.changes.joined(self.agents.name(agent), &mut self.live)?;
+        for frame in frames {
+            self.live.take(node, Some(frame))?;
+        }
+        // Much may have happened to the cluster since the agent got its configuration.
+        let happened = self.changes.configure(&mut self.agents, clock::monotonic_ns(), &BTreeSet::new());
+        self.take(happened)
+    }
+
+    /// A node is traced no more.
+    fn left(&mut self, agent: AgentId, node: usize, why: Option<String>) -> Result<()> {
+        let name = self.agents.name(agent).to_owned();
+        self.live.take(node, None)?;
+        match (self.phase, why) {
+            (Phase::SettingUp, why) => {
+                let why = why.unwrap_or_else(|| "its agent exited before it was ready".to_owned());
+                bail!("{name}: {why}");
+            }
+            (Phase::Tracing, why) => {
+                let why = why.unwrap_or_else(|| "its agent ended".to_owned());
+                warn!("lost {name}: {why}; its events are missing from here on");
+                self.changes.lost(&name);
+                self.probing.lost(agent);
+            }
+            (Phase::Stopping(_) | Phase::Over(_), Some(why)) => {
+                warn!("{name}: {why}; the last events of its agent are missing");
+            }
+            (Phase::Stopping(_) | Phase::Over(_), None) => {}
+        }
+        Ok(())
+    }
+}
+
+/// What frames go through, with the recording of the plan if it has one.
+fn live<'a>(plan: &Plan, report: &'a mut dyn Report, nodes: Vec<String>) -> Result<Live<'a>> {
+    let context = Context { inventory: plan.inventory.clone(), nodes, filter: plan.filter.clone() };
     let recorder = match &plan.write {
         Some(target) => Some(Recorder::create(
             target.clone(),
@@ -130,129 +398,7 @@ async fn run(
     };
     let presenter =
         Presenter::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count, &context);
-    let mut live = Live::new(context, presenter, plan.snaplen);
-    let names = nodes.names();
-    let mut via: BTreeSet<IpAddr> =
-        plan.inventory.nodes.iter().flat_map(|node| node.addresses.clone()).collect();
-    let attached = nodes
-        .configure(plan, |number, frame| {
-            if let FromAgent::Topology(topology) = frame {
-                via.extend(topology.own_addresses());
-            }
-            if let FromAgent::Warning { text } = frame {
-                detail!("{}: {text}", names[number]);
-            }
-            if let FromAgent::Topology(Topology { cni: Some(cni), .. }) = frame {
-                let (name, file) = (&names[number], &cni.told_by);
-                detail!("{name}: CNI plugin: {cni} ({file})");
-            }
-            live.take(number, Some(frame))
-        })
-        .await?;
-    for (name, attached) in names.iter().zip(&attached) {
-        hooks::tell(name, attached);
-    }
-    let mut stop = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-    // Listening from here on: one made anew for every wait would miss what comes between two of them.
-    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for Ctrl-C")?;
-    for _ in 0..CLOCK_ROUNDS {
-        nodes.compare_clocks(|number, frame| live.take(number, Some(frame))).await?;
-    }
-    nodes.start(via.iter().copied().collect(), |number, frame| live.take(number, Some(frame))).await?;
-    let mut changes = Changes::begin(plan, &names, via);
-    info!(
-        "tracing {} on {} (ready in {:.1} s; Ctrl-C ends)",
-        plan.title,
-        names.join(", "),
-        started.elapsed().as_secs_f64()
-    );
-
-    let ready = Instant::now();
-    let deadline = plan.timeout.map(|timeout| ready + timeout);
-    let mut clock = interval(CLOCK_EVERY);
-    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut probing = Probing::begin(plan, nodes, &names).await;
-    let why = loop {
-        live.tell_gaps();
-        tokio::select! {
-            heard = nodes.next() => {
-                let Some((number, frame)) = heard else { break Stop::AgentsEnded };
-                let Some(node) = changes.traced(number) else {
-                    changes.hear(number, frame, nodes, &mut live).await?;
-                    continue;
-                };
-                match frame {
-                    Ok(Some(frame)) => {
-                        let name = changes.name(number);
-                        match &frame {
-                            FromAgent::Warning { text } => warn!("{name}: {text}"),
-                            FromAgent::Failed { error } => warn!("{name}: {error}"),
-                            FromAgent::Probed { sent, error } => probing.done(*sent, error.as_deref()),
-                            _ => {}
-                        }
-                        live.take(node, Some(&frame))?;
-                        if let FromAgent::Updated(updated) = &frame {
-                            changes.updated(number, updated, &mut live)?;
-                        }
-                    }
-                    Ok(None) | Err(_) => {
-                        let reason = frame.err().unwrap_or_else(|| "its stream ended".to_owned());
-                        warn!("lost {}: {reason}; its events are missing from here on", changes.name(number));
-                        live.take(node, None)?;
-                        if changes.ended(number) {
-                            break Stop::AgentsEnded;
-                        }
-                    }
-                }
-                if live.presenter.is_full() {
-                    break Stop::Counted;
-                }
-                if probing.is_over() && live.engine.under_way() == 0 {
-                    break Stop::Probed;
-                }
-            }
-            turn = changes.next() => changes.take(turn, nodes, &mut live).await?,
-            _ = clock.tick() => {
-                nodes.ask_clocks().await;
-                watch(&live.progress(ready));
-                changes.check_deadlines(&mut live)?;
-                // A quiet wire brings no frames but heartbeats, so these conditions are looked at above in time.
-            }
-            () = until(deadline) => break Stop::TimedOut,
-            _ = interrupt.recv() => break Stop::Asked,
-            _ = stop.recv() => break Stop::Asked,
-        }
-    };
-    detail!("stopping: {why:?}");
-    goodbye(nodes, &mut live, &mut changes).await?;
-    live.tell_gaps();
-    let outcome = live.finish()?;
-    Ok(Outcome { all_lost: why == Stop::AgentsEnded, ..outcome })
-}
-
-/// Asks the agents to end and takes what they still have.
-async fn goodbye(nodes: &mut Nodes, live: &mut Live<'_>, changes: &mut Changes) -> Result<()> {
-    nodes.send_all(&ToAgent::Stop).await;
-    let deadline = Instant::now() + GOODBYE_TIMEOUT;
-    while !changes.all_ended() {
-        tokio::select! {
-            heard = nodes.next() => {
-                let Some((number, frame)) = heard else { break };
-                let frame = frame.ok().flatten();
-                if let Some(node) = changes.traced(number) {
-                    live.take(node, frame.as_ref())?;
-                }
-                if frame.is_none() {
-                    changes.ended(number);
-                }
-            }
-            () = sleep_until(deadline) => {
-                warn!("some agents did not stop in time; their last events are missing");
-                break;
-            }
-        }
-    }
-    Ok(())
+    Ok(Live::new(context, presenter, plan.snaplen))
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -263,32 +409,26 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// The probe of a trace, if it has one.
+#[derive(Debug, Default)]
 struct Probing {
+    /// The agent that sends.
+    agent: Option<AgentId>,
     over_at: Option<Instant>,
 }
 
 impl Probing {
-    async fn begin(plan: &Plan, nodes: &mut Nodes, names: &[String]) -> Self {
-        if let Some(probe) = &plan.probe
-            && let Some(number) = names.iter().position(|name| *name == probe.node)
-        {
-            let frame = ToAgent::Probe(Probe {
-                pod: probe.pod.clone(),
-                destination: probe.destination,
-                kind: probe.kind,
-                count: probe.exchanges,
-                interval_ms: u64::try_from(PROBE_INTERVAL.as_millis()).unwrap_or(u64::MAX),
-            });
-            nodes.send(number, &frame).await;
-        }
-        Self { over_at: None }
-    }
-
     fn done(&mut self, sent: u32, error: Option<&str>) {
         if let Some(error) = error {
             warn!("the probe failed after {sent} requests: {error}");
         }
         self.over_at = Some(Instant::now() + PROBE_GRACE);
+    }
+
+    /// Nothing more comes of an agent.
+    fn lost(&mut self, agent: AgentId) {
+        if self.agent == Some(agent) {
+            self.over_at.get_or_insert(Instant::now() + PROBE_GRACE);
+        }
     }
 
     fn is_over(&self) -> bool {

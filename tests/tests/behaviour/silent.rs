@@ -1,0 +1,170 @@
+//! An agent that says nothing, or reads nothing, keeps the trace neither from going on nor from ending.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use podtrace_path::Verdict;
+use podtrace_tests::attached;
+use podtrace_tests::command::{Running, SHORT};
+use podtrace_tests::lab::{Lab, netns_path};
+use podtrace_tests::suite::trial;
+use podtrace_tests::trace::{self, Told, Trace};
+use podtrace_tests::{binary, wait};
+
+use crate::{POD3, TRAFFIC};
+
+/// What is traced.
+const TRACE: [&str; 4] = ["--from", "pod1", "--to", "pod3"];
+
+/// Within this, an agent that says nothing is given up: 10 s, and some for a busy machine.
+const GIVEN_UP: Duration = Duration::from_secs(20);
+
+/// Within this, a second Ctrl-C ends everything.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let none: &[&str] = &[];
+    vec![
+        trial("a-stopped-agent-is-given-up-and-started-again", none, stopped),
+        trial("an-agent-that-stops-for-a-while-is-kept", none, stopped_for_a_while),
+        trial("an-agent-that-reads-nothing-is-given-up", &["nsenter"], reads_nothing),
+        trial("a-second-interrupt-ends-at-once-while-stopping", none, interrupted_while_stopping),
+        trial("a-second-interrupt-ends-at-once-while-connecting", none, interrupted_while_connecting),
+    ]
+}
+
+/// The agent of one of the lab's nodes.
+fn agent_on(lab: &Lab, node: &str) -> Result<u32> {
+    let namespace = fs::metadata(netns_path(lab.name(), node))?;
+    let is_there = |agent: &u32| {
+        let own = fs::metadata(format!("/proc/{agent}/ns/net"));
+        own.is_ok_and(|own| (own.dev(), own.ino()) == (namespace.dev(), namespace.ino()))
+    };
+    attached::agents(lab)?.into_iter().find(is_there).with_context(|| format!("no agent is on {node}"))
+}
+
+fn signal(process: u32, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(process)?), signal).with_context(|| format!("sending {signal}"))
+}
+
+fn ping(lab: &Lab) -> Result<()> {
+    lab.exec("pod1", [TRAFFIC, "echo", POD3, "1", "56"]).map(drop)
+}
+
+fn stopped() -> Result<()> {
+    let lab = Lab::up("silent-stop")?;
+    let mut trace = Running::start(&mut trace::command(&lab, TRACE))?;
+    trace.wait_for_line("tracing ", SHORT)?;
+    ping(&lab)?;
+    wait::until("the ping is reported", SHORT, || Ok(trace.stdout().contains("\"id\":2,").then_some(())))?;
+    signal(agent_on(&lab, "node2")?, Signal::SIGSTOP)?;
+    ping(&lab)?;
+    trace.wait_for_line("warning: node2: it has said nothing", GIVEN_UP)?;
+    trace.wait_for_line("warning: lost node2: it has said nothing for 10 s", GIVEN_UP)?;
+    // What is seen of node1 is reported while node2 is away.
+    wait::until("the path that waited is reported", SHORT, || {
+        Ok(trace.stdout().contains("and the agent on node2 was lost").then_some(()))
+    })?;
+    trace.wait_for_line("node2: traced again", SHORT)?;
+    ping(&lab)?;
+    let told = Told::from(trace.interrupt(SHORT)?)?;
+    let summary = told.summary()?;
+    ensure!(!summary.complete && summary.paths.vanished == 0, "{summary:?}\n{}", told.stdout);
+    let whole = told.paths.iter().filter(|path| path.verdict == Verdict::Delivered && path.hops.len() == 8);
+    ensure!(whole.count() == 4, "two pings were seen on both nodes:\n{}", told.stdout);
+    ensure!(attached::tcx(&lab)?.is_empty(), "something is left attached");
+    Ok(())
+}
+
+fn stopped_for_a_while() -> Result<()> {
+    let lab = Lab::up("silent-while")?;
+    let mut trace = Running::start(&mut trace::command(&lab, TRACE))?;
+    trace.wait_for_line("tracing ", SHORT)?;
+    let agent = agent_on(&lab, "node2")?;
+    signal(agent, Signal::SIGSTOP)?;
+    ping(&lab)?;
+    trace.wait_for_line("warning: node2: it has said nothing", GIVEN_UP)?;
+    signal(agent, Signal::SIGCONT)?;
+    trace.wait_for_line("node2: it speaks again", SHORT)?;
+    let told = Told::from(trace.interrupt(SHORT)?)?;
+    told.complete()?;
+    ensure!(told.paths.len() == 2, "{} paths", told.paths.len());
+    Ok(())
+}
+
+/// Node 2's agent gets its input by a process that is stopped.
+fn reads_nothing() -> Result<()> {
+    let lab = Lab::up("silent-reads")?;
+    let files = tempfile::tempdir()?;
+    let (reader, inventory) = (files.path().join("reader"), files.path().join("cluster.yaml"));
+    let namespace = netns_path(lab.name(), "node2").display().to_string();
+    let script = format!(
+        "sh -c 'echo $$ > {}; exec cat' | exec {} agent",
+        reader.display(),
+        binary::podtrace()?.display()
+    );
+    let command = serde_json::json!(["nsenter", format!("--net={namespace}"), "sh", "-c", script]);
+    let text = fs::read_to_string(lab.inventory())?;
+    let before = format!("netns: {namespace}");
+    ensure!(text.contains(&before), "the inventory has no `{before}`:\n{text}");
+    fs::write(&inventory, text.replace(&before, &format!("command: {command}")))?;
+
+    let mut command = lab.podtrace();
+    command.arg("--cluster").arg(&inventory).args(["-o", "json"]).args(TRACE);
+    let mut trace = Running::start(&mut command)?;
+    trace.wait_for_line("tracing ", SHORT)?;
+    ping(&lab)?;
+    let reader: u32 = fs::read_to_string(reader)?.trim().parse()?;
+    signal(reader, Signal::SIGSTOP)?;
+    let given_up = trace.wait_for_line("warning: lost node2: it has answered nothing for 10 s", GIVEN_UP);
+    // Nobody else ends it.
+    signal(reader, Signal::SIGKILL)?;
+    given_up?;
+    ping(&lab)?;
+    let told = Told::from(trace.interrupt(SHORT)?)?;
+    ensure!(!told.summary()?.complete, "{}", told.stdout);
+    Ok(())
+}
+
+fn interrupted_while_stopping() -> Result<()> {
+    let lab = Lab::up("silent-twice")?;
+    let trace = Trace::ready(&lab, TRACE)?;
+    signal(agent_on(&lab, "node2")?, Signal::SIGSTOP)?;
+    trace.process().signal(Signal::SIGINT)?;
+    // Two at once would be one.
+    wait::moment(Duration::from_millis(500));
+    let since = Instant::now();
+    let told = trace.interrupt()?;
+    let took = since.elapsed();
+    ensure!(took <= AT_ONCE, "it took {took:?}:\n{}", told.stderr);
+    ensure!(!told.summary()?.complete, "{}", told.stdout);
+    Ok(())
+}
+
+fn interrupted_while_connecting() -> Result<()> {
+    let files = tempfile::tempdir()?;
+    let inventory = files.path().join("cluster.yaml");
+    fs::write(
+        &inventory,
+        "nodes:\n- name: node1\n  addresses: [192.168.56.11]\n  run: {command: [sh, -c, \"echo started >&2; exec sleep 1000\"]}\n\
+         pods:\n- {name: pod1, namespace: default, node: node1, ips: [10.42.0.10]}\n",
+    )?;
+    let mut command = std::process::Command::new(binary::podtrace()?);
+    command.arg("--cluster").arg(&inventory).args(["--from", "pod1"]);
+    let trace = Running::start(&mut command)?;
+    wait::until("its agent is being started", SHORT, || Ok((!trace.stderr().is_empty()).then_some(())))?;
+    trace.signal(Signal::SIGINT)?;
+    // Two at once would be one.
+    wait::moment(Duration::from_millis(300));
+    let since = Instant::now();
+    let output = trace.interrupt(SHORT)?;
+    let took = since.elapsed();
+    ensure!(took <= AT_ONCE, "it took {took:?}: {output:?}");
+    ensure!(output.code() != 0 && output.stderr.contains("interrupted before"), "{output:?}");
+    Ok(())
+}

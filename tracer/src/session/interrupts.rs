@@ -1,0 +1,71 @@
+//! Ctrl-C and SIGTERM: the first asks the trace to end, the second ends it at once.
+//!
+//! A task of its own listens, so that a second Ctrl-C counts whatever the trace is busy with: if the trace has not ended
+//! by itself shortly after, the process exits. Agents end with their input, and pods made for agents by themselves.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tracing::warn;
+
+/// How long after the second one the trace may take to end in order.
+const IN_ORDER: Duration = Duration::from_millis(600);
+
+/// Exit status of what SIGINT ended, as shells have it.
+const INTERRUPTED: i32 = 130;
+
+/// Listens from [`Interrupts::listen`] on, until dropped.
+pub(super) struct Interrupts {
+    received: mpsc::UnboundedReceiver<()>,
+    task: AbortHandle,
+}
+
+impl Interrupts {
+    pub(super) fn listen() -> Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt()).context("waiting for Ctrl-C")?;
+        let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+        let (sender, received) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            for is_first in [true, false] {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                // The trace may be over by now.
+                let _ = sender.send(());
+                if !is_first {
+                    sleep(IN_ORDER).await;
+                    warn!("ended at once: what was not written yet is missing");
+                    std::process::exit(INTERRUPTED);
+                }
+            }
+        });
+        Ok(Self { received, task: task.abort_handle() })
+    }
+
+    /// The next one. Cancelling this loses nothing.
+    pub(super) async fn next(&mut self) {
+        if self.received.recv().await.is_none() {
+            // The task panicked.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits for the next one while `work` is done; `None` if it comes first.
+    pub(super) async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.next() => None,
+        }
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

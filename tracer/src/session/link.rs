@@ -1,0 +1,154 @@
+//! The connection to one agent: a task that reads its frames, one that writes to it, and its process.
+//!
+//! Nothing here waits for an agent that does not read: frames to it go into a bounded queue, and what finds no room is
+//! reported to the caller.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use podtrace_protocol::codec::{RawFrame, write_raw};
+use podtrace_protocol::frame::{FromAgent, MAX_FRAME, ToAgent};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::trace;
+
+use crate::agent::clock;
+use crate::agent::transport::{Connection, Process};
+
+/// How long an agent may take to end once its input has ended.
+const END: Duration = Duration::from_secs(3);
+
+/// The same where the user wants to wait no longer.
+const END_AT_ONCE: Duration = Duration::from_millis(300);
+
+/// Frames that wait to be written to one agent, at most.
+const OUTGOING: usize = 64;
+
+/// Frames of all agents that wait for the engine, at most; then agents wait, their rings fill, and they count what is
+/// lost.
+pub(super) const INCOMING: usize = 256;
+
+/// Number of a connection; an agent that is reached anew has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LinkId(pub(super) u64);
+
+/// What comes from an agent: a frame, `None` at the end of its stream, or why no more can be read.
+pub(super) type Received = (LinkId, Result<Option<FromAgent>, String>);
+
+/// The connection to one agent. Dropping it ends the agent.
+pub(super) struct Link {
+    process: Process,
+    outgoing: mpsc::Sender<ToAgent>,
+}
+
+impl Link {
+    /// Reads and writes from here on; what is read goes to `incoming`.
+    pub(super) fn begin(id: LinkId, connection: Connection, incoming: mpsc::Sender<Received>) -> Self {
+        let Connection { process, input, output } = connection;
+        let (outgoing, frames) = mpsc::channel(OUTGOING);
+        tokio::spawn(read(id, output, incoming));
+        tokio::spawn(write(input, frames));
+        Self { process, outgoing }
+    }
+
+    /// Sends a frame. `false` if the agent does not read what it was sent before; one that is gone shows as the end of
+    /// its stream.
+    pub(super) fn send(&self, frame: ToAgent) -> bool {
+        !matches!(self.outgoing.try_send(frame), Err(mpsc::error::TrySendError::Full(_)))
+    }
+
+    /// Asks for the agent's clock. Nothing is asked while other frames wait: the answer would come late, and say little.
+    pub(super) fn ask_clock(&self) {
+        // The writer fills in the time. Without room, the missing answer tells enough.
+        let _ = self.outgoing.try_send(ToAgent::Clock { sent_ns: 0 });
+    }
+
+    /// Ends the agent's input and waits for its process, which is killed if it does not end in time.
+    pub(super) async fn end(self, at_once: bool) {
+        let Self { mut process, outgoing } = self;
+        process.expect_end();
+        drop(outgoing);
+        let patience = if at_once { END_AT_ONCE } else { END };
+        if timeout(patience, process.wait()).await.is_err() {
+            process.kill().await;
+        }
+    }
+}
+
+/// Writes what is sent, and ends the agent's input when nothing more is.
+async fn write(mut input: Box<dyn AsyncWrite + Send + Unpin>, mut frames: mpsc::Receiver<ToAgent>) {
+    while let Some(frame) = frames.recv().await {
+        let frame = match frame {
+            ToAgent::Clock { .. } => ToAgent::Clock { sent_ns: clock::monotonic_ns() },
+            frame => frame,
+        };
+        let mut bytes = Vec::new();
+        if write_raw(&mut bytes, &frame.to_raw()).is_err() {
+            continue;
+        }
+        let sent = match input.write_all(&bytes).await {
+            Ok(()) => input.flush().await,
+            Err(error) => Err(error),
+        };
+        if sent.is_err() {
+            // Its stream of frames ends as well, which says more.
+            return;
+        }
+    }
+    // An agent that is gone needs no end of input.
+    let _ = input.shutdown().await;
+}
+
+/// Reads one agent's frames until its stream ends.
+async fn read(id: LinkId, mut from: Box<dyn AsyncRead + Send + Unpin>, to: mpsc::Sender<Received>) {
+    let mut buffer = BytesMut::with_capacity(1 << 16);
+    loop {
+        let received = match read_frame(&mut from, &mut buffer).await {
+            Ok(Some(raw)) => match FromAgent::from_raw(raw) {
+                Ok(FromAgent::Clock { sent_ns, node_ns, received_ns: _ }) => {
+                    Ok(Some(FromAgent::Clock { sent_ns, node_ns, received_ns: clock::monotonic_ns() }))
+                }
+                Ok(frame) => Ok(Some(frame)),
+                Err(error) => Err(error.to_string()),
+            },
+            Ok(None) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        };
+        let is_last = !matches!(received, Ok(Some(_)));
+        if to.send((id, received)).await.is_err() || is_last {
+            trace!("nothing more is read of connection {}", id.0);
+            return;
+        }
+    }
+}
+
+async fn read_frame(
+    from: &mut (dyn AsyncRead + Send + Unpin),
+    buffer: &mut BytesMut,
+) -> io::Result<Option<RawFrame>> {
+    loop {
+        if let Some(head) = buffer.first_chunk::<4>() {
+            let len = u32::from_le_bytes(*head);
+            if len == 0 || len > MAX_FRAME {
+                let text = String::from_utf8_lossy(&buffer[..buffer.len().min(60)]).into_owned();
+                let message = format!("protocol error: expected a podtrace agent, got {text:?}");
+                return Err(io::Error::new(ErrorKind::InvalidData, message));
+            }
+            let end = 4 + len as usize;
+            if buffer.len() >= end {
+                let frame = buffer.split_to(end).freeze();
+                return Ok(Some(RawFrame { kind: frame[4], body: frame.slice(5..) }));
+            }
+            buffer.reserve(end - buffer.len());
+        }
+        if from.read_buf(buffer).await? == 0 {
+            return if buffer.is_empty() {
+                Ok(None)
+            } else {
+                Err(io::Error::new(ErrorKind::UnexpectedEof, "the stream ended in the middle of a frame"))
+            };
+        }
+    }
+}
