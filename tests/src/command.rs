@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -113,11 +113,26 @@ impl Running {
     /// If it ends before, or takes longer than `within`.
     pub fn wait_for_line(&mut self, start: &str, within: Duration) -> Result<()> {
         let what = format!("{} says `{start}`", self.what);
-        let said = |stream: &Stream| stream.text().lines().any(|line| line.starts_with(start));
-        wait::until(&what, within, || {
+        let said = |text: &str| text.lines().any(|line| line.starts_with(start));
+        let stderr = Arc::clone(&self.stderr.text);
+        self.wait_until(&what, within, |stdout| Ok(said(&lock(&stderr)) || said(stdout)))
+    }
+
+    /// Waits until what it has said on stdout so far is `enough`.
+    ///
+    /// # Errors
+    ///
+    /// If it ends before, or takes longer than `within`, or what it says cannot be judged.
+    pub fn wait_until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        mut enough: impl FnMut(&str) -> Result<bool>,
+    ) -> Result<()> {
+        wait::until(what, within, || {
             // Looked at first: what is said before the end counts.
             let ended = self.child.try_wait().context("waiting for it")?;
-            if said(&self.stderr) || said(&self.stdout) {
+            if enough(&self.stdout.text())? {
                 return Ok(Some(()));
             }
             match ended {
@@ -193,7 +208,7 @@ impl Stream {
             let mut from = BufReader::new(from);
             let mut line = Vec::new();
             while from.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-                into.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&line));
+                lock(&into).push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
         });
@@ -201,7 +216,7 @@ impl Stream {
     }
 
     fn text(&self) -> String {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.text).clone()
     }
 
     /// All of it, once nobody holds its other end any more.
@@ -210,6 +225,10 @@ impl Stream {
             // A panic there can only mean that less was gathered, which the test will notice.
             let _ = thread.join();
         }
-        std::mem::take(&mut self.text.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.text))
     }
+}
+
+fn lock(text: &Mutex<String>) -> MutexGuard<'_, String> {
+    text.lock().unwrap_or_else(PoisonError::into_inner)
 }

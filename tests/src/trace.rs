@@ -16,6 +16,9 @@ use crate::{check, schema};
 /// How long a trace may take to be ready.
 const READY: Duration = Duration::from_secs(30);
 
+/// How long after the last packet was sent a trace may take to report what is expected.
+const ENOUGH: Duration = Duration::from_secs(15);
+
 /// How long a trace may take that ends by itself, or to end once it was asked to.
 const END: Duration = Duration::from_secs(45);
 
@@ -67,6 +70,30 @@ impl Trace {
     pub fn interrupt(self) -> Result<Told> {
         self.0.signal(Signal::SIGINT)?;
         self.finish()
+    }
+
+    /// Ends it as Ctrl-C does once the paths it has reported are `enough`, or have not become so for long.
+    ///
+    /// # Errors
+    ///
+    /// If it ends before, does not end then, or reported what is not sound.
+    pub fn interrupt_once(mut self, enough: impl Fn(&[Value]) -> bool) -> Result<Told> {
+        let mut read = 0;
+        let mut paths = Vec::new();
+        let waited = self.0.wait_until("it has reported what is expected", ENOUGH, |stdout| {
+            // A line that is not whole yet is read later.
+            let whole = stdout.rfind('\n').map_or(0, |end| end + 1);
+            for line in stdout[read..whole].lines() {
+                paths.push(schema::parse(line)?);
+            }
+            read = whole;
+            Ok(enough(&paths))
+        });
+        match waited {
+            Ok(()) => self.interrupt(),
+            // What it has reported shows what is amiss; what it has not cannot be waited for any longer.
+            Err(error) => self.interrupt().context(error),
+        }
     }
 
     /// Waits for its end.
