@@ -337,6 +337,10 @@ impl Engine {
 
     /// Joins the observations that were made before `until`, in the order of the common timeline.
     fn join_until(&mut self, until: Moment) {
+        let lost = |queue: &NodeQueue| queue.counters.lost_ring + queue.counters.lost_map > 0;
+        if self.queues.values().any(lost) {
+            self.joiner.note_lost_events();
+        }
         self.joiner.set_clock_error(self.world.clocks.worst_error());
         while let Some(Turn { node, bound }) = self.next_turn(until) {
             // At least one, where two nodes are level.

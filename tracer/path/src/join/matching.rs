@@ -64,6 +64,8 @@ pub(crate) struct Search<'a> {
     pub(crate) tracks: &'a Tracks,
     pub(crate) waiting: &'a WaitingRoom,
     pub(crate) window: Window,
+    /// Whether events were lost, so that a packet's start may be missing.
+    pub(crate) events_lost: bool,
 }
 
 impl Search<'_> {
@@ -100,7 +102,8 @@ impl Search<'_> {
             }
         }
         let Some(track) = chosen else { return Match::None };
-        if self.tracks[track].has_other_identity(observation) {
+        // A bridge's flooded copies have an identity of their own; so has an equal packet whose start is missing.
+        if self.events_lost && self.tracks[track].has_other_identity(observation) {
             candidates += 1;
         }
         // One of these may have been sent before it, though its start was not seen.

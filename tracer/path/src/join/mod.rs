@@ -101,6 +101,8 @@ pub(crate) struct Joiner {
     serial: u64,
     /// Bound of the error of the time from one node's event to another's.
     clock_error: Nanos,
+    /// Whether events were lost.
+    events_lost: bool,
 }
 
 impl Joiner {
@@ -116,6 +118,7 @@ impl Joiner {
             unattributed: Unattributed::default(),
             serial: 0,
             clock_error: Nanos::ZERO,
+            events_lost: false,
         }
     }
 
@@ -126,6 +129,11 @@ impl Joiner {
     /// Sets the largest error of a node's clock.
     pub(crate) fn set_clock_error(&mut self, error: Nanos) {
         self.clock_error = error * 2;
+    }
+
+    /// Events were lost: the start of a packet may be missing.
+    pub(crate) fn note_lost_events(&mut self) {
+        self.events_lost = true;
     }
 
     /// How much earlier than its departure a packet's arrival may be read.
@@ -324,8 +332,8 @@ impl Joiner {
     fn find(&mut self, observation: &Observation, world: &World) -> Match {
         let at = observation.moment(world);
         let window = Window { at, earliest: at - self.clock_error, latest: at + self.slack() };
-        let Self { tracks, flows, equals, waiting, .. } = self;
-        Search { flows, equals, tracks, waiting, window }.find(observation)
+        let Self { tracks, flows, equals, waiting, events_lost, .. } = self;
+        Search { flows, equals, tracks, waiting, window, events_lost: *events_lost }.find(observation)
     }
 
     /// Whether it is of a connection that is not traced, and only looks like a traced one since it was translated.
