@@ -1,8 +1,8 @@
-//! A Kubernetes API server that describes a lab, tells what becomes of it, and runs agents on its nodes as a kubelet
-//! would run them in pods.
+//! A fake Kubernetes API server for a lab: lists and watches its objects, and runs agents on its nodes as a kubelet would
+//! in pods.
 //!
-//! It speaks HTTP on loopback and knows what podtrace asks for and no more. Its pods are entries in a table; a command
-//! that is executed in one is a process in the network namespace of its node.
+//! It serves HTTP on loopback, and only the requests that podtrace makes. Its pods are entries in a table; a command
+//! executed in one is a process in the network namespace of its node.
 
 mod objects;
 
@@ -39,46 +39,46 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use crate::binary;
 use crate::lab::Lab;
 
-/// How servers before 1.30 speak, and all after them can.
+/// The exec protocol of servers before 1.30, which later ones support as well.
 const PROTOCOL: &str = "v4.channel.k8s.io";
 
-/// How the server is to behave.
+/// The behaviour of the server.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
-    /// Whether agents stand on all nodes.
+    /// Whether agents are installed on all nodes.
     pub installed: bool,
-    /// Whether pods wait for ever before they run.
+    /// Whether pods never start.
     pub slow: bool,
-    /// Paths, or what they contain, that are forbidden.
+    /// Forbidden paths, or parts of them.
     pub forbidden: Option<&'static str>,
-    /// Whether nothing may be watched.
+    /// Whether watching is forbidden.
     pub unwatchable: bool,
-    /// A node whose pods run no command.
+    /// A node whose pods cannot run commands.
     pub broken: Option<&'static str>,
 }
 
-/// A server that runs. Dropping it ends it.
+/// A running server. Dropping it stops it.
 pub struct ApiServer {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// Everything the server does, until it is dropped.
+    /// The runtime of the server.
     _runtime: Runtime,
 }
 
 struct Shared {
     cluster: Cluster,
-    /// What is told of the cluster.
+    /// The objects of the cluster.
     objects: Mutex<Objects>,
-    /// The version of those, and whether the server is there at all: for those who wait for news.
+    /// Their version, and whether the server is reachable; notifies watches.
     state: watch::Sender<(usize, bool)>,
     /// Networks of the nodes.
     networks: BTreeMap<String, PathBuf>,
     podtrace: PathBuf,
     /// Pods by namespace and name.
     pods: Mutex<BTreeMap<(String, String), Value>>,
-    /// How many pods were made.
+    /// Number of pods created.
     made: AtomicU32,
-    /// What was asked: method and path.
+    /// Requests: method and path.
     asked: Mutex<Vec<String>>,
     /// Cuts all connections that carry commands when it becomes true.
     cut: watch::Sender<bool>,
@@ -89,7 +89,7 @@ impl ApiServer {
     ///
     /// # Errors
     ///
-    /// If there is no port to listen at.
+    /// If no port is free.
     pub fn start(lab: &Lab, cluster: Cluster) -> Result<Self> {
         let inventory = inventory::load(&lab.inventory())?;
         let networks = inventory.nodes.iter().filter_map(|node| match &node.run {
@@ -127,7 +127,7 @@ impl ApiServer {
         Ok(Self { address, shared, _runtime: runtime })
     }
 
-    /// A kubeconfig that leads here.
+    /// A kubeconfig for this server.
     #[must_use]
     pub fn kubeconfig(&self) -> String {
         json!({
@@ -144,7 +144,7 @@ impl ApiServer {
         locked(&self.shared.pods).keys().map(|(namespace, name)| format!("{namespace}/{name}")).collect()
     }
 
-    /// Puts a pod there that has ended.
+    /// Adds a pod that has ended.
     pub fn leave_behind(&self, node: &str, name: &str) {
         let pod = json!({
             "metadata": {"name": name, "namespace": "podtrace"},
@@ -154,23 +154,23 @@ impl ApiServer {
         locked(&self.shared.pods).insert(("podtrace".to_owned(), name.to_owned()), pod);
     }
 
-    /// How often something was asked for whose method and path begin so.
+    /// Number of requests whose method and path begin with a text.
     #[must_use]
     pub fn asked(&self, start: &str) -> usize {
         locked(&self.shared.asked).iter().filter(|asked| asked.starts_with(start)).count()
     }
 
-    /// A pod of the cluster runs, or does so elsewhere from now on. Another `uid` makes another pod of the same name.
+    /// Adds or moves a running pod. Another `uid` makes it another pod of the same name.
     pub fn run_pod(&self, name: &str, ip: &str, node: &str, uid: &str) {
         self.change(|objects| objects.put("pods", name, objects::running(name, &[ip.to_owned()], node, uid)));
     }
 
-    /// A pod of the cluster is not there any more.
+    /// Deletes a pod of the cluster.
     pub fn remove_pod(&self, name: &str) {
         self.change(|objects| objects.remove("pods", name));
     }
 
-    /// These pods are behind a Service without an address of its own.
+    /// Sets the pods behind a headless Service.
     pub fn serve_by(&self, service: &str, pods: &[&str]) {
         self.change(|objects| {
             objects.put("services", service, objects::headless(service));
@@ -184,17 +184,17 @@ impl ApiServer {
         self.shared.state.send_modify(|(version, _)| *version = objects.version());
     }
 
-    /// What has become of the cluster so far is told to nobody who asks for it from now on.
+    /// Expires all changes so far: watches from earlier versions get 410 Gone.
     pub fn forget(&self) {
         locked(&self.shared.objects).forget();
     }
 
-    /// Is not to be reached from now on, or is again. Connections that carry commands stay.
+    /// Makes the server unreachable, or reachable again. Connections of commands stay.
     pub fn set_up(&self, up: bool) {
         self.shared.state.send_modify(|(_, is_up)| *is_up = up);
     }
 
-    /// Cuts all connections that carry commands.
+    /// Cuts all connections of commands.
     pub fn cut(&self) {
         self.shared.cut.send_replace(true);
     }
@@ -241,7 +241,7 @@ fn refusal(code: StatusCode, message: &str) -> Answer {
     json_answer(code, &body)
 }
 
-/// What becomes of objects of a kind after a version, for as long as the server is there.
+/// Streams the changes of a kind after a version, until the server is unreachable.
 fn watched(shared: &Arc<Shared>, kind: &'static str, version: usize) -> Answer {
     let news = shared.state.subscribe();
     let events =
@@ -296,7 +296,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
 }
 
 impl Shared {
-    /// Objects of a kind, or what becomes of them.
+    /// A list or watch of a kind.
     fn objects(self: &Arc<Self>, kind: &str, query: &str) -> Answer {
         let Some(kind) = objects::KINDS.into_iter().find(|known| *known == kind) else {
             return refusal(StatusCode::NOT_FOUND, "the server could not find the requested resource");
@@ -394,7 +394,7 @@ fn exec(shared: &Arc<Shared>, request: Request<Incoming>, namespace: &str, name:
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-/// Carries a command's streams, each message with the number of its stream before it, and its status at the end.
+/// Carries a command's streams, each message prefixed by its stream's number, and its status at the end.
 async fn carry(socket: Socket, mut command: Command, mut cut: watch::Receiver<bool>) -> Result<()> {
     let mut child = command
         .stdin(Stdio::piped())

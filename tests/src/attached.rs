@@ -1,4 +1,4 @@
-//! What is attached to a lab's devices, seen with other eyes than podtrace's own.
+//! Finds what is attached to a lab's devices, independently of podtrace.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,7 @@ const NODES: [&str; 2] = ["node1", "node2"];
 ///
 /// # Errors
 ///
-/// If the nodes cannot be looked at.
+/// If the nodes cannot be inspected.
 pub fn tcx(lab: &Lab) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for node in NODES {
@@ -30,7 +30,7 @@ pub fn tcx(lab: &Lab) -> Result<Vec<String>> {
 ///
 /// # Errors
 ///
-/// If the node cannot be looked at.
+/// If the node cannot be inspected.
 pub fn tcx_in(node: &str, network: &Netns) -> Result<Vec<String>> {
     network.run(|| {
         let mut found = Vec::new();
@@ -68,7 +68,7 @@ pub fn agents(lab: &Lab) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// What processes hold in the kernel, by its ids there.
+/// BPF programs and links that processes hold, by their kernel ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     programs: BTreeSet<u32>,
@@ -76,7 +76,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// What these processes hold.
+    /// The programs and links of these processes.
     #[must_use]
     pub fn by(processes: &[u32]) -> Self {
         let mut held = Self::default();
@@ -98,17 +98,17 @@ impl Held {
         held
     }
 
-    /// How many programs and links.
+    /// Number of programs and links.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
         (self.programs.len(), self.links.len())
     }
 
-    /// What of it the kernel still has.
+    /// Those that still exist in the kernel.
     ///
     /// # Errors
     ///
-    /// If the kernel cannot be asked.
+    /// If the kernel does not list them.
     pub fn left(&self) -> Result<Self> {
         let mut left = Self::default();
         for program in loaded_programs() {

@@ -1,4 +1,4 @@
-//! Where the podtrace under test is.
+//! Finds the podtrace binary under test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command::{SHORT, succeed};
 
-/// Environment variable that names the binary under test.
+/// Environment variable with the path of the binary under test.
 pub const VARIABLE: &str = "PODTRACE_BIN";
 
-/// The podtrace under test.
+/// The path of the podtrace under test.
 ///
 /// # Errors
 ///
@@ -19,7 +19,7 @@ pub fn podtrace() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os(VARIABLE) {
         let path = PathBuf::from(named);
         if !path.is_file() {
-            bail!("{VARIABLE} names {}, which is not there", path.display());
+            bail!("{VARIABLE} names {}, which does not exist", path.display());
         }
         return std::path::absolute(path).context("finding the binary under test");
     }
@@ -30,7 +30,7 @@ pub fn podtrace() -> Result<PathBuf> {
     })
 }
 
-/// Copies the podtrace under test to where others than root get to it.
+/// Copies the podtrace under test to where users other than root can run it.
 ///
 /// # Errors
 ///

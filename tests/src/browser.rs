@@ -1,4 +1,4 @@
-//! A headless Chromium that looks at a page: what is in it, what it says, what happens when it is used.
+//! Opens a page in headless Chromium: its content, its errors, and its behaviour when used.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{command, need};
 
-/// Names under which it is installed.
+/// Names of the program.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// Headless, for root too, without an errand of its own.
+/// Options: headless, also as root, without background activity.
 const OPTIONS: [&str; 10] = [
     "--headless",
     "--no-sandbox",
@@ -26,10 +26,10 @@ const OPTIONS: [&str; 10] = [
     "--enable-logging=stderr",
 ];
 
-/// How long it may take to start, and to show a page.
+/// Time limit to start and to load a page.
 const WITHIN: Duration = Duration::from_secs(120);
 
-/// Why there is none; `None` if there is.
+/// Why Chromium cannot be used; `None` if it can.
 #[must_use]
 pub fn missing() -> Option<String> {
     find().is_none().then(|| "needs chromium: apt-get install chromium".to_owned())
@@ -39,20 +39,20 @@ fn find() -> Option<PathBuf> {
     NAMES.iter().find_map(|name| need::find(name))
 }
 
-/// Looks at a page; `place` is what follows the `#` of its address.
+/// Opens a page; `place` is the fragment of its address.
 ///
 /// # Errors
 ///
-/// If it cannot, or if the page's script complains.
+/// If it cannot be opened, or its script logs an error.
 pub fn look(page: &Path, place: &str) -> Result<Dom> {
     dump(&format!("file://{}#{place}", page.display()), &[])
 }
 
-/// Uses a page: `script` finds its document as `page`, and what it returns is given back as text.
+/// Runs `script` in a page, whose document is `page`, and returns its result as text.
 ///
 /// # Errors
 ///
-/// If it cannot, or if a script complains.
+/// If it cannot be opened, or a script logs an error.
 pub fn act(page: &Path, script: &str) -> Result<String> {
     let directory = page.parent().context("the page is nowhere")?;
     let name = page.file_name().context("the page has no name")?.to_string_lossy();
@@ -81,7 +81,7 @@ fn dump(address: &str, options: &[&str]) -> Result<Dom> {
     Ok(Dom(output.stdout))
 }
 
-/// A document as it was when its scripts had run.
+/// A document after its scripts have run.
 #[derive(Clone, Debug)]
 pub struct Dom(String);
 
@@ -106,7 +106,7 @@ impl Dom {
     }
 }
 
-/// What an element holds, elements of its own name included.
+/// The content of an element, nested elements of the same name included.
 fn inside<'a>(tag: &'a str, name: &str) -> &'a str {
     let Some((_, content)) = tag.split_once('>') else { return "" };
     let (open, close) = (format!("<{name}"), format!("</{name}>"));

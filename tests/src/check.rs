@@ -1,13 +1,13 @@
-//! What holds of every trace, whatever was traced.
+//! Checks that must hold for every trace.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use podtrace_path::{Action, Evidence, Path, Summary, Verdict, VerdictCounts};
 
-/// Checks what must hold of the paths and summary of any trace.
+/// Checks what must hold for the paths and summary of any trace.
 ///
 /// # Errors
 ///
-/// The first thing that does not.
+/// The first violation.
 pub fn sound(paths: &[Path], summary: &Summary) -> Result<()> {
     let mut counted = VerdictCounts::default();
     for (path, number) in paths.iter().zip(1..) {
@@ -77,7 +77,7 @@ fn sound_path(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A path on one line.
+/// A path in one line.
 #[must_use]
 pub fn brief(path: &Path) -> String {
     serde_json::to_string(path).unwrap_or_else(|error| error.to_string())

@@ -1,5 +1,5 @@
-//! A real Kubernetes: the one that `cargo xtask k8s up` makes, with all that it lets tests do to it, or any other that
-//! `KUBECONFIG` leads to.
+//! A real Kubernetes cluster: the one that `cargo xtask k8s up` creates, which tests may break, or any other in
+//! `KUBECONFIG`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -21,31 +21,31 @@ use serde::Deserialize;
 use crate::command::{Output, Running, SHORT, run, succeed};
 use crate::{attached, binary, wait};
 
-/// Environment variable that names the directory of the cluster of `cargo xtask k8s up`.
+/// Environment variable with the directory of the cluster of `cargo xtask k8s up`.
 pub const STATE: &str = "PODTRACE_K8S";
 
-/// Environment variable that names what any other cluster is reached by.
+/// Environment variable with the kubeconfig of any other cluster.
 pub const KUBECONFIG: &str = "KUBECONFIG";
 
-/// What the cluster's namespaces are called.
+/// Prefix of the cluster's network namespaces.
 const NAMESPACES: &str = "/run/netns/k8s-podtrace-";
 
-/// A user without rights on this machine.
+/// A user without privileges on this machine.
 const NOBODY: u32 = 65_534;
 
-/// How long what the cluster does by itself may take.
+/// Time limit for what the cluster does by itself.
 pub const SETTLED: Duration = Duration::from_secs(60);
 
-/// Who asks the API.
+/// The user of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// Somebody with the rights of `podtrace manifest`.
+    /// A user with the roles of `podtrace manifest`.
     User,
-    /// Somebody with all rights.
+    /// The administrator.
     Admin,
 }
 
-/// A cluster, and a user of this machine who has a kubeconfig and no rights here.
+/// A cluster, and a user of this machine with a kubeconfig and without privileges.
 #[derive(Debug)]
 pub struct Cluster {
     own: Option<PathBuf>,
@@ -55,7 +55,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster that the environment names.
+    /// The cluster in the environment.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Gives somebody's kubeconfig to the user of this machine.
+    /// Installs a kubeconfig for the user of this machine.
     fn lend(&self, kubeconfig: &Path, who: Who) -> Result<()> {
         let to = self.kubeconfig(who);
         fs::copy(kubeconfig, &to).with_context(|| format!("copying {}", kubeconfig.display()))?;
@@ -102,7 +102,7 @@ impl Cluster {
         self.own.is_some()
     }
 
-    /// podtrace, run by somebody without rights on this machine; where there is one, on the laptop.
+    /// podtrace, run by the user without privileges; on the laptop if there is one.
     pub fn podtrace<S: AsRef<OsStr>>(&self, who: Who, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.on_laptop("setpriv");
         let nobody = NOBODY.to_string();
@@ -116,7 +116,7 @@ impl Cluster {
         command
     }
 
-    /// A command on the laptop, where there is one, else on this machine.
+    /// A command on the laptop if there is one, otherwise on this machine.
     pub fn on_laptop(&self, program: &str) -> Command {
         if self.is_own() { Self::at("laptop", [program]) } else { Command::new(program) }
     }
@@ -138,7 +138,7 @@ impl Cluster {
         command
     }
 
-    /// Asks kubectl, which must succeed.
+    /// Runs kubectl, which must succeed.
     ///
     /// # Errors
     ///
@@ -147,20 +147,20 @@ impl Cluster {
         Ok(succeed(&mut self.kubectl(words), SETTLED)?.stdout)
     }
 
-    /// Makes objects of their description, or changes them to it.
+    /// Applies manifests.
     ///
     /// # Errors
     ///
-    /// If the API does not take it.
+    /// If the API server rejects it.
     pub fn apply(&self, objects: &str) -> Result<()> {
         self.hand_over("apply", objects)
     }
 
-    /// Makes objects of their description.
+    /// Creates objects from manifests.
     ///
     /// # Errors
     ///
-    /// If the API does not take it.
+    /// If the API server rejects it.
     pub fn create(&self, objects: &str) -> Result<()> {
         self.hand_over("create", objects)
     }
@@ -172,7 +172,7 @@ impl Cluster {
         succeed(&mut self.kubectl(arguments), SETTLED * 3).map(drop)
     }
 
-    /// Does something with the API as the administrator, at a rate that kubectl keeps itself from.
+    /// Uses the API as the administrator, without kubectl's rate limit.
     ///
     /// # Errors
     ///
@@ -190,7 +190,7 @@ impl Cluster {
         if self.is_own() { Netns::open(format!("{NAMESPACES}laptop"))?.run(work) } else { work() }
     }
 
-    /// Runs a command in a pod, whatever comes of it.
+    /// Runs a command in a pod. It may fail.
     ///
     /// # Errors
     ///
@@ -199,34 +199,34 @@ impl Cluster {
         run(&mut self.kubectl(["exec", pod, "--"].iter().chain(words)), SHORT)
     }
 
-    /// The pods that agents are in, by namespace and name.
+    /// The agent pods, by namespace and name.
     ///
     /// # Errors
     ///
-    /// If the API does not tell.
+    /// If the API server does not list them.
     pub fn agent_pods(&self) -> Result<Vec<String>> {
         const NAMES: &str = "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}{\"\\n\"}{end}";
         let selector = ["get", "pods", "--all-namespaces", "-l", "app.kubernetes.io/name=podtrace-agent"];
-        let told = self.ask(selector.iter().chain(&["-o", NAMES]))?;
-        Ok(told.lines().map(str::to_owned).collect())
+        let finished = self.ask(selector.iter().chain(&["-o", NAMES]))?;
+        Ok(finished.lines().map(str::to_owned).collect())
     }
 
-    /// Installs agents on our own cluster, as it was made with.
+    /// Installs the agents on our own cluster again.
     ///
     /// # Errors
     ///
-    /// If the API does not take it.
+    /// If the API server rejects it.
     pub fn install(&self) -> Result<()> {
-        let state = self.own.as_ref().context("what was installed on this cluster is not known")?;
+        let state = self.own.as_ref().context("this cluster has no record of what was installed")?;
         let path = state.join("manifest.yaml");
         self.apply(&fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?)
     }
 
-    /// Waits until as many installed agents are ready, whatever others there are.
+    /// Waits until a number of installed agents are ready.
     ///
     /// # Errors
     ///
-    /// If that does not come.
+    /// If that does not happen in time.
     pub fn installed_agents_stand(&self, number: usize) -> Result<()> {
         const READY: &str = "jsonpath={.status.numberReady}";
         let words = ["--namespace", "podtrace", "get", "daemonset", "podtrace-agent", "-o", READY];
@@ -235,19 +235,19 @@ impl Cluster {
         })
     }
 
-    /// Waits until as many agents' pods are ready as were installed, and no other is there.
+    /// Waits until the installed agents' pods are ready and there are no others.
     ///
     /// # Errors
     ///
-    /// If that does not come.
+    /// If that does not happen in time.
     pub fn agents_stand(&self, number: usize) -> Result<()> {
         const READY: &str =
             "jsonpath={range .items[*]}{.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
         let selector = ["get", "pods", "--all-namespaces", "-l", "app.kubernetes.io/name=podtrace-agent"];
         wait::until(&format!("{number} agents' pods are there and ready"), SETTLED, || {
-            let told = self.ask(selector.iter().chain(&["-o", READY]))?;
-            let all = told.lines().count();
-            Ok((all == number && told.lines().all(|status| status == "True")).then_some(()))
+            let finished = self.ask(selector.iter().chain(&["-o", READY]))?;
+            let all = finished.lines().count();
+            Ok((all == number && finished.lines().all(|status| status == "True")).then_some(()))
         })
     }
 

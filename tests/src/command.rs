@@ -1,4 +1,4 @@
-//! Commands with a deadline, and commands that go on until they are told to end.
+//! Runs commands with a deadline, and commands in the background.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,25 +12,25 @@ use nix::unistd::Pid;
 
 use crate::wait;
 
-/// How long a command may take that has nothing to wait for.
+/// Time limit for a command that waits for nothing.
 pub const SHORT: Duration = Duration::from_secs(20);
 
-/// Lines of what a command said that are told when it did not end.
+/// Lines of output that are shown if a command does not end.
 const TAIL: usize = 20;
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// How.
+    /// Its status.
     pub status: ExitStatus,
-    /// What it said.
+    /// Its stdout.
     pub stdout: String,
-    /// And what else.
+    /// Its stderr.
     pub stderr: String,
 }
 
 impl Output {
-    /// Its exit status; 128 and the signal's number if one ended it, as shells have it.
+    /// Its exit status; 128 plus the signal's number if a signal ended it, as in shells.
     #[must_use]
     pub fn code(&self) -> i32 {
         use std::os::unix::process::ExitStatusExt as _;
@@ -47,7 +47,7 @@ pub fn run(command: &mut Command, within: Duration) -> Result<Output> {
     Running::start(command)?.finish(within)
 }
 
-/// Runs a command to its end, which must be a success.
+/// Runs a command to its end, which must succeed.
 ///
 /// # Errors
 ///
@@ -60,7 +60,7 @@ pub fn succeed(command: &mut Command, within: Duration) -> Result<Output> {
     Ok(output)
 }
 
-/// A command under way; killed if dropped.
+/// A running command; killed when dropped.
 #[derive(Debug)]
 pub struct Running {
     what: String,
@@ -94,13 +94,13 @@ impl Running {
         self.child.id()
     }
 
-    /// What it has said on stderr so far.
+    /// Its stderr so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// What it has said on stdout so far.
+    /// Its stdout so far.
     #[must_use]
     pub fn stdout(&self) -> String {
         self.stdout.text()
@@ -181,8 +181,8 @@ impl Running {
 /// The last of it: thousands of paths help nobody.
 fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().collect();
-    let told = &lines[lines.len().saturating_sub(TAIL)..];
-    told.iter().map(|line| format!("{line}\n")).collect()
+    let finished = &lines[lines.len().saturating_sub(TAIL)..];
+    finished.iter().map(|line| format!("{line}\n")).collect()
 }
 
 impl Drop for Running {

@@ -82,12 +82,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hook_over_its_budget_or_without_one_is_told() {
+    fn a_hook_over_its_budget_or_without_one_is_reported() {
         let budgets = [Budget { points: vec!["tc:*".to_owned()], instructions: 100 }];
-        let told = |hook: &Value| over(hook, &budgets).unwrap_or_default();
-        assert_eq!(told(&json!({"point": "tc:ingress", "instructions": 100})), "");
-        assert_eq!(told(&json!({"point": "tc:ingress", "instructions": null})), "");
-        assert!(told(&json!({"point": "tc:ingress", "instructions": 101})).contains("at most 100"));
-        assert!(told(&json!({"point": "kprobe:x", "instructions": 1})).contains("no budget"));
+        let over_budget = |hook: &Value| over(hook, &budgets).unwrap_or_default();
+        assert_eq!(over_budget(&json!({"point": "tc:ingress", "instructions": 100})), "");
+        assert_eq!(over_budget(&json!({"point": "tc:ingress", "instructions": null})), "");
+        assert!(over_budget(&json!({"point": "tc:ingress", "instructions": 101})).contains("at most 100"));
+        assert!(over_budget(&json!({"point": "kprobe:x", "instructions": 1})).contains("no budget"));
     }
 }

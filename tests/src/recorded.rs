@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use podtrace_path::{Evidence, Hop, HopEvent, Path as Told, Protocol};
+use podtrace_path::{Evidence, Hop, HopEvent, Path as Finished, Protocol};
 use serde::Deserialize;
 
 use crate::command::{Output, SHORT, run};
@@ -22,10 +22,10 @@ const TO_ROOT: &str = "Running as user \"root\" and group \"root\". This could b
 /// # Errors
 ///
 /// If it does not.
-pub fn tells_the_same(told: &trace::Told, files: &[&Path]) -> Result<()> {
+pub fn tells_the_same(finished: &trace::Finished, files: &[&Path]) -> Result<()> {
     let again = read(files)?;
     ensure!(again.code() == 0, "reading it again ended with {}: {}", again.code(), again.stderr);
-    ensure!(again.stdout == told.stdout, "live:\n{}\nread again:\n{}", told.stdout, again.stdout);
+    ensure!(again.stdout == finished.stdout, "live:\n{}\nread again:\n{}", finished.stdout, again.stdout);
     Ok(())
 }
 
@@ -107,21 +107,21 @@ pub fn packets(file: &Path) -> Result<Vec<Packet>> {
 /// # Errors
 ///
 /// If they are not.
-pub fn agrees(told: &trace::Told, packets: &[Packet]) -> Result<()> {
-    let summary = told.summary()?;
-    let events = || told.paths.iter().flat_map(|path| &path.hops).flat_map(|hop| &hop.events);
+pub fn agrees(finished: &trace::Finished, packets: &[Packet]) -> Result<()> {
+    let summary = finished.summary()?;
+    let events = || finished.paths.iter().flat_map(|path| &path.hops).flat_map(|hop| &hop.events);
     let is_tap = |event: &HopEvent| event.point.to_string().starts_with("tc:");
     let stack = events().any(|event| !is_tap(event) && event.point.to_string() != "tp:kfree_skb");
     let (shown, delivered) = (packets.len() as u64, summary.events.delivered);
     let fits = if stack { shown <= delivered } else { shown == delivered };
     ensure!(fits, "{shown} packets for {delivered} events");
-    let merged = told.paths.iter().any(|path| path.hops.iter().any(|hop| hop.merged));
+    let merged = finished.paths.iter().any(|path| path.hops.iter().any(|hop| hop.merged));
     ensure!(merged || packets.len() >= events().filter(|event| is_tap(event)).count(), "{shown} packets");
     for packet in packets {
         ensure!(!packet.comments.is_empty(), "a packet without a word: {packet:?}");
         ensure!(!packet.protocols.contains("_ws.malformed"), "tshark cannot read {packet:?}");
     }
-    for path in &told.paths {
+    for path in &finished.paths {
         let all = packets.iter().filter(|packet| packet.path == Some(path.id)).count();
         let seen = path.hops.iter().filter(|hop| hop.evidence == Evidence::Observed);
         ensure!(
@@ -136,7 +136,7 @@ pub fn agrees(told: &trace::Told, packets: &[Packet]) -> Result<()> {
     Ok(())
 }
 
-fn of_hop(path: &Told, hop: &Hop, packets: &[Packet]) -> Result<()> {
+fn of_hop(path: &Finished, hop: &Hop, packets: &[Packet]) -> Result<()> {
     let line = format!("#{} hop {}/{}  ", path.id, hop.index + 1, path.hops.len());
     let says = |packet: &&Packet| packet.comments.iter().any(|comment| comment.starts_with(&line));
     let packet = packets.iter().find(says).context("no packet says that it is this one")?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::command::Running;
 use crate::kernel::{self, Kernels, Series};
 use crate::lab::Lab;
-use crate::trace::{Told, Trace};
+use crate::trace::{Finished, Trace};
 use crate::{command, conntrack, expect, suite};
 
 /// How long a server may take to be ready.
@@ -110,7 +110,7 @@ struct Expected {
     /// All paths, in any order.
     #[serde(default)]
     paths: Vec<ExpectedPath>,
-    /// Paths that are among those told, where their number is nobody's to say.
+    /// Paths that are among the reported ones, if their number is not determined.
     #[serde(default)]
     some: Vec<ExpectedPath>,
     /// A subset of the summary.
@@ -128,15 +128,15 @@ struct ExpectedPath {
     is: Value,
     /// All its hops.
     hops: Vec<String>,
-    /// What is expected besides, by kernel.
+    /// Additional expectations by kernel.
     #[serde(default, rename = "by-kernel")]
     by_kernel: Vec<OnKernels>,
-    /// A subset of the path that is expected besides where functions of the kernel can be hooked.
+    /// A subset of the path that is also expected if kernel functions can be hooked.
     #[serde(default)]
     hooked: Value,
 }
 
-/// What is expected of a path on some kernels.
+/// Expectations about a path on some kernels.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OnKernels {
@@ -151,11 +151,11 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
 }
 
-/// All scenarios with their names, in the order of these.
+/// All scenarios, in the order of their names.
 ///
 /// # Errors
 ///
-/// If one cannot be read, or there is none.
+/// If one cannot be parsed, or there are none.
 pub fn all() -> Result<Vec<(String, Scenario)>> {
     let directory = directory();
     let mut scenarios = Vec::new();
@@ -192,14 +192,14 @@ impl Scenario {
     /// # Errors
     ///
     /// If anything is not as expected.
-    pub fn run(&self, name: &str, rules: Option<Rules>, traffic: &str, file: &Path) -> Result<Told> {
+    pub fn run(&self, name: &str, rules: Option<Rules>, traffic: &str, file: &Path) -> Result<Finished> {
         let mut attempt = 1;
         loop {
-            let told = self.trace(name, rules, traffic, file)?;
-            let Err(what) = self.expect.check(&told, Series::running()?) else { return Ok(told) };
-            let withheld = told.withheld();
+            let finished = self.trace(name, rules, traffic, file)?;
+            let Err(what) = self.expect.check(&finished, Series::running()?) else { return Ok(finished) };
+            let withheld = finished.withheld();
             if withheld == 0 || attempt == ATTEMPTS {
-                bail!("{what}\nit told:\n{}{}", told.stdout, told.stderr);
+                bail!("{what}\nit told:\n{}{}", finished.stdout, finished.stderr);
             }
             suite::note_at_the_end(format!(
                 "{name} was run again, for its trace lacked {withheld} events that the kernel withheld"
@@ -208,8 +208,8 @@ impl Scenario {
         }
     }
 
-    /// What is told of its traffic.
-    fn trace(&self, name: &str, rules: Option<Rules>, traffic: &str, file: &Path) -> Result<Told> {
+    /// Runs the trace and the traffic.
+    fn trace(&self, name: &str, rules: Option<Rules>, traffic: &str, file: &Path) -> Result<Finished> {
         let lab = Lab::up_with(name, rules.map_or("none", Rules::name))?;
         // The kernel may track connections only now that the lab has rules.
         let _limit = self.conntrack_max.map(conntrack::Limit::set).transpose()?;
@@ -264,14 +264,14 @@ impl Step {
 }
 
 impl Expected {
-    /// Each told path is one of those expected. Not in any order: paths of two nodes are told in the order of
-    /// clocks that are known to within an error.
-    fn check_paths(&self, told: &[Value], kernel: Series) -> Result<(), String> {
-        let mut left: Vec<&Value> = told.iter().collect();
+    /// Every reported path is one of the expected ones, in any order: paths of two nodes are ordered by clocks with an
+    /// error.
+    fn check_paths(&self, finished: &[Value], kernel: Series) -> Result<(), String> {
+        let mut left: Vec<&Value> = finished.iter().collect();
         for (expected, number) in self.paths.iter().zip(0..) {
             let fitting = left.iter().position(|actual| expected.check(actual, kernel).is_ok());
             let Some(at) = fitting else {
-                let what = expected.check(&told[number], kernel).err().unwrap_or_default();
+                let what = expected.check(&finished[number], kernel).err().unwrap_or_default();
                 return Err(format!(
                     "no path told is the expected one number {}; against the told one of that number: {what}",
                     number + 1
@@ -282,16 +282,16 @@ impl Expected {
         Ok(())
     }
 
-    fn check(&self, told: &Told, kernel: Series) -> Result<(), String> {
-        if told.code != self.status {
-            return Err(format!("status {} was expected, it ended with {}", self.status, told.code));
+    fn check(&self, finished: &Finished, kernel: Series) -> Result<(), String> {
+        if finished.code != self.status {
+            return Err(format!("status {} was expected, it ended with {}", self.status, finished.code));
         }
-        if let Some(part) = self.stderr.iter().find(|part| !told.stderr.contains(*part)) {
+        if let Some(part) = self.stderr.iter().find(|part| !finished.stderr.contains(*part)) {
             return Err(format!("stderr was expected to hold `{part}`"));
         }
         for (expected, number) in self.some.iter().zip(1..) {
             let off: Result<Vec<String>, ()> =
-                told.lines.iter().map(|actual| expected.check(actual, kernel).err().ok_or(())).collect();
+                finished.lines.iter().map(|actual| expected.check(actual, kernel).err().ok_or(())).collect();
             // One that fits ends it; else the one that fits best tells what is amiss.
             let Ok(off) = off else { continue };
             let nearest = off.iter().min_by_key(|what| what.lines().count());
@@ -300,12 +300,16 @@ impl Expected {
                 nearest.map_or("there is none", String::as_str)
             ));
         }
-        if self.some.is_empty() && told.lines.len() != self.paths.len() {
-            return Err(format!("{} paths were expected, {} were told", self.paths.len(), told.lines.len()));
+        if self.some.is_empty() && finished.lines.len() != self.paths.len() {
+            return Err(format!(
+                "{} paths were expected, {} were told",
+                self.paths.len(),
+                finished.lines.len()
+            ));
         }
-        self.check_paths(&told.lines, kernel)?;
+        self.check_paths(&finished.lines, kernel)?;
         if !self.summary.is_null() {
-            let summary = serde_json::to_value(told.summary).map_err(|error| error.to_string())?;
+            let summary = serde_json::to_value(finished.summary).map_err(|error| error.to_string())?;
             expect::subset(&self.summary, &summary).map_err(|what| format!("summary: {what}"))?;
         }
         Ok(())

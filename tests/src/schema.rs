@@ -1,4 +1,4 @@
-//! Every line of `-o json` is checked against the schema in the repository.
+//! Checks every line of `-o json` against the schema in the repository.
 
 use std::sync::LazyLock;
 
@@ -13,11 +13,11 @@ static VALIDATOR: LazyLock<Result<Validator, String>> = LazyLock::new(|| {
     jsonschema::validator_for(&schema).map_err(|error| error.to_string())
 });
 
-/// The object that a line holds, if it is as the schema says.
+/// Parses a line and validates it against the schema.
 ///
 /// # Errors
 ///
-/// If it is not.
+/// If it is not JSON or does not match.
 pub fn parse(line: &str) -> Result<Value> {
     let value: Value = serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
     let validator = VALIDATOR.as_ref().map_err(|error| anyhow::anyhow!("the schema: {error}"))?;

@@ -1,4 +1,4 @@
-//! A test binary made of trials: two at a time, each ignored with a reason where the machine lacks something.
+//! Runs a test binary's trials: two at a time, each skipped with a reason if the machine does not have what it needs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -12,15 +12,15 @@ use crate::{conntrack, lab, need};
 /// Trials at a time: each has a lab and a busy tracer.
 const AT_A_TIME: usize = 2;
 
-/// What is to be told once all trials have had their lines.
+/// Notes to print after all trials.
 static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Notes what is told after the trials' own lines: programs read these.
+/// Keeps a note to print after the trials' lines, which programs parse.
 pub fn note_at_the_end(text: String) {
     NOTES.lock().unwrap_or_else(PoisonError::into_inner).push(text);
 }
 
-/// A test on real packets, for which these programs have to be installed.
+/// A test with real packets, which needs these programs.
 pub fn trial(
     name: impl Into<String>,
     programs: &[impl AsRef<str>],
@@ -29,7 +29,7 @@ pub fn trial(
     unless(need::missing(programs), name, test)
 }
 
-/// A test that is ignored, with the reason, where the machine lacks something.
+/// A test that is skipped with a reason if the machine does not have what it needs.
 pub fn unless(
     missing: Option<String>,
     name: impl Into<String>,
@@ -46,7 +46,7 @@ pub fn plain(name: impl Into<String>, test: impl FnOnce() -> Result<()> + Send +
     Trial::test(name, move || judge(test))
 }
 
-/// A panic is a failure with its message, and the other tests go on.
+/// Turns a panic into a failure with its message; the other tests continue.
 fn judge(test: impl FnOnce() -> Result<()>) -> Result<(), Failed> {
     let outcome = catch_unwind(AssertUnwindSafe(test));
     let result = outcome.unwrap_or_else(|panic| {
@@ -57,7 +57,7 @@ fn judge(test: impl FnOnce() -> Result<()>) -> Result<(), Failed> {
     result.map_err(|error| format!("{error:#}").into())
 }
 
-/// Tells a figure that a test has come to: it asserts less than is worth knowing.
+/// Prints a figure that a test measured without asserting it.
 pub fn note(text: &str) {
     anstream::eprintln!("    {text}");
 }
@@ -68,7 +68,7 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
     go(trials, AT_A_TIME)
 }
 
-/// Runs the trials if they could be put together, or says why not.
+/// Runs the trials, or reports why they could not be set up.
 #[must_use]
 pub fn run_if(trials: Result<Vec<Trial>>) -> ExitCode {
     match trials {
@@ -80,7 +80,7 @@ pub fn run_if(trials: Result<Vec<Trial>>) -> ExitCode {
     }
 }
 
-/// Runs trials that all are about the same thing: one after the other, in this order.
+/// Runs trials about the same thing one after the other, in this order.
 #[must_use]
 pub fn run_in_order(trials: Vec<Trial>) -> ExitCode {
     go(trials, 1)
@@ -93,7 +93,7 @@ fn go(trials: Vec<Trial>, at_a_time: usize) -> ExitCode {
         && !arguments.list
         && let Err(error) = lab::sweep().and_then(|()| conntrack::sweep())
     {
-        eprintln!("what earlier runs left behind may still be there: {error:#}");
+        eprintln!("remains of earlier runs may still exist: {error:#}");
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     for note in NOTES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {

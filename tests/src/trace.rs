@@ -1,4 +1,4 @@
-//! A run of podtrace, and what it told.
+//! Runs podtrace and parses its output.
 
 use std::ffi::OsStr;
 use std::process::Command;
@@ -13,21 +13,21 @@ use crate::command::{Output, Running};
 use crate::lab::Lab;
 use crate::{check, schema};
 
-/// How long a trace may take to be ready.
+/// Time limit for a trace to be ready.
 const READY: Duration = Duration::from_secs(30);
 
-/// How long after the last packet was sent a trace may take to report what is expected.
+/// Time limit, after the last packet was sent, to report what is expected.
 const ENOUGH: Duration = Duration::from_secs(15);
 
-/// How long a trace may take that ends by itself, or to end once it was asked to.
+/// Time limit for a trace that ends by itself, or to end after a signal.
 const END: Duration = Duration::from_secs(45);
 
-/// A trace under way; killed if dropped.
+/// A running trace; killed when dropped.
 #[derive(Debug)]
 pub struct Trace(Running);
 
 impl Trace {
-    /// Starts a trace of the lab's traffic that tells JSON.
+    /// Starts a trace in the lab with JSON output.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Trace {
         Ok(trace)
     }
 
-    /// Waits until it says that it traces.
+    /// Waits until it reports that it traces.
     ///
     /// # Errors
     ///
@@ -62,12 +62,12 @@ impl Trace {
         &self.0
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Ends it like Ctrl-C.
     ///
     /// # Errors
     ///
-    /// If it does not end, or told what is not sound.
-    pub fn interrupt(self) -> Result<Told> {
+    /// If it does not end, or its output is not sound.
+    pub fn interrupt(self) -> Result<Finished> {
         self.0.signal(Signal::SIGINT)?;
         self.finish()
     }
@@ -100,13 +100,13 @@ impl Trace {
     ///
     /// # Errors
     ///
-    /// If it does not end, or told what is not sound.
-    pub fn finish(self) -> Result<Told> {
-        Told::from(self.0.finish(END)?)
+    /// If it does not end, or its output is not sound.
+    pub fn finish(self) -> Result<Finished> {
+        Finished::from(self.0.finish(END)?)
     }
 }
 
-/// The command of a trace that tells JSON.
+/// The command of a trace with JSON output.
 pub fn command<S: AsRef<OsStr>>(lab: &Lab, arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = lab.podtrace();
     // Named, for this machine may have a cluster that would be found before the lab.
@@ -114,9 +114,9 @@ pub fn command<S: AsRef<OsStr>>(lab: &Lab, arguments: impl IntoIterator<Item = S
     command
 }
 
-/// What a trace told.
+/// The output of a finished trace.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Finished {
     /// Its exit status.
     pub code: i32,
     /// Its stdout as it was.
@@ -127,44 +127,44 @@ pub struct Told {
     pub lines: Vec<Value>,
     /// The paths.
     pub paths: Vec<Path>,
-    /// What became of the cluster.
+    /// Changes of the cluster.
     pub changes: Vec<Change>,
     /// The summary; `None` if the trace could not run.
     pub summary: Option<Summary>,
 }
 
-impl Told {
-    /// Takes a trace's output apart, and checks what must hold of any.
+impl Finished {
+    /// Parses a trace's output, and checks what must hold for every trace.
     ///
     /// # Errors
     ///
-    /// If a line is not as the schema says, or the whole is not sound.
+    /// If a line does not match the schema, or the paths contradict each other.
     pub fn from(output: Output) -> Result<Self> {
         let code = output.code();
         let Output { stdout, stderr, .. } = output;
-        let mut told =
+        let mut finished =
             Self { code, stdout, stderr, lines: vec![], paths: vec![], changes: vec![], summary: None };
-        for line in told.stdout.lines() {
-            ensure!(told.summary.is_none(), "there is a line after the summary: {line}");
+        for line in finished.stdout.lines() {
+            ensure!(finished.summary.is_none(), "there is a line after the summary: {line}");
             let value = schema::parse(line)?;
             match value["type"].as_str() {
                 Some("path") => {
-                    told.paths.push(serde_json::from_value(value.clone()).context("reading a path")?);
-                    told.lines.push(value);
+                    finished.paths.push(serde_json::from_value(value.clone()).context("reading a path")?);
+                    finished.lines.push(value);
                 }
                 Some("change") => {
-                    told.changes.push(serde_json::from_value(value).context("reading a change")?);
+                    finished.changes.push(serde_json::from_value(value).context("reading a change")?);
                 }
                 Some("summary") => {
-                    told.summary = Some(serde_json::from_value(value).context("reading the summary")?);
+                    finished.summary = Some(serde_json::from_value(value).context("reading the summary")?);
                 }
                 _ => bail!("neither path nor change nor summary: {line}"),
             }
         }
-        if let Some(summary) = &told.summary {
-            check::sound(&told.paths, summary)?;
+        if let Some(summary) = &finished.summary {
+            check::sound(&finished.paths, summary)?;
         }
-        Ok(told)
+        Ok(finished)
     }
 
     /// The summary of a trace that ran.
@@ -173,10 +173,10 @@ impl Told {
     ///
     /// If there is none.
     pub fn summary(&self) -> Result<&Summary> {
-        self.summary.as_ref().with_context(|| format!("it told no summary:\n{}", self.stderr))
+        self.summary.as_ref().with_context(|| format!("it printed no summary:\n{}", self.stderr))
     }
 
-    /// Events that it says the kernel withheld: they found no room, or their program did not run.
+    /// Events that it reports as lost: the ring or a map was full, or the kernel skipped the program.
     #[must_use]
     pub fn withheld(&self) -> u64 {
         self.summary.map_or(0, |summary| {

@@ -1,24 +1,24 @@
-//! Waiting for a condition, with a deadline.
+//! Waits for a condition, with a deadline.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Pause between two looks.
+/// Time between two checks.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// Environment variable that multiplies every deadline: an emulated CPU takes its time.
+/// Environment variable with a factor for every deadline, for emulated CPUs.
 pub const PATIENCE: &str = "PODTRACE_TEST_PATIENCE";
 
 static FACTOR: LazyLock<u32> =
     LazyLock::new(|| std::env::var(PATIENCE).ok().and_then(|factor| factor.parse().ok()).unwrap_or(1));
 
-/// Waits until `look` gives something.
+/// Waits until `look` returns something.
 ///
 /// # Errors
 ///
-/// If it fails, or gives nothing before the deadline; `what` says what was waited for.
+/// If it fails, or returns nothing before the deadline; `what` is what was waited for.
 pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let within = within * *FACTOR;
     let deadline = Instant::now() + within;
@@ -33,7 +33,7 @@ pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<O
     }
 }
 
-/// Lets time pass, where a moment is what is meant and no condition tells that it has come.
+/// Lets time pass, where a test needs a moment and there is no condition to wait for.
 pub fn moment(duration: Duration) {
     std::thread::sleep(duration);
 }

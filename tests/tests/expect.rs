@@ -12,7 +12,7 @@ use podtrace_tests::{binary, expect, suite};
 const PING: &str = "cross-node-ping";
 const LOST: &str = "lost-fdb-entry";
 
-/// Name, recording, expectations, exit status, and what stderr says, `*` for anything.
+/// Name, recording, expectations, exit status, and stderr; `*` stands for anything.
 const CASES: [(&str, &str, &[&str], i32, &str); 8] = [
     ("holds", PING, &["delivered and no-nat", "loss == 0"], 0, "expectation held: *expectation held: *"),
     ("fails", PING, &["dropped"], 3, "expectation failed: dropped\n*nearest: ✓ #1 *differs at hop 8 of 8*"),
@@ -55,9 +55,9 @@ fn read(recording: &Path, expectations: &[&str]) -> Result<Command> {
 }
 
 fn check(output: &Output, status: i32, says: &str) -> Result<()> {
-    let told = &output.stderr;
-    ensure!(output.code() == status, "status {status} was expected, and not {}:\n{told}", output.code());
-    ensure!(expect::fits(says, told), "`{says}` was expected:\n{told}");
+    let finished = &output.stderr;
+    ensure!(output.code() == status, "status {status} was expected, and not {}:\n{finished}", output.code());
+    ensure!(expect::fits(says, finished), "`{says}` was expected:\n{finished}");
     Ok(())
 }
 

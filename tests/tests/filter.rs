@@ -42,11 +42,11 @@ const CASES: [(&str, &[&str], &[u64]); 24] = [
 fn main() -> ExitCode {
     let mut trials: Vec<_> = CASES
         .into_iter()
-        .map(|(recording, options, told)| {
+        .map(|(recording, options, finished)| {
             suite::plain(format!("{recording} {}", options.join(" ")), move || {
                 let output = read(recording, options)?;
                 ensure!(output.code() == 0, "it ended with {}: {}", output.code(), output.stderr);
-                ensure!(paths(&output)? == told, "it told of {:?}", paths(&output)?);
+                ensure!(paths(&output)? == finished, "it told of {:?}", paths(&output)?);
                 Ok(())
             })
         })

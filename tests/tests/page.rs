@@ -17,7 +17,7 @@ use podtrace_tests::{binary, suite};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Recordings whose pages are looked at, path by path.
+/// Recordings whose pages are checked path by path.
 const RECORDINGS: [&str; 12] = [
     "cross-node-ping",
     "dead-pod",
@@ -33,7 +33,7 @@ const RECORDINGS: [&str; 12] = [
     "udp-closed-port",
 ];
 
-/// As many as have to stay usable.
+/// Number of paths with which the page has to stay usable.
 const MANY: u64 = 10_000;
 
 fn main() -> ExitCode {
@@ -112,7 +112,7 @@ fn keep(page: &FilePath) -> Result<()> {
 fn recording(name: &str) -> Result<()> {
     let pages = Pages::new()?;
     let page = pages.read(name)?;
-    for path in told(name)? {
+    for path in paths_of(name)? {
         let id = path["id"].as_u64().context("a path without a number")?;
         let dom = browser::look(&page, &format!("path={id}&hop=0"))?;
         let verdict = path["verdict"].as_str().context("a path without a verdict")?;
@@ -149,11 +149,11 @@ fn has_outer_header_after(hop: &Value) -> bool {
 }
 
 /// The paths of a recording as `-o json` has them.
-fn told(name: &str) -> Result<Vec<Value>> {
+fn paths_of(name: &str) -> Result<Vec<Value>> {
     let text = fs::read_to_string(recorded(name).with_extension("json"))?;
-    let mut told = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
-    told.retain(|line| line["type"] == "path");
-    Ok(told)
+    let mut finished = text.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    finished.retain(|line| line["type"] == "path");
+    Ok(finished)
 }
 
 fn hops(path: &Value) -> Result<&Vec<Value>> {
@@ -164,17 +164,17 @@ fn words(value: &Value) -> String {
     value.as_str().unwrap_or("–").to_owned()
 }
 
-/// The text of the only element like that.
+/// The text of the only such element.
 fn one(dom: &Dom, start: &str) -> Result<String> {
     let texts = dom.texts(start);
     let [text] = &texts[..] else { anyhow::bail!("{} elements are {start}", texts.len()) };
     Ok(text.clone())
 }
 
-/// A path to make others of.
+/// A path to make others from.
 fn sample() -> Result<Path> {
-    let told = told("cross-node-ping")?;
-    let path = told.into_iter().next().context("the recording tells of nothing")?;
+    let finished = paths_of("cross-node-ping")?;
+    let path = finished.into_iter().next().context("the recording tells of nothing")?;
     serde_json::from_value(path).context("making a path")
 }
 
@@ -230,7 +230,7 @@ fn changed() -> Result<()> {
     Ok(())
 }
 
-/// Why a recording is not whole stands on its page, and not only where it was made.
+/// The page of an incomplete recording says why.
 fn lacking() -> Result<()> {
     let pages = Pages::new()?;
     let bytes = fs::read(recorded("cross-node-ping.pcapng"))?;
@@ -246,7 +246,7 @@ fn lacking() -> Result<()> {
     Ok(())
 }
 
-/// Cut off anywhere after its first path, the page shows what it has and says that its end is missing.
+/// A page truncated after its first path shows what it has and says that its end is missing.
 fn killed() -> Result<()> {
     let pages = Pages::new()?;
     let text = fs::read_to_string(pages.read("cross-node-ping")?)?;
@@ -264,7 +264,7 @@ fn killed() -> Result<()> {
     Ok(())
 }
 
-/// Names that would like to be markup, and names that would like to be read as others.
+/// Names that contain markup, and names that look like others.
 fn hostile() -> Result<()> {
     const NAMES: [&str; 6] = [
         "<script>document.title='owned'</script>",
@@ -307,7 +307,7 @@ fn many() -> Result<()> {
     Ok(())
 }
 
-/// What gets into the document all the same is not run.
+/// Scripts that get into the document do not run.
 fn no_other_script() -> Result<()> {
     let pages = Pages::new()?;
     let page = pages.write("policy", [sample()?].into_iter(), &whole())?;
@@ -332,7 +332,7 @@ fn outlives_the_reader() -> Result<()> {
     let status = child.wait()?;
     ensure!(status.code() == Some(0), "{status}");
     let text = fs::read_to_string(&page)?;
-    ensure!(text.matches("class=\"path\"").count() == told("tcp-connection")?.len(), "paths are missing");
+    ensure!(text.matches("class=\"path\"").count() == paths_of("tcp-connection")?.len(), "paths are missing");
     ensure!(text.ends_with("</html>\n"), "it has no end");
     Ok(())
 }
@@ -373,9 +373,9 @@ fn sorting_and_filtering() -> Result<()> {
     Ok(())
 }
 
-/// What the hooks of the network stack saw stands with the hop's details.
+/// Events of hooks in the network stack are in the hop's details.
 fn stack() -> Result<()> {
-    let mut path = told("cross-node-ping")?.swap_remove(0);
+    let mut path = paths_of("cross-node-ping")?.swap_remove(0);
     let routed = &mut path["hops"][1];
     let at = routed["at_ns"].as_i64().context("an untimed hop")?;
     routed["events"] = serde_json::json!([
@@ -394,7 +394,7 @@ fn stack() -> Result<()> {
     Ok(())
 }
 
-/// From a packet to the answer to it, and back.
+/// From a packet to its reply, and back.
 fn flow() -> Result<()> {
     let pages = Pages::new()?;
     let page = pages.read("udp-closed-port")?;

@@ -10,7 +10,7 @@ use podtrace_protocol::frame::{FromAgent, Hello};
 use podtrace_report::recording::Files;
 use podtrace_tests::check::brief;
 use podtrace_tests::command::{self, Running};
-use podtrace_tests::trace::Told;
+use podtrace_tests::trace::Finished;
 use podtrace_tests::{binary, expect, lab, suite};
 
 /// Environment variable that names the inventory.
@@ -51,24 +51,24 @@ fn main() -> ExitCode {
 }
 
 /// Traces what this probe sends from pod1 to pod3, and all of it.
-fn trace(inventory: &Path, probe: &str, recording: Option<&Path>) -> Result<Told> {
+fn trace(inventory: &Path, probe: &str, recording: Option<&Path>) -> Result<Finished> {
     let mut podtrace = lab::podtrace(&binary::podtrace()?);
     podtrace.arg("--cluster").arg(inventory).args(["-o", "json"]);
     podtrace.args(["--from", "pod1", "--to", "pod3", "--probe", probe]);
     if let Some(recording) = recording {
         podtrace.arg("--write").arg(recording);
     }
-    let told = Told::from(Running::start(&mut podtrace)?.finish(command::SHORT * 3)?)?;
-    let summary = told.complete()?;
+    let finished = Finished::from(Running::start(&mut podtrace)?.finish(command::SHORT * 3)?)?;
+    let summary = finished.complete()?;
     ensure!(summary.events.unmatched == 0, "{summary:?}");
-    Ok(told)
+    Ok(finished)
 }
 
 /// Whether the packet of this label went that way and arrived.
-fn crossed(told: &Told, label: &str, direction: Direction) -> Result<()> {
-    let mut paths = told.paths.iter().zip(&told.lines);
+fn crossed(finished: &Finished, label: &str, direction: Direction) -> Result<()> {
+    let mut paths = finished.paths.iter().zip(&finished.lines);
     let found = paths.find(|(path, _)| expect::fits(label, &path.label) && path.flow.direction == direction);
-    let labels: Vec<_> = told.paths.iter().map(|path| path.label.as_str()).collect();
+    let labels: Vec<_> = finished.paths.iter().map(|path| path.label.as_str()).collect();
     let (path, line) = found.with_context(|| format!("there is no {label} among {labels:?}"))?;
     crosses(path, line).with_context(|| brief(path))
 }
@@ -97,10 +97,10 @@ fn crosses(path: &PacketPath, line: &serde_json::Value) -> Result<()> {
 fn ping(inventory: &Path) -> Result<()> {
     let directory = tempfile::tempdir().context("making a directory for the recording")?;
     let recording = directory.path().join("ping.pcapng");
-    let told = trace(inventory, "icmp", Some(&recording))?;
-    ensure!(told.paths.len() == 2, "{}", told.stdout);
-    crossed(&told, "echo request *", Direction::Request)?;
-    crossed(&told, "echo reply *", Direction::Reply)?;
+    let finished = trace(inventory, "icmp", Some(&recording))?;
+    ensure!(finished.paths.len() == 2, "{}", finished.stdout);
+    crossed(&finished, "echo request *", Direction::Request)?;
+    crossed(&finished, "echo reply *", Direction::Reply)?;
     let hellos = hellos(&recording)?;
     let [one, other] = hellos.as_slice() else { anyhow::bail!("{} nodes said hello", hellos.len()) };
     ensure!(one.kernel != other.kernel, "both nodes have kernel {}", one.kernel);
@@ -123,14 +123,14 @@ fn hellos(recording: &Path) -> Result<Vec<Hello>> {
 }
 
 fn datagram(inventory: &Path) -> Result<()> {
-    let told = trace(inventory, &format!("udp:{UDP_PORT}"), None)?;
-    ensure!(told.paths.len() == 1, "{}", told.stdout);
-    crossed(&told, "datagram *", Direction::Request)
+    let finished = trace(inventory, &format!("udp:{UDP_PORT}"), None)?;
+    ensure!(finished.paths.len() == 1, "{}", finished.stdout);
+    crossed(&finished, "datagram *", Direction::Request)
 }
 
 fn connection(inventory: &Path) -> Result<()> {
-    let told = trace(inventory, &format!("tcp:{TCP_PORT}"), None)?;
-    crossed(&told, "SYN", Direction::Request)?;
-    crossed(&told, "SYN-ACK", Direction::Reply)?;
-    crossed(&told, "ACK", Direction::Request)
+    let finished = trace(inventory, &format!("tcp:{TCP_PORT}"), None)?;
+    crossed(&finished, "SYN", Direction::Request)?;
+    crossed(&finished, "SYN-ACK", Direction::Reply)?;
+    crossed(&finished, "ACK", Direction::Request)
 }

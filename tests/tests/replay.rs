@@ -81,26 +81,26 @@ fn recording(name: &str) -> PathBuf {
 
 fn told_again(name: &str) -> Result<()> {
     let bytes = fs::read(recording(name)).with_context(|| format!("reading the recording {name}"))?;
-    let (told, damage) = tell(&bytes)?;
+    let (finished, damage) = tell(&bytes)?;
     if let Some(damage) = damage {
         bail!("{damage}");
     }
-    for line in told.lines() {
+    for line in finished.lines() {
         schema::parse(line)?;
     }
-    ensure!(told.contains("\"type\":\"summary\""), "it does not tell to the end");
-    compare(name, "json", &told)
+    ensure!(finished.contains("\"type\":\"summary\""), "it does not tell to the end");
+    compare(name, "json", &finished)
 }
 
 /// Compares what was told with what is kept for it.
-fn compare(name: &str, output: &str, told: &str) -> Result<()> {
+fn compare(name: &str, output: &str, finished: &str) -> Result<()> {
     let expectation = recording(name).with_extension(output);
     if std::env::var_os("PODTRACE_BLESS").is_some() {
-        fs::write(&expectation, told)?;
+        fs::write(&expectation, finished)?;
     }
     let expected = fs::read_to_string(&expectation)
         .with_context(|| format!("reading {}; PODTRACE_BLESS=1 writes it", expectation.display()))?;
-    ensure!(told == expected, "expected:\n{expected}\ntold:\n{told}");
+    ensure!(finished == expected, "expected:\n{expected}\ntold:\n{finished}");
     Ok(())
 }
 
@@ -145,8 +145,9 @@ fn into_text(recording: &[u8], report: impl FnOnce(&mut Vec<u8>) -> Box<dyn Repo
 fn record(name: &str, scenario: &Scenario) -> Result<()> {
     let path = recording(name);
     fs::create_dir_all(directory())?;
-    let told = scenario.run(name, scenario.rules.first().copied(), env!("CARGO_BIN_EXE_traffic"), &path)?;
-    fs::write(path.with_extension("json"), told.stdout)?;
+    let finished =
+        scenario.run(name, scenario.rules.first().copied(), env!("CARGO_BIN_EXE_traffic"), &path)?;
+    fs::write(path.with_extension("json"), finished.stdout)?;
     Ok(())
 }
 
@@ -155,9 +156,9 @@ fn cut_off(name: &str) -> Result<()> {
     let bytes = fs::read(recording(name)).with_context(|| format!("reading the recording {name}"))?;
     for end in (0..bytes.len()).step_by(CUT) {
         match tell(&bytes[..end]) {
-            Ok((told, damage)) => {
+            Ok((finished, damage)) => {
                 ensure!(damage.is_some(), "cut off at {end}, and nothing is said of it");
-                let summary = schema::parse(told.lines().last().context("nothing was told")?)?;
+                let summary = schema::parse(finished.lines().last().context("nothing was told")?)?;
                 ensure!(summary["complete"] == false, "cut off at {end}, and it looks whole");
             }
             Err(error) => {
@@ -171,10 +172,10 @@ fn cut_off(name: &str) -> Result<()> {
 
 /// What a recording's bytes tell, and what is missing of it.
 fn tell(bytes: &[u8]) -> Result<(String, Option<String>)> {
-    let mut told = Vec::new();
+    let mut finished = Vec::new();
     let Replayed { damage, .. } =
-        replay(Reader::new(bytes)?, ReplayOptions::default(), &mut Json::new(&mut told))?;
-    Ok((String::from_utf8(told).context("it told what is no text")?, damage))
+        replay(Reader::new(bytes)?, ReplayOptions::default(), &mut Json::new(&mut finished))?;
+    Ok((String::from_utf8(finished).context("it told what is no text")?, damage))
 }
 
 /// Every file there belongs to one of these.

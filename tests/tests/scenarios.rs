@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use libtest_mimic::Trial;
 use podtrace_tests::kernel::Series;
 use podtrace_tests::scenario::{Rules, Scenario};
-use podtrace_tests::trace::Told;
+use podtrace_tests::trace::Finished;
 use podtrace_tests::{recorded, scenario, suite};
 use tempfile::TempDir;
 
@@ -23,7 +23,7 @@ struct Run {
 
 /// What a run told, and the directory of the file that it left.
 struct Kept {
-    told: Told,
+    finished: Finished,
     directory: TempDir,
 }
 
@@ -32,8 +32,8 @@ impl Run {
         let run = || {
             let directory = tempfile::tempdir().context("making a directory for what is written")?;
             let file = directory.path().join("trace.pcapng");
-            let told = self.scenario.run(&self.name, self.rules, env!("CARGO_BIN_EXE_traffic"), &file)?;
-            Ok(Kept { told, directory })
+            let finished = self.scenario.run(&self.name, self.rules, env!("CARGO_BIN_EXE_traffic"), &file)?;
+            Ok(Kept { finished, directory })
         };
         match self.outcome.get_or_init(|| run().map_err(|error: anyhow::Error| format!("{error:#}"))) {
             Ok(kept) => Ok(kept),
@@ -42,13 +42,13 @@ impl Run {
     }
 
     fn is_told_again(&self) -> Result<()> {
-        let Kept { told, directory } = self.outcome()?;
-        recorded::tells_the_same(told, &[&directory.path().join("trace.pcapng")])
+        let Kept { finished, directory } = self.outcome()?;
+        recorded::tells_the_same(finished, &[&directory.path().join("trace.pcapng")])
     }
 
     fn is_shown_by_tshark(&self) -> Result<()> {
-        let Kept { told, directory } = self.outcome()?;
-        recorded::agrees(told, &recorded::packets(&directory.path().join("trace.pcapng"))?)
+        let Kept { finished, directory } = self.outcome()?;
+        recorded::agrees(finished, &recorded::packets(&directory.path().join("trace.pcapng"))?)
     }
 }
 

@@ -1,21 +1,21 @@
-//! The objects of a cluster that can be listed and watched, and every change of them.
+//! The objects of the fake cluster, and the history of their changes.
 
 use std::collections::BTreeMap;
 
 use podtrace_protocol::inventory::{self, Inventory};
 use serde_json::{Value, json};
 
-/// Kinds that are listed, by the last part of their path.
+/// Kinds, by the last part of their path.
 pub(super) const KINDS: [&str; 4] = ["nodes", "pods", "services", "endpointslices"];
 
-/// All objects. A change has the number of all changes before it as its version.
+/// All objects. Each change increments the version.
 #[derive(Debug)]
 pub(super) struct Objects {
     /// By kind and name.
     all: BTreeMap<(&'static str, String), Value>,
     /// Kind and event, in the order of their versions from 2 on.
     log: Vec<(&'static str, Value)>,
-    /// Changes before this version are not told any more.
+    /// Changes before this version have expired.
     forgotten: usize,
 }
 
@@ -33,7 +33,7 @@ impl Objects {
         objects
     }
 
-    /// The version of what is there now.
+    /// The current version.
     pub(super) fn version(&self) -> usize {
         1 + self.log.len()
     }
@@ -44,7 +44,7 @@ impl Objects {
         json!({"metadata": {"resourceVersion": self.version().to_string()}, "items": items})
     }
 
-    /// The events of a kind after a version, a line each; `None` if they are not told any more.
+    /// The events of a kind after a version, one line each; `None` if they have expired.
     pub(super) fn since(&self, kind: &str, version: usize) -> Option<String> {
         if version < self.forgotten {
             return None;
@@ -53,7 +53,7 @@ impl Objects {
         Some(events.map(|(_, event)| format!("{event}\n")).collect())
     }
 
-    /// Tells changes so far to nobody any more.
+    /// Expires all changes so far.
     pub(super) fn forget(&mut self) {
         self.forgotten = self.version();
     }
@@ -80,7 +80,7 @@ fn described(node: &inventory::Node) -> Value {
     json!({"metadata": {"name": node.name}, "status": {"addresses": addresses}})
 }
 
-/// A pod that runs; another `uid` makes another pod of the same name.
+/// A running pod; another `uid` makes it another pod of the same name.
 pub(super) fn running(name: &str, ips: &[String], node: &str, uid: &str) -> Value {
     let ips: Vec<_> = ips.iter().map(|ip| json!({"ip": ip})).collect();
     json!({
@@ -90,12 +90,12 @@ pub(super) fn running(name: &str, ips: &[String], node: &str, uid: &str) -> Valu
     })
 }
 
-/// A Service without an address of its own.
+/// A headless Service.
 pub(super) fn headless(name: &str) -> Value {
     json!({"metadata": {"name": name, "namespace": "default"}, "spec": {"clusterIP": "None"}})
 }
 
-/// What is behind it.
+/// Its endpoints.
 pub(super) fn slice(service: &str, pods: &[&str]) -> Value {
     let target = |pod: &&str| json!({"targetRef": {"kind": "Pod", "namespace": "default", "name": pod}});
     let labels = json!({"kubernetes.io/service-name": service});

@@ -1,5 +1,5 @@
-//! `hooks RECORDING`: tells the hooks of a recorded trace, one JSON object a line, and whether they keep to their budget
-//! of instructions.
+//! `hooks RECORDING`: prints the hooks of a recorded trace, one JSON object per line, and whether their programs stay
+//! within the budget of instructions.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,13 +11,13 @@ fn main() -> ExitCode {
         eprintln!("usage: hooks RECORDING");
         return ExitCode::from(2);
     };
-    let told = hooks::of_recording(Path::new(&recording)).and_then(|hooks| {
+    let finished = hooks::of_recording(Path::new(&recording)).and_then(|hooks| {
         for hook in &hooks {
             println!("{}{hook}", hooks::LINE);
         }
         hooks::within_budget(&hooks)
     });
-    match told {
+    match finished {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hooks: {error:#}");

@@ -1,8 +1,8 @@
-//! `relay`: carries a command's stdin and stdout over a port between a virtual machine and its host, which knows of
-//! no beginnings and ends of streams.
+//! `relay`: carries a command's stdin and stdout over a virtio port between a virtual machine and its host. Such a port
+//! has no begin or end of a stream.
 //!
-//! In the guest, `relay serve DEVICE COMMAND…` runs the command for one caller after the other; on the host,
-//! `relay connect SOCKET` is a caller, and `relay end SOCKET` ends the server.
+//! In the guest, `relay serve DEVICE COMMAND…` runs the command for one client after the other. On the host,
+//! `relay connect SOCKET` is a client, and `relay end SOCKET` ends the server.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the command for each caller until one wants no more.
+/// Runs the command for each client, until one asks to end.
 fn serve(device: &Path, program: &str, arguments: &[&str]) -> Result<()> {
     // Open for good: closing the port throws away what has arrived, which may be the next caller's first word.
     let port = OpenOptions::new().read(true).write(true).open(device);
@@ -86,7 +86,7 @@ fn call(socket: &Path, word: &str) -> Result<UnixStream> {
     Ok(stream)
 }
 
-/// Carries stdin there and what the command says to stdout, until either ends.
+/// Carries stdin to the command and its output to stdout, until either ends.
 fn connect(socket: &Path) -> Result<()> {
     let stream = call(socket, BEGIN)?;
     let mut there = stream.try_clone().context("handing the socket on")?;
@@ -105,7 +105,7 @@ fn end(socket: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Carries a stream in pieces that begin with their length; the last has none.
+/// Encodes a stream in chunks with their length; the last one is empty.
 fn encode(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -119,7 +119,7 @@ fn encode(mut from: impl Read, to: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// Undoes [`encode`]; the end of the connection is an end too.
+/// Decodes [`encode`]. The end of the connection also ends the stream.
 fn decode(mut from: impl Read, to: &mut impl Write) -> Result<()> {
     let mut buffer = Vec::new();
     loop {

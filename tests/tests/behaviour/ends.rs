@@ -1,4 +1,4 @@
-//! How a trace ends: asked to, its reader gone, its probe over.
+//! How a trace ends: by a signal, without a reader, after its probe.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -32,9 +32,9 @@ fn ended_by(name: &str, signal: Signal) -> Result<()> {
     let trace = Trace::ready(&lab, ["--from", "pod1", "--to", "pod3"])?;
     lab.exec("pod1", [TRAFFIC, "echo", POD3, "5", "56"])?;
     trace.process().signal(signal)?;
-    let told = trace.finish()?;
-    told.complete()?;
-    ensure!(told.paths.len() == 10, "{} paths", told.paths.len());
+    let finished = trace.finish()?;
+    finished.complete()?;
+    ensure!(finished.paths.len() == 10, "{} paths", finished.paths.len());
     ensure!(attached::tcx(&lab)?.is_empty(), "something is left attached");
     Ok(())
 }
@@ -54,7 +54,7 @@ fn reader_that_goes() -> Result<()> {
     Ok(())
 }
 
-/// A reader that has gone before anything was told.
+/// The reader ends before the first output.
 fn reader_that_is_gone() -> Result<()> {
     let lab = Lab::up("gone")?;
     let mut command = trace::command(&lab, ["--from", "pod1", "--to", "pod3", "--probe", "icmp"]);
@@ -80,7 +80,7 @@ fn text() -> Result<()> {
     Ok(())
 }
 
-/// A second tracer neither disturbs the first nor is disturbed.
+/// Two tracers at the same time do not disturb each other.
 fn two_traces() -> Result<()> {
     let lab = Lab::up("two")?;
     let both = Trace::ready(&lab, ["--from", "pod1", "--to", "pod3"])?;

@@ -1,4 +1,4 @@
-//! Others' traffic leaves no trace: not that of other pods, not that of another cluster on the same kernel.
+//! Traffic of other pods, or of another cluster on the same kernel, is not traced.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use podtrace_report::recording::Files;
 use podtrace_tests::check::brief;
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
-use podtrace_tests::trace::{Told, Trace};
+use podtrace_tests::trace::{Finished, Trace};
 
 use crate::{POD1, POD3, TRAFFIC};
 
@@ -31,7 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// pod2 and pod4 exchange at full speed, on the same bridges, tunnel and uplinks.
+/// pod2 and pod4 exchange packets at full speed through the same bridges, tunnel and uplinks.
 fn beside_iperf(name: &str, how: &[&str]) -> Result<()> {
     let lab = Lab::up(name)?;
     let mut server = lab.spawn("pod4", ["iperf3", "-s", "--forceflush"])?;
@@ -47,8 +47,8 @@ fn beside_iperf(name: &str, how: &[&str]) -> Result<()> {
     lab.exec("pod1", [TRAFFIC, "echo", POD3, &PINGS.to_string(), "56"])?;
     let flood = client.finish(Duration::from_secs(30))?;
     ensure!(flood.status.success(), "iperf3 failed: {}{}", flood.stdout, flood.stderr);
-    let told = trace.interrupt()?;
-    only_ours(&told, recording)
+    let finished = trace.interrupt()?;
+    only_ours(&finished, recording)
 }
 
 /// Another lab has the same addresses; its packets pass the same kernel, and its drops the same tracepoint.
@@ -66,10 +66,10 @@ fn beside_another_lab() -> Result<()> {
 }
 
 /// The trace holds the pings and nothing else, and the events produced are what they explain.
-fn only_ours(told: &Told, recording: &str) -> Result<()> {
-    let summary = told.complete()?;
-    ensure!(told.paths.len() == 2 * PINGS, "{} paths", told.paths.len());
-    for path in &told.paths {
+fn only_ours(finished: &Finished, recording: &str) -> Result<()> {
+    let summary = finished.complete()?;
+    ensure!(finished.paths.len() == 2 * PINGS, "{} paths", finished.paths.len());
+    for path in &finished.paths {
         let ends = [path.from.pod.as_deref(), path.to.pod.as_deref()];
         ensure!(
             ends.contains(&Some("default/pod1")) && ends.contains(&Some("default/pod3")),
@@ -86,7 +86,7 @@ fn only_ours(told: &Told, recording: &str) -> Result<()> {
         let Some(FromAgent::Events(body)) = frame else { continue };
         for record in Records::new(&body) {
             let record = record.context("a damaged event")?;
-            // What hooks of the stack saw stands alone: it is of a packet that a tap saw before.
+            // Events of hooks in the network stack have no bytes: a tap has captured them before.
             if record.bytes.is_empty() {
                 ensure!(
                     ours.contains(&(node, record.event.packet)),

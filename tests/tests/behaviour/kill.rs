@@ -1,4 +1,4 @@
-//! However a tracer or an agent is killed, nothing of it stays attached, and the next run works.
+//! After a tracer or an agent is killed at any moment, nothing stays attached, and the next run works.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether kills were cleaned up after in time.
+/// Whether everything was cleaned up in time.
 fn in_time(mut took: Vec<Duration>) -> Result<()> {
     took.sort_unstable();
     ensure!(took.get(took.len() / 2).is_some_and(|median| *median <= GONE), "it took {took:?}");
@@ -52,11 +52,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Kills the tracer at moments spread over its setup.
+/// Kills the tracer at several moments during its setup.
 fn while_setting_up() -> Result<()> {
     let _alone = alone();
     let lab = Lab::up("kill-setup")?;
-    // Milliseconds after the start; how far the setup is by then varies with the machine, which is welcome.
+    // Milliseconds after the start. How far the setup is by then depends on the machine.
     let mut took = Vec::new();
     for delay in [0, 5, 15, 30, 60, 90, 120, 160, 200, 250, 300, 400, 500, 700] {
         let trace = Running::start(&mut trace::command(&lab, TRACE))?;
@@ -98,7 +98,7 @@ fn while_tracing(name: &str, flood: bool) -> Result<()> {
     works(&lab)
 }
 
-/// Waits until nothing is left, and says how long that took.
+/// Waits until nothing is left. Returns the time that it took.
 fn gone(lab: &Lab, held: &Held, when: &str) -> Result<Duration> {
     let killed = Instant::now();
     let left = || -> Result<_> { Ok((attached::agents(lab)?, held.left()?, attached::tcx(lab)?)) };
@@ -112,9 +112,9 @@ fn gone(lab: &Lab, held: &Held, when: &str) -> Result<Duration> {
 
 /// A whole trace in the same lab.
 fn works(lab: &Lab) -> Result<()> {
-    let told = Trace::start(lab, TRACE.iter().chain(&["--probe", "icmp"]))?.finish()?;
-    told.complete()?;
-    ensure!(told.paths.len() == 2, "{} paths after a kill", told.paths.len());
+    let finished = Trace::start(lab, TRACE.iter().chain(&["--probe", "icmp"]))?.finish()?;
+    finished.complete()?;
+    ensure!(finished.paths.len() == 2, "{} paths after a kill", finished.paths.len());
     Ok(())
 }
 
@@ -156,7 +156,7 @@ fn tracer_with_clsact() -> Result<()> {
     works(&lab)
 }
 
-/// An agent that is killed cannot clean up: the next one does.
+/// A killed agent cannot clean up; the next one does.
 fn agent_with_clsact() -> Result<()> {
     let _alone = alone();
     let lab = Lab::up("kill-agent")?;
@@ -173,13 +173,17 @@ fn agent_with_clsact() -> Result<()> {
     clsact_is_gone(&lab, GONE_AT_LAST)
 }
 
-/// Traced by clsact, a packet's path is the same, and afterwards the devices are as they were.
+/// With clsact the path is the same, and afterwards the devices are as before.
 fn clsact_leaves_nothing() -> Result<()> {
     let lab = Lab::up("clsact")?;
     let mut command = trace::command(&lab, TRACE.iter().chain(&["--probe", "icmp"]));
     let output = podtrace_tests::command::run(command.env("PODTRACE_TC", "clsact"), SHORT)?;
-    let told = trace::Told::from(output)?;
-    told.complete()?;
-    ensure!(told.paths.len() == 2 && told.paths.iter().all(|path| path.hops.len() == 8), "{}", told.stdout);
+    let finished = trace::Finished::from(output)?;
+    finished.complete()?;
+    ensure!(
+        finished.paths.len() == 2 && finished.paths.iter().all(|path| path.hops.len() == 8),
+        "{}",
+        finished.stdout
+    );
     clsact_is_gone(&lab, GONE_AT_LAST)
 }

@@ -1,4 +1,4 @@
-//! The Kubernetes API as the only way to a cluster: names from it, and agents in pods that it leads to.
+//! The Kubernetes API as the only access to a cluster: for names, and for agents in pods.
 
 use std::fs;
 use std::process::Command;
@@ -14,7 +14,7 @@ use podtrace_tests::suite::trial;
 use podtrace_tests::{binary, wait};
 use serde_json::Value;
 
-/// How long a trace may take, with its set-up.
+/// Time limit for a trace with its setup.
 const TRACE: Duration = Duration::from_secs(60);
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// podtrace as a user with no rights at all and a kubeconfig.
+/// podtrace as a user without privileges, with a kubeconfig.
 pub(crate) struct User {
     directory: tempfile::TempDir,
 }
@@ -60,7 +60,7 @@ impl User {
 
 const PING: [&str; 8] = ["--from", "pod1", "--to", "pod3", "--probe", "icmp", "-o", "json"];
 
-/// An echo request and its reply were followed over both nodes, and nothing was lost.
+/// Checks that an echo request and its reply were followed over both nodes without loss.
 fn check_ping(output: &Output) -> Result<()> {
     ensure!(output.code() == 0, "it ended with {}:\n{}{}", output.code(), output.stdout, output.stderr);
     let lines: Vec<Value> =
@@ -129,7 +129,7 @@ fn right_to_exec() -> Result<()> {
     Ok(())
 }
 
-/// Both connections are cut in the middle of a trace: it says so, does not look whole, and the agents end.
+/// When both connections break during a trace, it says so, is incomplete, and the agents end.
 fn lost() -> Result<()> {
     let lab = Lab::up("kube-lost")?;
     let server = ApiServer::start(&lab, Cluster { installed: true, ..Cluster::default() })?;

@@ -45,13 +45,14 @@ fn thousand_pings() -> Result<()> {
         }
     }
     lab.exec("pod1", [TRAFFIC, "echo", POD3, &PINGS.to_string(), "56"])?;
-    let told = trace.interrupt()?;
-    let summary = *told.complete()?;
+    let finished = trace.interrupt()?;
+    let summary = *finished.complete()?;
     ensure!(summary.events.unmatched == 0 && summary.events.lost_ring == 0, "{summary:?}");
-    ensure!(told.paths.len() == 2 * PINGS, "{} paths were told", told.paths.len());
+    ensure!(finished.paths.len() == 2 * PINGS, "{} paths were told", finished.paths.len());
 
     for direction in [Direction::Request, Direction::Reply] {
-        let paths: Vec<&Path> = told.paths.iter().filter(|path| path.flow.direction == direction).collect();
+        let paths: Vec<&Path> =
+            finished.paths.iter().filter(|path| path.flow.direction == direction).collect();
         ensure!(paths.len() == PINGS, "{} paths are {direction:?}", paths.len());
         for path in paths {
             ensure!(path.verdict == Verdict::Delivered && path.confidence == 1.0, "{}", brief(path));
@@ -65,11 +66,11 @@ fn thousand_pings() -> Result<()> {
         }
     }
     // 16 hops an exchange; the rest are drops of what a raw socket had its copy of.
-    let hops: usize = told.paths.iter().map(|path| path.hops.len()).sum();
+    let hops: usize = finished.paths.iter().map(|path| path.hops.len()).sum();
     ensure!(hops == 16 * PINGS, "{hops} hops");
 
     let mut counted: BTreeMap<(String, String), u64> = BTreeMap::new();
-    for hop in told.paths.iter().flat_map(|path| &path.hops) {
+    for hop in finished.paths.iter().flat_map(|path| &path.hops) {
         let device = hop.device.as_deref().context("a hop without a device")?;
         *counted.entry((hop.node.to_string(), device.to_owned())).or_default() += 1;
     }

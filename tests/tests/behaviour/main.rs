@@ -1,5 +1,5 @@
-//! What does not fit into a scenario file: load, isolation, kills, refusals, recordings, how a trace ends, its page,
-//! what a terminal shows meanwhile, the drawing of a cluster, and what becomes of one while it is traced.
+//! Tests that do not fit into a scenario file: load, isolation, kills, errors, recordings, how a trace ends, its page, the
+//! status line, `podtrace topology`, and changes of a cluster during a trace.
 
 mod ends;
 mod isolation;

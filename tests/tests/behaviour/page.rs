@@ -39,10 +39,10 @@ fn live_and_recorded() -> Result<()> {
     let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
     let (live, recording, again) = (path("live.html"), path("trace.pcapng"), path("again.html"));
     let arguments = ["--from", "pod1", "--to", "pod3", "--probe", "tcp", "--html", &live, "-w", &recording];
-    let told = Trace::start(&lab, arguments)?.finish()?;
-    told.complete()?;
+    let finished = Trace::start(&lab, arguments)?.finish()?;
+    finished.complete()?;
     succeed(lab.podtrace().args(["read", &recording, "--html", &again]), SHORT)?;
-    for (class, count) in [("path", told.paths.len()), ("summary", 1)] {
+    for (class, count) in [("path", finished.paths.len()), ("summary", 1)] {
         let (live, again) = (data(live.as_ref(), class)?, data(again.as_ref(), class)?);
         ensure!(live.len() == count, "{} elements are of class {class}", live.len());
         ensure!(live == again, "live:\n{}\nagain:\n{}", live.join("\n"), again.join("\n"));

@@ -1,4 +1,4 @@
-//! What was recorded is told again to the byte, by anybody and anywhere.
+//! Reading a recording gives the same output to the byte, for any user on any machine.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// What the kernel's verifier went through for the programs is in a recording of them.
+/// A recording contains the number of instructions that the verifier processed.
 fn keep_to_their_budget() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("trace.pcapng");
@@ -48,7 +48,7 @@ fn keep_to_their_budget() -> Result<()> {
     hooks::within_budget(&hooks)
 }
 
-/// However a tracer ends, what it had told is in the file, for podtrace and for others.
+/// However a tracer ends, the file contains everything that it had reported, for podtrace and for other programs.
 fn killed() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("trace.pcapng");
@@ -62,15 +62,19 @@ fn killed() -> Result<()> {
     };
     wait::until("every path is in the file", SHORT, || Ok((delivered() == 40).then_some(())))?;
     trace.process().signal(Signal::SIGKILL)?;
-    let told = recorded::read(&[&file])?;
-    ensure!(told.code() == 1 && told.stderr.contains("ends before the trace did"), "{}", told.stderr);
-    ensure!(told.stdout.matches("\"verdict\":\"delivered\"").count() == 40, "{}", told.stdout);
-    ensure!(told.stdout.contains("\"complete\":false"), "{}", told.stdout);
+    let finished = recorded::read(&[&file])?;
+    ensure!(
+        finished.code() == 1 && finished.stderr.contains("ends before the trace did"),
+        "{}",
+        finished.stderr
+    );
+    ensure!(finished.stdout.matches("\"verdict\":\"delivered\"").count() == 40, "{}", finished.stdout);
+    ensure!(finished.stdout.contains("\"complete\":false"), "{}", finished.stdout);
     ensure!(recorded::packets(&file)?.len() >= 40 * 8, "tshark shows fewer packets");
     Ok(())
 }
 
-/// All parts together tell what was told live, and each can be read alone.
+/// All parts together give the live output, and each can be read alone.
 fn in_parts() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("trace.pcapng");
@@ -80,14 +84,14 @@ fn in_parts() -> Result<()> {
     for _ in 0..5 {
         lab.exec("pod1", [TRAFFIC, "echo", POD3, "10", "56"])?;
     }
-    let told = trace.interrupt()?;
-    told.complete()?;
+    let finished = trace.interrupt()?;
+    finished.complete()?;
     let mut parts: Vec<_> =
         directory.path().read_dir()?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     parts.sort();
     ensure!(parts.len() >= 3 && parts[0].ends_with("trace_00001.pcapng"), "{parts:?}");
     let parts: Vec<&Path> = parts.iter().map(PathBuf::as_path).collect();
-    recorded::tells_the_same(&told, &parts)?;
+    recorded::tells_the_same(&finished, &parts)?;
     let mut delivered = 0;
     for part in &parts {
         recorded::packets(part)?;
@@ -99,7 +103,7 @@ fn in_parts() -> Result<()> {
         );
         delivered += alone.stdout.matches("\"verdict\":\"delivered\"").count();
     }
-    ensure!(delivered == told.paths.len(), "{delivered} of {} paths in parts", told.paths.len());
+    ensure!(delivered == finished.paths.len(), "{delivered} of {} paths in parts", finished.paths.len());
     let gap = recorded::read(&[parts[0], parts[2]])?;
     ensure!(gap.code() == 1 && gap.stderr.contains("part 3 follows part 1"), "{}", gap.stderr);
     Ok(())
@@ -129,8 +133,13 @@ fn reader_is_gone() -> Result<()> {
     let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
     let head = run(Command::new("sh").args(["-c", "\"$@\" | head -n 1", "sh"]).args(words), SHORT)?;
     ensure!(head.stdout.lines().count() == 1, "{}{}", head.stdout, head.stderr);
-    let told = recorded::read(&[&file])?;
-    ensure!(told.code() == 0 && told.stdout.lines().count() == 7, "{}{}", told.stdout, told.stderr);
+    let finished = recorded::read(&[&file])?;
+    ensure!(
+        finished.code() == 0 && finished.stdout.lines().count() == 7,
+        "{}{}",
+        finished.stdout,
+        finished.stderr
+    );
     Ok(())
 }
 
@@ -142,25 +151,25 @@ fn fewer_bytes() -> Result<()> {
     let arguments = ["--from", "pod1", "--to", "pod3", "--snaplen", "128", "--write"].map(AsRef::as_ref);
     let trace = Trace::ready(&lab, arguments.into_iter().chain([file.as_os_str()]))?;
     lab.exec("pod1", [TRAFFIC, "echo", POD3, "3", "500"])?;
-    let told = trace.interrupt()?;
-    told.complete()?;
-    recorded::tells_the_same(&told, &[&file])?;
-    recorded::agrees(&told, &recorded::packets(&file)?)?;
-    ensure!(told.paths.iter().all(|path| path.hops.len() == 8), "{}", told.stdout);
+    let finished = trace.interrupt()?;
+    finished.complete()?;
+    recorded::tells_the_same(&finished, &[&file])?;
+    recorded::agrees(&finished, &recorded::packets(&file)?)?;
+    ensure!(finished.paths.iter().all(|path| path.hops.len() == 8), "{}", finished.stdout);
     Ok(())
 }
 
 fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let recording = directory.path().join("trace.pcapng");
-    let told = {
+    let finished = {
         let lab = Lab::up(name)?;
         let arguments = arguments.iter().map(AsRef::as_ref);
         let recorded = ["--write".as_ref(), recording.as_os_str()];
         Trace::start(&lab, arguments.chain(recorded))?.finish()?
     };
-    told.complete()?;
-    ensure!(!told.paths.is_empty(), "nothing was told");
+    finished.complete()?;
+    ensure!(!finished.paths.is_empty(), "nothing was told");
     // The lab is gone by now. Neither file nor binary may be where only root gets to.
     for path in [directory.path(), &recording] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
@@ -169,12 +178,12 @@ fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
     binary::copy_to(&own)?;
     let again = run(nobody(&own).arg("read").arg(&recording).args(["-o", "json"]).current_dir("/"), SHORT)?;
     ensure!(again.code() == 0, "it ended with {}: {}", again.code(), again.stderr);
-    ensure!(again.stdout == told.stdout, "live:\n{}\nagain:\n{}", told.stdout, again.stdout);
+    ensure!(again.stdout == finished.stdout, "live:\n{}\nagain:\n{}", finished.stdout, again.stdout);
 
     let first = run(nobody(&own).arg("read").arg(&recording).args(["-o", "json", "--count", "1"]), SHORT)?;
     let paths = first.stdout.lines().filter(|line| line.starts_with("{\"type\":\"path\"")).count();
     ensure!(paths == 1, "--count 1 told {paths} paths");
-    ensure!(told.stdout.lines().next() == first.stdout.lines().next(), "another path comes first");
+    ensure!(finished.stdout.lines().next() == first.stdout.lines().next(), "another path comes first");
 
     let bytes = std::fs::read(&recording).context("reading the recording")?;
     std::fs::write(&recording, &bytes[..bytes.len() / 2])?;
@@ -189,7 +198,7 @@ fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// podtrace as a user without any rights.
+/// podtrace as a user without privileges.
 fn nobody(podtrace: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--no-new-privs"]);

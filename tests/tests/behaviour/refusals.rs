@@ -1,4 +1,4 @@
-//! Bad input: one clear line on stderr, the right status, nothing left behind.
+//! Bad input: one clear line on stderr, the right exit status, and no remains.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,10 +14,10 @@ use podtrace_tests::suite::trial;
 use podtrace_tests::{binary, expect};
 use serde::Deserialize;
 
-/// The table of what is refused.
+/// The table of errors.
 const TABLE: &str = include_str!("refusals.yaml");
 
-/// One thing that cannot be done.
+/// One case of the table.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Refusal {
@@ -87,14 +87,15 @@ impl Refusal {
         command.env("PODTRACE_LAB", name).envs(self.env.iter().cloned());
         command.args(self.run.split_whitespace().map(|word| word.replace("DIR", place)));
         let output = run(&mut command, SHORT)?;
-        let told =
+        let finished =
             format!("{command:?} ended with {} and said:\n{}{}", output.code(), output.stdout, output.stderr);
-        ensure!(output.code() == self.status, "status {} was expected; {told}", self.status);
-        ensure!(output.stdout.is_empty(), "nothing was expected on stdout; {told}");
+        ensure!(output.code() == self.status, "status {} was expected; {finished}", self.status);
+        ensure!(output.stdout.is_empty(), "nothing was expected on stdout; {finished}");
         let says = format!("podtrace: {}", self.says.replace("DIR", place));
-        let line = output.stderr.strip_suffix('\n').with_context(|| format!("no line on stderr; {told}"))?;
-        ensure!(!line.contains('\n'), "one line was expected; {told}");
-        ensure!(expect::fits(&says, line), "`{says}` was expected; {told}");
+        let line =
+            output.stderr.strip_suffix('\n').with_context(|| format!("no line on stderr; {finished}"))?;
+        ensure!(!line.contains('\n'), "one line was expected; {finished}");
+        ensure!(expect::fits(&says, line), "`{says}` was expected; {finished}");
         if let Some(lab) = &lab {
             ensure!(attached::tcx(lab)?.is_empty(), "something is left attached");
             ensure!(attached::agents(lab)?.is_empty(), "an agent is left");

@@ -1,4 +1,4 @@
-//! The node's packet filter, as it is read from the kernel: what was loaded is known, and nothing was changed by looking.
+//! Reading the node's packet filter: the loaded rules are found, and reading them changes nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,9 +14,9 @@ use podtrace_rules::{End, Finder, Hook, Loss, Packet, Rules, Table, Translation}
 use podtrace_tests::command::run;
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
-use podtrace_tests::trace::{self, Told, Trace};
+use podtrace_tests::trace::{self, Finished, Trace};
 
-/// How long a probe and its trace may take.
+/// Time limit for a probe and its trace.
 const END: Duration = Duration::from_secs(45);
 
 /// Rule sets to load.
@@ -50,7 +50,7 @@ fn packet(source: (&str, u16), destination: (&str, u16)) -> Result<Packet> {
     })
 }
 
-/// A Service's translation, and who did it.
+/// The NAT of a Service, and the rule that did it.
 fn translated(finder: &Finder, before: (&str, u16), after: (&str, u16)) -> Result<String> {
     let question = Translation {
         before: packet(("10.42.0.10", 40000), before)?,
@@ -91,23 +91,24 @@ fn both_frameworks() -> Result<()> {
         "tables: {tables:?}"
     );
     let finder = Finder::new(read);
-    let told = translated(&finder, ("10.43.0.10", 80), ("10.42.1.10", 8080))?;
+    let finished = translated(&finder, ("10.43.0.10", 80), ("10.42.1.10", 8080))?;
     ensure!(
-        told == "iptables nat: KUBE-SERVICES → KUBE-SVC-LOLE4ISW44XBNF3G → KUBE-SEP-5UKXEYUPHJSB3XBR (default/web:http)",
-        "{told}"
+        finished
+            == "iptables nat: KUBE-SERVICES → KUBE-SVC-LOLE4ISW44XBNF3G → KUBE-SEP-5UKXEYUPHJSB3XBR (default/web:http)",
+        "{finished}"
     );
     let question = Translation {
         before: packet(("fd00:42::9", 40000), ("fd00:43::10", 80))?,
         after: packet(("fd00:42::9", 40000), ("fd00:42::11", 8080))?,
         ..Translation::of(End::Destination)
     };
-    let told = finder.translated(&question).context("no rule of IPv6")?.to_string();
+    let finished = finder.translated(&question).context("no rule of IPv6")?.to_string();
     ensure!(
-        told.starts_with("ip6tables nat: KUBE-SERVICES → ") && told.ends_with("(default/six:http)"),
-        "{told}"
+        finished.starts_with("ip6tables nat: KUBE-SERVICES → ") && finished.ends_with("(default/six:http)"),
+        "{finished}"
     );
-    let told = translated(&finder, ("172.16.0.9", 9999), ("192.168.56.11", 80))?;
-    ensure!(told.starts_with("nft inet guard: nat (handle "), "{told}");
+    let finished = translated(&finder, ("172.16.0.9", 9999), ("192.168.56.11", 80))?;
+    ensure!(finished.starts_with("nft inet guard: nat (handle "), "{finished}");
     Ok(())
 }
 
@@ -117,12 +118,12 @@ fn old_iptables() -> Result<()> {
     let read = rules(&lab, "node1")?;
     ensure!(read.gaps.is_empty(), "{:?}", read.gaps);
     let finder = Finder::new(read);
-    let told = translated(&finder, ("10.43.0.10", 80), ("10.42.0.11", 8080))?;
-    ensure!(told.ends_with("→ KUBE-SEP-3JQ6FVMXNOWTA2ZE (default/web:http)"), "{told}");
+    let finished = translated(&finder, ("10.43.0.10", 80), ("10.42.0.11", 8080))?;
+    ensure!(finished.ends_with("→ KUBE-SEP-3JQ6FVMXNOWTA2ZE (default/web:http)"), "{finished}");
     Ok(())
 }
 
-/// What a node's rules were travels to whoever reads the recording.
+/// A recording contains the nodes' rules.
 fn recorded() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("trace.pcapng");
@@ -134,8 +135,11 @@ fn recorded() -> Result<()> {
         rules_of(&file)?.try_into().map_err(|rules| anyhow::anyhow!("not of two nodes: {rules:?}"))?;
     ensure!(none.tables.is_empty() && none.gaps.is_empty(), "{none:?}");
     let question = Loss { packet: packet(("10.42.9.1", 1), ("10.42.1.10", 2))?, ..Loss::at(Hook::Forward) };
-    let told = Finder::new(guard).dropped(&question).map(|attribution| attribution.to_string());
-    ensure!(told.as_deref().is_some_and(|told| told.contains("nft inet guard: forward")), "{told:?}");
+    let finished = Finder::new(guard).dropped(&question).map(|attribution| attribution.to_string());
+    ensure!(
+        finished.as_deref().is_some_and(|finished| finished.contains("nft inet guard: forward")),
+        "{finished:?}"
+    );
     Ok(())
 }
 
@@ -149,10 +153,10 @@ fn unreadable() -> Result<()> {
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
     let mut command = trace::command(&lab, ["--from", "pod1", "--to", "pod2", "--probe", "icmp"]);
-    let told = Told::from(run(command.env("PATH", path), END)?)?;
-    told.complete()?;
-    let line = told.stderr.lines().find(|line| line.starts_with("node1: cannot read nftables rules"));
-    let line = line.with_context(|| format!("nothing is said of it:\n{}", told.stderr))?;
+    let finished = Finished::from(run(command.env("PATH", path), END)?)?;
+    finished.complete()?;
+    let line = finished.stderr.lines().find(|line| line.starts_with("node1: cannot read nftables rules"));
+    let line = line.with_context(|| format!("nothing is said of it:\n{}", finished.stderr))?;
     ensure!(line.contains("Operation not permitted"), "{line}");
     Ok(())
 }

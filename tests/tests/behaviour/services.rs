@@ -1,5 +1,5 @@
-//! Services of several endpoints: each of many connections is told with the one that it got, and of a Service that is
-//! well nothing is refused.
+//! Services with several endpoints: each of many connections is reported with its endpoint, and no connection to a healthy
+//! Service is rejected.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("each-of-many-connections-names-its-endpoint-iptables", &["iptables-restore"], || {
             shares("iptables")
         }),
-        trial("a-probe-hears-its-answer-out", &["nft"], heard_out),
+        trial("a-probe-hears-its-answer-out", &["nft"], replies_are_awaited),
     ]
 }
 
@@ -30,8 +30,8 @@ fn shares(rules: &str) -> Result<()> {
     let trace = Trace::ready(&lab, ["--from", "pod1", "--to", "svc/web"])?;
     let count = CONNECTIONS.to_string();
     let answers = lab.exec("pod1", [TRAFFIC, "web", "10.43.0.10", "80", &count])?;
-    let told = trace.interrupt()?;
-    told.complete()?;
+    let finished = trace.interrupt()?;
+    finished.complete()?;
 
     // What the endpoints say of how often they were asked.
     let mut served = BTreeMap::new();
@@ -40,7 +40,7 @@ fn shares(rules: &str) -> Result<()> {
         served.insert(format!("default/{name}"), count.parse::<usize>()?);
     }
     let mut chosen = BTreeMap::<String, usize>::new();
-    for path in &told.paths {
+    for path in &finished.paths {
         ensure!(path.confidence >= 1.0, "path {} is ambiguous", path.id);
         if path.label != "SYN" {
             continue;
@@ -59,15 +59,15 @@ fn shares(rules: &str) -> Result<()> {
     Ok(())
 }
 
-/// A server that speaks first, and an answer to a datagram: whoever probes them waits for it.
-fn heard_out() -> Result<()> {
+/// A server that sends first, and a reply to a datagram: the probe waits for it.
+fn replies_are_awaited() -> Result<()> {
     let lab = Lab::up_with("heard-out", "nft")?;
     for (service, probe, least) in [("svc/web", "tcp", 7), ("svc/dns", "udp", 2)] {
-        let told = Trace::start(&lab, ["--from", "pod1", "--to", service, "--probe", probe])?.finish()?;
-        told.complete()?;
-        let paths = &told.summary()?.paths;
+        let finished = Trace::start(&lab, ["--from", "pod1", "--to", service, "--probe", probe])?.finish()?;
+        finished.complete()?;
+        let paths = &finished.summary()?.paths;
         let others = [paths.dropped, paths.vanished, paths.rejected, paths.open];
-        ensure!(others == [0; 4] && paths.delivered >= least, "{service} by {probe}: {}", told.stdout);
+        ensure!(others == [0; 4] && paths.delivered >= least, "{service} by {probe}: {}", finished.stdout);
     }
     Ok(())
 }

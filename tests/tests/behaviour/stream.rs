@@ -1,4 +1,4 @@
-//! 10 MB over one TCP connection: segments are taken apart and put together on the way, and no byte is lost.
+//! 10 MB over one TCP connection: segments are split and merged on the way, and no byte is missing.
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
@@ -7,13 +7,13 @@ use podtrace_tests::check::brief;
 use podtrace_tests::command::SHORT;
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
-use podtrace_tests::trace::{Told, Trace};
+use podtrace_tests::trace::{Finished, Trace};
 
 use crate::{POD3, TRAFFIC};
 
 const BYTES: u64 = 10_000_000;
 
-/// The way of every segment, and the other way round of every answer.
+/// The path of every segment, and in reverse of every acknowledgement.
 const WAY: [Action; 8] = [
     Action::PodEgress,
     Action::Route,
@@ -30,21 +30,21 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("ten-megabytes", none, || ten_megabytes("tcp", &[]).map(|_| ())),
         trial("ten-megabytes-split-at-the-tunnel", none, || {
-            let told = ten_megabytes("tcp-tunnel", &["flannel.1"])?;
-            ensure!(split(&told), "no packet was taken apart");
+            let finished = ten_megabytes("tcp-tunnel", &["flannel.1"])?;
+            ensure!(split(&finished), "no packet was taken apart");
             Ok(())
         }),
         trial("ten-megabytes-split-at-the-uplink", none, || {
-            let told = ten_megabytes("tcp-uplink", &["eth0"])?;
-            ensure!(split(&told), "no packet was taken apart");
+            let finished = ten_megabytes("tcp-uplink", &["eth0"])?;
+            ensure!(split(&finished), "no packet was taken apart");
             Ok(())
         }),
         trial("ten-megabytes-in-small-segments", none, || {
             let lab = Lab::up("tcp-small")?;
             lab.exec("pod1", [TRAFFIC, "offload", "eth0", "off"])?;
-            let told = move_bytes(&lab)?;
+            let finished = move_bytes(&lab)?;
             ensure!(
-                told.paths.iter().any(|path| path.hops.iter().any(|hop| hop.merged)),
+                finished.paths.iter().any(|path| path.hops.iter().any(|hop| hop.merged)),
                 "nothing was merged"
             );
             Ok(())
@@ -52,12 +52,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn split(told: &Told) -> bool {
-    told.paths.iter().any(|path| path.hops.iter().any(|hop| hop.packets > 1))
+fn split(finished: &Finished) -> bool {
+    finished.paths.iter().any(|path| path.hops.iter().any(|hop| hop.packets > 1))
 }
 
 /// Moves the bytes with the offloads of these devices of both nodes switched off.
-fn ten_megabytes(name: &str, without_offloads: &[&str]) -> Result<Told> {
+fn ten_megabytes(name: &str, without_offloads: &[&str]) -> Result<Finished> {
     let lab = Lab::up(name)?;
     for node in ["node1", "node2"] {
         for device in without_offloads {
@@ -67,19 +67,19 @@ fn ten_megabytes(name: &str, without_offloads: &[&str]) -> Result<Told> {
     move_bytes(&lab)
 }
 
-fn move_bytes(lab: &Lab) -> Result<Told> {
+fn move_bytes(lab: &Lab) -> Result<Finished> {
     let mut sink = lab.spawn("pod3", [TRAFFIC, "tcp-sink", "5000"])?;
     sink.wait_for_line("ready", SHORT)?;
     let trace = Trace::ready(lab, ["--from", "pod1", "--to", "pod3", "--port", "5000"])?;
     let sent = lab.exec("pod1", [TRAFFIC, "tcp", POD3, "5000", &BYTES.to_string()])?.stdout;
     ensure!(sink.finish(SHORT)?.stdout.contains(&format!("received {BYTES}")), "the sink lacks bytes");
-    let told = trace.interrupt()?;
-    let summary = told.summary()?;
+    let finished = trace.interrupt()?;
+    let summary = finished.summary()?;
     let events = summary.events;
     ensure!(events.produced == events.delivered && events.unmatched + events.lost_map == 0, "{summary:?}");
     // The kernel skips a program that it is running already on this CPU: drops of packets that may be anybody's.
     ensure!(summary.complete == (events.missed_probes == 0), "{summary:?}");
-    for path in &told.paths {
+    for path in &finished.paths {
         let mut actions: Vec<_> = path.hops.iter().map(|hop| hop.action).collect();
         // What had arrived before, or late, TCP drops at the very end: that is no loss of the way's.
         let by_tcp = path.reason.as_deref().is_some_and(|reason| reason.starts_with("TCP_"));
@@ -96,14 +96,14 @@ fn move_bytes(lab: &Lab) -> Result<Told> {
         ensure!(path.flow.id == 1, "another flow: {}", brief(path));
     }
     let requests: Vec<&Path> =
-        told.paths.iter().filter(|path| path.flow.direction == Direction::Request).collect();
+        finished.paths.iter().filter(|path| path.flow.direction == Direction::Request).collect();
     let payload: u64 = requests.iter().map(|path| u64::from(path.payload)).sum();
     let twice = sent.trim().rsplit_once("retransmitted ").context("the sender's word")?.1.parse::<u64>()?;
     let (unique, overlap) = coverage(&requests)?;
     ensure!(unique == BYTES, "{unique} bytes have a path, {BYTES} were sent");
     ensure!(payload == unique + overlap, "{payload} bytes of payload");
     ensure!((overlap > 0) == (twice > 0), "{overlap} bytes were told twice, {twice} segments sent twice");
-    Ok(told)
+    Ok(finished)
 }
 
 /// How many of the stream's bytes the paths hold, and how many they hold more than once.

@@ -29,7 +29,7 @@ fn topology(lab: &Lab) -> Command {
     command
 }
 
-fn told(command: &mut Command) -> Result<Vec<Value>> {
+fn nodes_of(command: &mut Command) -> Result<Vec<Value>> {
     let output = succeed(command.args(["-o", "json"]), SHORT)?;
     output.stdout.lines().map(|line| serde_json::from_str(line).context("no JSON")).collect()
 }
@@ -41,7 +41,7 @@ fn device(node: &Value, is: impl Fn(&Value) -> bool) -> Result<&Value> {
 
 fn as_ip_sees_it() -> Result<()> {
     let lab = Lab::up("map-ip")?;
-    let nodes = told(&mut topology(&lab))?;
+    let nodes = nodes_of(&mut topology(&lab))?;
     for (node, name, other, pods) in [
         (0, "node1", ("node2", "192.168.56.12", "10.42.1.0/24"), ["pod1", "pod2"]),
         (1, "node2", ("node1", "192.168.56.11", "10.42.0.0/24"), ["pod3", "pod4"]),
@@ -132,7 +132,7 @@ fn from_a_container() -> Result<()> {
     let script = "exec unshare --mount --pid --fork --kill-child --mount-proc sh -c '
         unshare --mount sh -c \"mount -t tmpfs none /run/netns && exec \\\"\\$0\\\" agent\" \"$0\"
         exit $?' \"$2\"";
-    let nodes = told_by_agent(&lab, script)?;
+    let nodes = by_agent(&lab, script)?;
     for pod in ["default/pod1", "default/pod2"] {
         device(&nodes[0], |device| device["pod"]["name"] == pod)?;
     }
@@ -151,7 +151,7 @@ fn by_processes() -> Result<()> {
             mount -t tmpfs none /run/netns && exec \"$0\" agent' \"$2\" \"$1\"",
         pod.path().display()
     );
-    let nodes = told_by_agent(&lab, &script)?;
+    let nodes = by_agent(&lab, &script)?;
     device(&nodes[0], |device| device["pod"]["name"] == "default/pod1")?;
     let missing = &nodes[0]["other_pods"][0];
     ensure!(missing["name"] == "default/pod2", "pod2 was to be missing: {}", nodes[0]);
@@ -159,7 +159,7 @@ fn by_processes() -> Result<()> {
 }
 
 /// What is told if node1's agent is started, in node1's network, by a script: it gets a directory and the binary.
-fn told_by_agent(lab: &Lab, script: &str) -> Result<Vec<Value>> {
+fn by_agent(lab: &Lab, script: &str) -> Result<Vec<Value>> {
     let directory = tempfile::tempdir()?;
     let node = lab.netns("node1")?;
     let start = serde_json::json!([
@@ -178,7 +178,7 @@ fn told_by_agent(lab: &Lab, script: &str) -> Result<Vec<Value>> {
     let inventory = directory.path().join("cluster.yaml");
     fs::write(&inventory, text.replace(&netns, &format!("command: {start}")))?;
     let mut podtrace = lab.podtrace();
-    told(podtrace.arg("topology").arg("--cluster").arg(&inventory))
+    nodes_of(podtrace.arg("topology").arg("--cluster").arg(&inventory))
 }
 
 fn without_root() -> Result<()> {

@@ -13,7 +13,7 @@ use podtrace_tests::api_server::{ApiServer, Cluster};
 use podtrace_tests::command::{Running, SHORT, succeed};
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
-use podtrace_tests::trace::Told;
+use podtrace_tests::trace::Finished;
 use podtrace_tests::{attached, recorded, wait};
 
 use super::kubernetes::User;
@@ -72,14 +72,14 @@ impl Trace {
         .with_context(|| format!("it said:\n{}", self.running.stderr()))
     }
 
-    fn end(self) -> Result<Told> {
-        Told::from(self.running.interrupt(SHORT)?)
+    fn end(self) -> Result<Finished> {
+        Finished::from(self.running.interrupt(SHORT)?)
     }
 }
 
 /// What became of whom.
-fn whats(told: &Told) -> Vec<(&str, ChangeKind)> {
-    told.changes.iter().map(|Change { about, kind, .. }| (about.as_str(), *kind)).collect()
+fn whats(finished: &Finished) -> Vec<(&str, ChangeKind)> {
+    finished.changes.iter().map(|Change { about, kind, .. }| (about.as_str(), *kind)).collect()
 }
 
 /// Checks that so many exchanges between two pods were seen on both nodes, from one pod's veth to the other's.
@@ -156,22 +156,22 @@ fn made_anew() -> Result<()> {
     trace.wait_for_agents(&["node1", "node2"], 1)?;
     anew.exec(&[TRAFFIC, "echo", POD3, "2", "56"])?;
     lab.exec("pod3", [TRAFFIC, "echo", ANEW, "1", "56"])?;
-    let told = trace.end()?;
-    told.complete()?;
-    ensure!(whats(&told) == [("default/pod1", ChangeKind::Moved)], "{:?}", told.changes);
-    let change = &told.changes[0];
+    let finished = trace.end()?;
+    finished.complete()?;
+    ensure!(whats(&finished) == [("default/pod1", ChangeKind::Moved)], "{:?}", finished.changes);
+    let change = &finished.changes[0];
     let place = |place: &Option<podtrace_path::Place>| {
         place.as_ref().map(|place| (place.ips[0].to_string(), place.node.clone().unwrap_or_default()))
     };
     ensure!(place(&change.was) == Some((POD1.to_owned(), "node1".to_owned())), "{change:?}");
     ensure!(place(&change.now) == Some((ANEW.to_owned(), "node1".to_owned())), "{change:?}");
-    all_cross(&told.paths, "default/pod1", "default/pod3", 5)?;
+    all_cross(&finished.paths, "default/pod1", "default/pod3", 5)?;
     let by_address = |address: &str| {
         let has = |path: &&Way| [path.from.ip, path.to.ip].iter().any(|ip| ip.to_string() == address);
-        told.paths.iter().filter(has).count()
+        finished.paths.iter().filter(has).count()
     };
-    ensure!((by_address(POD1), by_address(ANEW)) == (4, 6), "{}", told.stdout);
-    recorded::tells_the_same(&told, &[Path::new(file)])?;
+    ensure!((by_address(POD1), by_address(ANEW)) == (4, 6), "{}", finished.stdout);
+    recorded::tells_the_same(&finished, &[Path::new(file)])?;
     // By the name, which meant two addresses.
     let some = succeed(
         Command::new(podtrace_tests::binary::podtrace()?)
@@ -200,16 +200,16 @@ fn other_pods() -> Result<()> {
     server.serve_by("web", &["pod4"]);
     trace.wait_for_agents(&["node1", "node2"], 1)?;
     lab.exec("pod1", [TRAFFIC, "echo", "10.42.1.11", "1", "56"])?;
-    let told = trace.end()?;
-    told.complete()?;
-    ensure!(whats(&told) == [("svc/default/web", ChangeKind::Endpoints)], "{:?}", told.changes);
+    let finished = trace.end()?;
+    finished.complete()?;
+    ensure!(whats(&finished) == [("svc/default/web", ChangeKind::Endpoints)], "{:?}", finished.changes);
     ensure!(
-        told.changes[0].added == ["default/pod4"] && told.changes[0].removed == ["default/pod3"],
+        finished.changes[0].added == ["default/pod4"] && finished.changes[0].removed == ["default/pod3"],
         "{:?}",
-        told.changes
+        finished.changes
     );
-    all_cross(&told.paths, "default/pod1", "default/pod3", 1)?;
-    all_cross(&told.paths, "default/pod1", "default/pod4", 1)
+    all_cross(&finished.paths, "default/pod1", "default/pod3", 1)?;
+    all_cross(&finished.paths, "default/pod1", "default/pod4", 1)
 }
 
 /// Packets pass while the nodes begin to look for them, one a little before the other: none has vanished, and what was
@@ -231,11 +231,11 @@ fn amid_packets() -> Result<()> {
         Ok((trace.running.stdout().matches("\"type\":\"path\"").count() > 200).then_some(()))
     })?;
     drop(stream);
-    let told = trace.end()?;
-    told.complete()?;
-    let paths = told.summary()?.paths;
+    let finished = trace.end()?;
+    finished.complete()?;
+    let paths = finished.summary()?.paths;
     ensure!(paths.vanished == 0 && paths.dropped == 0, "{paths:?}");
-    recorded::tells_the_same(&told, &[Path::new(file)])
+    recorded::tells_the_same(&finished, &[Path::new(file)])
 }
 
 /// Both pods are on one node; then one is on the other.
@@ -257,18 +257,18 @@ fn other_node() -> Result<()> {
         Ok(trace.running.stdout().contains("\"about\":\"node/node2\"").then_some(()))
     })?;
     lab.exec("pod1", [TRAFFIC, "echo", POD3, "1", "56"])?;
-    let told = trace.end()?;
-    told.complete()?;
+    let finished = trace.end()?;
+    finished.complete()?;
     ensure!(
-        whats(&told) == [("default/pod2", ChangeKind::Moved), ("node/node2", ChangeKind::Traced)],
+        whats(&finished) == [("default/pod2", ChangeKind::Moved), ("node/node2", ChangeKind::Traced)],
         "{:?}",
-        told.changes
+        finished.changes
     );
-    ensure!(told.paths.len() == 4, "{}", told.stdout);
+    ensure!(finished.paths.len() == 4, "{}", finished.stdout);
     // Two of them stayed on their node.
-    let crossing: Vec<_> = told.paths.iter().filter(|path| path.hops.len() == 8).cloned().collect();
+    let crossing: Vec<_> = finished.paths.iter().filter(|path| path.hops.len() == 8).cloned().collect();
     all_cross(&crossing, "default/pod1", "default/pod2", 1)?;
-    recorded::tells_the_same(&told, &[Path::new(file)])?;
+    recorded::tells_the_same(&finished, &[Path::new(file)])?;
     ensure!(server.agent_pods().is_empty(), "left: {:?}", server.agent_pods());
     Ok(())
 }
@@ -284,16 +284,16 @@ fn nobody_looks() -> Result<()> {
     wait::until("it tells that nobody looks", READY, || {
         Ok(trace.running.stdout().contains("\"what\":\"untraced\"").then_some(()))
     })?;
-    let told = trace.end()?;
-    ensure!(told.code == 0 && !told.summary()?.complete, "{}", told.stdout);
+    let finished = trace.end()?;
+    ensure!(finished.code == 0 && !finished.summary()?.complete, "{}", finished.stdout);
     ensure!(
-        whats(&told) == [("default/pod2", ChangeKind::Moved), ("default/pod2", ChangeKind::Untraced)],
+        whats(&finished) == [("default/pod2", ChangeKind::Moved), ("default/pod2", ChangeKind::Untraced)],
         "{:?}",
-        told.changes
+        finished.changes
     );
-    let why = told.changes[1].detail.as_deref().unwrap_or_default();
+    let why = finished.changes[1].detail.as_deref().unwrap_or_default();
     ensure!(why.contains("there is no such pod"), "{why}");
-    ensure!(told.stderr.contains("points that were not traced"), "{}", told.stderr);
+    ensure!(finished.stderr.contains("points that were not traced"), "{}", finished.stderr);
     Ok(())
 }
 
@@ -312,14 +312,14 @@ fn goes_and_comes_back() -> Result<()> {
     says("back")?;
     trace.wait_for_agents(&["node1"], 1)?;
     lab.exec("pod1", [TRAFFIC, "echo", POD3, "1", "56"])?;
-    let told = trace.end()?;
-    told.complete()?;
+    let finished = trace.end()?;
+    finished.complete()?;
     ensure!(
-        whats(&told) == [("default/pod1", ChangeKind::Gone), ("default/pod1", ChangeKind::Back)],
+        whats(&finished) == [("default/pod1", ChangeKind::Gone), ("default/pod1", ChangeKind::Back)],
         "{:?}",
-        told.changes
+        finished.changes
     );
-    all_cross(&told.paths, "default/pod1", "default/pod3", 1)
+    all_cross(&finished.paths, "default/pod1", "default/pod3", 1)
 }
 
 /// The API cannot be reached for a while: the trace goes on, and what became of the cluster meanwhile is told then,
@@ -339,11 +339,11 @@ fn api_away() -> Result<()> {
     trace.wait_for("the Kubernetes API is back", 1)?;
     trace.wait_for_agents(&["node1", "node2"], 1)?;
     anew.exec(&[TRAFFIC, "echo", POD3, "1", "56"])?;
-    let told = trace.end()?;
-    told.complete()?;
-    ensure!(told.stderr.matches("cannot reach the Kubernetes API").count() == 1, "{}", told.stderr);
-    ensure!(whats(&told) == [("default/pod1", ChangeKind::Moved)], "{:?}", told.changes);
-    all_cross(&told.paths, "default/pod1", "default/pod3", 2)
+    let finished = trace.end()?;
+    finished.complete()?;
+    ensure!(finished.stderr.matches("cannot reach the Kubernetes API").count() == 1, "{}", finished.stderr);
+    ensure!(whats(&finished) == [("default/pod1", ChangeKind::Moved)], "{:?}", finished.changes);
+    all_cross(&finished.paths, "default/pod1", "default/pod3", 2)
 }
 
 fn right_to_watch() -> Result<()> {
@@ -353,13 +353,13 @@ fn right_to_watch() -> Result<()> {
     let trace = Trace::of(&server, &["--from", "pod1", "--to", "pod3"])?;
     trace.wait_for("are not watched", 1)?;
     lab.exec("pod1", [TRAFFIC, "echo", POD3, "1", "56"])?;
-    let told = trace.end()?;
-    told.complete()?;
-    let lines: Vec<_> = told.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    let finished = trace.end()?;
+    finished.complete()?;
+    let lines: Vec<_> = finished.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     ensure!(lines.len() == 1, "{lines:?}");
     for part in ["does not let you watch", "watch pods in the whole cluster", "--clusterrole=podtrace-names"]
     {
         ensure!(lines[0].contains(part), "`{part}` is not in {}", lines[0]);
     }
-    all_cross(&told.paths, "default/pod1", "default/pod3", 1)
+    all_cross(&finished.paths, "default/pod1", "default/pod3", 1)
 }

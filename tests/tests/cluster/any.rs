@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use podtrace_path::{Direction, Verdict};
 use podtrace_tests::cluster::{Cluster, SETTLED, Who};
 use podtrace_tests::command::run;
-use podtrace_tests::trace::Told;
+use podtrace_tests::trace::Finished;
 use podtrace_tests::{need, suite, wait};
 use serde_json::json;
 
@@ -79,16 +79,16 @@ fn pinged(cluster: &Cluster) -> Result<()> {
     let ends = [format!("{NAMESPACE}/one"), format!("{NAMESPACE}/other")];
     let [from, to] = &ends;
     let arguments = ["--from", from, "--to", to, "--probe", "icmp", "-o", "json"];
-    let told = Told::from(run(&mut cluster.podtrace(Who::Admin, arguments), SETTLED * 2)?)?;
-    told.complete().with_context(|| told.stdout.clone())?;
-    ensure!(told.paths.len() == 2, "{}", told.stdout);
+    let finished = Finished::from(run(&mut cluster.podtrace(Who::Admin, arguments), SETTLED * 2)?)?;
+    finished.complete().with_context(|| finished.stdout.clone())?;
+    ensure!(finished.paths.len() == 2, "{}", finished.stdout);
     // Either may be told first, as far as clocks can tell.
     for (direction, ends) in [(Direction::Request, [from, to]), (Direction::Reply, [to, from])] {
-        let path = told.paths.iter().find(|path| path.flow.direction == direction);
-        let path = path.with_context(|| format!("no {direction:?} in\n{}", told.stdout))?;
+        let path = finished.paths.iter().find(|path| path.flow.direction == direction);
+        let path = path.with_context(|| format!("no {direction:?} in\n{}", finished.stdout))?;
         let pods = [path.from.pod.as_deref(), path.to.pod.as_deref()];
         let expected = ends.map(|end| Some(end.as_str()));
-        ensure!(path.verdict == Verdict::Delivered && pods == expected, "{}", told.stdout);
+        ensure!(path.verdict == Verdict::Delivered && pods == expected, "{}", finished.stdout);
     }
     ensure!(
         cluster.agent_pods()? == before,

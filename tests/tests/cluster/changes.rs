@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use podtrace_path::{Change, ChangeKind, Path, Place, Verdict};
 use podtrace_tests::cluster::{Cluster, SETTLED, Who, nothing_runs, traced};
 use podtrace_tests::command::Running;
-use podtrace_tests::trace::Told;
+use podtrace_tests::trace::Finished;
 use podtrace_tests::wait;
 use serde_json::{Value, json};
 
@@ -72,8 +72,8 @@ impl<'a> Pod<'a> {
     }
 
     fn address(&self) -> Result<IpAddr> {
-        let told = self.cluster.ask(["get", "pod", &self.name, "-o", "jsonpath={.status.podIP}"])?;
-        told.parse().with_context(|| format!("the address of {}: `{told}`", self.name))
+        let finished = self.cluster.ask(["get", "pod", &self.name, "-o", "jsonpath={.status.podIP}"])?;
+        finished.parse().with_context(|| format!("the address of {}: `{finished}`", self.name))
     }
 
     fn put_back(&self) -> Result<()> {
@@ -100,8 +100,8 @@ fn start(cluster: &Cluster, ends: [&str; 4]) -> Result<Running> {
 /// Waits until a line that it tells has all of these in it.
 fn tells(trace: &Running, parts: &[&str]) -> Result<()> {
     wait::until(&format!("it tells of {parts:?}"), SETTLED, || {
-        let told = trace.stdout();
-        Ok(told.lines().any(|line| parts.iter().all(|part| line.contains(part))).then_some(()))
+        let finished = trace.stdout();
+        Ok(finished.lines().any(|line| parts.iter().all(|part| line.contains(part))).then_some(()))
     })
     .with_context(|| format!("it told:\n{}{}", trace.stdout(), trace.stderr()))
 }
@@ -149,8 +149,8 @@ fn cross(paths: &[Path], address: IpAddr) -> bool {
 fn ping_until_told(cluster: &Cluster, trace: &Running, address: IpAddr) -> Result<()> {
     wait::until(&format!("a ping of {address} is told whole"), SETTLED, || {
         ping(cluster, address)?;
-        let told = trace.stdout();
-        let paths: Vec<Path> = told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let finished = trace.stdout();
+        let paths: Vec<Path> = finished.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         Ok(cross(&paths, address).then_some(()))
     })
     .with_context(|| format!("it told:\n{}{}", trace.stdout(), trace.stderr()))
@@ -175,19 +175,21 @@ fn made_anew(cluster: &Cluster) -> Result<()> {
         looks_again(&trace, node, before)?;
     }
     ping_until_told(cluster, &trace, new)?;
-    let told = Told::from(trace.interrupt(SETTLED)?)?;
-    told.complete().with_context(|| told.stdout.clone())?;
-    let whats: Vec<_> = told.changes.iter().map(|change| (change.about.as_str(), change.kind)).collect();
+    let finished = Finished::from(trace.interrupt(SETTLED)?)?;
+    finished.complete().with_context(|| finished.stdout.clone())?;
+    let whats: Vec<_> = finished.changes.iter().map(|change| (change.about.as_str(), change.kind)).collect();
     ensure!(
         whats == [("default/pod3", ChangeKind::Gone), ("default/pod3", ChangeKind::Back)],
         "{:?}",
-        told.changes
+        finished.changes
     );
-    ensure!(told.changes[0].was == Some(on_node2(old)), "{:?}", told.changes);
-    ensure!(told.changes[1].now == Some(on_node2(new)), "{:?}", told.changes);
-    ensure!(cross(&told.paths, old) && cross(&told.paths, new), "{}", told.stdout);
-    let stranger =
-        told.paths.iter().find(|path| ![path.from.ip, path.to.ip].iter().any(|ip| [old, new].contains(ip)));
+    ensure!(finished.changes[0].was == Some(on_node2(old)), "{:?}", finished.changes);
+    ensure!(finished.changes[1].now == Some(on_node2(new)), "{:?}", finished.changes);
+    ensure!(cross(&finished.paths, old) && cross(&finished.paths, new), "{}", finished.stdout);
+    let stranger = finished
+        .paths
+        .iter()
+        .find(|path| ![path.from.ip, path.to.ip].iter().any(|ip| [old, new].contains(ip)));
     ensure!(stranger.is_none(), "{stranger:?}");
     nothing_runs()
 }
@@ -203,8 +205,8 @@ fn call(cluster: &Cluster, address: &str) -> Result<bool> {
 fn call_until(cluster: &Cluster, trace: &Running, address: &str, pod: &str) -> Result<()> {
     let count = |trace: &Running| {
         let answered = format!(r#""pod":"{pod}""#);
-        let told = trace.stdout();
-        told.lines().filter(|line| line.contains(r#""label":"SYN""#) && line.contains(&answered)).count()
+        let finished = trace.stdout();
+        finished.lines().filter(|line| line.contains(r#""label":"SYN""#) && line.contains(&answered)).count()
     };
     let before = count(trace);
     wait::until(&format!("a call is answered by {pod}"), SETTLED, || {
@@ -227,9 +229,9 @@ fn fewer_and_more(cluster: &Cluster) -> Result<()> {
     tells(&trace, &[r#""type":"change""#, r#""added":["default/pod5"]"#])?;
     looks_again(&trace, "node1", before)?;
     call_until(cluster, &trace, &address, "default/pod5")?;
-    let told = Told::from(trace.interrupt(SETTLED)?)?;
-    told.complete().with_context(|| told.stdout.clone())?;
-    let whats: Vec<_> = told
+    let finished = Finished::from(trace.interrupt(SETTLED)?)?;
+    finished.complete().with_context(|| finished.stdout.clone())?;
+    let whats: Vec<_> = finished
         .changes
         .iter()
         .map(|Change { about, kind, added, removed, .. }| (about.as_str(), *kind, added.len(), removed.len()))
@@ -238,7 +240,7 @@ fn fewer_and_more(cluster: &Cluster) -> Result<()> {
     ensure!(
         whats == [(web, ChangeKind::Endpoints, 0, 1), (web, ChangeKind::Endpoints, 1, 0)],
         "{:?}",
-        told.changes
+        finished.changes
     );
     nothing_runs()
 }

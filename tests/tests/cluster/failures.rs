@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use podtrace_path::Direction;
 use podtrace_tests::cluster::{Cluster, SETTLED, Who, agents_on, end, nothing_runs, traced};
 use podtrace_tests::command::{Running, SHORT, run};
-use podtrace_tests::trace::Told;
+use podtrace_tests::trace::Finished;
 use podtrace_tests::wait;
 
 use crate::own;
@@ -51,9 +51,9 @@ fn start_with_call(cluster: &Cluster) -> Result<Running> {
 }
 
 /// The SYNs of calls, and over how many nodes each was followed.
-fn calls(told: &Told) -> Vec<usize> {
+fn calls(finished: &Finished) -> Vec<usize> {
     let calls =
-        told.paths.iter().filter(|path| path.label == "SYN" && path.flow.direction == Direction::Request);
+        finished.paths.iter().filter(|path| path.label == "SYN" && path.flow.direction == Direction::Request);
     calls
         .map(|path| {
             let mut nodes: Vec<_> = path.hops.iter().map(|hop| &hop.node).collect();
@@ -64,9 +64,9 @@ fn calls(told: &Told) -> Vec<usize> {
 }
 
 /// It does not look whole.
-fn is_not_complete(told: &Told) -> Result<()> {
-    let summary = told.summary()?;
-    ensure!(!summary.complete, "it looks whole: {summary:?}\n{}", told.stderr);
+fn is_not_complete(finished: &Finished) -> Result<()> {
+    let summary = finished.summary()?;
+    ensure!(!summary.complete, "it looks whole: {summary:?}\n{}", finished.stderr);
     Ok(())
 }
 
@@ -74,9 +74,9 @@ fn is_not_complete(told: &Told) -> Result<()> {
 fn works(cluster: &Cluster) -> Result<()> {
     let trace = start(cluster)?;
     call()?;
-    let told = Told::from(trace.interrupt(SETTLED)?)?;
-    told.complete()?;
-    ensure!(calls(&told) == [2], "{}", told.stdout);
+    let finished = Finished::from(trace.interrupt(SETTLED)?)?;
+    finished.complete()?;
+    ensure!(calls(&finished) == [2], "{}", finished.stdout);
     nothing_runs()
 }
 
@@ -87,11 +87,11 @@ fn agent(cluster: &Cluster) -> Result<()> {
     agents.into_iter().try_for_each(end)?;
     trace.wait_for_line("warning: lost node2", SHORT)?;
     call()?;
-    let told = Told::from(trace.interrupt(SETTLED)?)?;
-    is_not_complete(&told)?;
-    ensure!(told.code == 0, "it ended with {}:\n{}", told.code, told.stderr);
-    ensure!(calls(&told) == [2, 1], "{:?} of\n{}", calls(&told), told.stdout);
-    ensure!(told.stderr.contains("what it saw from here on is missing"), "{}", told.stderr);
+    let finished = Finished::from(trace.interrupt(SETTLED)?)?;
+    is_not_complete(&finished)?;
+    ensure!(finished.code == 0, "it ended with {}:\n{}", finished.code, finished.stderr);
+    ensure!(calls(&finished) == [2, 1], "{:?} of\n{}", calls(&finished), finished.stdout);
+    ensure!(finished.stderr.contains("what it saw from here on is missing"), "{}", finished.stderr);
     nothing_runs()?;
     works(cluster)
 }
@@ -107,16 +107,17 @@ fn api_server_stops(cluster: &Cluster) -> Result<()> {
     called?;
     ready(cluster)?;
     call()?;
-    let told = Told::from(trace.interrupt(SETTLED)?)?;
-    told.complete()?;
-    ensure!(calls(&told) == [2, 2, 2], "{:?} of\n{}", calls(&told), told.stdout);
+    let finished = Finished::from(trace.interrupt(SETTLED)?)?;
+    finished.complete()?;
+    ensure!(calls(&finished) == [2, 2, 2], "{:?} of\n{}", calls(&finished), finished.stdout);
     nothing_runs()
 }
 
 fn ready(cluster: &Cluster) -> Result<()> {
     wait::until("the API server is ready", SETTLED, || {
-        let told = run(&mut cluster.kubectl(["--request-timeout=5s", "get", "--raw", "/readyz"]), SETTLED)?;
-        Ok((told.code() == 0).then_some(()))
+        let finished =
+            run(&mut cluster.kubectl(["--request-timeout=5s", "get", "--raw", "/readyz"]), SETTLED)?;
+        Ok((finished.code() == 0).then_some(()))
     })
 }
 
@@ -124,17 +125,17 @@ fn ready(cluster: &Cluster) -> Result<()> {
 fn api_server_is_killed(cluster: &Cluster) -> Result<()> {
     let trace = start_with_call(cluster)?;
     let restarted = cluster.process("kube-apiserver")?.restart();
-    let told = Told::from(trace.finish(SETTLED)?);
+    let finished = Finished::from(trace.finish(SETTLED)?);
     restarted?;
     ready(cluster)?;
-    let told = told?;
-    is_not_complete(&told)?;
-    ensure!(told.code == 1, "it ended with {}:\n{}", told.code, told.stderr);
+    let finished = finished?;
+    is_not_complete(&finished)?;
+    ensure!(finished.code == 1, "it ended with {}:\n{}", finished.code, finished.stderr);
     for node in ["node1", "node2"] {
         let line = format!("{node}: the connection through the Kubernetes API was lost");
-        ensure!(told.stderr.contains(&line), "`{line}` is not in {}", told.stderr);
+        ensure!(finished.stderr.contains(&line), "`{line}` is not in {}", finished.stderr);
     }
-    ensure!(calls(&told) == [2], "{:?} of\n{}", calls(&told), told.stdout);
+    ensure!(calls(&finished) == [2], "{:?} of\n{}", calls(&finished), finished.stdout);
     nothing_runs()?;
     works(cluster)
 }
@@ -145,10 +146,10 @@ fn kubelet(cluster: &Cluster) -> Result<()> {
     cluster.process("node2-kubelet")?.restart()?;
     trace.wait_for_line("warning: lost node2", SHORT)?;
     call()?;
-    let told = Told::from(trace.interrupt(SETTLED)?)?;
-    is_not_complete(&told)?;
-    ensure!(told.code == 0, "it ended with {}:\n{}", told.code, told.stderr);
-    ensure!(calls(&told) == [2, 1], "{:?} of\n{}", calls(&told), told.stdout);
+    let finished = Finished::from(trace.interrupt(SETTLED)?)?;
+    is_not_complete(&finished)?;
+    ensure!(finished.code == 0, "it ended with {}:\n{}", finished.code, finished.stderr);
+    ensure!(calls(&finished) == [2, 1], "{:?} of\n{}", calls(&finished), finished.stdout);
     nothing_runs()?;
     wait::until("the kubelet lets commands run again", SETTLED, || {
         Ok((cluster.exec("pod3", &["echo"])?.code() == 0).then_some(()))

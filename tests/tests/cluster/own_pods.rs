@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use podtrace_tests::cluster::{Cluster, SETTLED, Who, nothing_runs, traced};
 use podtrace_tests::command::run;
-use podtrace_tests::trace::Told;
+use podtrace_tests::trace::Finished;
 use podtrace_tests::wait;
 
 use crate::own;
@@ -69,12 +69,16 @@ fn removed(cluster: &Cluster) -> Result<()> {
         pods.len() == 2 && pods.iter().all(|pod| pod.starts_with("podtrace/podtrace-agent-")),
         "{pods:?}"
     );
-    let told = Told::from(trace.interrupt(SETTLED)?)?;
-    told.complete()?;
+    let finished = Finished::from(trace.interrupt(SETTLED)?)?;
+    finished.complete()?;
     ensure!(cluster.agent_pods()?.is_empty(), "left: {:?}", cluster.agent_pods());
-    let told = Told::from(run(&mut cluster.podtrace(Who::Admin, PING), SETTLED)?)?;
-    told.complete()?;
-    ensure!(told.paths.len() == 2 && told.paths.iter().all(|path| path.hops.len() == 8), "{}", told.stdout);
+    let finished = Finished::from(run(&mut cluster.podtrace(Who::Admin, PING), SETTLED)?)?;
+    finished.complete()?;
+    ensure!(
+        finished.paths.len() == 2 && finished.paths.iter().all(|path| path.hops.len() == 8),
+        "{}",
+        finished.stdout
+    );
     ensure!(cluster.agent_pods()?.is_empty(), "left: {:?}", cluster.agent_pods());
     nothing_runs()
 }
@@ -108,17 +112,21 @@ fn rights(cluster: &Cluster) -> Result<()> {
         ensure!(output.stderr.contains(&named), "`{named}` is not in {output:?}");
         ensure!((output.code() == 0) == works, "{output:?}");
         if works {
-            let told = Told::from(output)?;
-            told.complete()?;
-            ensure!(told.stderr.contains("is left on the cluster, and ends by itself"), "{}", told.stderr);
+            let finished = Finished::from(output)?;
+            finished.complete()?;
+            ensure!(
+                finished.stderr.contains("is left on the cluster, and ends by itself"),
+                "{}",
+                finished.stderr
+            );
             remove_pods()?;
         }
         cluster.agents_stand(0)?;
     }
     allow(&["create", "delete", "get"])?;
     is_allowed(cluster, "delete", "pods", Some("podtrace"), true)?;
-    let told = Told::from(run(&mut cluster.podtrace(Who::User, PING), SETTLED)?)?;
-    told.complete()?;
+    let finished = Finished::from(run(&mut cluster.podtrace(Who::User, PING), SETTLED)?)?;
+    finished.complete()?;
     ensure!(cluster.agent_pods()?.is_empty(), "left: {:?}", cluster.agent_pods());
     cluster.ask(["--namespace", "podtrace", "delete", "role,rolebinding", "makes-pods"]).map(drop)
 }
@@ -143,8 +151,8 @@ fn swept(cluster: &Cluster) -> Result<()> {
         Ok(phases.lines().all(|phase| phase == "Succeeded").then_some(()))
     })?;
     let left = cluster.ask(words)?.lines().count();
-    let told = Told::from(run(&mut cluster.podtrace(Who::Admin, PING), SETTLED)?)?;
-    told.complete()?;
+    let finished = Finished::from(run(&mut cluster.podtrace(Who::Admin, PING), SETTLED)?)?;
+    finished.complete()?;
     cluster.agents_stand(INSTALLED).with_context(|| format!("{left} had been left"))?;
     ensure!(left == 2, "{left} had been left: the test looks in the wrong place");
     nothing_runs()

@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use podtrace_tests::cluster::{Cluster, SETTLED, Who, nothing_runs, traced};
 use podtrace_tests::command::{Output, SHORT, run};
 use podtrace_tests::expect;
-use podtrace_tests::trace::Told;
+use podtrace_tests::trace::Finished;
 use serde_json::{Value, json};
 
 use crate::own;
@@ -56,28 +56,28 @@ fn only_the_api(cluster: &Cluster) -> Result<()> {
 }
 
 /// What podtrace tells of a trace that ends by itself.
-fn trace(cluster: &Cluster, arguments: &[&str]) -> Result<Told> {
+fn trace(cluster: &Cluster, arguments: &[&str]) -> Result<Finished> {
     let words = arguments.iter().chain(&["-o", "json"]);
     whole(run(&mut cluster.podtrace(Who::User, words), SETTLED)?)
 }
 
 /// It ran well, lost nothing, and left nothing.
-fn whole(output: Output) -> Result<Told> {
-    let told = Told::from(output)?;
-    told.complete().with_context(|| told.stdout.clone())?;
+fn whole(output: Output) -> Result<Finished> {
+    let finished = Finished::from(output)?;
+    finished.complete().with_context(|| finished.stdout.clone())?;
     nothing_runs()?;
-    Ok(told)
+    Ok(finished)
 }
 
 /// The first path of this label.
-fn line<'a>(told: &'a Told, label: &str) -> Result<&'a Value> {
+fn line<'a>(finished: &'a Finished, label: &str) -> Result<&'a Value> {
     let fits = |path: &&Value| path["label"].as_str().is_some_and(|name| expect::fits(label, name));
-    told.lines.iter().find(fits).with_context(|| format!("there is no {label} in\n{}", told.stdout))
+    finished.lines.iter().find(fits).with_context(|| format!("there is no {label} in\n{}", finished.stdout))
 }
 
 /// Whether there is a path of this label that is as expected.
-fn holds(told: &Told, label: &str, expected: &Value, hops: &[&str]) -> Result<()> {
-    let path = line(told, label)?;
+fn holds(finished: &Finished, label: &str, expected: &Value, hops: &[&str]) -> Result<()> {
+    let path = line(finished, label)?;
     let about = || format!("{label}: {path}");
     expect::subset(expected, path).map_err(anyhow::Error::msg).with_context(about)?;
     let hops: Vec<String> = hops.iter().map(|hop| (*hop).to_owned()).collect();
@@ -86,14 +86,14 @@ fn holds(told: &Told, label: &str, expected: &Value, hops: &[&str]) -> Result<()
 }
 
 fn same_node(cluster: &Cluster) -> Result<()> {
-    let told = trace(cluster, &["--from", "pod1", "--to", "pod2", "--probe", "icmp"])?;
-    ensure!(told.paths.len() == 2, "{}", told.stdout);
+    let finished = trace(cluster, &["--from", "pod1", "--to", "pod2", "--probe", "icmp"])?;
+    ensure!(finished.paths.len() == 2, "{}", finished.stdout);
     let hops =
         ["node1 veth* pod-egress observed", "node1 cni0 bridge stack", "node1 veth* pod-ingress observed"];
     let (one, two) =
         (json!({"pod": "default/pod1", "node": "node1"}), json!({"pod": "default/pod2", "node": "node1"}));
-    holds(&told, "echo request *", &json!({"verdict": "delivered", "from": one, "to": two}), &hops)?;
-    holds(&told, "echo reply *", &json!({"verdict": "delivered", "from": two, "to": one}), &hops)
+    holds(&finished, "echo request *", &json!({"verdict": "delivered", "from": one, "to": two}), &hops)?;
+    holds(&finished, "echo reply *", &json!({"verdict": "delivered", "from": two, "to": one}), &hops)
 }
 
 /// Traffic that podtrace has not sent itself: a ping by the pod's own program.
@@ -103,11 +103,11 @@ fn other_node(cluster: &Cluster) -> Result<()> {
     let trace = traced(&mut cluster.podtrace(Who::User, arguments))?;
     let ping = cluster.exec("pod1", &["ping", "-c", "1", &address])?;
     ensure!(ping.code() == 0, "{ping:?}");
-    let told = whole(trace.finish(SETTLED)?)?;
+    let finished = whole(trace.finish(SETTLED)?)?;
     let there = [&["node1 veth* pod-egress observed"], &TUNNEL[..]].concat();
     let (one, three) =
         (json!({"pod": "default/pod1", "node": "node1"}), json!({"pod": "default/pod3", "node": "node2"}));
-    holds(&told, "echo request *", &json!({"verdict": "delivered", "from": one, "to": three}), &there)?;
+    holds(&finished, "echo request *", &json!({"verdict": "delivered", "from": one, "to": three}), &there)?;
     let back: Vec<_> = there
         .iter()
         .map(|hop| match hop.strip_prefix("node1") {
@@ -116,11 +116,11 @@ fn other_node(cluster: &Cluster) -> Result<()> {
         })
         .collect();
     let back: Vec<_> = back.iter().map(String::as_str).collect();
-    holds(&told, "echo reply *", &json!({"verdict": "delivered", "from": three, "to": one}), &back)
+    holds(&finished, "echo reply *", &json!({"verdict": "delivered", "from": three, "to": one}), &back)
 }
 
 fn service(cluster: &Cluster) -> Result<()> {
-    let told = trace(cluster, &["--from", "pod1", "--to", "svc/web:80", "--probe", "tcp"])?;
+    let finished = trace(cluster, &["--from", "pod1", "--to", "svc/web:80", "--probe", "tcp"])?;
     let there = [&["node1 veth* pod-egress observed", "node1 veth* nat stack"], &TUNNEL[..]].concat();
     let expected = json!({
         "verdict": "delivered",
@@ -128,8 +128,8 @@ fn service(cluster: &Cluster) -> Result<()> {
         "to": {"service": "default/web"},
         "translated": {"to": {"pod": "default/pod3", "port": 8080}},
     });
-    holds(&told, "SYN", &expected, &there)?;
-    let nat = &line(&told, "SYN")?["hops"][1]["nat"];
+    holds(&finished, "SYN", &expected, &there)?;
+    let nat = &line(&finished, "SYN")?["hops"][1]["nat"];
     let expected =
         json!({"kind": "dnat", "service": {"name": "default/web", "port": 80, "endpoint": "default/pod3"}});
     expect::subset(&expected, nat).map_err(anyhow::Error::msg)?;
@@ -144,7 +144,7 @@ fn service(cluster: &Cluster) -> Result<()> {
         "node1 cni0 route observed",
         "node1 veth* pod-ingress observed",
     ];
-    holds(&told, "SYN-ACK", &json!({"verdict": "delivered", "to": {"pod": "default/pod1"}}), &back)
+    holds(&finished, "SYN-ACK", &json!({"verdict": "delivered", "to": {"pod": "default/pod1"}}), &back)
 }
 
 fn node_port(cluster: &Cluster) -> Result<()> {
@@ -153,7 +153,7 @@ fn node_port(cluster: &Cluster) -> Result<()> {
     let script = "exec 3<>/dev/tcp/192.168.56.11/30080; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
     let call = run(&mut Cluster::at("world", ["timeout", "10", "bash", "-c", script]), SHORT)?;
     ensure!(call.stdout.ends_with("hello from a pod\n"), "{call:?}");
-    let told = whole(trace.interrupt(SETTLED)?)?;
+    let finished = whole(trace.interrupt(SETTLED)?)?;
     let there = [
         "node1 eth0 node-ingress observed",
         "node1 eth0 nat stack",
@@ -172,7 +172,7 @@ fn node_port(cluster: &Cluster) -> Result<()> {
         "to": {"service": "default/web-nodeport", "port": 30080},
         "translated": {"from": {"node": "node1"}, "to": {"pod": "default/pod3"}},
     });
-    holds(&told, "SYN", &expected, &there)?;
+    holds(&finished, "SYN", &expected, &there)?;
     let back = [
         "node2 veth* pod-egress observed",
         "node2 cni0 route observed",
@@ -185,5 +185,5 @@ fn node_port(cluster: &Cluster) -> Result<()> {
         "node1 eth0 nat stack",
         "node1 eth0 node-egress observed",
     ];
-    holds(&told, "SYN-ACK", &json!({"verdict": "delivered", "from": {"pod": "default/pod3"}}), &back)
+    holds(&finished, "SYN-ACK", &json!({"verdict": "delivered", "from": {"pod": "default/pod3"}}), &back)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use podtrace_tests::cluster::{Cluster, SETTLED, Who, nothing_runs, traced};
 use podtrace_tests::command::run;
-use podtrace_tests::trace::Told;
+use podtrace_tests::trace::Finished;
 use podtrace_tests::wait;
 use serde_json::{Value, json};
 
@@ -38,8 +38,8 @@ pub(crate) fn is_allowed(
         None => words.push("--all-namespaces"),
     }
     wait::until(&format!("it is {wanted} that the user may {verb} {resource} {part}"), SETTLED, || {
-        let told = run(&mut cluster.kubectl(&words), SETTLED)?;
-        Ok(((told.stdout.trim() == "yes") == wanted).then_some(()))
+        let finished = run(&mut cluster.kubectl(&words), SETTLED)?;
+        Ok(((finished.stdout.trim() == "yes") == wanted).then_some(()))
     })
 }
 
@@ -51,8 +51,8 @@ struct Role<'a> {
 
 impl<'a> Role<'a> {
     fn of(cluster: &'a Cluster, words: &[&str]) -> Result<Self> {
-        let told = cluster.ask(["get", "-o", "json"].iter().chain(words))?;
-        let mut whole: Value = serde_json::from_str(&told).context("reading a role")?;
+        let finished = cluster.ask(["get", "-o", "json"].iter().chain(words))?;
+        let mut whole: Value = serde_json::from_str(&finished).context("reading a role")?;
         // Whoever puts it back is not asked what it was changed from.
         let metadata = whole["metadata"].as_object_mut().context("a role without metadata")?;
         metadata.retain(|name, _| ["name", "namespace", "labels"].contains(&name.as_str()));
@@ -103,7 +103,7 @@ fn refused(cluster: &Cluster, parts: &[&str]) -> Result<()> {
 
 fn names(cluster: &Cluster) -> Result<()> {
     let role = Role::of(cluster, &["clusterrole", "podtrace-names"])?;
-    for (resource, told) in [
+    for (resource, finished) in [
         ("nodes", "nodes"),
         ("pods", "pods"),
         ("services", "services"),
@@ -112,11 +112,11 @@ fn names(cluster: &Cluster) -> Result<()> {
         ("endpointslices", "endpointslices.discovery.k8s.io"),
     ] {
         role.change(|rule| without(rule, "resources", resource))?;
-        is_allowed(cluster, "list", told, None, false)?;
+        is_allowed(cluster, "list", finished, None, false)?;
         let gives = "kubectl create clusterrolebinding podtrace-YOU --clusterrole=podtrace-names";
-        refused(cluster, &[&format!("does not let you list {told} in the whole cluster"), gives])?;
+        refused(cluster, &[&format!("does not let you list {finished} in the whole cluster"), gives])?;
         role.change(|_| {})?;
-        is_allowed(cluster, "list", told, None, true)?;
+        is_allowed(cluster, "list", finished, None, true)?;
     }
     Ok(())
 }
@@ -150,16 +150,20 @@ fn watch(cluster: &Cluster) -> Result<()> {
         trace.wait_for_line(&format!("warning: {UNFOLLOWED}"), SETTLED)?;
         let ping = cluster.exec("pod1", &["ping", "-c", "1", &address])?;
         ensure!(ping.code() == 0, "{ping:?}");
-        let told = Told::from(trace.interrupt(SETTLED)?)?;
-        told.complete()?;
+        let finished = Finished::from(trace.interrupt(SETTLED)?)?;
+        finished.complete()?;
         ensure!(
-            told.paths.len() == 2 && told.paths.iter().all(|path| path.hops.len() == 8),
+            finished.paths.len() == 2 && finished.paths.iter().all(|path| path.hops.len() == 8),
             "{}",
-            told.stdout
+            finished.stdout
         );
-        let said: Vec<_> = told.stderr.lines().filter(|line| line.contains(UNFOLLOWED)).collect();
+        let said: Vec<_> = finished.stderr.lines().filter(|line| line.contains(UNFOLLOWED)).collect();
         let named = format!("does not let you watch {resource} in the whole cluster");
-        ensure!(said.len() == 1 && said[0].contains(&named), "`{named}` is not told once in {}", told.stderr);
+        ensure!(
+            said.len() == 1 && said[0].contains(&named),
+            "`{named}` is not told once in {}",
+            finished.stderr
+        );
         role.change(|_| {})?;
         is_allowed(cluster, "watch", resource, None, true)?;
     }
