@@ -11,7 +11,7 @@ use podtrace_path::{Action, Evidence, Path, Summary, Verdict, VerdictCounts};
 pub fn sound(paths: &[Path], summary: &Summary) -> Result<()> {
     let mut counted = VerdictCounts::default();
     for (path, number) in paths.iter().zip(1..) {
-        ensure!(path.id == number, "path {} is told as number {number}", path.id);
+        ensure!(path.id == number, "path {} is reported as number {number}", path.id);
         *match path.verdict {
             Verdict::Delivered => &mut counted.delivered,
             Verdict::Dropped => &mut counted.dropped,
@@ -23,7 +23,11 @@ pub fn sound(paths: &[Path], summary: &Summary) -> Result<()> {
             bail!("path {number}: {error}\n{}", brief(path));
         }
     }
-    ensure!(counted == summary.paths, "the summary counts {:?}, told were {counted:?}", summary.paths);
+    ensure!(
+        counted == summary.paths,
+        "the summary counts {:?}, but {counted:?} were reported",
+        summary.paths
+    );
     let events = &summary.events;
     if summary.complete {
         ensure!(events.produced == events.delivered + events.lost_ring, "it does not add up: {events:?}");
@@ -42,7 +46,7 @@ fn sound_path(path: &Path) -> Result<()> {
     ensure!(first == Some(0), "the first hop that was seen is not at 0");
     let (mut last, mut last_error) = (0, 0);
     for (hop, number) in path.hops.iter().zip(0..) {
-        ensure!(hop.index == number, "hop {} is told as number {number}", hop.index);
+        ensure!(hop.index == number, "hop {} is reported as number {number}", hop.index);
         ensure!(
             hop.at_ns.is_some() == (hop.evidence == Evidence::Observed),
             "hop {number}: only what was observed has a time"

@@ -23,7 +23,7 @@ impl Limit {
     ///
     /// # Errors
     ///
-    /// If the kernel does not let itself be told.
+    /// If the kernel does not accept it.
     pub fn set(connections: u32) -> Result<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let was = fs::read_to_string(MAX).with_context(|| format!("reading {MAX}"))?.trim().to_owned();

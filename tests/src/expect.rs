@@ -77,7 +77,7 @@ pub fn hops(expected: &[String], actual: &[Value]) -> Result<(), String> {
     for pattern in &expected {
         text += &format!("    {pattern}\n");
     }
-    text += "these were told:\n";
+    text += "these were reported:\n";
     for (number, hop) in actual.iter().enumerate() {
         let fits = expected.get(number).is_some_and(|pattern| fits(pattern, hop));
         text += &format!("  {} {hop}\n", if fits { ' ' } else { '!' });

@@ -17,7 +17,7 @@ pub const TOOLS: [&str; 2] = ["tshark", "capinfos"];
 /// What tshark says to root, whatever the file.
 const TO_ROOT: &str = "Running as user \"root\" and group \"root\". This could be dangerous.\n";
 
-/// Checks that the file tells what the trace told, to the byte.
+/// Checks that reading the file gives the output of the trace, to the byte.
 ///
 /// # Errors
 ///
@@ -101,7 +101,7 @@ pub fn packets(file: &Path) -> Result<Vec<Packet>> {
     Ok(packets)
 }
 
-/// Checks that a file's packets are what the trace told of: one for each event that has bytes, and each hop's with its
+/// Checks that a file's packets are those that the trace reported: one for each event that has bytes, and each hop's with its
 /// interface, its direction, its protocols and its line.
 ///
 /// # Errors

@@ -176,7 +176,7 @@ fn load(path: &Path) -> Result<Scenario> {
     let text = std::fs::read_to_string(path).with_context(about)?;
     let scenario: Scenario = serde_saphyr::from_str(&text).with_context(about)?;
     let Expected { paths, some, .. } = &scenario.expect;
-    ensure!(some.is_empty() || paths.is_empty(), "{}: either all paths or some are told of", path.display());
+    ensure!(some.is_empty() || paths.is_empty(), "{}: give either all paths or some", path.display());
     for path in paths.iter().chain(some).filter(|path| !path.by_kernel.is_empty()) {
         let ranges: Vec<Kernels> = path.by_kernel.iter().map(|expected| expected.kernels).collect();
         kernel::check_ranges(&ranges).with_context(about)?;
@@ -187,7 +187,7 @@ fn load(path: &Path) -> Result<Scenario> {
 impl Scenario {
     /// Runs it in a lab of its own, which has these rules. `traffic` is the helper that scenarios call by this name; what is traced is
     /// written to `file`. A trace that says that it missed or lost events shows nothing of what is expected: on a slow or
-    /// busy machine an interrupt may find a kernel program already running. It is run again, and that is told.
+    /// busy machine an interrupt may find a kernel program already running. It is run again, with a note.
     ///
     /// # Errors
     ///
@@ -199,7 +199,7 @@ impl Scenario {
             let Err(what) = self.expect.check(&finished, Series::running()?) else { return Ok(finished) };
             let withheld = finished.withheld();
             if withheld == 0 || attempt == ATTEMPTS {
-                bail!("{what}\nit told:\n{}{}", finished.stdout, finished.stderr);
+                bail!("{what}\nits output:\n{}{}", finished.stdout, finished.stderr);
             }
             suite::note_at_the_end(format!(
                 "{name} was run again, for its trace lacked {withheld} events that the kernel withheld"
@@ -273,7 +273,7 @@ impl Expected {
             let Some(at) = fitting else {
                 let what = expected.check(&finished[number], kernel).err().unwrap_or_default();
                 return Err(format!(
-                    "no path told is the expected one number {}; against the told one of that number: {what}",
+                    "no reported path is the expected one number {}; compared with the reported one of that number: {what}",
                     number + 1
                 ));
             };
@@ -296,13 +296,13 @@ impl Expected {
             let Ok(off) = off else { continue };
             let nearest = off.iter().min_by_key(|what| what.lines().count());
             return Err(format!(
-                "no path told is number {number} of some; against the nearest: {}",
+                "no reported path is number {number} of some; compared with the nearest: {}",
                 nearest.map_or("there is none", String::as_str)
             ));
         }
         if self.some.is_empty() && finished.lines.len() != self.paths.len() {
             return Err(format!(
-                "{} paths were expected, {} were told",
+                "{} paths were expected, {} were reported",
                 self.paths.len(),
                 finished.lines.len()
             ));

@@ -86,7 +86,7 @@ fn junit_that_cannot_be_written() -> Result<()> {
     let file = directory.path().join("absent").join("results.xml");
     let mut command = read(&path(PING), &["delivered"])?;
     let output = run(command.arg("--junit").arg(file), SHORT)?;
-    ensure!(output.stdout.is_empty(), "nothing may be told before it is known:\n{}", output.stdout);
+    ensure!(output.stdout.is_empty(), "nothing may be printed before it is known:\n{}", output.stdout);
     check(&output, 1, "podtrace: creating *results.xml for --junit: *\n")
 }
 

@@ -8,7 +8,7 @@ use podtrace_tests::command::{Output, SHORT, run};
 use podtrace_tests::{binary, schema, suite};
 use serde_json::Value;
 
-/// Recording, options, and the numbers of the paths that are told.
+/// Recording, options, and the numbers of the paths that are shown.
 const CASES: [(&str, &[&str], &[u64]); 24] = [
     ("cross-node-ping", &["--filter", "icmp"], &[1, 2]),
     ("cross-node-ping", &["--filter", ""], &[1, 2]),
@@ -46,12 +46,12 @@ fn main() -> ExitCode {
             suite::plain(format!("{recording} {}", options.join(" ")), move || {
                 let output = read(recording, options)?;
                 ensure!(output.code() == 0, "it ended with {}: {}", output.code(), output.stderr);
-                ensure!(paths(&output)? == finished, "it told of {:?}", paths(&output)?);
+                ensure!(paths(&output)? == finished, "it reported {:?}", paths(&output)?);
                 Ok(())
             })
         })
         .collect();
-    trials.push(suite::plain("what-is-not-told-is-counted", only_what_is_told_is_counted));
+    trials.push(suite::plain("what-is-not-shown-is-counted", only_what_is_shown_is_counted));
     trials.push(suite::plain("a-filter-that-is-none", a_filter_that_is_none));
     suite::run(trials)
 }
@@ -70,8 +70,8 @@ fn paths(output: &Output) -> Result<Vec<u64>> {
     Ok(lines.iter().filter(|line| line["type"] == "path").filter_map(|path| path["id"].as_u64()).collect())
 }
 
-/// Verdicts are those of the paths told; events are those of the trace.
-fn only_what_is_told_is_counted() -> Result<()> {
+/// Verdicts are those of the shown paths; events are those of the whole trace.
+fn only_what_is_shown_is_counted() -> Result<()> {
     let output = read("udp-closed-port", &["--filter", "icmp"])?;
     let summary = schema::parse(output.stdout.lines().last().unwrap_or_default())?;
     ensure!(summary["paths"]["delivered"] == 1 && summary["paths"]["rejected"] == 0, "{summary}");

@@ -50,10 +50,10 @@ fn main() -> ExitCode {
     trials.push(trial("the-keyboard-is-enough", keyboard));
     trials.push(trial("what-the-stack-saw-is-among-the-details", stack));
     trials.push(trial("packets-of-a-flow-lead-to-each-other", flow));
-    trials.push(trial("what-became-of-the-cluster-is-told", changed));
+    trials.push(trial("changes-of-the-cluster-are-shown", changed));
     trials.push(trial("no-other-script-is-allowed", no_other_script));
     trials.push(suite::plain("a-page-outlives-the-reader-of-the-text", outlives_the_reader));
-    trials.push(suite::plain("a-page-that-cannot-be-written-is-told", cannot_be_written));
+    trials.push(suite::plain("a-page-that-cannot-be-written-is-an-error", cannot_be_written));
     suite::run(trials)
 }
 

@@ -92,7 +92,7 @@ fn told_again(name: &str) -> Result<()> {
     compare(name, "json", &finished)
 }
 
-/// Compares what was told with what is kept for it.
+/// Compares the output with the expected one.
 fn compare(name: &str, output: &str, finished: &str) -> Result<()> {
     let expectation = recording(name).with_extension(output);
     if std::env::var_os("PODTRACE_BLESS").is_some() {
@@ -138,7 +138,7 @@ fn page(recording: &[u8]) -> Result<String> {
 fn into_text(recording: &[u8], report: impl FnOnce(&mut Vec<u8>) -> Box<dyn Report + '_>) -> Result<String> {
     let mut out = Vec::new();
     replay(Reader::new(recording)?, ReplayOptions::default(), &mut *report(&mut out))?;
-    String::from_utf8(out).context("it told what is no text")
+    String::from_utf8(out).context("its output is not UTF-8")
 }
 
 /// Runs the scenario and keeps what it recorded.
@@ -151,14 +151,14 @@ fn record(name: &str, scenario: &Scenario) -> Result<()> {
     Ok(())
 }
 
-/// A recording that ends anywhere is told as far as it goes, or refused in one line; it never looks whole.
+/// A truncated recording is shown as far as it goes, or rejected in one line; it never looks complete.
 fn cut_off(name: &str) -> Result<()> {
     let bytes = fs::read(recording(name)).with_context(|| format!("reading the recording {name}"))?;
     for end in (0..bytes.len()).step_by(CUT) {
         match tell(&bytes[..end]) {
             Ok((finished, damage)) => {
                 ensure!(damage.is_some(), "cut off at {end}, and nothing is said of it");
-                let summary = schema::parse(finished.lines().last().context("nothing was told")?)?;
+                let summary = schema::parse(finished.lines().last().context("nothing was reported")?)?;
                 ensure!(summary["complete"] == false, "cut off at {end}, and it looks whole");
             }
             Err(error) => {
@@ -175,7 +175,7 @@ fn tell(bytes: &[u8]) -> Result<(String, Option<String>)> {
     let mut finished = Vec::new();
     let Replayed { damage, .. } =
         replay(Reader::new(bytes)?, ReplayOptions::default(), &mut Json::new(&mut finished))?;
-    Ok((String::from_utf8(finished).context("it told what is no text")?, damage))
+    Ok((String::from_utf8(finished).context("its output is not UTF-8")?, damage))
 }
 
 /// Every file there belongs to one of these.

@@ -21,7 +21,7 @@ struct Run {
     outcome: OnceLock<Result<Kept, String>>,
 }
 
-/// What a run told, and the directory of the file that it left.
+/// The output of a run, and the directory of the file that it left.
 struct Kept {
     finished: Finished,
     directory: TempDir,

@@ -48,7 +48,7 @@ fn thousand_pings() -> Result<()> {
     let finished = trace.interrupt()?;
     let summary = *finished.complete()?;
     ensure!(summary.events.unmatched == 0 && summary.events.lost_ring == 0, "{summary:?}");
-    ensure!(finished.paths.len() == 2 * PINGS, "{} paths were told", finished.paths.len());
+    ensure!(finished.paths.len() == 2 * PINGS, "{} paths were reported", finished.paths.len());
 
     for direction in [Direction::Request, Direction::Reply] {
         let paths: Vec<&Path> =
@@ -112,7 +112,7 @@ impl Watcher {
         let said = self.0.interrupt(Duration::from_secs(10))?.stderr;
         ensure!(said.contains("\n0 packets dropped by kernel"), "tcpdump lost packets: {said}");
         let line = said.lines().find_map(|line| line.split_once(" packets captured"));
-        let (count, _) = line.with_context(|| format!("tcpdump told no count: {said}"))?;
+        let (count, _) = line.with_context(|| format!("tcpdump printed no count: {said}"))?;
         count.trim().parse().with_context(|| format!("tcpdump's count: {said}"))
     }
 }

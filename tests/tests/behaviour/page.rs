@@ -15,14 +15,14 @@ use podtrace_tests::wait;
 
 use crate::{POD3, TRAFFIC};
 
-/// How long paths may take to be told.
+/// Time limit for paths to be reported.
 const TOLD: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let none: &[&str] = &[];
     vec![
         trial("the-page-of-a-trace-is-that-of-its-recording", none, live_and_recorded),
-        trial("the-page-of-a-killed-tracer-has-what-was-told", none, killed),
+        trial("the-page-of-a-killed-tracer-has-what-was-reported", none, killed),
     ]
 }
 

@@ -169,7 +169,7 @@ fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
         Trace::start(&lab, arguments.chain(recorded))?.finish()?
     };
     finished.complete()?;
-    ensure!(!finished.paths.is_empty(), "nothing was told");
+    ensure!(!finished.paths.is_empty(), "nothing was reported");
     // The lab is gone by now. Neither file nor binary may be where only root gets to.
     for path in [directory.path(), &recording] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
@@ -182,7 +182,7 @@ fn as_it_was_told(name: &str, arguments: &[&str]) -> Result<()> {
 
     let first = run(nobody(&own).arg("read").arg(&recording).args(["-o", "json", "--count", "1"]), SHORT)?;
     let paths = first.stdout.lines().filter(|line| line.starts_with("{\"type\":\"path\"")).count();
-    ensure!(paths == 1, "--count 1 told {paths} paths");
+    ensure!(paths == 1, "--count 1 reported {paths} paths");
     ensure!(finished.stdout.lines().next() == first.stdout.lines().next(), "another path comes first");
 
     let bytes = std::fs::read(&recording).context("reading the recording")?;

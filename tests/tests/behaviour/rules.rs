@@ -27,7 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("rules-of-iptables-and-nftables-are-read", &["nft", "iptables-nft-restore"], both_frameworks),
         trial("rules-of-the-old-iptables-are-read", &["nft", "iptables-legacy-restore"], old_iptables),
         trial("rules-are-in-the-recording", &["nft"], recorded),
-        trial("rules-that-cannot-be-read-are-told-of", &["nft"], unreadable),
+        trial("rules-that-cannot-be-read-are-a-warning", &["nft"], unreadable),
     ]
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("each-of-many-connections-names-its-endpoint-iptables", &["iptables-restore"], || {
             shares("iptables")
         }),
-        trial("a-probe-hears-its-answer-out", &["nft"], replies_are_awaited),
+        trial("a-probe-awaits-its-replies", &["nft"], replies_are_awaited),
     ]
 }
 

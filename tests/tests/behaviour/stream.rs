@@ -102,7 +102,7 @@ fn move_bytes(lab: &Lab) -> Result<Finished> {
     let (unique, overlap) = coverage(&requests)?;
     ensure!(unique == BYTES, "{unique} bytes have a path, {BYTES} were sent");
     ensure!(payload == unique + overlap, "{payload} bytes of payload");
-    ensure!((overlap > 0) == (twice > 0), "{overlap} bytes were told twice, {twice} segments sent twice");
+    ensure!((overlap > 0) == (twice > 0), "{overlap} bytes were reported twice, {twice} segments sent twice");
     Ok(finished)
 }
 

@@ -158,7 +158,7 @@ fn by_processes() -> Result<()> {
     Ok(())
 }
 
-/// What is told if node1's agent is started, in node1's network, by a script: it gets a directory and the binary.
+/// The topology if node1's agent is started, in node1's network, by a script: it gets a directory and the binary.
 fn by_agent(lab: &Lab, script: &str) -> Result<Vec<Value>> {
     let directory = tempfile::tempdir()?;
     let node = lab.netns("node1")?;

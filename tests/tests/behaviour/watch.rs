@@ -227,7 +227,7 @@ fn amid_packets() -> Result<()> {
     let stream = lab.spawn("pod1", ["sh", "-c", again, TRAFFIC])?;
     server.serve_by("web", &["pod3", "pod4"]);
     trace.wait_for_agents(&["node1", "node2"], 1)?;
-    wait::until("many are told", READY, || {
+    wait::until("many are reported", READY, || {
         Ok((trace.running.stdout().matches("\"type\":\"path\"").count() > 200).then_some(()))
     })?;
     drop(stream);
@@ -322,7 +322,7 @@ fn goes_and_comes_back() -> Result<()> {
     all_cross(&finished.paths, "default/pod1", "default/pod3", 1)
 }
 
-/// The API cannot be reached for a while: the trace goes on, and what became of the cluster meanwhile is told then,
+/// The API cannot be reached for a while: the trace continues, and changes of the cluster meanwhile are reported then,
 /// also if the server does not know any more what came after what.
 fn api_away() -> Result<()> {
     let lab = Lab::up("watch-away")?;

@@ -82,7 +82,7 @@ fn pinged(cluster: &Cluster) -> Result<()> {
     let finished = Finished::from(run(&mut cluster.podtrace(Who::Admin, arguments), SETTLED * 2)?)?;
     finished.complete().with_context(|| finished.stdout.clone())?;
     ensure!(finished.paths.len() == 2, "{}", finished.stdout);
-    // Either may be told first, as far as clocks can tell.
+    // Either may be reported first, within the error of the clocks.
     for (direction, ends) in [(Direction::Request, [from, to]), (Direction::Reply, [to, from])] {
         let path = finished.paths.iter().find(|path| path.flow.direction == direction);
         let path = path.with_context(|| format!("no {direction:?} in\n{}", finished.stdout))?;

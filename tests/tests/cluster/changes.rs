@@ -1,4 +1,4 @@
-//! What is traced is deleted and made anew meanwhile: it keeps its name, and what became of it is told.
+//! A traced pod is deleted and created again during the trace: it keeps its name, and the change is reported.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ fn tells(trace: &Running, parts: &[&str]) -> Result<()> {
         let finished = trace.stdout();
         Ok(finished.lines().any(|line| parts.iter().all(|part| line.contains(part))).then_some(()))
     })
-    .with_context(|| format!("it told:\n{}{}", trace.stdout(), trace.stderr()))
+    .with_context(|| format!("its output:\n{}{}", trace.stdout(), trace.stderr()))
 }
 
 /// How often a node's agent has said that it looks for what is traced now.
@@ -131,7 +131,7 @@ fn on_node2(address: IpAddr) -> Place {
     Place { ips: vec![address], node: Some("node2".to_owned()) }
 }
 
-/// Whether an echo request and its reply crossed both nodes, told by the names of the pods.
+/// Whether an echo request and its reply crossed both nodes, reported with the names of the pods.
 fn cross(paths: &[Path], address: IpAddr) -> bool {
     let crosses = |path: &&Path, from: &str, to: &str| {
         let on = |node: &str| path.hops.iter().filter(|hop| &*hop.node == node).count();
@@ -145,15 +145,15 @@ fn cross(paths: &[Path], address: IpAddr) -> bool {
         .all(|(from, to)| paths.iter().any(|path| crosses(&path, from, to)))
 }
 
-/// Pings until one is told to have crossed: an agent may have looked for what was traced before.
+/// Pings until one is reported to have crossed: an agent may still have the previous filter.
 fn ping_until_told(cluster: &Cluster, trace: &Running, address: IpAddr) -> Result<()> {
-    wait::until(&format!("a ping of {address} is told whole"), SETTLED, || {
+    wait::until(&format!("a ping of {address} is reported completely"), SETTLED, || {
         ping(cluster, address)?;
         let finished = trace.stdout();
         let paths: Vec<Path> = finished.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         Ok(cross(&paths, address).then_some(()))
     })
-    .with_context(|| format!("it told:\n{}{}", trace.stdout(), trace.stderr()))
+    .with_context(|| format!("its output:\n{}{}", trace.stdout(), trace.stderr()))
 }
 
 /// pod3 is deleted and made anew, on its node and with another address.
@@ -201,7 +201,7 @@ fn call(cluster: &Cluster, address: &str) -> Result<bool> {
     Ok(answer.code() == 0 && answer.stdout.ends_with("hello from a pod\n"))
 }
 
-/// Calls until one was answered since and the SYN of one to this pod is told.
+/// Calls until one was answered since and the SYN of one to this pod is reported.
 fn call_until(cluster: &Cluster, trace: &Running, address: &str, pod: &str) -> Result<()> {
     let count = |trace: &Running| {
         let answered = format!(r#""pod":"{pod}""#);
@@ -212,7 +212,7 @@ fn call_until(cluster: &Cluster, trace: &Running, address: &str, pod: &str) -> R
     wait::until(&format!("a call is answered by {pod}"), SETTLED, || {
         Ok((call(cluster, address)? && count(trace) > before).then_some(()))
     })
-    .with_context(|| format!("it told:\n{}{}", trace.stdout(), trace.stderr()))
+    .with_context(|| format!("its output:\n{}{}", trace.stdout(), trace.stderr()))
 }
 
 /// One of the two pods behind a Service goes, and comes back.

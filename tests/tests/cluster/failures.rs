@@ -42,7 +42,7 @@ fn start(cluster: &Cluster) -> Result<Running> {
     traced(&mut cluster.podtrace(Who::User, CALLS))
 }
 
-/// A trace that has told of a call, so that no node has more to say of its beginning.
+/// A trace that has reported a call, so that every node has reported its beginning.
 fn start_with_call(cluster: &Cluster) -> Result<Running> {
     let mut trace = start(cluster)?;
     call()?;

@@ -19,7 +19,7 @@ pub(crate) fn trials(cluster: &Arc<Cluster>) -> Vec<Trial> {
         own(cluster, "rights-to-names-are-named", names),
         own(cluster, "right-to-watch-is-named", watch),
         own(cluster, "right-to-exec-is-named", exec),
-        own(cluster, "no-right-at-all-is-told-in-one-line", none),
+        own(cluster, "without-any-right-the-error-is-one-line", none),
     ]
 }
 
@@ -161,7 +161,7 @@ fn watch(cluster: &Cluster) -> Result<()> {
         let named = format!("does not let you watch {resource} in the whole cluster");
         ensure!(
             said.len() == 1 && said[0].contains(&named),
-            "`{named}` is not told once in {}",
+            "`{named}` is not in it once: {}",
             finished.stderr
         );
         role.change(|_| {})?;

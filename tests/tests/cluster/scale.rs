@@ -46,7 +46,7 @@ pub(crate) fn trials(cluster: &Arc<Cluster>) -> Vec<Trial> {
 /// What a trace took.
 #[derive(Clone, Copy, Debug)]
 struct Taken {
-    /// Until the first hops were told.
+    /// Until the first hops were reported.
     first: Duration,
     /// At most, in bytes.
     memory: u64,
@@ -104,11 +104,11 @@ fn trace(cluster: &Cluster) -> Result<Taken> {
     let mut child =
         podtrace.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting podtrace")?;
     let mut lines = BufReader::new(child.stdout.take().context("it has no stdout")?).lines();
-    let line = lines.next().context("it told nothing")?.context("reading what it tells")?;
+    let line = lines.next().context("it reported nothing")?.context("reading its output")?;
     let first = started.elapsed();
-    ensure!(line.starts_with(r#"{"type":"path""#), "it told {line}");
+    ensure!(line.starts_with(r#"{"type":"path""#), "it printed {line}");
     for line in lines {
-        line.context("reading what it tells")?;
+        line.context("reading its output")?;
     }
     let (status, memory) = reap(i32::try_from(child.id())?)?;
     ensure!(status == 0, "it ended with {status}");

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{SigSet, Signal};
 use socket2::{Domain, Socket, Type};
 
-/// Holds a port with as little room for datagrams as the kernel allows, until it is told to end.
+/// Holds a port with as little room for datagrams as the kernel allows, until it is ended.
 pub(super) fn listen(port: u16) -> Result<()> {
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGTERM);
