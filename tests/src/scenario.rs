@@ -236,8 +236,8 @@ impl Scenario {
         let some = &self.expect.some;
         ensure!(!some.is_empty(), "its trace has none of {ENDINGS:?}, so `some` must say when it may end");
         let kernel = Series::running()?;
-        trace.interrupt_once(|told| {
-            some.iter().all(|expected| told.iter().any(|actual| expected.check(actual, kernel).is_ok()))
+        trace.interrupt_once(|finished| {
+            some.iter().all(|expected| finished.iter().any(|actual| expected.check(actual, kernel).is_ok()))
         })
     }
 

@@ -77,7 +77,7 @@ impl Trace {
     /// # Errors
     ///
     /// If it ends before, does not end then, or reported what is not sound.
-    pub fn interrupt_once(mut self, enough: impl Fn(&[Value]) -> bool) -> Result<Told> {
+    pub fn interrupt_once(mut self, enough: impl Fn(&[Value]) -> bool) -> Result<Finished> {
         let mut read = 0;
         let mut paths = Vec::new();
         let waited = self.0.wait_until("it has reported what is expected", ENOUGH, |stdout| {

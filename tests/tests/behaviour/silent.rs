@@ -13,7 +13,7 @@ use podtrace_tests::attached;
 use podtrace_tests::command::{Running, SHORT};
 use podtrace_tests::lab::{Lab, netns_path};
 use podtrace_tests::suite::trial;
-use podtrace_tests::trace::{self, Told, Trace};
+use podtrace_tests::trace::{self, Finished, Trace};
 use podtrace_tests::{binary, wait};
 
 use crate::{POD3, TRAFFIC};
@@ -72,11 +72,12 @@ fn stopped() -> Result<()> {
     })?;
     trace.wait_for_line("node2: traced again", SHORT)?;
     ping(&lab)?;
-    let told = Told::from(trace.interrupt(SHORT)?)?;
-    let summary = told.summary()?;
-    ensure!(!summary.complete && summary.paths.vanished == 0, "{summary:?}\n{}", told.stdout);
-    let whole = told.paths.iter().filter(|path| path.verdict == Verdict::Delivered && path.hops.len() == 8);
-    ensure!(whole.count() == 4, "two pings were seen on both nodes:\n{}", told.stdout);
+    let finished = Finished::from(trace.interrupt(SHORT)?)?;
+    let summary = finished.summary()?;
+    ensure!(!summary.complete && summary.paths.vanished == 0, "{summary:?}\n{}", finished.stdout);
+    let whole =
+        finished.paths.iter().filter(|path| path.verdict == Verdict::Delivered && path.hops.len() == 8);
+    ensure!(whole.count() == 4, "two pings were seen on both nodes:\n{}", finished.stdout);
     ensure!(attached::tcx(&lab)?.is_empty(), "something is left attached");
     Ok(())
 }
@@ -91,9 +92,9 @@ fn stopped_for_a_while() -> Result<()> {
     trace.wait_for_line("warning: node2: it has said nothing", GIVEN_UP)?;
     signal(agent, Signal::SIGCONT)?;
     trace.wait_for_line("node2: it speaks again", SHORT)?;
-    let told = Told::from(trace.interrupt(SHORT)?)?;
-    told.complete()?;
-    ensure!(told.paths.len() == 2, "{} paths", told.paths.len());
+    let finished = Finished::from(trace.interrupt(SHORT)?)?;
+    finished.complete()?;
+    ensure!(finished.paths.len() == 2, "{} paths", finished.paths.len());
     Ok(())
 }
 
@@ -126,8 +127,8 @@ fn reads_nothing() -> Result<()> {
     signal(reader, Signal::SIGKILL)?;
     given_up?;
     ping(&lab)?;
-    let told = Told::from(trace.interrupt(SHORT)?)?;
-    ensure!(!told.summary()?.complete, "{}", told.stdout);
+    let finished = Finished::from(trace.interrupt(SHORT)?)?;
+    ensure!(!finished.summary()?.complete, "{}", finished.stdout);
     Ok(())
 }
 
@@ -139,10 +140,10 @@ fn interrupted_while_stopping() -> Result<()> {
     // Two at once would be one.
     wait::moment(Duration::from_millis(500));
     let since = Instant::now();
-    let told = trace.interrupt()?;
+    let finished = trace.interrupt()?;
     let took = since.elapsed();
-    ensure!(took <= AT_ONCE, "it took {took:?}:\n{}", told.stderr);
-    ensure!(!told.summary()?.complete, "{}", told.stdout);
+    ensure!(took <= AT_ONCE, "it took {took:?}:\n{}", finished.stderr);
+    ensure!(!finished.summary()?.complete, "{}", finished.stdout);
     Ok(())
 }
 
