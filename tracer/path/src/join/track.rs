@@ -171,7 +171,7 @@ pub(crate) struct Track {
     pub(crate) stream: Option<Bytes>,
     /// Hash of what [`EqualTracks`](super::equals::EqualTracks) compares; 0 if it has stream bytes.
     pub(crate) content: u64,
-    /// Wire packets that it stands for, before GSO takes it apart.
+    /// Wire packets that it stands for, before GSO segments it.
     pub(crate) segments: u32,
     pub(crate) sightings: Vec<Sighting>,
     /// What hooks of the network stack saw between the sightings.

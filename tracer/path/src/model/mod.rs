@@ -19,7 +19,7 @@ use podtrace_rules::Attribution;
 /// All hops of one packet from its source to its end, across nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Path {
-    /// Number within the trace, from 1, in the order in which paths are told.
+    /// Number within the trace, from 1, in the order in which paths are reported.
     pub id: u64,
     /// How it ended.
     pub verdict: Verdict,
@@ -132,7 +132,7 @@ pub struct Hop {
     pub point: Option<Point>,
     /// What happened here.
     pub action: Action,
-    /// Nanoseconds since the first hop; `None` if inferred. Negative only if clocks could not be told apart.
+    /// Nanoseconds since the first hop; `None` if inferred. Negative only within the clocks' error.
     pub at_ns: Option<i64>,
     /// Bound of the error of `at_ns` by the difference of the nodes' clocks; 0 on the first hop's node.
     pub clock_error_ns: u64,
@@ -142,7 +142,7 @@ pub struct Hop {
     pub tuple: Tuple,
     /// Length of the IP packet here, inside any tunnel; of all of them where there are several.
     pub bytes: u32,
-    /// How many packets the one of the first hop is here, after GSO took it apart; 1 if it is whole.
+    /// How many packets the one of the first hop is here, after GSO segmented it; 1 if it is whole.
     pub packets: u32,
     /// Whether it travels here within a packet that GRO put together with others' bytes.
     pub merged: bool,
@@ -191,7 +191,7 @@ pub struct HopEvent {
     pub device: Option<Arc<str>>,
     /// Nanoseconds since the first hop, by the same clock as the hop's.
     pub at_ns: i64,
-    /// What more it tells: the netfilter hook, the neighbour's state.
+    /// Details: the netfilter hook, the neighbour's state.
     pub detail: Option<String>,
 }
 
@@ -360,7 +360,7 @@ pub struct RouteTaken {
     pub device: Arc<str>,
     /// Next hop.
     pub gateway: Option<IpAddr>,
-    /// Whether the kernel told the look-up's result, or table and next device did.
+    /// Observed if the kernel reported the result of its lookup; inferred from the table and the next device else.
     pub evidence: Evidence,
 }
 
@@ -374,7 +374,7 @@ pub struct Drop {
     /// The netfilter hook whose rules dropped it, where that was seen: `FORWARD`, …
     #[serde(default)]
     pub netfilter: Option<String>,
-    /// The rule that dropped it, as far as the node's rules tell.
+    /// The rule that dropped it, where the node's rules name one.
     #[serde(default)]
     pub rule: Option<Arc<Attribution>>,
     /// What connection tracking has to do with it.

@@ -28,7 +28,7 @@ pub struct Nat {
     /// The Service that was addressed, where the translation is by one.
     #[serde(default)]
     pub service: Option<ServiceRef>,
-    /// The rule that did it, as far as the node's rules tell; none translates answers back.
+    /// The rule that did it, where the node's rules name one; replies are translated back without a rule.
     #[serde(default)]
     pub rule: Option<Arc<Attribution>>,
 }
@@ -49,7 +49,7 @@ pub struct ServiceRef {
 /// What connection tracking says of a packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionSeen {
-    /// What the packet is to the connection.
+    /// The packet's state in the connection.
     pub state: ConnState,
     /// Which way of the connection it goes.
     pub direction: Direction,
@@ -65,7 +65,7 @@ pub struct ConnectionSeen {
     pub mark: u32,
 }
 
-/// What a packet is to its connection.
+/// States of a packet in its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConnState {

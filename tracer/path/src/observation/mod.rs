@@ -66,7 +66,7 @@ pub(crate) struct Observation {
     reason: u32,
     /// Address of the function that dropped the packet; 0 if it is no drop.
     location: u64,
-    /// Wire packets that it stands for, before GSO takes it apart.
+    /// Wire packets that it stands for, before GSO segments it.
     pub(crate) segments: u32,
     /// `None` if its bytes could not be read: then only its identity says which packet it is.
     pub(crate) packet: Option<Packet>,
