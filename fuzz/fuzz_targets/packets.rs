@@ -1,4 +1,4 @@
-//! Packets of any bytes, seen anywhere: through the path engine and a filter.
+//! Packets of any bytes, seen anywhere: through the views of headers, the path engine and a filter.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -6,6 +6,9 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use podtrace_protocol::frame::{FilterSpec, FromAgent};
 use podtrace_protocol::record::{Records, encode};
+use podtrace_protocol::wire::{
+    EthernetView, ExtensionView, IcmpView, Ip, Ipv4View, Ipv6View, Reading, SctpView, TcpView, UdpView, VxlanView, parse,
+};
 use podtrace_report::filter::{Choice, Filter};
 use podtrace_path::{Context, Engine};
 use podtrace_report::recording::Reader;
@@ -36,7 +39,63 @@ fn devices(node: usize) -> Vec<(u32, u32)> {
     namespaces.flat_map(|space| space.devices.iter().map(|device| (space.inode, device.index))).collect()
 }
 
+/// Takes bytes for each header there is, and asks it for all its fields.
+fn view(bytes: &[u8]) {
+    for ethernet in [false, true] {
+        for (length, segmented) in [(None, false), (Some(60), false), (Some(60), true)] {
+            let reading = Reading { ethernet, length, segmented, vxlan_ports: &[8472] };
+            let Some(headers) = parse(bytes, reading) else { continue };
+            let packet = headers.packet;
+            assert!(packet.same_as(&packet));
+            let _ = (packet.ports(), packet.echo(), packet.stream(), packet.quoted());
+        }
+    }
+    for ip in [Ip::new(bytes), Ip::in_frame(bytes)].into_iter().flatten() {
+        let inner = ip.inner(&[8472]);
+        for ip in [Some(ip), inner, ip.quoted()].into_iter().flatten() {
+            assert!(ip.body().len() <= bytes.len());
+            let _ = (ip.ports(), ip.has_transport());
+        }
+    }
+    if let Some(view) = EthernetView::new(bytes) {
+        let _ = (view.destination(), view.source(), view.ether_type(), view.is_ip(), view.payload());
+    }
+    if let Some(view) = Ipv4View::new(bytes) {
+        let _ = (view.source(), view.destination(), view.protocol(), view.ttl(), view.identification());
+        let _ = (view.fragment(), view.total_length(), view.header_length(), view.payload());
+    }
+    if let Some(view) = Ipv6View::new(bytes) {
+        let _ = (view.source(), view.destination(), view.next_header(), view.hop_limit());
+        let _ = (view.payload_length(), view.payload());
+    }
+    for kind in 0..=u8::MAX {
+        if let Some(view) = ExtensionView::new(kind, bytes) {
+            assert!(view.length() >= 8);
+            let _ = (view.next_header(), view.fragment());
+        }
+    }
+    if let Some(view) = TcpView::new(bytes) {
+        let _ = (view.source_port(), view.destination_port(), view.sequence(), view.acknowledgment());
+        let _ = (view.flags(), view.header_length(), view.options());
+    }
+    if let Some(view) = UdpView::new(bytes) {
+        let _ = (view.source_port(), view.destination_port(), view.length(), view.payload());
+    }
+    if let Some(view) = SctpView::new(bytes) {
+        let _ = (view.source_port(), view.destination_port(), view.verification_tag());
+    }
+    for protocol in [1, 58] {
+        if let Some(view) = IcmpView::new(protocol, bytes) {
+            let _ = (view.kind(), view.code(), view.rest(), view.quoted());
+        }
+    }
+    if let Some(view) = VxlanView::new(bytes) {
+        let _ = (view.vni(), view.frame());
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
+    view(bytes);
     let (context, setup) = &*SETUP;
     let mut engine = Engine::new(context.clone());
     let filter: Filter = "tcp or udp port 53 and not net 10.42.0.0/16 or less 60".parse().expect("a filter");

@@ -14,16 +14,12 @@ pub mod protocol {
     pub const ROUTING: u8 = 43;
     /// IPv6 fragment header.
     pub const FRAGMENT: u8 = 44;
-    /// Authentication header (RFC 4302).
-    pub const AUTHENTICATION: u8 = 51;
     /// ICMPv6.
     pub const ICMPV6: u8 = 58;
     /// IPv6 destination options.
     pub const DESTINATION_OPTIONS: u8 = 60;
     /// SCTP.
     pub const SCTP: u8 = 132;
-    /// IPv6 mobility header (RFC 6275).
-    pub const MOBILITY: u8 = 135;
 
     /// Whether the header begins with a source and a destination port.
     #[inline(always)]
@@ -119,19 +115,19 @@ pub const fn is_icmp_error(protocol: u8, kind: u8) -> bool {
         || (protocol == protocol::ICMPV6 && icmpv6::is_error(kind))
 }
 
-/// Length in bytes of an IPv6 extension header other than the fragment header, by its length field; `None` for what is
-/// no such header.
+/// Whether an IPv6 extension header of this type is skipped, by [`extension_length`]. The fragment header has a layout of
+/// its own; an authentication header is left to be a packet's protocol, as in IPv4.
 #[inline(always)]
 #[must_use]
-pub const fn extension_length(header: u8, field: u8) -> Option<u32> {
-    match header {
-        protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS | protocol::MOBILITY => {
-            Some((field as u32 + 1) * 8)
-        }
-        // Counted in other units than IPv6's own (RFC 4302, section 2.2).
-        protocol::AUTHENTICATION => Some((field as u32 + 2) * 4),
-        _ => None,
-    }
+pub const fn is_extension(header: u8) -> bool {
+    header == protocol::HOP_BY_HOP || header == protocol::ROUTING || header == protocol::DESTINATION_OPTIONS
+}
+
+/// Length in bytes of an IPv6 extension header, by its length field.
+#[inline(always)]
+#[must_use]
+pub const fn extension_length(field: u8) -> u32 {
+    (field as u32 + 1) * 8
 }
 
 /// Flags and offset of an IPv4 fragment: bytes 6 and 7 of the header.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use tracer_common::wire::{extension_length, protocol, v6_fragment};
+use tracer_common::wire::{extension_length, is_extension, protocol, v6_fragment};
 
 use super::{Fragment, field};
 
@@ -78,7 +78,8 @@ impl<'a> ExtensionView<'a> {
         let header: &[u8; 8] = bytes.first_chunk()?;
         let length = match kind {
             protocol::FRAGMENT => 8,
-            _ => usize::try_from(extension_length(kind, header[1])?).ok()?,
+            _ if is_extension(kind) => usize::try_from(extension_length(header[1])).ok()?,
+            _ => return None,
         };
         Some(Self { kind, header, length })
     }

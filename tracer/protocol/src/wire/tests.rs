@@ -90,7 +90,7 @@ fn vxlan_without_its_flag_is_a_datagram() {
 
 #[test]
 fn user_space_reads_errors_and_extension_headers_as_kernel_programs_do() {
-    use tracer_common::wire::{extension_length, is_icmp_error};
+    use tracer_common::wire::{extension_length, is_extension, is_icmp_error};
 
     /// RFC 792 and what connection tracking takes for errors; RFC 4443, section 2.1.
     const V4_ERRORS: [u8; 5] = [3, 4, 5, 11, 12];
@@ -121,7 +121,7 @@ fn user_space_reads_errors_and_extension_headers_as_kernel_programs_do() {
         // The extension header says that nothing follows (59), and that it is as short as can be.
         bytes.extend_from_slice(&[59, 0, 0, 0, 0, 0, 0, 0]);
         let ip = Ip::new(&bytes).unwrap();
-        let length = if kind == 44 { Some(8) } else { extension_length(kind, 0) };
+        let length = (kind == 44 || is_extension(kind)).then_some(extension_length(0));
         let skipped = length.map(|length| (59, 40 + usize::try_from(length).unwrap()));
         assert_eq!((ip.protocol, ip.header), skipped.unwrap_or((kind, 40)), "extension header {kind}");
     }

@@ -3,19 +3,9 @@
 
 use std::net::IpAddr;
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use podtrace_protocol::wire::Ip;
 
 use super::ast::{Condition, Protocol, Side, Test};
-
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
-const SCTP: u8 = 132;
-/// VXLAN's own header.
-const VXLAN: usize = 8;
-/// What precedes the packet that an ICMP error quotes.
-const ERROR: usize = 8;
 
 /// The headers of one packet: addresses, protocol, ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,27 +33,11 @@ pub(super) struct Layers {
 impl Layers {
     /// Takes a capture apart. It may be cut short and may hold anything.
     pub(super) fn of(bytes: &[u8], ethernet: bool, vxlan_ports: &[u16]) -> Self {
-        let Some((outer, body)) = packet(bytes, ethernet) else { return Self::default() };
-        let mut layers = Self { outer: Some(outer), ..Self::default() };
-        let mut innermost = (outer, body);
-        if outer.protocol == UDP
-            && outer.ports.is_some_and(|(_, to)| vxlan_ports.contains(&to))
-            && let Some(frame) = body.get(8 + VXLAN..)
-            && let Some((inner, body)) = packet(frame, true)
-        {
-            layers.inner = Some(inner);
-            innermost = (inner, body);
-        }
-        let (layer, body) = innermost;
-        let error = match (layer.protocol, body.first()) {
-            (ICMP, Some(kind)) => matches!(kind, 3 | 4 | 5 | 11 | 12),
-            (ICMPV6, Some(kind)) => *kind < 128,
-            _ => false,
-        };
-        if error && let Some(quoted) = body.get(ERROR..) {
-            layers.quoted = packet(quoted, false).map(|(layer, _)| layer);
-        }
-        layers
+        let outer = if ethernet { Ip::in_frame(bytes) } else { Ip::new(bytes) };
+        let inner = outer.and_then(|outer| outer.inner(vxlan_ports));
+        let quoted = inner.or(outer).and_then(|innermost| innermost.quoted());
+        let [outer, inner, quoted] = [outer, inner, quoted].map(|ip| ip.as_ref().map(Layer::of));
+        Self { outer, inner, quoted }
     }
 
     /// Whether the packet, or the one in its tunnel, is as the condition says.
@@ -76,6 +50,12 @@ impl Layers {
 }
 
 impl Layer {
+    fn of(ip: &Ip<'_>) -> Self {
+        let Ip { src, dst, protocol, id, fragment, .. } = *ip;
+        let fragment = fragment.map(|fragment| (id, fragment.offset == 0));
+        Self { src, dst, protocol, ports: ip.ports(), fragment }
+    }
+
     fn holds(&self, condition: &Condition) -> bool {
         let Condition { protocol, side, test } = condition;
         let of_protocol = match protocol {
@@ -101,43 +81,4 @@ impl Layer {
                 Test::Length(_) => false,
             }
     }
-}
-
-/// The IP header of a packet, and what follows it.
-fn packet(bytes: &[u8], ethernet: bool) -> Option<(Layer, &[u8])> {
-    let sliced = if ethernet {
-        LaxSlicedPacket::from_ethernet(bytes).ok()?
-    } else {
-        LaxSlicedPacket::from_ip(bytes).ok()?
-    };
-    let (src, dst, id, first, body) = match sliced.net? {
-        LaxNetSlice::Ipv4(ip) => {
-            let header = ip.header();
-            let first = header.fragments_offset().value() == 0;
-            let ends = (header.source_addr().into(), header.destination_addr().into());
-            (ends.0, ends.1, u32::from(header.identification()), first, ip.payload().clone())
-        }
-        LaxNetSlice::Ipv6(ip) => {
-            let header = ip.header();
-            let ends = (header.source_addr().into(), header.destination_addr().into());
-            let body = ip.payload().clone();
-            // Where a transport header was read, it is there.
-            let first = !body.fragmented || sliced.transport.is_some();
-            (ends.0, ends.1, 0, first, body)
-        }
-        LaxNetSlice::Arp(_) => return None,
-    };
-    let protocol = body.ip_number.0;
-    let ports = match (&sliced.transport, protocol) {
-        (Some(TransportSlice::Tcp(tcp)), _) => Some((tcp.source_port(), tcp.destination_port())),
-        (Some(TransportSlice::Udp(udp)), _) => Some((udp.source_port(), udp.destination_port())),
-        // Cut short after the ports, as in what an ICMP error quotes, or of a protocol that is not taken apart.
-        (_, TCP | UDP | SCTP) if first => body.payload.first_chunk::<4>().map(|ports| {
-            let [a, b, c, d] = *ports;
-            (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
-        }),
-        _ => None,
-    };
-    let fragment = body.fragmented.then_some((id, first));
-    Some((Layer { src, dst, protocol, ports, fragment }, body.payload))
 }
