@@ -1,18 +1,19 @@
 //! Is this packet of interest? Decided before anything is written.
 
-use network_types::ip::IpProto;
-use tracer_common::{Filter, PORTS, filter_flag, flag, side};
+use tracer_common::{
+    Filter, PORTS, filter_flag, flag, side,
+    wire::{ETHERNET_HEADER, ICMP_HEADER, UDP_HEADER, protocol, vxlan},
+};
 
 use crate::{
     conntrack,
-    globals::{ADDRESSES, FILTER, FRAGMENTS, NODE_PORTS, member},
-    header::{self, Fragment, Header},
-    identity::FragmentKey,
+    globals::{ADDRESSES, FILTER, FRAGMENTS, Fingerprint, FragmentKey, NODE_PORTS, member},
+    header::{self, Header, Plain},
     reader::Reader,
 };
 
 /// UDP header, VXLAN header and inner Ethernet header.
-const VXLAN_AND_BELOW: u32 = 8 + 8 + 14;
+const VXLAN_AND_BELOW: u32 = UDP_HEADER + vxlan::HEADER + ETHERNET_HEADER;
 
 /// What the filter says of a packet.
 pub(crate) struct Class {
@@ -20,8 +21,8 @@ pub(crate) struct Class {
     pub(crate) matches: bool,
     /// What there is to say of that, as event flags.
     pub(crate) flags: u16,
-    /// Its headers, inside any tunnel.
-    pub(crate) header: Header,
+    /// What tells it from others, inside any tunnel.
+    pub(crate) packet: Plain,
 }
 
 /// How a packet matches.
@@ -36,8 +37,8 @@ impl Match {
 
     /// VERIFIER: lets it forget by which of its many ways it was decided.
     #[inline(always)]
-    fn veiled(self, header: &Header) -> Self {
-        Self(header::veiled(self.0, header.unknown()))
+    fn veiled(self, unknown: u32) -> Self {
+        Self(header::veiled(self.0, unknown))
     }
 }
 
@@ -47,25 +48,26 @@ impl Match {
 pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
     let filter = FILTER.load();
     let header = innermost(reader)?;
-    let mut matches = wanted(&filter, &header, reader).veiled(&header);
+    let packet = header.plain();
+    let mut matches = wanted(&filter, &header, reader).veiled(packet.unknown);
     if matches != Match::YES && conntrack::is_translated(&header, reader) {
         matches = Match::YES;
     }
-    matches = matches.veiled(&header);
-    if matches == Match::NO && header.is_icmp_error(reader) {
+    matches = matches.veiled(packet.unknown);
+    if matches == Match::NO && packet.is_icmp_error(reader) {
         // The error is about a packet of interest: it tells how that one's path ended.
-        let quoted = header.transport + 8;
+        let quoted = packet.transport + ICMP_HEADER;
         if let Some(quoted) = Header::read(reader, quoted) {
-            matches = wanted(&filter, &quoted, reader).veiled(&header);
+            matches = wanted(&filter, &quoted, reader).veiled(packet.unknown);
             if matches != Match::YES && conntrack::was_translated(&quoted, reader) {
                 matches = Match::YES;
             }
-            matches = matches.veiled(&header);
+            matches = matches.veiled(packet.unknown);
         }
     }
     let flags = if matches == Match::VIA { flag::VIA } else { 0 };
-    let flags = header::veiled(u32::from(flags), header.unknown()) as u16;
-    Some(Class { matches: matches != Match::NO, flags, header })
+    let flags = header::veiled(u32::from(flags), packet.unknown) as u16;
+    Some(Class { matches: matches != Match::NO, flags, packet })
 }
 
 /// A packet's headers, the inner ones of VXLAN where there are.
@@ -73,20 +75,31 @@ pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
 pub(crate) fn innermost<R: Reader>(reader: &R) -> Option<Header> {
     let vxlan_port = member!(FILTER: Filter, vxlan_port);
     let header = Header::read(reader, 0)?;
-    if vxlan_port != 0 && header.protocol == IpProto::Udp as u8 && header.ports(reader).1 == vxlan_port {
+    if vxlan_port != 0
+        && header.protocol == protocol::UDP
+        && header.ports(reader).1 == vxlan_port
+        && is_vxlan(header.transport, reader)
+    {
         return Header::read(reader, header.transport + VXLAN_AND_BELOW);
     }
     Some(header)
 }
 
+/// Whether there is a VXLAN header behind the UDP header at `transport`: its flag says so.
+#[inline(always)]
+fn is_vxlan<R: Reader>(transport: u32, reader: &R) -> bool {
+    let flags: Option<u8> = reader.load(transport + UDP_HEADER);
+    flags.is_some_and(|flags| flags & vxlan::HAS_VNI != 0)
+}
+
 /// The fingerprint of the packet, the inner one of VXLAN where there is one, and whether there is. The quick way,
 /// for hooks that know their packet: headers that take a search are left to the taps.
 #[inline(always)]
-pub(crate) fn fingerprint<R: Reader>(reader: &R) -> Option<(u64, bool)> {
-    let outer = header::Plain::read(reader, 0)?;
+pub(crate) fn fingerprint<R: Reader>(reader: &R) -> Option<(Fingerprint, bool)> {
+    let outer = Plain::read(reader, 0)?;
     let vxlan_port = member!(FILTER: Filter, vxlan_port);
-    if vxlan_port != 0 && outer.is_udp_to(vxlan_port, reader) {
-        let inner = header::Plain::read(reader, outer.transport + VXLAN_AND_BELOW)?;
+    if vxlan_port != 0 && outer.is_udp_to(vxlan_port, reader) && is_vxlan(outer.transport, reader) {
+        let inner = Plain::read(reader, outer.transport + VXLAN_AND_BELOW)?;
         return Some((inner.fingerprint(reader), true));
     }
     Some((outer.fingerprint(reader), false))
@@ -150,13 +163,13 @@ fn ports_wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R, forth: 
         ip_id: header.ip_id,
         protocol: u32::from(header.protocol),
     };
-    if header.fragment == Fragment::LATER {
+    if header.fragment.is_later() {
         return FRAGMENTS.get_ptr(&key).is_some();
     }
     let fits = |from: u16, to: u16| is_among(&filter.from_ports, from) && is_among(&filter.to_ports, to);
     let (sport, dport) = header.ports(reader);
     let wanted = (forth && fits(sport, dport)) || (back && fits(dport, sport));
-    if wanted && header.fragment == Fragment::FIRST {
+    if wanted && header.fragment.is_first() {
         // Should this fail, later fragments are missed; LRU maps make room instead of failing.
         let _ = FRAGMENTS.insert(&key, 1, 0);
     }

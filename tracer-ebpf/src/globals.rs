@@ -7,8 +7,6 @@ use aya_ebpf::{
 };
 use tracer_common::{Address, Arguments, ConntrackTuple, Counters, Filter, Offsets};
 
-use crate::identity::{FragmentKey, Tracked};
-
 /// One member of a loader's constant. Read as a whole, the larger ones would not fit on the stack.
 macro_rules! member {
     ($global:ident: $of:ty, $($member:tt)+) => {{
@@ -27,6 +25,38 @@ macro_rules! offset {
     };
 }
 pub(crate) use offset;
+
+/// A packet under way.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Tracked {
+    pub(crate) packet: u64,
+    pub(crate) fingerprint: Fingerprint,
+    /// The packet that it was cloned or copied from, 0 if none.
+    pub(crate) parent: u64,
+    /// When a tap last saw it on its way out of a device.
+    pub(crate) sent_ns: u64,
+    /// 1 once it has left the node.
+    pub(crate) left: u64,
+}
+
+/// What stays the same about a packet while one sk_buff carries it, see [`crate::header`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Fingerprint {
+    pub(crate) headers: u32,
+    /// Of what is behind them; 0 if it could not be read.
+    pub(crate) content: u32,
+}
+
+/// What the fragments of one packet have in common.
+#[repr(C)]
+pub(crate) struct FragmentKey {
+    pub(crate) src: Address,
+    pub(crate) dst: Address,
+    pub(crate) ip_id: u32,
+    pub(crate) protocol: u32,
+}
 
 /// Which packets are of interest.
 #[unsafe(no_mangle)]

@@ -1,18 +1,39 @@
-//! As much of a packet's headers as the filter and the identity need.
+//! As much of a packet's headers as the filter and the identity need. What they mean stands in [`tracer_common::wire`],
+//! for user space reads the same packets.
+//!
+//! A fingerprint tells whether an sk_buff still carries the packet it was entered for: where its freeing was not seen,
+//! its memory may have become another packet. It covers what forwarding, NAT and tunnels leave alone, and what GRO and
+//! offloads do not rewrite while one sk_buff carries the packet:
+//!
+//! | of | headers | content (8 bytes) | left out, and why |
+//! | --- | --- | --- | --- |
+//! | IPv4 | identification | | more-fragments, length: reassembly changes them |
+//! | IPv6 | of a later fragment: identification | | of the first: reassembly removes the header |
+//! | TCP | sequence and acknowledgment number | timestamps, or early data | length, FIN, PSH: GRO merges; maximum segment size: clamped |
+//! | UDP | length | first payload bytes | checksum: NAT and offload |
+//! | ICMP, ICMPv6 | type, code, last two bytes (sequence number) | first payload bytes, or first bytes of the quoted packet | identifier, quoted addresses: NAT |
+//! | SCTP | first chunk's type, length and number | | checksum: NAT and offload |
+//! | other, later fragment | | first bytes | |
+//!
+//! An sk_buff's bytes are read by helper in tc programs, and elsewhere only where they are linear. So the content counts
+//! only where both could read it.
 
-use network_types::{
-    icmp::Icmpv4Type,
-    ip::{IpProto, Ipv4Hdr, Ipv6Hdr},
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+use tracer_common::{
+    Address,
+    wire::{self, ICMP_HEADER, UDP_HEADER, protocol, v4_fragment, v6_fragment},
 };
-use tracer_common::Address;
 
-use crate::reader::Reader;
+use crate::{globals::Fingerprint, reader::Reader};
 
 /// Extension headers that are skipped at most; more make a packet unreadable.
 const EXTENSIONS: usize = 4;
 
-/// ICMP type 11 (RFC 792), which network-types lacks.
-const TIME_EXCEEDED: u8 = 11;
+/// Spreads a number's bits: odd, so that different ones stay different.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// An offset beyond any packet, where there is nothing to read.
+const NOWHERE: u32 = 0xffff;
 
 /// The headers of one IP packet.
 pub(crate) struct Header {
@@ -25,7 +46,7 @@ pub(crate) struct Header {
     pub(crate) fragment: Fragment,
 }
 
-/// Which part of a fragmented packet this is.
+/// Which part of a fragmented packet this is. A byte: with the offset the compiler has no room on the stack any more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fragment(u8);
 
@@ -58,7 +79,7 @@ impl Header {
     /// Source and destination port in host order; 0 where the packet has none.
     #[inline(always)]
     pub(crate) fn ports<R: Reader>(&self, reader: &R) -> (u16, u16) {
-        if self.fragment == Fragment::LATER || !has_ports(self.protocol) {
+        if self.fragment.is_later() || !protocol::has_ports(self.protocol) {
             return (0, 0);
         }
         // Cut off before its ports, it has none; its addresses may still be of interest.
@@ -81,14 +102,14 @@ impl Header {
     /// What connection tracking has for ports, in network order: of ICMP the identifier, and type and code.
     #[inline(always)]
     pub(crate) fn conntrack_ports<R: Reader>(&self, reader: &R) -> ([u8; 2], [u8; 2]) {
-        if self.fragment == Fragment::LATER {
+        if self.fragment.is_later() {
             return ([0; 2], [0; 2]);
         }
-        if self.protocol == IpProto::Icmp as u8 || self.protocol == IpProto::Ipv6Icmp as u8 {
+        if protocol::is_icmp(self.protocol) {
             let [kind, code, _, _, high, low]: [u8; 6] = reader.load(self.transport).unwrap_or_default();
             return ([high, low], [kind, code]);
         }
-        if !has_ports(self.protocol) {
+        if !protocol::has_ports(self.protocol) {
             return ([0; 2], [0; 2]);
         }
         let [a, b, c, d]: [u8; 4] = reader.load(self.transport).unwrap_or_default();
@@ -104,7 +125,7 @@ impl Header {
             transport: base + u32::from(ip.vihl & 0xf) * 4,
             ip_id: u32::from(u16::from_be_bytes(ip.id)),
             protocol: ip.proto,
-            fragment: Fragment::of(fragment & 0x1fff != 0, fragment & 0x2000 != 0),
+            fragment: Fragment::of_v4(fragment),
         }
     }
 
@@ -120,20 +141,20 @@ impl Header {
             fragment: Fragment::WHOLE,
         };
         for _ in 0..EXTENSIONS {
-            if header.protocol == IpProto::Ipv6Frag as u8 {
+            if header.protocol == protocol::FRAGMENT {
                 let extension: [u8; 8] = reader.load(header.transport)?;
                 let offset = u16::from_be_bytes([extension[2], extension[3]]);
-                header.fragment = Fragment::of(offset & 0xfff8 != 0, offset & 1 != 0);
+                header.fragment = Fragment::of_v6(offset);
                 header.ip_id = u32::from_be_bytes([extension[4], extension[5], extension[6], extension[7]]);
                 header.protocol = extension[0];
                 header.transport += 8;
-                if header.fragment == Fragment::LATER {
+                if header.fragment.is_later() {
                     break;
                 }
-            } else if is_extension(header.protocol) {
+            } else if wire::is_extension(header.protocol) {
                 let extension: [u8; 2] = reader.load(header.transport)?;
+                header.transport += wire::extension_length(extension[1]);
                 header.protocol = extension[0];
-                header.transport += (u32::from(extension[1]) + 1) * 8;
             } else {
                 break;
             }
@@ -141,33 +162,14 @@ impl Header {
         Some(header)
     }
 
-    /// Whether this is an ICMP error, which quotes the packet it is about.
+    /// What tells it from another packet. VERIFIER: the rest has no room on the stack for long.
     #[inline(always)]
-    pub(crate) fn is_icmp_error<R: Reader>(&self, reader: &R) -> bool {
-        let v4 = self.protocol == IpProto::Icmp as u8;
-        if self.fragment == Fragment::LATER || !(v4 || self.protocol == IpProto::Ipv6Icmp as u8) {
-            return false;
-        }
-        let kind: Option<u8> = reader.load(self.transport);
-        let Some(kind) = kind else { return false };
-        if v4 {
-            kind == Icmpv4Type::DestinationUnreachable as u8
-                || kind == Icmpv4Type::Redirect as u8
-                || kind == TIME_EXCEEDED
-                || kind == Icmpv4Type::ParameterProblem as u8
-        } else {
-            // ICMPv6 keeps the first bit for informational messages (RFC 4443, section 2.1).
-            kind < 128
-        }
-    }
-
-    /// What stays the same about a packet while one sk_buff carries it, through NAT and tunnels: enough to tell
-    /// that the sk_buff's memory was not reused for another packet.
-    #[inline(always)]
-    pub(crate) fn fingerprint<R: Reader>(&self, reader: &R) -> u64 {
-        let later = self.fragment == Fragment::LATER;
-        Plain { transport: self.transport, ip_id: self.ip_id, protocol: self.protocol, later }
-            .fingerprint(reader)
+    pub(crate) fn plain(&self) -> Plain {
+        let unknown = self.unknown();
+        let ip_id = if self.is_v4() || self.fragment.is_later() { self.ip_id } else { 0 };
+        let ip_id = veiled(ip_id, unknown);
+        let (transport, protocol, fragment) = (self.transport, self.protocol, self.fragment);
+        Plain { transport, ip_id, protocol, fragment, unknown }
     }
 }
 
@@ -177,8 +179,9 @@ pub(crate) struct Plain {
     pub(crate) transport: u32,
     ip_id: u32,
     protocol: u8,
-    /// Whether it is a later fragment, which has no transport header.
-    later: bool,
+    fragment: Fragment,
+    /// A word of which the verifier knows nothing.
+    pub(crate) unknown: u32,
 }
 
 impl Plain {
@@ -186,58 +189,118 @@ impl Plain {
     #[inline(always)]
     pub(crate) fn read<R: Reader>(reader: &R, base: u32) -> Option<Self> {
         let ip: Ipv4Hdr = reader.load(base)?;
+        let unknown = u32::from_ne_bytes(ip.src_addr);
         if ip.vihl >> 4 == 4 {
             return Some(Self {
+                unknown,
                 transport: base + u32::from(ip.vihl & 0xf) * 4,
                 ip_id: u32::from(u16::from_be_bytes(ip.id)),
                 protocol: ip.proto,
-                later: u16::from_be_bytes(ip.frags) & 0x1fff != 0,
+                fragment: Fragment::of_v4(u16::from_be_bytes(ip.frags)),
             });
         }
         // The next header stands in an IPv6 header where the fragment does in one of IPv4.
         let [protocol, _] = ip.frags;
-        if ip.vihl >> 4 != 6 || is_extension(protocol) || protocol == IpProto::Ipv6Frag as u8 {
+        if ip.vihl >> 4 != 6 || wire::is_extension(protocol) || protocol == protocol::FRAGMENT {
             return None;
         }
-        Some(Self { transport: base + size_of::<Ipv6Hdr>() as u32, ip_id: 0, protocol, later: false })
+        Some(Self {
+            transport: base + size_of::<Ipv6Hdr>() as u32,
+            ip_id: 0,
+            protocol,
+            fragment: Fragment::WHOLE,
+            unknown,
+        })
     }
 
     /// Whether it is a UDP datagram to this port.
     #[inline(always)]
     pub(crate) fn is_udp_to<R: Reader>(&self, port: u16, reader: &R) -> bool {
-        if self.protocol != IpProto::Udp as u8 || self.later {
+        if self.protocol != protocol::UDP || self.fragment.is_later() {
             return false;
         }
         let found: Option<[u8; 2]> = reader.load(self.transport + 2);
         found.is_some_and(|found| u16::from_be_bytes(found) == port)
     }
 
-    /// See [`Header::fingerprint`].
+    /// Whether this is an ICMP error, which quotes the packet it is about.
     #[inline(always)]
-    pub(crate) fn fingerprint<R: Reader>(&self, reader: &R) -> u64 {
-        let word: u32 = if self.later {
-            0
-        } else if self.protocol == IpProto::Tcp as u8 {
-            // Sequence number. Lengths are left out: GRO makes an sk_buff grow.
-            reader.load(self.transport + 4).unwrap_or(0)
-        } else if self.protocol == IpProto::Icmp as u8 || self.protocol == IpProto::Ipv6Icmp as u8 {
-            // Sequence number; the identifier may be translated.
-            let sequence: u16 = reader.load(self.transport + 6).unwrap_or(0);
-            u32::from(sequence)
+    pub(crate) fn is_icmp_error<R: Reader>(&self, reader: &R) -> bool {
+        if self.fragment.is_later() || !protocol::is_icmp(self.protocol) {
+            return false;
+        }
+        let kind: Option<u8> = reader.load(self.transport);
+        kind.is_some_and(|kind| wire::is_icmp_error(self.protocol, kind))
+    }
+
+    /// What tells it from another packet that the same sk_buff carries later, see the module.
+    #[inline(always)]
+    pub(crate) fn fingerprint<R: Reader>(&self, reader: &R) -> Fingerprint {
+        let (transport, content_at) = self.transport_fingerprint(reader);
+        // VERIFIER: lets it forget which protocol it was.
+        let transport = veiled(transport, self.unknown);
+        let content_at = veiled(content_at, self.unknown);
+        let content: u64 = reader.load(self.transport + content_at).unwrap_or(0);
+        let network = u64::from(self.ip_id) << 8 | u64::from(self.protocol);
+        Fingerprint { headers: folded(network) ^ transport, content: folded(content) }
+    }
+
+    /// Of the transport header, and where the content begins behind its start.
+    #[inline(always)]
+    fn transport_fingerprint<R: Reader>(&self, reader: &R) -> (u32, u32) {
+        if self.fragment.is_later() {
+            (0, 0)
+        } else if self.protocol == protocol::TCP {
+            // Behind the maximum segment size, which is a SYN's first option, are timestamps.
+            (folded(reader.load(self.transport + 4).unwrap_or(0)), 24)
+        } else if self.protocol == protocol::UDP {
+            let length = reader.load(self.transport + 4).map_or(0, u16::from_be_bytes);
+            // Ethernet pads what is shorter, and only on some devices.
+            let has_content = u32::from(length) >= UDP_HEADER + size_of::<u64>() as u32;
+            (u32::from(length), if has_content { UDP_HEADER } else { NOWHERE })
+        } else if protocol::is_icmp(self.protocol) {
+            // What an error quotes begins with what translation leaves alone.
+            let [kind, code, _, _, _, _, a, b]: [u8; 8] = reader.load(self.transport).unwrap_or_default();
+            (u32::from_be_bytes([kind, code, a, b]), ICMP_HEADER)
+        } else if self.protocol == protocol::SCTP {
+            (folded(reader.load(self.transport + 12).unwrap_or(0)), NOWHERE)
         } else {
-            0
-        };
-        (u64::from(word) << 32) | u64::from((self.ip_id & 0xff_ffff) << 8) | u64::from(self.protocol)
+            (0, 0)
+        }
+    }
+}
+
+/// Half as many bits; of 0, 0.
+#[inline(always)]
+fn folded(value: u64) -> u32 {
+    (value.wrapping_mul(MIX) >> 32) as u32
+}
+
+impl Fingerprint {
+    /// Whether both can be of one packet.
+    #[inline(always)]
+    pub(crate) fn fits(self, other: Self) -> bool {
+        self.headers == other.headers
+            && (self.content == other.content || self.content == 0 || other.content == 0)
     }
 }
 
 impl Fragment {
-    /// Not fragmented.
-    pub(crate) const WHOLE: Self = Self(0);
-    /// The first one, with the transport header.
-    pub(crate) const FIRST: Self = Self(1);
-    /// A later one, without.
-    pub(crate) const LATER: Self = Self(2);
+    const WHOLE: Self = Self(0);
+    const FIRST: Self = Self(1);
+    const LATER: Self = Self(2);
+
+    /// Of IPv4's flags and offset.
+    #[inline(always)]
+    fn of_v4(field: u16) -> Self {
+        Self::of(field & v4_fragment::OFFSET != 0, field & v4_fragment::MORE != 0)
+    }
+
+    /// Of the offset and flags of IPv6's fragment header.
+    #[inline(always)]
+    fn of_v6(field: u16) -> Self {
+        Self::of(field & v6_fragment::OFFSET != 0, field & v6_fragment::MORE != 0)
+    }
 
     #[inline(always)]
     fn of(offset: bool, more: bool) -> Self {
@@ -246,6 +309,18 @@ impl Fragment {
             (false, true) => Self::FIRST,
             (false, false) => Self::WHOLE,
         }
+    }
+
+    /// The first of several, with the transport header.
+    #[inline(always)]
+    pub(crate) fn is_first(self) -> bool {
+        self == Self::FIRST
+    }
+
+    /// Not the first one, so without the transport header.
+    #[inline(always)]
+    pub(crate) fn is_later(self) -> bool {
+        self == Self::LATER
     }
 }
 
@@ -271,16 +346,4 @@ fn mapped(v4: [u8; 4]) -> Address {
     let words = [veiled(0, unknown), veiled(0, unknown), veiled(0xffff_u32.to_be(), unknown), unknown];
     // SAFETY: both are sixteen bytes, of which any are an address.
     unsafe { core::mem::transmute(words) }
-}
-
-#[inline(always)]
-fn has_ports(protocol: u8) -> bool {
-    protocol == IpProto::Tcp as u8 || protocol == IpProto::Udp as u8 || protocol == IpProto::Sctp as u8
-}
-
-#[inline(always)]
-fn is_extension(protocol: u8) -> bool {
-    protocol == IpProto::HopOpt as u8
-        || protocol == IpProto::Ipv6Route as u8
-        || protocol == IpProto::Ipv6Opts as u8
 }

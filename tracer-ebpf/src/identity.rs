@@ -1,36 +1,13 @@
 //! Which packet is it? One number for as long as one sk_buff carries it on this node.
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, generated::bpf_ktime_get_ns};
-use tracer_common::{Address, flag};
+use tracer_common::flag;
 
 use crate::{
     classify::{self, Class},
-    globals::{PACKETS, count},
+    globals::{Fingerprint, PACKETS, Tracked, count},
     reader::Reader,
 };
-
-/// A packet under way.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct Tracked {
-    pub(crate) packet: u64,
-    pub(crate) fingerprint: u64,
-    /// The packet that it was cloned or copied from, 0 if none.
-    pub(crate) parent: u64,
-    /// When a tap last saw it on its way out of a device.
-    pub(crate) sent_ns: u64,
-    /// 1 once it has left the node.
-    pub(crate) left: u64,
-}
-
-/// What the fragments of one packet have in common.
-#[repr(C)]
-pub(crate) struct FragmentKey {
-    pub(crate) src: Address,
-    pub(crate) dst: Address,
-    pub(crate) ip_id: u32,
-    pub(crate) protocol: u32,
-}
 
 /// What a hook is to a packet's way through the node.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,13 +36,19 @@ pub(crate) struct Identity {
 /// The identity of a packet that matches or is followed; `None` if it is neither.
 #[inline(always)]
 pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, passage: Passage) -> Option<Identity> {
+    if !class.matches && (passage == Passage::Enters || !is_known(skb)) {
+        return None;
+    }
+    let fingerprint = class.packet.fingerprint(reader);
+    // VERIFIER: asked again, so that it need not remember what the answer was.
     if passage != Passage::Enters
-        && let Some(identity) = followed(skb, class, reader)
+        && let Some(identity) = recognised(skb, fingerprint)
     {
         if passage == Passage::Leaves {
             leave(skb);
         }
-        return Some(identity);
+        let flags = if class.matches { class.flags } else { flag::FOLLOWED };
+        return Some(Identity { flags, ..identity });
     }
     if !class.matches {
         return None;
@@ -74,7 +57,7 @@ pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, passage: Passag
     let mut flags = flag::FIRST_SEEN | class.flags;
     let tracked = Tracked {
         packet,
-        fingerprint: class.header.fingerprint(reader),
+        fingerprint,
         parent: 0,
         sent_ns: at_ns,
         left: u64::from(passage == Passage::Leaves),
@@ -137,17 +120,17 @@ pub(crate) fn copied(skb: u64, copy: u64) {
 /// The identity of a packet that was seen before, whether its headers of the moment match or not.
 #[inline(always)]
 pub(crate) fn followed<R: Reader>(skb: u64, class: &Class, reader: &R) -> Option<Identity> {
-    let identity = recognised(skb, class.header.fingerprint(reader))?;
+    let identity = recognised(skb, class.packet.fingerprint(reader))?;
     let flags = if class.matches { class.flags } else { flag::FOLLOWED };
     Some(Identity { flags, ..identity })
 }
 
 #[inline(always)]
-fn recognised(skb: u64, fingerprint: u64) -> Option<Identity> {
+fn recognised(skb: u64, fingerprint: Fingerprint) -> Option<Identity> {
     // SAFETY: an entry that changes while it is read belongs to an sk_buff that was freed meanwhile; its
     // fingerprint then differs.
     let tracked = unsafe { PACKETS.get(skb) }?;
-    if tracked.fingerprint != fingerprint {
+    if !tracked.fingerprint.fits(fingerprint) {
         return None;
     }
     let Tracked { packet, fingerprint: _, parent, sent_ns, left } = *tracked;
@@ -174,9 +157,13 @@ fn leave(skb: u64) {
     }
 }
 
-/// The sk_buff is freed: its memory may become another packet.
+/// The sk_buff is freed: its memory may become another packet. A clone has an sk_buff of its own, so that the packet it
+/// was cloned from stays known.
 #[inline(always)]
 pub(crate) fn forget(skb: u64) {
-    // Absent if it was never stored or the LRU made room: nothing to forget then.
-    let _ = PACKETS.remove(skb);
+    // Hooks of freeing see all packets of the machine: looking takes no lock, removing does.
+    if is_known(skb) {
+        // Absent if the LRU made room meanwhile: nothing to forget then.
+        let _ = PACKETS.remove(skb);
+    }
 }

@@ -17,6 +17,7 @@
 //! | `podtrace_exit` | tc egress of uplinks | where packets leave the node |
 //! | `podtrace_drop` | raw tracepoint, 5.17 and later | drops, with the kernel's reason |
 //! | `podtrace_drop_unreasoned` | raw tracepoint before 5.17 | drops; a third argument does not exist there |
+//! | `podtrace_consumed` | raw tracepoint | freed sk_buffs: their memory may become other packets |
 //! | `podtrace_queued` | raw tracepoint | packets that waited in a device's queue |
 //! | `fentry_…`, `kprobe_…` | functions of the kernel's network stack | what the node does with a packet, see [`stack`] |
 //! | `fexit_…` | functions that copy packets | copies are followed like the original |
@@ -137,6 +138,8 @@ fn podtrace_drop_unreasoned(ctx: RawTracePointContext) -> i32 {
 fn drop_seen(skb: u64, location: u64, reason: u32) -> i32 {
     if globals::enabled() {
         let _ = try_drop_seen(skb, location, reason);
+        // Whether or not that was an event of this node, the sk_buff is freed.
+        identity::forget(skb);
     }
     0
 }
@@ -159,11 +162,24 @@ fn try_drop_seen(skb: u64, location: u64, reason: u32) -> Option<()> {
     } else {
         identity::followed(skb, &class, &reader).filter(|identity| !identity.left)?
     };
-    identity::forget(skb);
     let device = device.unwrap_or(Device { ifindex: 0, netns: 0 });
     let sighting =
         Sighting { location, reason, ..Sighting::of(hook::KFREE_SKB, skb, &identity, &reader, device) };
     emit(&sighting, &reader)
+}
+
+/// The kernel has freed a packet that it was done with: delivered, sent, or copied into others (`consume_skb`).
+///
+/// Not every way of freeing passes here or [`podtrace_drop`]: `__kfree_skb` called directly (data that TCP has read,
+/// acknowledged originals of what it sent, `__napi_kfree_skb` where GRO merged), `kfree_skb_partial` and
+/// `napi_skb_free_stolen_head` (data that GRO or TCP took over), `kfree_skb_napi_cache` (the socket freed on the CPU that
+/// allocated), frags that drivers take back for the next packet (`napi_reuse_skb`). The fingerprint guards there.
+#[raw_tracepoint(tracepoint = "consume_skb")]
+fn podtrace_consumed(ctx: RawTracePointContext) -> i32 {
+    if globals::enabled() {
+        identity::forget(ctx.arg(0));
+    }
+    0
 }
 
 /// A device's driver gets a packet, which may have been queued since the tap saw it.

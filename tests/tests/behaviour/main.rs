@@ -2,6 +2,7 @@
 //! status line, `podtrace topology`, and changes of a cluster during a trace.
 
 mod ends;
+mod identity;
 mod isolation;
 mod kill;
 mod kubernetes;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(load::trials());
     trials.extend(isolation::trials());
+    trials.extend(identity::trials());
     trials.extend(stream::trials());
     trials.extend(kill::trials());
     trials.extend(refusals::trials());

@@ -1,4 +1,4 @@
-//! Attaches to the kernel's tracepoints: where packets are dropped, and where they leave a device's queue.
+//! Attaches to the kernel's tracepoints: where packets are dropped or freed, and where they leave a device's queue.
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, programs::RawTracePoint};
@@ -30,6 +30,12 @@ pub(super) fn attach_drops(ebpf: &mut Ebpf, btf: &Btf<'_>, missing: &[String]) -
 /// Attaches to `net_dev_start_xmit`, which every packet passes on its way from a device's queue to the driver.
 pub(super) fn attach_queues(ebpf: &mut Ebpf) -> HookState {
     attach(ebpf, "podtrace_queued", "net_dev_start_xmit", "time in queues is not reported")
+}
+
+/// Attaches to `consume_skb`, at which the identities of delivered and sent packets end. Without it only the fingerprint
+/// distinguishes a packet from the next one in the same memory.
+pub(super) fn attach_frees(ebpf: &mut Ebpf) -> HookState {
+    attach(ebpf, "podtrace_consumed", "consume_skb", "packets that are alike may be taken for one another")
 }
 
 fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str, consequence: &str) -> HookState {

@@ -102,6 +102,7 @@ impl Tracer {
         settings.ensure_wanted()?;
         hooks.push(tracepoints::attach_drops(&mut programs.ebpf, &btf, &missing));
         hooks.push(tracepoints::attach_queues(&mut programs.ebpf));
+        hooks.push(tracepoints::attach_frees(&mut programs.ebpf));
         settings.ensure_wanted()?;
         hooks.extend(programs.attach_functions(&prototypes));
 

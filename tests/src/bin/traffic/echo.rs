@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::mem::MaybeUninit;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,28 +15,33 @@ const WINDOW: u16 = 32;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const HEADER: usize = 8;
-const ECHO_REPLY: u8 = 0;
-const ECHO_REQUEST: u8 = 8;
+/// Types of a request and its reply.
+const ICMP: [u8; 2] = [8, 0];
+const ICMPV6: [u8; 2] = [128, 129];
 
 /// Sends `count` requests of `size` bytes of payload and takes their answers; one missing is an error.
-pub(super) fn exchange(to: Ipv4Addr, count: u16, size: usize) -> Result<()> {
-    let socket =
-        Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)).context("opening a raw socket")?;
+pub(super) fn exchange(to: IpAddr, count: u16, size: usize) -> Result<()> {
+    let (domain, protocol, kinds) = match to {
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, ICMP),
+        IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, ICMPV6),
+    };
+    let [request_kind, reply_kind] = kinds;
+    let socket = Socket::new(domain, Type::RAW, Some(protocol)).context("opening a raw socket")?;
     socket.set_read_timeout(Some(PATIENCE)).context("setting a time limit")?;
     // It receives all ICMP of the pod; a kernel that clones for it must not find it full.
     socket.set_recv_buffer_size(4 << 20).context("asking for room")?;
     let identifier = u16::try_from(std::process::id() & 0xffff)?.to_be_bytes();
-    let destination = SocketAddrV4::new(to, 0).into();
+    let destination = SocketAddr::new(to, 0).into();
     let mut answered = vec![false; usize::from(count)];
     let (mut sent, mut received) = (0, 0);
     while received < count {
         while sent < count && sent - received < WINDOW {
             socket
-                .send_to(&request(identifier, sent, size), &destination)
+                .send_to(&request(request_kind, identifier, sent, size), &destination)
                 .with_context(|| format!("sending to {to}"))?;
             sent += 1;
         }
-        match receive(&socket, identifier) {
+        match receive(&socket, to.is_ipv4(), reply_kind, identifier) {
             Ok(Some(number)) => {
                 let answered = answered.get_mut(usize::from(number)).context("an answer to nothing")?;
                 ensure!(!*answered, "request {number} was answered twice");
@@ -53,25 +58,34 @@ pub(super) fn exchange(to: Ipv4Addr, count: u16, size: usize) -> Result<()> {
     Ok(())
 }
 
-fn request(identifier: [u8; 2], number: u16, size: usize) -> Vec<u8> {
-    let mut packet = vec![ECHO_REQUEST, 0, 0, 0];
+fn request(kind: u8, identifier: [u8; 2], number: u16, size: usize) -> Vec<u8> {
+    let mut packet = vec![kind, 0, 0, 0];
     packet.extend(identifier);
     packet.extend(number.to_be_bytes());
     packet.resize(HEADER + size, 0x70);
+    // The kernel computes ICMPv6's, which covers addresses too.
     let checksum = checksum(&packet);
     packet[2..4].copy_from_slice(&checksum.to_be_bytes());
     packet
 }
 
 /// The number of an answer of ours; `None` for any other packet.
-fn receive(socket: &Socket, identifier: [u8; 2]) -> std::io::Result<Option<u16>> {
+fn receive(
+    socket: &Socket,
+    with_header: bool,
+    kind: u8,
+    identifier: [u8; 2],
+) -> std::io::Result<Option<u16>> {
     let mut buffer = [MaybeUninit::<u8>::uninit(); 256];
     let length = socket.recv(&mut buffer)?;
     // SAFETY: the kernel has written these.
     let packet: Vec<u8> = buffer[..length].iter().map(|byte| unsafe { byte.assume_init() }).collect();
-    let message = &packet[packet.first().map_or(0, |first| usize::from(first & 15) * 4).min(length)..];
-    Ok(match message {
-        [ECHO_REPLY, _, _, _, a, b, c, d, ..] if [*a, *b] == identifier => Some(u16::from_be_bytes([*c, *d])),
+    // Only IPv4's raw sockets hand over the IP header.
+    let header = packet.first().filter(|_| with_header).map_or(0, |first| usize::from(first & 15) * 4);
+    Ok(match &packet[header.min(length)..] {
+        [reply, _, _, _, a, b, c, d, ..] if *reply == kind && [*a, *b] == identifier => {
+            Some(u16::from_be_bytes([*c, *d]))
+        }
         _ => None,
     })
 }

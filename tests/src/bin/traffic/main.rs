@@ -9,12 +9,13 @@ mod race;
 mod stream;
 mod web;
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
 const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE | udp ADDRESS PORT COUNT SIZE | udp-sink PORT COUNT | \
+                     udp6-sink PORT COUNT | \
                      udp-race POD POD ADDRESS PORT COUNT | udp-deaf PORT | udp-bad ADDRESS PORT | \
                      tcp ADDRESS PORT BYTES | tcp-sink PORT | web ADDRESS PORT CONNECTIONS | web-fill ADDRESS PORT MOST | \
                      offload DEVICE on|off | bpf-drop tc|xdp DEVICE";
@@ -33,11 +34,12 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<()> {
     match words {
-        ["echo", to, count, size] => echo::exchange(address(to)?, number(count)?, number(size)?),
+        ["echo", to, count, size] => echo::exchange(any_address(to)?, number(count)?, number(size)?),
         ["udp", to, port, count, size] => {
-            datagrams(SocketAddrV4::new(address(to)?, number(port)?), number(count)?, number(size)?)
+            datagrams(SocketAddr::new(any_address(to)?, number(port)?), number(count)?, number(size)?)
         }
-        ["udp-sink", port, count] => udp_sink(number(port)?, number(count)?),
+        ["udp-sink", port, count] => udp_sink((Ipv4Addr::UNSPECIFIED, number(port)?).into(), number(count)?),
+        ["udp6-sink", port, count] => udp_sink((Ipv6Addr::UNSPECIFIED, number(port)?).into(), number(count)?),
         ["udp-race", slow, quick, to, port, count] => {
             race::run(slow, quick, SocketAddrV4::new(address(to)?, number(port)?), number(count)?)
         }
@@ -64,24 +66,36 @@ fn address(word: &str) -> Result<Ipv4Addr> {
     word.parse().with_context(|| format!("`{word}` is no address"))
 }
 
+fn any_address(word: &str) -> Result<IpAddr> {
+    word.parse().with_context(|| format!("`{word}` is no address"))
+}
+
 fn number<T: std::str::FromStr>(word: &str) -> Result<T> {
     word.parse().ok().with_context(|| format!("`{word}` is no number for this"))
 }
 
-/// Sends datagrams, whether or not anybody wants them.
-fn datagrams(to: SocketAddrV4, count: u32, size: usize) -> Result<()> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("opening a socket")?;
-    for _ in 0..count {
-        socket.send_to(&vec![0x70; size], to).with_context(|| format!("sending to {to}"))?;
+/// Sends datagrams, whether or not anybody wants them. They begin with their number if it fits.
+fn datagrams(to: SocketAddr, count: u32, size: usize) -> Result<()> {
+    let from: SocketAddr = match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    // Not connected: the kernel then leaves IPv4's identification at 0, as there are to be no fragments.
+    let socket = UdpSocket::bind(from).context("opening a socket")?;
+    for number in 0..count {
+        let mut content = vec![0x70; size];
+        if let Some(head) = content.first_chunk_mut() {
+            *head = number.to_be_bytes();
+        }
+        socket.send_to(&content, to).with_context(|| format!("sending to {to}"))?;
     }
     println!("sent {count}");
     Ok(())
 }
 
 /// Receives so many datagrams.
-fn udp_sink(port: u16, count: u32) -> Result<()> {
-    let socket =
-        UdpSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).context("opening a socket")?;
+fn udp_sink(at: SocketAddr, count: u32) -> Result<()> {
+    let socket = UdpSocket::bind(at).context("opening a socket")?;
     println!("ready");
     let mut buffer = vec![0; 1 << 16];
     for _ in 0..count {
