@@ -15,8 +15,10 @@ use tokio::io::{
 use tokio::task::JoinHandle;
 use tracing::error;
 
-use super::pods::AgentPod;
+use super::pods::{AgentPod, AgentPods};
 use super::{Connection, Process};
+use podtrace_protocol::inventory::Node;
+
 use crate::cluster::kube::{AGENT_COMMAND, Api, ApiError, CONTAINER, Permission};
 
 /// Bytes that may wait on the way to and from the API server.
@@ -56,8 +58,13 @@ impl Drop for Session {
     }
 }
 
-/// Starts the agent in a pod on this node.
-pub(super) async fn connect(api: &Api, pod: &AgentPod, node: &str) -> Result<Connection> {
+/// Starts the agent of a node in a pod there, making one if there is none.
+pub(super) async fn connect_in_pod(pods: &AgentPods, node: &Node) -> Result<Connection> {
+    let pod = pods.on(&node.name).await?;
+    connect(pods.api(), &pod, &node.name).await
+}
+
+async fn connect(api: &Api, pod: &AgentPod, node: &str) -> Result<Connection> {
     // What speaks by a websocket comes as a request to get.
     let permission =
         Permission { verb: "get", group: "", resource: "pods/exec", namespace: Some(pod.namespace.clone()) };

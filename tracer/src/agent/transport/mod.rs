@@ -1,7 +1,9 @@
 //! Ways to reach a node: each starts an agent there and carries its frames.
 
 mod command;
+#[cfg(feature = "kube")]
 mod exec;
+#[cfg(feature = "kube")]
 mod pods;
 
 use anyhow::{Context as _, Result};
@@ -10,7 +12,13 @@ use tokio::process::Child;
 
 use podtrace_protocol::inventory::{Node, Run};
 
-use exec::Session;
+#[cfg(not(feature = "kube"))]
+pub use crate::cluster::kube::AgentPods;
+#[cfg(not(feature = "kube"))]
+use crate::cluster::kube::{Session, connect as connect_in_pod};
+#[cfg(feature = "kube")]
+use exec::{Session, connect_in_pod};
+#[cfg(feature = "kube")]
 pub use pods::AgentPods;
 
 /// An agent under way. Dropping it ends the agent.
@@ -74,6 +82,5 @@ pub async fn connect(node: &Node, pods: Option<&AgentPods>) -> Result<Connection
             node.name
         )
     })?;
-    let pod = pods.on(&node.name).await?;
-    exec::connect(pods.api(), &pod, &node.name).await
+    connect_in_pod(pods, node).await
 }

@@ -36,6 +36,7 @@ pub(super) fn short_lived(node: &str, image: &str) -> Value {
 }
 
 #[cfg(test)]
+#[cfg(feature = "kube")]
 mod tests {
     use super::super::agent_pods::{CONTAINER, IDLE, LABEL, NAMESPACE};
     use super::*;
