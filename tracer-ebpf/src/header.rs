@@ -190,25 +190,23 @@ impl Plain {
     pub(crate) fn read<R: Reader>(reader: &R, base: u32) -> Option<Self> {
         let ip: Ipv4Hdr = reader.load(base)?;
         let unknown = u32::from_ne_bytes(ip.src_addr);
-        if ip.vihl >> 4 == 4 {
-            return Some(Self {
-                unknown,
-                transport: base + u32::from(ip.vihl & 0xf) * 4,
-                ip_id: u32::from(u16::from_be_bytes(ip.id)),
-                protocol: ip.proto,
-                fragment: Fragment::of_v4(u16::from_be_bytes(ip.frags)),
-            });
-        }
-        // The next header stands in an IPv6 header where the fragment does in one of IPv4.
-        let [protocol, _] = ip.frags;
-        if ip.vihl >> 4 != 6 || wire::is_extension(protocol) || protocol == protocol::FRAGMENT {
-            return None;
-        }
+        let (transport, ip_id, protocol, fragment) = if ip.vihl >> 4 == 4 {
+            let fragment = Fragment::of_v4(u16::from_be_bytes(ip.frags));
+            (base + u32::from(ip.vihl & 0xf) * 4, u32::from(u16::from_be_bytes(ip.id)), ip.proto, fragment)
+        } else {
+            // The next header stands in an IPv6 header where the fragment does in one of IPv4.
+            let [protocol, _] = ip.frags;
+            if ip.vihl >> 4 != 6 || wire::is_extension(protocol) || protocol == protocol::FRAGMENT {
+                return None;
+            }
+            (base + size_of::<Ipv6Hdr>() as u32, 0, protocol, Fragment::WHOLE)
+        };
+        // VERIFIER: as in `Header::veil`.
         Some(Self {
-            transport: base + size_of::<Ipv6Hdr>() as u32,
-            ip_id: 0,
-            protocol,
-            fragment: Fragment::WHOLE,
+            transport: veiled(transport, unknown),
+            ip_id: veiled(ip_id, unknown),
+            protocol: veiled(u32::from(protocol), unknown) as u8,
+            fragment: Fragment(veiled(u32::from(fragment.0), unknown) as u8),
             unknown,
         })
     }
