@@ -246,7 +246,7 @@ pub fn dropped() -> Path {
 pub fn vanished() -> Path {
     let mut path = path(5, Verdict::Vanished, Protocol::Tcp, "SYN", 60, pod1(Some(41_000)), pod3(Some(8080)));
     path = out_of_node1(path);
-    path.reason = Some("never seen at node2".to_owned());
+    path.reason = Some("left node1 at eth0, never seen on node2".to_owned());
     Diagnosis::default().annotate(&mut path);
     path
 }

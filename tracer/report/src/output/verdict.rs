@@ -58,8 +58,10 @@ pub(super) fn ending(path: &Path, unit: Unit) -> Phrase {
         }
         Verdict::Dropped => dropped(path, &duration),
         Verdict::Vanished => {
-            let phrase = Phrase::new().with(BAD, "? VANISHED").with(PLAIN, last_seen(path));
-            because(phrase.with(PLAIN, format!(", {duration} after its first hop")), path)
+            // The reason starts with the point where the packet was last seen.
+            let place = if path.reason.is_some() { String::new() } else { format!("{},", last_seen(path)) };
+            let phrase = Phrase::new().with(BAD, "? VANISHED").with(PLAIN, place);
+            because(phrase.with(PLAIN, format!(" {duration} after its first hop")), path)
         }
         Verdict::Rejected => {
             because(Phrase::new().with(BAD, "✗ REJECTED").with(PLAIN, last_seen(path)), path)
