@@ -227,6 +227,8 @@ impl Agents {
             .iter()
             .map(|agent| agent.life.stage() == Stage::Tracing && agent.life.quiet_for(now) < QUIET)
             .collect();
+        // What an agent said may wait behind others' frames: no haste then.
+        let is_behind = self.received.len() >= INCOMING / 2;
         for at in 0..self.agents.len() {
             let agent = &mut self.agents[at];
             if stood_still {
@@ -239,7 +241,8 @@ impl Agents {
                 self.connect(AgentId(at));
                 continue;
             }
-            let others_speak = speaking.iter().enumerate().any(|(other, speaks)| other != at && *speaks);
+            let others_speak =
+                !is_behind && speaking.iter().enumerate().any(|(other, speaks)| other != at && *speaks);
             let actions = agent.life.tick(now, others_speak);
             self.act(AgentId(at), actions, now, &mut happened);
         }
