@@ -20,10 +20,16 @@ pub(crate) struct Options {
     /// Print the score as JSON, a run a line; the text goes to stderr
     #[arg(long)]
     json: bool,
-    /// Write docs/faults.md
-    #[arg(long, conflicts_with = "names")]
+    /// Only the first variant of each kind
+    #[arg(long)]
+    first: bool,
+    /// Run nothing: what the last runs on this machine came to
+    #[arg(long)]
+    stored: bool,
+    /// Write docs/faults.md of each variant's last run on this machine
+    #[arg(long)]
     docs: bool,
-    /// Record in tests/faults/holds.txt what was right
+    /// Record in tests/faults/holds.txt what was right in these runs
     #[arg(long)]
     mark: bool,
     /// Print what podtrace says in each run
@@ -40,8 +46,15 @@ pub(crate) fn run(options: &Options, route: Option<Route>) -> Result<ExitCode> {
     root::authenticate()?;
     let mut command = root::command(&faults)?;
     command.env("PODTRACE_BIN", podtrace).args(&options.names);
-    let Options { names: _, json, docs, mark, show, list } = options;
-    for (given, flag) in [(json, "--json"), (mark, "--mark"), (show, "--show"), (list, "--list")] {
+    let Options { names: _, json, first, stored, docs, mark, show, list } = options;
+    for (given, flag) in [
+        (json, "--json"),
+        (first, "--first"),
+        (stored, "--stored"),
+        (mark, "--mark"),
+        (show, "--show"),
+        (list, "--list"),
+    ] {
         if *given {
             command.arg(flag);
         }

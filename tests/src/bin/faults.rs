@@ -1,11 +1,13 @@
-//! `faults [--json] [--docs FILE] [--mark] [--show] [--list] [NAME…]`: runs the fault suite, or the variants whose names
-//! hold one of these, and prints the score. `cargo xtask faults` calls it.
+//! `faults [--json] [--docs FILE] [--mark] [--show] [--list] [--first] [--stored] [NAME…]`: runs the fault suite, or the
+//! variants whose names hold one of these, and prints the score. `cargo xtask faults` calls it.
+//!
+//! The last run of every variant is kept in `target/faults.jsonl`: the table and what is marked are of all that is there.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use podtrace_tests::fault::score::{Outcome, Recorded, Run, Score};
+use podtrace_tests::fault::score::{Outcome, Recorded, Run, Score, Stored};
 use podtrace_tests::fault::{data, suite, table};
 use podtrace_tests::lab;
 use serde_json::json;
@@ -17,6 +19,10 @@ struct Options {
     mark: bool,
     show: bool,
     list: bool,
+    /// The first variant of each kind only.
+    first: bool,
+    /// Nothing is run.
+    stored: bool,
     names: Vec<String>,
 }
 
@@ -39,6 +45,8 @@ fn options() -> Result<Options> {
             "--docs" => options.docs = Some(words.next().context("--docs wants a file")?),
             "--mark" => options.mark = true,
             "--show" => options.show = true,
+            "--first" => options.first = true,
+            "--stored" => options.stored = true,
             "--list" => options.list = true,
             flag if flag.starts_with('-') => bail!("no such flag: {flag}"),
             name => options.names.push(name.to_owned()),
@@ -48,7 +56,7 @@ fn options() -> Result<Options> {
 }
 
 fn run() -> Result<ExitCode> {
-    let Options { json, docs, mark, show, list, names } = options()?;
+    let Options { json, docs, mark, show, list, first, stored, names } = options()?;
     let all = data::variants()?;
     let chosen = |name: &str| {
         let whole = |part: &str| all.iter().any(|variant| variant.name == part || variant.kind == part);
@@ -58,7 +66,10 @@ fn run() -> Result<ExitCode> {
         };
         names.is_empty() || names.iter().any(|part| fits(part))
     };
-    let variants: Vec<_> = all.iter().filter(|variant| chosen(&variant.name)).cloned().collect();
+    let mut variants: Vec<_> = all.iter().filter(|variant| chosen(&variant.name)).cloned().collect();
+    if first {
+        variants.dedup_by(|other, one| other.kind == one.kind);
+    }
     if list {
         for variant in &variants {
             println!("{}", variant.name);
@@ -71,7 +82,13 @@ fn run() -> Result<ExitCode> {
     lab::sweep()?;
     let traffic = std::env::current_exe()?.with_file_name("traffic");
     let recorded = Recorded::load()?;
-    let runs = suite::all(&variants, &traffic.to_string_lossy(), |run, said| {
+    let keep = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/faults.jsonl");
+    let keep = Stored::load(std::env::var_os("PODTRACE_FAULTS").map_or(keep, Into::into))?;
+    let to_run = if stored { &[][..] } else { &variants };
+    let runs = suite::all(to_run, &traffic.to_string_lossy(), |run, said| {
+        if let Err(error) = keep.add(run) {
+            eprintln!("faults: {error:#}");
+        }
         let mut text = table::line(run);
         if let Some(judgement) = run.judged() {
             let (worse, better) = recorded.against(&run.name, judgement);
@@ -91,6 +108,12 @@ fn run() -> Result<ExitCode> {
             println!("{text}");
         }
     })?;
+    let worse = runs.iter().any(|run| match &run.outcome {
+        Outcome::Judged(judgement) => !recorded.against(&run.name, judgement).0.is_empty(),
+        Outcome::Broken { .. } => true,
+        Outcome::Skipped { .. } => false,
+    });
+    let runs = if stored { keep.of(&variants) } else { runs };
     if json {
         report_json(&runs)?;
     } else {
@@ -101,14 +124,9 @@ fn run() -> Result<ExitCode> {
     }
     if let Some(file) = docs {
         let where_run = format!("kernel {}", kernel()?);
-        std::fs::write(Path::new(&file), table::docs(&runs, &data::kinds()?, &where_run))
+        std::fs::write(Path::new(&file), table::docs(&keep.of(&all), &data::kinds()?, &where_run))
             .with_context(|| format!("writing {file}"))?;
     }
-    let worse = runs.iter().any(|run| match &run.outcome {
-        Outcome::Judged(judgement) => !recorded.against(&run.name, judgement).0.is_empty(),
-        Outcome::Broken { .. } => true,
-        Outcome::Skipped { .. } => false,
-    });
     if mark {
         recorded.mark(&runs, &all)?;
         return Ok(ExitCode::SUCCESS);

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use regex::Regex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::claims::Claim;
@@ -10,7 +10,7 @@ use super::data::{Expected, Place, Variant};
 use super::run::Said;
 
 /// What a run was worth.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judgement {
     /// The right verdict at the right node and place.
     pub localised: bool,

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::data::{Variant, directory};
 use super::judge::Judgement;
 
 /// How a variant's run came out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Outcome {
     /// It was judged.
@@ -29,7 +30,7 @@ pub enum Outcome {
 }
 
 /// A variant and how it came out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// `KIND/VARIANT`.
     pub name: String,
@@ -95,6 +96,53 @@ impl Score {
             }
         }
         score
+    }
+}
+
+/// The last run of every variant on this machine, so that the table can be made of runs at different times.
+#[derive(Debug)]
+pub struct Stored {
+    path: PathBuf,
+    runs: Mutex<BTreeMap<String, Run>>,
+}
+
+impl Stored {
+    /// What is stored in `path`.
+    ///
+    /// # Errors
+    ///
+    /// If it is there and cannot be read.
+    pub fn load(path: PathBuf) -> Result<Self> {
+        let text = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("reading {}", path.display()))?,
+        };
+        // A line that an earlier version wrote otherwise is a run that has to be made again.
+        let runs = text.lines().filter_map(|line| serde_json::from_str::<Run>(line).ok());
+        let runs = runs.map(|run| (run.name.clone(), run)).collect();
+        Ok(Self { path, runs: Mutex::new(runs) })
+    }
+
+    /// Adds a run, in place of the variant's former one.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn add(&self, run: &Run) -> Result<()> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        runs.insert(run.name.clone(), run.clone());
+        let mut text = String::new();
+        for run in runs.values() {
+            writeln!(text, "{}", serde_json::to_string(run)?)?;
+        }
+        std::fs::write(&self.path, text).with_context(|| format!("writing {}", self.path.display()))
+    }
+
+    /// The runs of these variants that are stored, in their order.
+    #[must_use]
+    pub fn of(&self, variants: &[Variant]) -> Vec<Run> {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        variants.iter().filter_map(|variant| runs.get(&variant.name).cloned()).collect()
     }
 }
 
