@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use podtrace_protocol::topology::Role;
+
 use crate::finish::verdict::lost_by;
 use crate::join::track::{Sighting, Track};
 use crate::model::{Action, Evidence, Hop, HopEvent, Source, Tuple};
@@ -85,13 +87,18 @@ impl<'a> Drafter<'a> {
             clock_error_ns: error_ns,
             evidence: Evidence::Observed,
             conntrack: seen.connection.as_ref().map(|connection| Box::new(connection.report())),
-            // The pod behind a veth, or the one in whose namespace the packet was dropped.
-            pod: seen.device().and_then(|device| self.world.devices.info(device).pod.clone()),
+            pod: self.pod(seen),
             drop: lost_by(self.track, seen).map(|drop| drop.drop.clone()),
             events: vec![event],
             sources: seen.records.iter().map(source).collect(),
             ..self.inferred(seen, seen.action(), None, self.track.tuple_at(seen))
         }
+    }
+
+    /// The pod behind a veth, or the one in whose namespace the packet was dropped: a veth's end on the node is not in it.
+    fn pod(&self, seen: &Sighting) -> Option<Arc<str>> {
+        let device = self.world.devices.info(seen.device()?);
+        device.pod.clone().filter(|_| !seen.is_drop() || device.role != Role::PodVeth)
     }
 
     /// A hop that nothing observed, beside a sighting.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use podtrace_rules::Hook;
 
 use crate::finish::draft::Draft;
-use crate::model::{Action, ConnState, ConnectionSeen, Drop, DropCause};
+use crate::model::{Action, ConnState, ConnectionSeen, Drop, DropCause, Outer, Protocol, Tuple};
 use crate::world::rules::Lost;
 use crate::world::{ConntrackCounters, World};
 
@@ -26,8 +26,11 @@ fn name_one(draft: &mut Draft, before: &[Draft], world: &World) {
         return;
     }
     let same_visit = || before.iter().rev().filter(|other| (other.node, other.visit) == (*node, *visit));
+    // A packet that has not left its tunnel is an outer one to the filter.
+    let outer = same_visit().next().filter(|last| last.hop.action == Action::NodeIngress);
+    let tuple = outer.and_then(|last| last.hop.outer.as_ref()).map_or(hop.tuple, outer_tuple);
     let is_own = same_visit().any(|other| other.hop.action == Action::LocalOut);
-    let for_node = world.devices.is_own(*node, hop.tuple.dst);
+    let for_node = world.devices.is_own(*node, tuple.dst);
     let (hooks, bridge) = hooks(drop.netfilter.as_deref(), is_own, for_node);
     drop.cause = cause(&hooks, hop.conntrack.as_deref(), world.nodes[*node].conntrack);
     if drop.cause.is_some() {
@@ -40,8 +43,13 @@ fn name_one(draft: &mut Draft, before: &[Draft], world: &World) {
     });
     let out_device = same_visit().find_map(|other| other.hop.route.as_ref()).map(|route| &*route.device);
     let state = hop.conntrack.as_ref().map(|connection| connection.state.word());
-    let lost = Lost { tuple: hop.tuple, in_device, out_device, state };
+    let lost = Lost { tuple, in_device, out_device, state };
     drop.rule = world.nodes[*node].rules.dropped(&hooks, bridge, lost).map(|(_, rule)| Arc::new(rule));
+}
+
+fn outer_tuple(outer: &Outer) -> Tuple {
+    let Outer { kind: _, vni: _, src, dst, sport, dport, overhead: _ } = outer;
+    Tuple { src: *src, dst: *dst, proto: Protocol::Udp, sport: *sport, dport: *dport }
 }
 
 /// Whether connection tracking dropped it: there is no rule then, but its counters of drops grew.

@@ -234,6 +234,10 @@ impl Drafter<'_> {
         let looked_up = self.route_looked_up(seen, onward);
         let device =
             onward.and_then(Sighting::device).or_else(|| looked_up.map(|next_hop| next_hop.device))?;
+        // Routes that refuse, and those to the node itself, name the loopback device: nothing leaves by it.
+        if &*self.world.devices.info(device).name == LOOPBACK {
+            return None;
+        }
         let mut route = route_entry(seen.node(), destination, device, self.world);
         if let Some(next_hop) = looked_up.filter(|next_hop| next_hop.device == device) {
             route.gateway = next_hop.gateway;
@@ -252,6 +256,9 @@ impl Drafter<'_> {
         onward.and_then(|onward| onward.next_hop).or_else(at_step).or_else(at_drop)
     }
 }
+
+/// The kernel's name for it, in every namespace.
+const LOOPBACK: &str = "lo";
 
 fn outer(header: Encapsulation) -> Outer {
     let Encapsulation { vni, src, dst, sport, dport, overhead } = header;

@@ -114,13 +114,22 @@ impl DropMeaning {
         world: &World,
     ) -> Self {
         let reason = drop.reason.as_deref();
-        // Newer kernels report ordinary ends by the same tracepoint; a copy for another host is a flooded one.
-        if matches!(reason, Some("CONSUMED" | "NOT_DROPPED_YET" | "OTHERHOST"))
-            || last_place == LastPlace::FloodedPort
-        {
+        // Newer kernels report ordinary ends by the same tracepoint.
+        if matches!(reason, Some("CONSUMED" | "NOT_DROPPED_YET")) || last_place == LastPlace::FloodedPort {
             return Self::Harmless;
         }
         let pod = observation.pod(world);
+        if reason == Some("OTHERHOST") {
+            // All copies of a frame have one link-layer address: the receiver refuses every one of them, or none.
+            // Anywhere else it is a flooded copy.
+            let dst = observation.packet.as_ref().map_or(track.packet.dst, |packet| packet.dst);
+            let refused = pod.is_some() && world.directory.pod(dst) == pod;
+            return if refused { Self::Lost { of_arrived: true } } else { Self::Harmless };
+        }
+        // ICMP has no reader: an error is processed where it arrives, and sockets get copies.
+        if reason == Some("QUEUE_PURGE") && matches!(track.packet.transport, Transport::Icmp { .. }) {
+            return Self::Harmless;
+        }
         let at_destination = pod.is_some() && world.directory.pod(track.packet.dst) == pod;
         let at_source = pod.is_some() && world.directory.pod(track.packet.src) == pod;
         if pod.is_some() && !at_destination && !at_source {

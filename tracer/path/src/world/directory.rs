@@ -23,6 +23,8 @@ pub(crate) struct Directory {
     listed: FxHashSet<IpAddr>,
     services: FxHashMap<(IpAddr, u16, Protocol), ServiceEntry>,
     node_ports: FxHashMap<(u16, Protocol), ServiceEntry>,
+    /// Names of Services by their addresses, for packets to ports that they do not have.
+    cluster_ips: FxHashMap<IpAddr, Arc<str>>,
     /// Names of the nodes that are traced.
     traced: FxHashSet<Arc<str>>,
 }
@@ -60,6 +62,7 @@ impl Directory {
         pods.iter().for_each(|pod| self.add_pod(pod, at));
         let others: FxHashSet<_> =
             services.iter().map(Service::full_name).chain(services_gone.iter().cloned()).collect();
+        self.cluster_ips.retain(|_, name| !others.contains(&**name));
         self.services.retain(|_, entry| !others.contains(&*entry.name));
         self.node_ports.retain(|_, entry| !others.contains(&*entry.name));
         services.iter().for_each(|service| self.add_service(service));
@@ -109,6 +112,7 @@ impl Directory {
         for port in &service.ports {
             let Some(proto) = port.protocol_number().map(Protocol::of_number) else { continue };
             for address in &service.cluster_ips {
+                self.cluster_ips.insert(*address, entry.name.clone());
                 self.services.insert((*address, port.port, proto), entry.clone());
             }
             if let Some(node_port) = port.node_port {
@@ -176,7 +180,9 @@ impl Directory {
             node: self.owner(ip, at).map(|owner| &owner.node).or_else(|| self.nodes.get(&ip)).cloned(),
             service: port
                 .and_then(|port| self.service(ip, port, tuple.proto))
-                .map(|service| service.name.clone()),
+                .map(|service| &service.name)
+                .or_else(|| self.cluster_ips.get(&ip))
+                .cloned(),
         };
         (end(tuple.src, tuple.sport), end(tuple.dst, tuple.dport))
     }

@@ -100,6 +100,40 @@ fn a_drop_inside_the_destination_counts() {
 }
 
 #[test]
+fn a_frame_for_another_link_address_is_not_delivered() {
+    let mut scene = Scene::new();
+    let packet = echo(POD1, POD3, 1, 1);
+    scene.leave(0, &packet);
+    let identity = scene.arrive(40_000, &packet);
+    scene.drop(NODE2, 75_000, Some(POD3), OTHERHOST, identity, &packet);
+    let (paths, summary) = scene.play();
+    assert_eq!((paths[0].verdict, paths[0].reason.as_deref()), (Verdict::Dropped, Some("OTHERHOST")));
+    assert_eq!(paths[0].hops.last().unwrap().pod.as_deref(), Some("default/pod3"));
+    assert_eq!((summary.paths.delivered, summary.paths.dropped), (0, 1));
+}
+
+#[test]
+fn a_drop_at_the_nodes_end_of_a_veth_is_not_inside_the_pod() {
+    for pod in [POD1, POD3] {
+        let mut scene = Scene::new();
+        let packet = echo(POD1, POD3, 1, 1);
+        let (node, identity) = if pod == POD1 {
+            let identity = scene.identity();
+            scene.see(NODE1, 0, At::FromPod(POD1), identity, &packet);
+            (NODE1, identity)
+        } else {
+            scene.leave(0, &packet);
+            (NODE2, scene.arrive(40_000, &packet))
+        };
+        scene.drop_at_veth(node, 75_000, pod, NEIGH_FAILED, identity, &packet);
+        let (paths, _) = scene.play();
+        assert_eq!(paths[0].verdict, Verdict::Dropped);
+        let last = paths[0].hops.last().unwrap();
+        assert_eq!((last.device.as_deref(), last.pod.as_deref()), (Some("veth10"), None));
+    }
+}
+
+#[test]
 fn a_closed_udp_port_rejects() {
     let mut scene = Scene::new();
     let packet = udp(POD1, POD3, 9, b"hello");

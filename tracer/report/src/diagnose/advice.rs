@@ -3,31 +3,48 @@
 use super::explain::explain;
 use super::facts::Facts;
 use super::finding::Finding;
-use super::reasons::{CAUSES, Cause, NO_SOCKET, NO_TUNNEL};
+use super::fitting;
+use super::reasons::{CAUSES, Cause, NO_SOCKET, RPFILTER};
 use super::vanished::advice_for_vanished;
 use super::words::{protocol, quoted};
 use podtrace_escape::escape;
-use podtrace_path::{Action, Drop, DropCause, Hop, Path, Protocol, Verdict};
+use podtrace_path::{Drop, DropCause, Hop, Path, Protocol, Verdict};
 use podtrace_rules::{Framework, Kind};
 
 /// Names that [`Cause::text`] may hold in braces.
 #[cfg(test)]
-pub(super) const PLACEHOLDERS: [&str; 9] =
-    ["node", "device", "src", "dst", "to", "port", "proto", "sockets", "bytes"];
+pub(super) const PLACEHOLDERS: [&str; 13] = [
+    "node",
+    "device",
+    "conf",
+    "pod",
+    "service",
+    "tunnel-port",
+    "src",
+    "dst",
+    "to",
+    "port",
+    "proto",
+    "sockets",
+    "bytes",
+];
 
 /// Advice for a drop; `None` if its cause is unknown.
 #[must_use]
 pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
-    if let Some(text) = by_rule(drop) {
+    if let Some(text) = by_rule(drop, fitting::is_in_tunnel(hop, path)) {
         return Some(fill(&text, hop, path));
     }
-    let cause = cause(drop)?;
-    let text = if cause.text == NO_SOCKET && is_in_tunnel(hop, path) { NO_TUNNEL } else { cause.text };
-    Some(fill(text, hop, path))
+    let text = fitting::text(cause(drop)?.text, drop, hop, path);
+    Some(if hop.tuple.dst.is_ipv6() {
+        fill(&fitting::for_ipv6(text), hop, path)
+    } else {
+        fill(text, hop, path)
+    })
 }
 
 /// Advice for a drop by a known rule or by conntrack.
-fn by_rule(drop: &Drop) -> Option<String> {
+fn by_rule(drop: &Drop, in_tunnel: bool) -> Option<String> {
     match drop.cause {
         Some(DropCause::ConntrackTableFull { count, max }) => {
             let number =
@@ -63,17 +80,16 @@ fn by_rule(drop: &Drop) -> Option<String> {
         (Framework::Iptables, _) => format!("`iptables -t {table} -vnL {chain} --line-numbers`"),
     };
     let what = if rule.kind == Kind::Policy { "this chain's policy" } else { "this rule" };
+    if in_tunnel {
+        return Some(format!(
+            "{what} on {{node}} drops the encapsulated packets of the tunnel{written}: no pod of another node reaches this \
+             node. Accept UDP port {{tunnel-port}} from the other nodes. On {{node}}: {look}"
+        ));
+    }
     Some(format!(
         "{what} on {{node}} drops it{written}. To see where it comes from, run {look} on {{node}}, and `kubectl get \
          networkpolicy -A`"
     ))
-}
-
-/// Whether the packet arrived at this node in a tunnel and was not decapsulated.
-fn is_in_tunnel(hop: &Hop, path: &Path) -> bool {
-    let here =
-        path.hops.iter().take_while(|other| other.index < hop.index).filter(|other| other.node == hop.node);
-    here.last().is_some_and(|last| last.action == Action::NodeIngress && last.outer.is_some())
 }
 
 /// Adds advice to a path's drops, and to the path itself if it vanished: from a finding that explains it, else from the drop's
@@ -106,17 +122,21 @@ pub(super) fn annotate(path: &mut Path, facts: &Facts, findings: &[Finding]) {
 
 fn cause(drop: &Drop) -> Option<&'static Cause> {
     let reason = drop.reason.as_deref().map(|name| name.strip_prefix("SKB_DROP_REASON_").unwrap_or(name));
+    // A kernel that knows reasons gives one where no socket was found, and where the reverse path filter refused.
+    let not_specified = reason == Some("NOT_SPECIFIED");
     let reason = reason.filter(|name| *name != "NOT_SPECIFIED");
     let symbol = drop.location.as_deref().map(base);
-    CAUSES.iter().find(|cause| {
-        let by_reason = reason.is_some_and(|reason| cause.reasons.contains(&reason));
-        let by_symbol = symbol.is_some_and(|symbol| cause.symbols.contains(&symbol));
-        match (cause.reasons.is_empty(), cause.symbols.is_empty()) {
-            (false, false) => by_reason && by_symbol,
-            (false, true) => by_reason,
-            (true, _) => by_symbol,
-        }
-    })
+    CAUSES.iter().filter(|cause| !not_specified || ![NO_SOCKET, RPFILTER].contains(&cause.text)).find(
+        |cause| {
+            let by_reason = reason.is_some_and(|reason| cause.reasons.contains(&reason));
+            let by_symbol = symbol.is_some_and(|symbol| cause.symbols.contains(&symbol));
+            match (cause.reasons.is_empty(), cause.symbols.is_empty()) {
+                (false, false) => by_reason && by_symbol,
+                (false, true) => by_reason,
+                (true, _) => by_symbol,
+            }
+        },
+    )
 }
 
 /// The function name of a location, without offset and compiler suffix.
@@ -142,6 +162,16 @@ fn value(name: &str, hop: &Hop, path: &Path) -> String {
     match name {
         "node" => quoted(&hop.node),
         "device" => hop.device.as_deref().map_or_else(|| "DEVICE".to_owned(), quoted),
+        // sysctl takes a slash for a dot within a name.
+        "conf" => {
+            hop.device.as_deref().map_or_else(|| "DEVICE".to_owned(), |name| quoted(&name.replace('.', "/")))
+        }
+        "pod" => quoted(hop.pod.as_deref().unwrap_or("the pod")),
+        "service" => quoted(path.to.service.as_deref().unwrap_or("the Service")),
+        "tunnel-port" => {
+            let outer = path.hops.iter().rev().find_map(|hop| hop.outer.as_ref());
+            outer.and_then(|outer| outer.dport).map_or_else(|| "PORT".to_owned(), |port| port.to_string())
+        }
         "src" => hop.tuple.src.to_string(),
         "dst" => hop.tuple.dst.to_string(),
         "to" => path.to.pod.as_deref().map_or_else(|| path.to.ip.to_string(), quoted),
@@ -161,6 +191,8 @@ fn value(name: &str, hop: &Hop, path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use podtrace_path::Action;
+
     use super::*;
     use crate::output::samples;
 
@@ -210,11 +242,13 @@ mod tests {
         for (reason, location, part) in [
             (Some("NETFILTER_DROP"), None, "netfilter rule on node1"),
             (Some("SKB_DROP_REASON_NETFILTER_DROP"), Some("nf_hook_slow+0xb3"), "netfilter rule on node1"),
-            (Some("IP_INHDR"), Some("ip_forward+0x1"), "routing loop"),
+            (Some("IP_INHDR"), Some("ip_forward+0x1"), "TTL expired"),
             (Some("IP_INHDR"), Some("ip_rcv_core"), "invalid IP header"),
             (Some("PKT_TOO_BIG"), Some("ip_forward"), "128 bytes exceed the MTU"),
             (Some("NOT_SPECIFIED"), Some("nf_hook_slow"), "netfilter rule on node1"),
             (None, Some("nf_hook_slow.constprop.0+0x12/0x80"), "netfilter rule on node1"),
+            (Some("NO_TX_TARGET"), Some("br_handle_frame_finish"), "bridge on node1 did not forward"),
+            (Some("NO_TX_TARGET"), Some("vxlan_xmit"), "tunnel"),
             (None, Some("ip_error"), "no route to 10.42.1.10"),
             (Some("A_NEW_ONE"), Some("ip_error"), "no route to 10.42.1.10"),
             (Some("VXLAN_VNI_NOT_FOUND"), None, "id and dstport"),

@@ -9,6 +9,7 @@ pub mod check;
 pub mod explain;
 pub mod facts;
 pub mod finding;
+mod fitting;
 mod reasons;
 mod vanished;
 mod words;

@@ -22,22 +22,54 @@ const fn symbol(symbols: &'static [&'static str], text: &'static str) -> Cause {
     Cause { reasons: &[], symbols, text }
 }
 
-const NETFILTER: &str = "a netfilter rule on {node} dropped it: a NetworkPolicy, the FORWARD policy or a \
+pub(super) const NETFILTER: &str = "a netfilter rule on {node} dropped it: a NetworkPolicy, the FORWARD policy or a \
     firewall. Look for {src} and {dst} in `iptables-save -c` and `nft list ruleset` on {node}, and at \
     `kubectl get networkpolicy -A`";
-const NO_ROUTE: &str = "{node} has no route to {dst}: the CNI did not add it, or it was deleted. On {node}: \
-    `ip route get {dst}` and `ip route`";
+/// [`NETFILTER`] for a rule inside a pod.
+pub(super) const NETFILTER_IN_POD: &str = "a netfilter rule inside {pod} dropped it. In {pod}: `nft list ruleset` and \
+    `iptables-save -c`";
+/// [`NETFILTER`] for a packet that is still encapsulated, or was just encapsulated.
+pub(super) const NETFILTER_OF_TUNNEL: &str = "a netfilter rule on {node} dropped the encapsulated packet: VXLAN between the \
+    nodes must pass the INPUT and OUTPUT chains. Look for the tunnel's UDP port in `iptables-save -c` and `nft list \
+    ruleset` on {node}, and at `ip -d link show type vxlan`";
+/// Which kind of route refuses, [`super::fitting`] tells from the ICMP error.
+pub(super) const NO_ROUTE: &str = "{node} has no route to {dst}, or a route or an `ip rule` rejects it. On {node}: `ip \
+    rule`, `ip route get {dst} from {src} iif {device}` and `ip route`";
+/// [`NO_ROUTE`] for the outer packet of a tunnel.
+pub(super) const NO_ROUTE_OF_TUNNEL: &str = "{node} has no route for the encapsulated packet: not to the tunnel's peer, or not \
+    from the tunnel's local address. On {node}: `ip -d link show {device}` (local must be one of `ip addr`), `bridge fdb \
+    show dev {device}`, and `ip route get` to the peer";
+pub(super) const PROHIBIT: &str = "a route or an `ip rule` of type prohibit on {node} rejects it. On {node}: `ip rule` and \
+    `ip route get {dst} from {src} iif {device}`";
+pub(super) const UNREACHABLE: &str = "a route of type unreachable on {node} rejects it. On {node}: `ip route` and `ip route \
+    get {dst} from {src} iif {device}`";
+pub(super) const BLACKHOLE: &str = "a route or an `ip rule` on {node} drops it without an ICMP error, most likely of type \
+    blackhole. On {node}: `ip rule`, `ip route` and `ip route get {dst} from {src} iif {device}`";
+/// [`NO_ROUTE`] for a Service's address.
+pub(super) const NO_SERVICE: &str = "{dst} is the address of Service {service}, and nothing on {node} translated this packet. \
+    A Service answers at its own ports and protocols only, and never to a ping. If this is one of them, its rules are \
+    missing or were bypassed. Compare `kubectl get service -A`, and on {node} `nft list ruleset` or `iptables-save -t nat`";
 /// [`NO_SOCKET`] for a tunnel's outer packet.
 pub(super) const NO_TUNNEL: &str = "{node} received the encapsulated packet, but no tunnel device accepted it: the device \
     is down, missing, or uses another UDP port. On {node}: `ip -d link show type vxlan`";
+/// [`NO_SOCKET`] for a packet that does not open a connection.
+pub(super) const NO_CONNECTION: &str = "{to} has no connection that this packet belongs to: it came after the connection \
+    was closed, or it is a reply whose source address was not translated back. Compare its source {src} with the address \
+    that {to} connected to: `ss -nt` in {to}, `conntrack -L -d {dst}` on {node}";
 pub(super) const NO_SOCKET: &str = "nothing in {to} listens on {proto} port {port}, or it listens on another address. In \
     {to}: `{sockets}`; also check the Service's targetPort";
-const RPFILTER: &str = "reverse path filter: {node} has no route back to {src} through {device}. On {node}: \
-    `ip route get {src}` and `sysctl net.ipv4.conf.{device}.rp_filter` (0 or 2 lets it pass)";
-const TTL: &str = "TTL expired on {node}: most likely a routing loop. On {node}: `ip route get {dst}`, and \
-    the same on the next hop";
+pub(super) const RPFILTER: &str = "reverse path filter: {node} has no route back to {src} through {device}. On {node}: \
+    `ip route get {src}` and `sysctl net.ipv4.conf.all.rp_filter net.ipv4.conf.{conf}.rp_filter` (0 or 2 lets it pass)";
+pub(super) const TTL: &str = "TTL expired on {node}: a small initial TTL, as traceroute sends, or a routing loop. On {node}: \
+    `ip route get {dst}`, and the same on the next hop";
+/// [`TTL`] for a packet whose whole path was seen.
+pub(super) const SMALL_TTL: &str = "TTL expired on {node}, without a loop: the sender used a small initial TTL, as traceroute \
+    does. In the sender: `sysctl net.ipv4.ip_default_ttl`";
+/// [`TTL`] for a packet that passed a point twice.
+pub(super) const LOOP: &str = "TTL expired on {node}: a routing loop. On {node}: `ip route get {dst}`, and the same on the \
+    next hop";
 const FORWARDING_OFF: &str = "{node} does not forward packets received on {device}. On {node}: \
-    `sysctl net.ipv4.ip_forward net.ipv4.conf.{device}.forwarding` must both be 1";
+    `sysctl net.ipv4.ip_forward net.ipv4.conf.{conf}.forwarding` must both be 1";
 const TOO_BIG: &str = "{bytes} bytes exceed the MTU of the next device on {node}, and the packet must not be \
     fragmented. Compare `ip link` in the pod and on {node}: a pod's MTU must leave room for the tunnel header (50 \
     bytes for VXLAN over IPv4)";
@@ -55,6 +87,18 @@ const LINK_DOWN: &str = "{device} on {node} is down, or its veth peer is gone (t
 const BPF: &str = "a BPF program or tc filter on {device} of {node} dropped it, for example a CNI's network \
     policy. On {node}: `tc filter show dev {device} ingress`, the same with egress, and `bpftool net show dev {device}`";
 
+pub(super) const NOT_THIS_DEVICE: &str = "its destination MAC address is not {device}'s: a stale ARP or FDB entry on the \
+    sender, often after a tunnel device was recreated. Compare `ip link show {device}` on {node} with `ip neigh` and \
+    `bridge fdb` on the sender";
+/// [`NOT_THIS_DEVICE`] inside a pod.
+pub(super) const ADDRESSED_ELSEWHERE: &str = "its destination MAC address is not that of {pod}: whoever sent it to the pod has \
+    a wrong neighbour entry. Compare `ip neigh show {dst}` on {node} with `ip link show {device}` in {pod}";
+pub(super) const NOT_BRIDGED: &str = "the bridge on {node} did not forward it. Possible: a port that is blocked, isolated or \
+    not in hairpin mode, or a VLAN that is not allowed. On {node}: `bridge -d link` and `bridge vlan`";
+/// [`NOT_BRIDGED`] for a packet that a Service leads back to its sender.
+pub(super) const NO_HAIRPIN: &str = "it would leave the bridge on {node} by the port it came in on, and hairpin mode of \
+    {device} is off. On {node}: `bridge -d link show dev {device}`; to fix it: `bridge link set dev {device} hairpin on`";
+
 /// All causes: those that need both a reason and a symbol first, then by reason, then by symbol alone.
 pub(super) const CAUSES: &[Cause] = &[
     Cause { reasons: &["IP_INHDR"], symbols: &["ip_forward"], text: TTL },
@@ -64,6 +108,11 @@ pub(super) const CAUSES: &[Cause] = &[
         symbols: &["br_pass_frame_up", "br_handle_frame_finish"],
         text: "the destination MAC address is not behind this bridge. On {node}: `bridge fdb show` and `ip neigh \
                show`",
+    },
+    Cause {
+        reasons: &["NO_TX_TARGET"],
+        symbols: &["br_handle_frame_finish", "br_forward", "__br_forward", "br_flood"],
+        text: NOT_BRIDGED,
     },
     reason(&["NETFILTER_DROP"], NETFILTER),
     reason(&["NO_SOCKET"], NO_SOCKET),
@@ -91,7 +140,7 @@ pub(super) const CAUSES: &[Cause] = &[
     reason(
         &["IP_INVALID_DEST", "IP_LOCALNET"],
         "{dst} is not a valid destination here. If it is in 127.0.0.0/8 after DNAT, check `sysctl \
-         net.ipv4.conf.{device}.route_localnet` on {node}",
+         net.ipv4.conf.{conf}.route_localnet` on {node}",
     ),
     reason(&["IP_INADDRERRORS"], FORWARDING_OFF),
     reason(&["IP_INNOROUTES", "IP_OUTNOROUTES"], NO_ROUTE),
@@ -111,12 +160,7 @@ pub(super) const CAUSES: &[Cause] = &[
         "too many packets on {node} wait for the next hop's MAC address: it does not reply. On {node}: \
          `ip neigh show dev {device}`, and for a tunnel `bridge fdb show dev {device}`",
     ),
-    reason(
-        &["OTHERHOST"],
-        "its destination MAC address is not {device}'s: a stale ARP or FDB entry on the sender, often after a tunnel \
-         device was recreated. Compare `ip link show {device}` on {node} with `ip neigh` and `bridge fdb` on the \
-         sender",
-    ),
+    reason(&["OTHERHOST"], NOT_THIS_DEVICE),
     reason(
         &["TC_INGRESS", "TC_EGRESS", "TC_COOKIE_ERROR", "TC_CHAIN_NOTFOUND", "TC_RECLASSIFY_LOOP", "XDP"],
         BPF,
@@ -243,7 +287,7 @@ pub(super) const CAUSES: &[Cause] = &[
     reason(
         &["IPV6DISABLED"],
         "IPv6 is disabled for {device} on {node}: `sysctl net.ipv6.conf.all.disable_ipv6 \
-         net.ipv6.conf.{device}.disable_ipv6`",
+         net.ipv6.conf.{conf}.disable_ipv6`",
     ),
     symbol(
         &["nf_hook_slow", "nft_do_chain", "ipt_do_table", "ip6t_do_table", "nf_hook_slow_list"],
@@ -284,7 +328,7 @@ pub(super) const CAUSES: &[Cause] = &[
     symbol(&["veth_xmit", "dev_hard_start_xmit", "validate_xmit_skb"], LINK_DOWN),
     symbol(
         &["br_handle_frame", "br_handle_frame_finish", "br_forward", "__br_forward", "br_flood"],
-        "the bridge on {node} did not forward it: the port is blocked or isolated, or the VLAN is not allowed. On {node}: `bridge -d link` and `bridge vlan`",
+        NOT_BRIDGED,
     ),
     symbol(&["tcf_classify", "sch_handle_ingress", "sch_handle_egress", "tc_run"], BPF),
     symbol(

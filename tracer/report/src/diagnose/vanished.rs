@@ -56,7 +56,7 @@ fn on_the_wire(hop: &Hop, device: &str, path: &Path) -> String {
         if path.bytes < LARGE || hop.packets > 1 {
             String::new()
         } else {
-            format!("; or the path MTU is below {on_wire} bytes: compare the MTU of every device on it")
+            format!("; or a path MTU below {on_wire} bytes: compare the MTU of every device on it")
         }
     };
     let Some(outer) = &hop.outer else {
@@ -74,9 +74,9 @@ fn on_the_wire(hop: &Hop, device: &str, path: &Path) -> String {
         None => (format!("{kind} packets"), format!("host {}", outer.src)),
     };
     format!(
-        "it left {node} in {kind} for {dst} and was not seen on {far}: a firewall or security group between the nodes \
-         blocks {blocked}, or {dst} is no longer {far}'s address (a stale FDB entry: `bridge fdb show` on {node}){}. \
-         On {far}: `tcpdump -ni any {filter}`",
+        "it left {node} in {kind} for {dst} and was not seen on {far}. Possible: a firewall or security group between the \
+         nodes that blocks {blocked}, an uplink of {far} that is down, a tunnel of {far} with another port, or an address \
+         that is no longer {far}'s (`bridge fdb show` on {node}){}. On {far}: `tcpdump -ni any {filter}`, `ip -d link`",
         mtu(*overhead)
     )
 }

@@ -187,8 +187,9 @@ fn pod(phrase: Phrase, hop: &Hop) -> Phrase {
 
 /// `routed` with the route that was taken.
 fn routed(hop: &Hop) -> Phrase {
+    // Without a route nobody knows whether one was found.
+    let Some(taken) = &hop.route else { return Phrase::new().with(PLAIN, "to be routed") };
     let mut phrase = Phrase::new().with(PLAIN, "routed");
-    let Some(taken) = &hop.route else { return phrase };
     phrase.push(PLAIN, "  ");
     match taken.evidence {
         Evidence::Observed => phrase.push(PLAIN, route(taken)),
@@ -236,7 +237,7 @@ fn translation(nat: &Nat, phrase: &mut Phrase) {
         let endpoint = match endpoint {
             Some(endpoint) if *endpoints > 1 => format!("{endpoint}, 1 of {endpoints}"),
             Some(endpoint) => endpoint.to_string(),
-            None => format!("one of {endpoints}"),
+            None => "an address that is none of its endpoints".to_owned(),
         };
         let text = if nat.kind == NatKind::UnDnat || nat.kind == NatKind::UnRedirect {
             format!("reply from {service}")

@@ -231,11 +231,38 @@ impl Scene {
         identity: u64,
         packet: &Wire,
     ) {
+        let netns = pod.map_or(root(node), |pod| pod_inode(node, pod));
+        let ifindex = if pod.is_some() { 2 } else { 0 };
+        self.drop_at(node, at, (netns, ifindex), reason, identity, packet);
+    }
+
+    /// The kernel drops the packet at the node's end of a pod's veth.
+    pub(super) fn drop_at_veth(
+        &mut self,
+        node: usize,
+        at: u64,
+        pod: [u8; 4],
+        reason: u32,
+        identity: u64,
+        packet: &Wire,
+    ) {
+        self.drop_at(node, at, (root(node), u32::from(pod[3])), reason, identity, packet);
+    }
+
+    fn drop_at(
+        &mut self,
+        node: usize,
+        at: u64,
+        (netns, ifindex): (u32, u32),
+        reason: u32,
+        identity: u64,
+        packet: &Wire,
+    ) {
         let event = Event {
             packet: identity,
             location: 0xffff_ffff_8100_0000,
-            netns: pod.map_or(root(node), |pod| pod_inode(node, pod)),
-            ifindex: if pod.is_some() { 2 } else { 0 },
+            netns,
+            ifindex,
             len: packet.length as u32,
             reason,
             hook: hook::KFREE_SKB,
