@@ -11,6 +11,9 @@ use object::elf;
 use crate::toolchain::Toolchain;
 use crate::{run, workspace};
 
+/// A profile of cargo's for them.
+const PROFILE: &str = "ebpf";
+
 /// The BPF target of this machine's byte order.
 pub(crate) fn target() -> &'static str {
     if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
@@ -21,7 +24,7 @@ pub(crate) fn target() -> &'static str {
 pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     let what = format!("compiling the kernel programs ({})", toolchain.describe());
     run::step(&what, &mut cargo(toolchain, "build")?)?;
-    let built = workspace::bpf_target_dir().join(target()).join("release/podtrace-ebpf");
+    let built = workspace::bpf_target_dir().join(target()).join(PROFILE).join("podtrace-ebpf");
     let object = workspace::ebpf_object();
     let content =
         fs::read(&built).with_context(|| format!("cannot read what cargo built: {}", built.display()))?;
@@ -72,7 +75,7 @@ fn cargo(toolchain: &Toolchain, subcommand: &str) -> Result<Command> {
     ];
     command
         .current_dir(workspace::root())
-        .args(["--package", "tracer-ebpf", "--bin", "podtrace-ebpf", "--release"])
+        .args(["--package", "tracer-ebpf", "--bin", "podtrace-ebpf", "--profile", PROFILE])
         .args(["--target", target(), "--target-dir"])
         .arg(workspace::bpf_target_dir())
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
