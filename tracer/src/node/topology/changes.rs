@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use crate::netns::Netns;
 use podtrace_protocol::topology::Topology;
 
-/// Groups that tell of something that [`super::read`] reads.
+/// Groups that tell of something that [`super::read()`] reads.
 const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
