@@ -54,7 +54,7 @@ pub struct Offsets {
     pub qdisc_enqueue: u32,
     /// `sk_buff._nfct`, a pointer with `enum ip_conntrack_info` in its lowest three bits.
     pub skb_nfct: u32,
-    /// `nf_conn.tuplehash[0].tuple`, a [`ConntrackTuple`].
+    /// `nf_conn.tuplehash[0].tuple`, a [`ConntrackTuple`](crate::ConntrackTuple).
     pub conn_original: u32,
     /// `nf_conn.tuplehash[1].tuple`.
     pub conn_reply: u32,
