@@ -61,7 +61,7 @@ pub(crate) fn steps(report: &mut Report, toolchain: Option<&Toolchain>) {
     }
     let mut examples = host_cargo("test");
     examples.args(USER_SPACE).arg("--doc");
-    report.tests("examples in the documentation", examples);
+    report.run_tests("examples in the documentation", examples);
 }
 
 /// Compiles the crates that depend on no platform for a target that is none.

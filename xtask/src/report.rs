@@ -33,8 +33,14 @@ impl Report {
     }
 
     /// Compiles tests and runs them.
-    pub(crate) fn tests(&mut self, name: &str, mut cargo: Command) {
-        let Ok(()) = self.compile(name, &cargo) else { return };
+    pub(crate) fn tests(&mut self, name: &str, cargo: Command) {
+        if self.compile(name, &cargo).is_ok() {
+            self.run_tests(name, cargo);
+        }
+    }
+
+    /// Runs tests, compiling them on the way: cargo compiles examples in documentation only to run them.
+    pub(crate) fn run_tests(&mut self, name: &str, mut cargo: Command) {
         let mut tally = Tally::default();
         let outcome = run::pass_through(&mut cargo, |line| {
             if let Some(closed) = Tally::from_closing_line(line) {
