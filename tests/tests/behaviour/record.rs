@@ -63,11 +63,7 @@ fn killed() -> Result<()> {
     wait::until("every path is in the file", SHORT, || Ok((delivered() == 40).then_some(())))?;
     trace.process().signal(Signal::SIGKILL)?;
     let finished = recorded::read(&[&file])?;
-    ensure!(
-        finished.code() == 1 && finished.stderr.contains("ends before the trace did"),
-        "{}",
-        finished.stderr
-    );
+    ensure!(finished.code() == 1 && finished.stderr.contains("the end is missing"), "{}", finished.stderr);
     ensure!(finished.stdout.matches("\"verdict\":\"delivered\"").count() == 40, "{}", finished.stdout);
     ensure!(finished.stdout.contains("\"complete\":false"), "{}", finished.stdout);
     ensure!(recorded::packets(&file)?.len() >= 40 * 8, "tshark shows fewer packets");
