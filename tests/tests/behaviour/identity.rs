@@ -15,6 +15,7 @@ use crate::{POD3, TRAFFIC};
 /// IPv6 addresses of the lab's pods, once it has two stacks.
 const POD1_V6: &str = "fd00:42:0::10";
 const POD2_V6: &str = "fd00:42:0::11";
+const POD3_V6: &str = "fd00:42:1::10";
 
 /// Packets of each kind.
 const COUNT: u16 = 200;
