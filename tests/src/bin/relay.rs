@@ -10,12 +10,14 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 
 /// What a caller says first, each on a line of its own. Whatever else arrives was left unread by the last one's command.
-const BEGIN: &str = "@relay begin";
+/// A name that no other caller has follows [`BEGIN`]. The server repeats this line before the command's output: what the
+/// caller reads before it belongs to the last one, who has hung up early.
+const BEGIN: &str = "@relay begin ";
 const END: &str = "@relay end";
 
 /// Pause between two looks for a caller: without one, a port has no end of input to wait for.
@@ -47,7 +49,8 @@ fn serve(device: &Path, program: &str, arguments: &[&str]) -> Result<()> {
     let mut port = port.with_context(|| format!("opening {}", device.display()))?;
     loop {
         match line(&mut port).context("listening for a caller")?.as_str() {
-            BEGIN => {
+            begin if begin.starts_with(BEGIN) => {
+                writeln!(port, "{begin}").context("answering a caller")?;
                 let input = port.try_clone().context("handing the port on")?;
                 let mut command = Command::new(program);
                 command.args(arguments).stdin(input).stdout(Stdio::piped());
@@ -78,17 +81,20 @@ fn line(from: &mut impl Read) -> io::Result<String> {
     }
 }
 
+/// Calls with a line of its own, whatever was there before.
 fn call(socket: &Path, word: &str) -> Result<UnixStream> {
     let mut stream =
         UnixStream::connect(socket).with_context(|| format!("connecting to {}", socket.display()))?;
-    // A line of its own, whatever was there before.
     write!(stream, "\n{word}\n").context("beginning")?;
     Ok(stream)
 }
 
 /// Carries stdin to the command and its output to stdout, until either ends.
 fn connect(socket: &Path) -> Result<()> {
-    let stream = call(socket, BEGIN)?;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("reading the clock")?;
+    let word = format!("{BEGIN}{} {}", std::process::id(), since.as_nanos());
+    let mut stream = call(socket, &word)?;
+    skip_to(&mut stream, format!("{word}\n").as_bytes()).context("waiting for the server's answer")?;
     let mut there = stream.try_clone().context("handing the socket on")?;
     std::thread::spawn(move || {
         // What cannot be carried shows as the end of what is heard.
@@ -96,6 +102,19 @@ fn connect(socket: &Path) -> Result<()> {
         let _ = there.shutdown(Shutdown::Write);
     });
     decode(stream, &mut io::stdout())
+}
+
+/// Reads up to and with the first occurrence of `word`.
+fn skip_to(from: &mut impl Read, word: &[u8]) -> io::Result<()> {
+    let mut last = Vec::new();
+    let mut byte = [0];
+    while !last.ends_with(word) {
+        from.read_exact(&mut byte)?;
+        last.push(byte[0]);
+        let too_long = last.len().saturating_sub(word.len());
+        last.drain(..too_long);
+    }
+    Ok(())
 }
 
 fn end(socket: &Path) -> Result<()> {
