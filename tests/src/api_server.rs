@@ -55,6 +55,8 @@ pub struct Cluster {
     pub unwatchable: bool,
     /// A node whose pods cannot run commands.
     pub broken: Option<&'static str>,
+    /// A node whose pods are made at once, while whoever asked for one learns of it only after something was forbidden.
+    pub slow_to_answer: Option<&'static str>,
 }
 
 /// A running server. Dropping it stops it.
@@ -80,6 +82,8 @@ struct Shared {
     made: AtomicU32,
     /// Requests: method and path.
     asked: Mutex<Vec<String>>,
+    /// Whether something was forbidden.
+    forbade: watch::Sender<bool>,
     /// Cuts all connections that carry commands when it becomes true.
     cut: watch::Sender<bool>,
 }
@@ -118,6 +122,7 @@ impl ApiServer {
             pods: Mutex::new(pods),
             made: AtomicU32::new(0),
             asked: Mutex::default(),
+            forbade: watch::Sender::new(false),
             cut: watch::Sender::new(false),
         });
         let runtime = Runtime::new().context("starting the API server's event loop")?;
@@ -273,6 +278,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
     let query = request.uri().query().unwrap_or_default().to_owned();
     locked(&shared.asked).push(format!("{method} {path}"));
     if shared.cluster.forbidden.is_some_and(|forbidden| path.contains(forbidden)) {
+        shared.forbade.send_replace(true);
         return refusal(StatusCode::FORBIDDEN, "User \"nobody\" must not");
     }
     let parts: Vec<_> = path.trim_matches('/').split('/').collect();
@@ -284,7 +290,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
             shared.objects(kind, &query)
         }
         (&Method::POST, ["api", "v1", "namespaces", "podtrace", "pods"]) => match request.collect().await {
-            Ok(body) => shared.create(&body.to_bytes()),
+            Ok(body) => shared.create(&body.to_bytes()).await,
             Err(error) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
         },
         (method, ["api", "v1", "namespaces", namespace, "pods", name]) => shared.pod(method, namespace, name),
@@ -326,10 +332,20 @@ impl Shared {
         pods.values().filter(of_node).cloned().collect()
     }
 
-    fn create(&self, body: &[u8]) -> Answer {
-        let Ok(mut pod) = serde_json::from_slice::<Value>(body) else {
+    async fn create(&self, body: &[u8]) -> Answer {
+        let Ok(pod) = serde_json::from_slice::<Value>(body) else {
             return refusal(StatusCode::BAD_REQUEST, "no JSON");
         };
+        let pod = self.keep(pod);
+        if self.cluster.slow_to_answer.is_some_and(|node| pod["spec"]["nodeName"] == node) {
+            // The server's end ends this as well.
+            let _ = self.forbade.subscribe().wait_for(|forbade| *forbade).await;
+        }
+        json_answer(StatusCode::CREATED, &pod)
+    }
+
+    /// A new pod, with its name.
+    fn keep(&self, mut pod: Value) -> Value {
         let mut pods = locked(&self.pods);
         let start = pod["metadata"]["generateName"].as_str().unwrap_or_default();
         // Requests come side by side, and no two pods have the same name.
@@ -343,7 +359,7 @@ impl Shared {
             json!({"phase": "Running"})
         };
         pods.insert(("podtrace".to_owned(), name), pod.clone());
-        json_answer(StatusCode::CREATED, &pod)
+        pod
     }
 
     fn pod(&self, method: &Method, namespace: &str, name: &str) -> Answer {

@@ -1,12 +1,13 @@
 //! The pods that agents are started in: those of an installed DaemonSet, else some of our own, for as long as it takes.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
 
 use crate::cluster::kube::{Api, ApiError, agent_pods as pods};
 pub(super) use pods::AgentPod;
@@ -21,14 +22,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub struct AgentPods {
     api: Api,
     image: String,
-    made: Mutex<Vec<AgentPod>>,
+    made: Arc<Mutex<Vec<AgentPod>>>,
+    /// Requests to create one that are not answered yet.
+    creating: TaskTracker,
 }
 
 impl AgentPods {
     /// Pods are made of this image where there are none.
     #[must_use]
     pub fn new(api: Api, image: String) -> Self {
-        Self { api, image, made: Mutex::default() }
+        Self { api, image, made: Arc::default(), creating: TaskTracker::new() }
     }
 
     pub(super) fn api(&self) -> &Api {
@@ -50,14 +53,13 @@ impl AgentPods {
     }
 
     async fn make(&self, node: &str) -> Result<AgentPod> {
-        let pod = pods::create(&self.api, node, &self.image).await.map_err(|refusal| match refusal {
+        let pod = self.create(node).await?.map_err(|refusal| match refusal {
             ApiError::Forbidden { .. } => anyhow::Error::new(refusal).context(format!(
                 "no agent stands on node {node} (an administrator can install them: `podtrace manifest | kubectl apply \
                  -f -`), and none can be made"
             )),
             refusal => refusal.into(),
         })?;
-        self.note(pod.clone());
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             match pods::state(&self.api, &pod).await? {
@@ -77,13 +79,25 @@ impl AgentPods {
         }
     }
 
-    fn note(&self, pod: AgentPod) {
-        self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(pod);
+    /// Creates a pod. This goes on when the caller is cancelled: the server may have made the pod by then, and
+    /// [`AgentPods::remove`] has to know.
+    async fn create(&self, node: &str) -> Result<Result<AgentPod, ApiError>> {
+        ensure!(!self.creating.is_closed(), "the trace has ended");
+        let (api, node, image) = (self.api.clone(), node.to_owned(), self.image.clone());
+        let made = Arc::clone(&self.made);
+        let created = self.creating.spawn(async move {
+            let pod = pods::create(&api, &node, &image).await?;
+            made.lock().unwrap_or_else(PoisonError::into_inner).push(pod.clone());
+            Ok(pod)
+        });
+        created.await.context("creating a pod for an agent")
     }
 
     /// Removes the pods that were made. Says of each that could not be.
     pub async fn remove(&self) -> Vec<String> {
-        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        self.creating.close();
+        self.creating.wait().await;
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
         let removed = made.iter().map(async |pod| {
             let refusal = pods::delete(&self.api, pod).await.err()?;
             Some(format!(
