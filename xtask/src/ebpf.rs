@@ -8,23 +8,18 @@ use anyhow::{Context as _, Result};
 use object::build::elf::{Builder, SectionData};
 use object::elf;
 
-use crate::toolchain::Toolchain;
+use crate::toolchain::{self, Toolchain};
 use crate::{run, workspace};
 
 /// A profile of cargo's for them.
 const PROFILE: &str = "ebpf";
-
-/// The BPF target of this machine's byte order.
-pub(crate) fn target() -> &'static str {
-    if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
-}
 
 /// Compiles the kernel programs; the object's file is touched only if its content changes, since the release
 /// binary embeds it and would be built anew.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
     let what = format!("compiling the kernel programs ({})", toolchain.describe());
     run::step(&what, &mut cargo(toolchain, "build")?)?;
-    let built = workspace::bpf_target_dir().join(target()).join(PROFILE).join("podtrace-ebpf");
+    let built = workspace::bpf_target_dir().join(toolchain::target()).join(PROFILE).join("podtrace-ebpf");
     let object = workspace::ebpf_object();
     let content =
         fs::read(&built).with_context(|| format!("cannot read what cargo built: {}", built.display()))?;
@@ -76,7 +71,7 @@ fn cargo(toolchain: &Toolchain, subcommand: &str) -> Result<Command> {
     command
         .current_dir(workspace::root())
         .args(["--package", "tracer-ebpf", "--bin", "podtrace-ebpf", "--profile", PROFILE])
-        .args(["--target", target(), "--target-dir"])
+        .args(["--target", toolchain::target(), "--target-dir"])
         .arg(workspace::bpf_target_dir())
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     Ok(command)

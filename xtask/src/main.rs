@@ -1,7 +1,8 @@
 //! `cargo xtask`: builds, demonstrates and tests podtrace, and provides what that needs.
 //!
 //! One file per subcommand; the rooms they share are `toolchain` (what compiles the kernel programs), `ebpf`
-//! (compiling them), `walls` (what crates may depend on), `targets` (which tests there are), `report` and `tally` (what
+//! (compiling them), `walls` (what crates may depend on),
+//! `rooms` (that their modules do not depend on each other in a circle), `targets` (which tests there are), `report` and `tally` (what
 //! they came to), `musl` (programs without shared libraries), `tools` (programs with theirs), `run` (a command with
 //! progress), `apt`, `debian` and `rustup` (what is installed, and packages that are not), `root`
 //! and `workspace`.
@@ -19,6 +20,8 @@ mod faults;
 mod k8s;
 mod musl;
 mod report;
+#[cfg(test)]
+mod rooms;
 mod root;
 mod run;
 mod rustup;

@@ -1,7 +1,8 @@
 //! From finished paths to what people and programs read.
 //!
 //! [`diagnose`] explains a path's end, [`filter`] picks the paths that are wanted, [`expect`] judges them, [`output`]
-//! renders them, [`recording`] keeps them with all frames, and [`replay`] reads a recording again.
+//! renders them, [`recording`] keeps them with all frames, and [`replay`] reads a recording again. Expressions of both
+//! languages are split and refused by [`syntax`].
 
 pub mod diagnose;
 pub mod expect;
@@ -9,3 +10,4 @@ pub mod filter;
 pub mod output;
 pub mod recording;
 pub mod replay;
+pub mod syntax;

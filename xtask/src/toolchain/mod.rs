@@ -15,6 +15,11 @@ pub(crate) use self::choice::Route;
 use self::choice::{Compiler, Linker, Plan, decide};
 use crate::{apt, run};
 
+/// The BPF target of this machine's byte order.
+pub(crate) fn target() -> &'static str {
+    if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
+}
+
 /// A complete toolchain for the kernel programs.
 pub(crate) struct Toolchain {
     /// Where the compiler comes from.

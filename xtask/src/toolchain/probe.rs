@@ -75,7 +75,7 @@ fn debian() -> Option<Compiler> {
         return None;
     }
     let mut command = Command::new(DEBIAN_RUSTC);
-    let target = crate::ebpf::target();
+    let target = super::target();
     let libraries = run::ask(run::without_outer_cargo(&mut command).env("RUSTC_BOOTSTRAP", "1").args([
         "--print",
         "target-libdir",

@@ -3,11 +3,11 @@
 use wildmatch::WildMatch;
 
 use super::ast::{EndpointPattern, Fact, Predicate, Row, Service, Side};
-use super::error::SyntaxError;
 use super::lexer::Kind;
 use super::parse::Parser;
 use super::sequence::{Element, Sequence};
 use super::vocabulary::{ACTIONS, list, protocol, suggestion, value};
+use crate::syntax::SyntaxError;
 use podtrace_path::{Direction, NatKind, Verdict};
 use podtrace_protocol::inventory::Endpoint;
 

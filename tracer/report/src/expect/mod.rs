@@ -36,7 +36,6 @@
 //! ```
 
 mod ast;
-mod error;
 mod explain;
 mod facts;
 mod holds;
@@ -55,10 +54,10 @@ mod why;
 use std::str::FromStr;
 
 use ast::{Claim, Counted, EndpointPattern, Predicate, Service};
-
 use podtrace_protocol::inventory::Inventory;
 
-pub use error::SyntaxError;
+use crate::syntax::SyntaxError;
+
 pub use judge::Judge;
 pub use judgement::Judgement;
 pub use junit::{Suite, unfinished};

@@ -3,10 +3,10 @@
 //! What is said of paths without a quantifier is said of every path: the largest such part becomes one `all(…)`.
 
 use super::ast::{Claim, Condition, Counted};
-use super::error::SyntaxError;
 use super::lexer::{Kind, Token, tokens};
 use super::truth::Comparison;
 use super::vocabulary::{CONNECTIVES, OF_A_PATH, OF_THE_TRACE, suggestion};
+use crate::syntax::SyntaxError;
 
 /// Parentheses, quantifiers and `not` within each other, at most.
 const DEPTH: usize = 32;

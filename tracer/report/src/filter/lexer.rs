@@ -1,15 +1,9 @@
 //! Splits a filter expression into tokens.
 
-use std::ops::Range;
+use crate::syntax::{self, SyntaxError};
 
-use crate::expect::SyntaxError;
-
-/// A token, and its position in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) kind: Kind,
-    pub(super) at: Range<usize>,
-}
+/// A token of an expression.
+pub(super) type Token = syntax::Token<Kind>;
 
 /// Kinds of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,20 +20,7 @@ pub(super) enum Kind {
 
 /// Splits an expression. The last token is always [`Kind::End`].
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
-    let mut tokens = Vec::new();
-    let mut at = 0;
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let space = rest.len() - rest.trim_start().len();
-        if space > 0 {
-            at += space;
-            continue;
-        }
-        let (kind, length) = token(text, at, rest)?;
-        tokens.push(Token { kind, at: at..at + length });
-        at += length;
-    }
-    tokens.push(Token { kind: Kind::End, at: text.len()..text.len() });
-    Ok(tokens)
+    syntax::tokens(text, Kind::End, token)
 }
 
 fn token(text: &str, at: usize, rest: &str) -> Result<(Kind, usize), SyntaxError> {

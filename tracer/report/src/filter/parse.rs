@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::ast::{Condition, Expression, Filter, Protocol, Side, Test};
 use super::lexer::{Kind, Token, tokens};
-use crate::expect::SyntaxError;
+use crate::syntax::SyntaxError;
 
 /// Maximum number of conditions: one bit each.
 const MOST_CONDITIONS: usize = 64;
