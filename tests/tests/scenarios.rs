@@ -72,6 +72,18 @@ fn runs((name, scenario): (String, Scenario), turn: Option<Series>) -> Vec<Run> 
 /// a kernel.
 const GUESTS: &str = "PODTRACE_TEST_GUESTS";
 
+/// Environment variable with the share of the scenarios to run, of those that [`GUESTS`] chose: `0/2` and `1/2` are two
+/// halves.
+const SHARE: &str = "PODTRACE_TEST_SHARE";
+
+/// Whether the scenario of this number is in the share.
+fn is_in_share(share: &str, number: usize) -> Result<bool> {
+    let parts = share.split_once('/').and_then(|(own, of)| Some((own.parse().ok()?, of.parse().ok()?)));
+    let (own, of): (usize, usize) =
+        parts.filter(|(own, of)| own < of).with_context(|| format!("{SHARE} is not such as 0/2: {share}"))?;
+    Ok(number % of == own)
+}
+
 fn main() -> ExitCode {
     suite::run_if(trials())
 }
@@ -81,9 +93,16 @@ fn trials() -> Result<Vec<Trial>> {
     let guests_only = guests.is_some();
     let turn = (guests.as_deref() == Some("alternating")).then(Series::running).transpose()?;
     let mut trials = Vec::new();
-    let compact = |(_, scenario): &(String, Scenario)| scenario.guests || !guests_only;
-    let runs = scenario::all()?.into_iter().filter(compact).flat_map(|scenario| runs(scenario, turn));
-    for run in runs {
+    let share = std::env::var(SHARE).unwrap_or_else(|_| "0/1".to_owned());
+    let mut scenarios = Vec::new();
+    for (number, scenario) in
+        scenario::all()?.into_iter().filter(|(_, scenario)| scenario.guests || !guests_only).enumerate()
+    {
+        if is_in_share(&share, number)? {
+            scenarios.push(scenario);
+        }
+    }
+    for run in scenarios.into_iter().flat_map(|scenario| runs(scenario, turn)) {
         let mut needs = run.scenario.needs.clone();
         needs.extend(run.rules.map(|rules| rules.program().to_owned()));
         let run = Arc::new(run);

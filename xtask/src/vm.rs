@@ -35,7 +35,7 @@ use self::kernel::Kernel;
 use self::pair::Pair;
 use self::payload::Payload;
 use self::row::Row;
-use self::script::Choice;
+use self::script::{Choice, Share};
 use self::series::Series;
 use crate::debian::{Host, PrivateApt};
 use crate::tally::Tally;
@@ -189,7 +189,10 @@ impl Ready {
             Fleet { busybox: &self.busybox, payload: &payload, within: Duration::from_secs(run.within) };
         let mut rows = Vec::new();
         if !run.suites.is_empty() {
-            rows = fleet.test(&self.kernels, &script::tests(&payload, run.choice, run.arguments))?;
+            let share = |number| Share::of(run.choice, number, self.kernels.len());
+            rows = fleet.test(&self.kernels, |number| {
+                script::tests(&payload, run.choice, share(number), run.arguments)
+            })?;
         }
         let tables = tables::tables(&rows);
         if let Some(kernels) = pair {

@@ -37,15 +37,25 @@ impl Fleet<'_> {
         }
     }
 
-    /// Runs the tests on all these kernels; one row each, in their order.
-    pub(super) fn test(&self, kernels: &[(Series, Kernel)], script: &str) -> Result<Vec<Row>> {
+    /// Runs the tests on all these kernels; `script` gives what the kernel of this number runs. One row each, in their
+    /// order.
+    pub(super) fn test(
+        &self,
+        kernels: &[(Series, Kernel)],
+        script: impl Fn(usize) -> String + Sync,
+    ) -> Result<Vec<Row>> {
         let names: Vec<_> = kernels.iter().map(|(series, _)| series.to_string()).collect();
         run::watched(&format!("testing on kernels {}", names.join(", ")), |progress| {
-            Ok(self.test_each(kernels, script, progress))
+            Ok(self.test_each(kernels, &script, progress))
         })
     }
 
-    fn test_each(&self, kernels: &[(Series, Kernel)], script: &str, progress: &Progress<'_>) -> Vec<Row> {
+    fn test_each(
+        &self,
+        kernels: &[(Series, Kernel)],
+        script: &(impl Fn(usize) -> String + Sync),
+        progress: &Progress<'_>,
+    ) -> Vec<Row> {
         let at_a_time = thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
         let next = AtomicUsize::new(0);
         let rows = Mutex::new(Vec::new());
@@ -53,7 +63,7 @@ impl Fleet<'_> {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some((series, kernel)) = kernels.get(number) else { return };
-                let row = self.test_one(*series, kernel, script, progress);
+                let row = self.test_one(*series, kernel, &script(number), progress);
                 progress.interject(&row.line());
                 rows.lock().unwrap_or_else(PoisonError::into_inner).push((number, row));
             }

@@ -35,19 +35,39 @@ pub(super) enum Choice {
     All,
     /// Those that show what may differ from kernel to kernel.
     Guests,
-    /// Of those with several rule sets one, which alternates from kernel to kernel.
+    /// The same, but of those with several rule sets one, which alternates from kernel to kernel. The oldest and the
+    /// newest kernel run all of them, and those between share them.
     Alternating,
 }
 
-/// A script that traces a ping and tells by which hooks, then runs the test suites with `arguments`.
-pub(super) fn tests(payload: &Payload, choice: Choice, arguments: &[String]) -> String {
+/// The part of the tests that one kernel runs: the `number`th, from 0, of `of` equal ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    number: usize,
+    of: usize,
+}
+
+impl Share {
+    /// Of the kernel of this number among `kernels`, the oldest first.
+    pub(super) fn of(choice: Choice, number: usize, kernels: usize) -> Self {
+        let is_between = number > 0 && number + 1 < kernels;
+        match choice {
+            Choice::Alternating if is_between => Self { number: number - 1, of: kernels - 2 },
+            _ => Self { number: 0, of: 1 },
+        }
+    }
+}
+
+/// A script that traces a ping and shows by which hooks, then runs a share of the test suites with `arguments`.
+pub(super) fn tests(payload: &Payload, choice: Choice, share: Share, arguments: &[String]) -> String {
+    let Share { number, of } = share;
     let chosen = match choice {
         Choice::All => "",
         Choice::Guests => " PODTRACE_TEST_GUESTS=all",
         Choice::Alternating => " PODTRACE_TEST_GUESTS=alternating",
     };
     let mut script = format!(
-        "{SECTION}export PODTRACE_BIN={PODTRACE} PODTRACE_TEST_PATIENCE={PATIENCE}{chosen}\n\
+        "{SECTION}export PODTRACE_BIN={PODTRACE} PODTRACE_TEST_PATIENCE={PATIENCE}{chosen} PODTRACE_TEST_SHARE={number}/{of}\n\
          podtrace lab up --rules none && section {PROBE} podtrace --from pod1 --to pod3 --probe icmp -v -w {RECORDING}\n\
          podtrace lab down\n"
     );
@@ -120,11 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn kernels_between_the_oldest_and_the_newest_share_the_tests() {
+        let shares = |choice, kernels: usize| {
+            (0..kernels)
+                .map(move |number| Share::of(choice, number, kernels))
+                .map(|share| (share.number, share.of))
+        };
+        assert!(shares(Choice::Alternating, 4).eq([(0, 1), (0, 2), (1, 2), (0, 1)]));
+        assert!(shares(Choice::Alternating, 1).eq([(0, 1)]));
+        assert!(shares(Choice::Guests, 3).eq([(0, 1), (0, 1), (0, 1)]));
+    }
+
+    #[test]
     fn arguments_reach_the_tests_unchanged() {
         let suites = vec![Suite { name: "scenarios".to_owned(), path: "/t/scenarios-1".into() }];
         let payload = Payload { archive: Vec::new(), suites, programs: BTreeMap::new() };
-        let script = tests(&payload, Choice::Guests, &["it's".to_owned(), "$x".to_owned()]);
-        assert!(script.contains(" PODTRACE_TEST_GUESTS=all\n"), "{script}");
+        let share = Share::of(Choice::Guests, 1, 4);
+        let script = tests(&payload, Choice::Guests, share, &["it's".to_owned(), "$x".to_owned()]);
+        assert!(script.contains(" PODTRACE_TEST_GUESTS=all PODTRACE_TEST_SHARE=0/1\n"), "{script}");
         assert!(
             script.contains(r"section 'scenarios' '/t/scenarios-1' 'it'\''s' '$x' '--test-threads=1'"),
             "{script}"
