@@ -1,13 +1,20 @@
-//! The agents of a trace: their lives, their connections, and who waits for whom.
+//! The agents of a trace: their lifecycles, their connections, and how they start together.
 //!
-//! Input are frames and ends of connections ([`Event`]), the time, and what the cluster's changes ask for. Output is
-//! what the trace has to know ([`Happened`]). What one agent does in which order is in [`life`](super::life).
+//! Input: events of connections ([`Event`]), timer ticks, and requests of the session (add an agent, send a frame, stop).
+//! Output: notifications for the session ([`Notification`]). The state machine of a single agent is in
+//! [`lifecycle`](super::lifecycle).
 //!
-//! 1. The agents that a trace begins with wait for each other: they compare clocks when all are attached, and start
-//!    when all have. One that fails ends the trace.
-//! 2. One that joins later waits for nobody. The engine gets its frames from `Started` on, those of its set-up first.
-//! 3. One that is lost while it traces is started again, after [`RETRY`] at first and then ever less often. It joins as
-//!    a node of its own, for nothing is known of the time between.
+//! ```text
+//! every initial agent:  attach ─┐ all attached ┌─ compare clocks ─┐ all compared ┌─ start
+//! an agent that joins:  attach ───────────────── compare clocks ───────────────── start
+//! ```
+//!
+//! 1. Initial agents wait for each other at both points, so that no path misses its beginning. If one fails, the trace
+//!    ends.
+//! 2. An agent that joins later waits for nobody. Its frames are held until it has started; then the engine gets the
+//!    held ones first.
+//! 3. An agent that is lost while it traces is started again, with exponential backoff ([`RETRY_FIRST`], [`RETRY_MAX`]).
+//!    The engine gets it as a new node, because the events between are missing.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -24,53 +31,55 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::life::{Action, Life, QUIET, Stage};
+use super::lifecycle::{Action, Lifecycle, SILENCE_WARNING, Stage};
 use super::link::{INCOMING, Link, LinkId, Received};
 use crate::agent::transport::{AgentPods, Connection, connect};
 
 /// How long after its loss an agent is started again; each further time doubles it.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY_FIRST: Duration = Duration::from_secs(2);
 
-/// The most that this becomes.
-const RETRY_AT_MOST: Duration = Duration::from_secs(60);
+/// Maximum of this delay.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
-/// Number of an agent of a trace.
+/// Index of an agent among those of the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct AgentId(usize);
 
-/// Something that agents did.
+/// An event of a connection.
 pub(super) enum Event {
+    /// A frame came, or the stream ended.
     Received(Received),
-    /// An agent's process was started, or could not be.
+    /// The attempt to start an agent ended.
     Connected(AgentId, Result<Connection>),
 }
 
-/// What the trace has to know.
-pub(super) enum Happened {
-    /// An agent that is being set up sent a frame; one that the engine has, of this number, if there is one.
+/// What the session has to know. `node` is the agent's node number in the engine.
+pub(super) enum Notification {
+    /// A frame of an agent that is being set up. `node` is `None` if the engine does not know the agent yet.
     SetUp { agent: AgentId, node: Option<usize>, frame: FromAgent },
-    /// An agent that traces sent a frame; `node` is its number in the engine.
+    /// A frame of an agent that traces.
     Frame { agent: AgentId, node: usize, frame: FromAgent },
-    /// An agent traces that the engine does not have: [`Agents::set_number`] is to be called.
+    /// An agent started to trace after the trace began. `frames` are those held of its set-up. The session gives it a
+    /// node number with [`Agents::set_node`].
     Joined { agent: AgentId, frames: Vec<FromAgent> },
-    /// No more frames come of this node, or why not after its goodbye.
+    /// An agent ended. `why` is `None` after a goodbye, else the error.
     Left { agent: AgentId, node: usize, why: Option<String> },
-    /// An agent that was being set up is of no use.
+    /// The set-up of an agent failed.
     Failed { agent: AgentId, why: String },
 }
 
 /// One agent.
 struct Agent {
     node: Node,
-    life: Life,
+    lifecycle: Lifecycle,
     link: Option<(LinkId, Link)>,
     /// What it traces.
     configuration: Configuration,
-    /// Its node's number in the engine.
-    number: Option<usize>,
-    /// Frames of a set-up that the engine is yet to get.
-    held: Vec<FromAgent>,
-    /// How often it was started again.
+    /// Its node number in the engine; `None` until it joins.
+    node_number: Option<usize>,
+    /// Frames of its set-up, held until it joins.
+    held_frames: Vec<FromAgent>,
+    /// Restarts so far.
     retries: u32,
     retry_at: Option<Instant>,
 }
@@ -78,42 +87,42 @@ struct Agent {
 /// The agents of a trace.
 pub(super) struct Agents {
     agents: Vec<Agent>,
-    /// Whether all that the trace began with trace.
+    /// Whether all initial agents trace.
     has_begun: bool,
     is_stopping: bool,
-    received: mpsc::Receiver<Received>,
-    /// For further connections.
-    incoming: mpsc::Sender<Received>,
-    links: u64,
+    /// Frames of all connections.
+    incoming: mpsc::Receiver<Received>,
+    /// Cloned for each new connection.
+    incoming_sender: mpsc::Sender<Received>,
+    last_link: u64,
     connecting: JoinSet<(AgentId, Result<Connection>)>,
-    /// Processes that are being ended.
+    /// Agents' processes that are shutting down.
     ending: JoinSet<()>,
     pods: Option<Arc<AgentPods>>,
-    /// Addresses of nodes, which they may give to the packets of others.
-    via: BTreeSet<IpAddr>,
+    /// Addresses of nodes, which masquerading may put in place of a pod's.
+    node_addresses: BTreeSet<IpAddr>,
 }
 
 impl Agents {
-    /// Begins to start agents on these nodes, with what each is to trace. Where only the Kubernetes API leads to a node,
-    /// its agent is started in one of `pods`; `via` are addresses of nodes.
+    /// Begins to start the initial agents. A node that only the Kubernetes API can reach gets its agent in one of `pods`.
     pub(super) fn begin(
         nodes: impl Iterator<Item = (Node, Configuration)>,
         pods: Option<Arc<AgentPods>>,
-        via: BTreeSet<IpAddr>,
+        node_addresses: BTreeSet<IpAddr>,
         now: Instant,
     ) -> Self {
-        let (incoming, received) = mpsc::channel(INCOMING);
+        let (incoming_sender, incoming) = mpsc::channel(INCOMING);
         let mut agents = Self {
             agents: Vec::new(),
             has_begun: false,
             is_stopping: false,
-            received,
             incoming,
-            links: 0,
+            incoming_sender,
+            last_link: 0,
             connecting: JoinSet::new(),
             ending: JoinSet::new(),
             pods,
-            via,
+            node_addresses,
         };
         for (number, (node, configuration)) in nodes.enumerate() {
             agents.add(node, configuration, Some(number), now);
@@ -126,15 +135,15 @@ impl Agents {
         self.add(node, configuration, None, now);
     }
 
-    fn add(&mut self, node: Node, configuration: Configuration, number: Option<usize>, now: Instant) {
+    fn add(&mut self, node: Node, configuration: Configuration, node_number: Option<usize>, now: Instant) {
         let id = AgentId(self.agents.len());
         self.agents.push(Agent {
             node,
-            life: Life::begin(now),
+            lifecycle: Lifecycle::begin(now),
             link: None,
             configuration,
-            number,
-            held: Vec::new(),
+            node_number,
+            held_frames: Vec::new(),
             retries: 0,
             retry_at: None,
         });
@@ -154,33 +163,35 @@ impl Agents {
     /// The agent that traces on a node of this name.
     pub(super) fn on(&self, node: &str) -> Option<AgentId> {
         let mut agents = self.agents.iter();
-        agents.position(|agent| agent.node.name == node && agent.life.stage() == Stage::Tracing).map(AgentId)
+        agents
+            .position(|agent| agent.node.name == node && agent.lifecycle.stage() == Stage::Tracing)
+            .map(AgentId)
     }
 
-    /// A node that joined has this number in the engine.
-    pub(super) fn set_number(&mut self, id: AgentId, number: usize) {
-        self.agents[id.0].number = Some(number);
+    /// Sets the node number that an agent has in the engine.
+    pub(super) fn set_node(&mut self, id: AgentId, number: usize) {
+        self.agents[id.0].node_number = Some(number);
     }
 
-    /// Whether all that the trace began with trace.
+    /// Whether all initial agents trace.
     pub(super) fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// Whether nothing is traced any more: every agent has ended or is lost.
-    pub(super) fn none_traces(&self) -> bool {
-        let mut stages = self.agents.iter().map(|agent| agent.life.stage());
+    /// Whether no agent traces: each is being set up, waits to be started again, or has ended.
+    pub(super) fn no_agent_traces(&self) -> bool {
+        let mut stages = self.agents.iter().map(|agent| agent.lifecycle.stage());
         !stages.any(|stage| matches!(stage, Stage::Tracing | Stage::Stopping))
     }
 
-    /// What happens next. Cancelling this loses nothing.
+    /// Waits for the next event. Cancel-safe.
     pub(super) async fn next(&mut self) -> Event {
-        let Self { received, connecting, .. } = self;
+        let Self { incoming, connecting, .. } = self;
         loop {
             tokio::select! {
-                Some(received) = received.recv() => return Event::Received(received),
+                Some(received) = incoming.recv() => return Event::Received(received),
                 Some(connected) = connecting.join_next() => {
-                    // One that panicked has said so on stderr, and its agent's time runs out.
+                    // A task that panicked printed that to stderr; its agent fails by the time limit of its set-up.
                     let Ok((id, connection)) = connected else { continue };
                     return Event::Connected(id, connection);
                 }
@@ -189,100 +200,105 @@ impl Agents {
         }
     }
 
-    /// Takes what happened.
-    pub(super) fn take(&mut self, event: Event, now: Instant) -> Vec<Happened> {
-        let mut happened = Vec::new();
+    /// Handles an event.
+    pub(super) fn handle(&mut self, event: Event, now: Instant) -> Vec<Notification> {
+        let mut notifications = Vec::new();
         match event {
             Event::Connected(id, Ok(connection)) => {
-                self.links += 1;
-                let link = LinkId(self.links);
-                self.agents[id.0].link = Some((link, Link::begin(link, connection, self.incoming.clone())));
-                let actions = self.agents[id.0].life.connected(now);
-                self.act(id, actions, now, &mut happened);
+                self.last_link += 1;
+                let link = LinkId(self.last_link);
+                self.agents[id.0].link =
+                    Some((link, Link::begin(link, connection, self.incoming_sender.clone())));
+                let actions = self.agents[id.0].lifecycle.connected(now);
+                self.perform(id, actions, now, &mut notifications);
             }
             Event::Connected(id, Err(error)) => {
-                let actions = self.agents[id.0].life.closed(Some(format!("{error:#}")), now);
-                self.act(id, actions, now, &mut happened);
+                let actions = self.agents[id.0].lifecycle.closed(Some(format!("{error:#}")), now);
+                self.perform(id, actions, now, &mut notifications);
             }
             Event::Received((link, received)) => {
-                let is_its = |agent: &Agent| agent.link.as_ref().is_some_and(|(own, _)| *own == link);
-                // What a connection still brings that was given up is of no use.
-                let Some(id) = self.agents.iter().position(is_its).map(AgentId) else { return happened };
+                let owns_link = |agent: &Agent| agent.link.as_ref().is_some_and(|(own, _)| *own == link);
+                // No agent: frames of a connection that was given up are ignored.
+                let Some(id) = self.agents.iter().position(owns_link).map(AgentId) else {
+                    return notifications;
+                };
                 match received {
-                    Ok(Some(frame)) => self.frame(id, frame, now, &mut happened),
-                    Ok(None) => self.closed(id, None, now, &mut happened),
-                    Err(error) => self.closed(id, Some(error), now, &mut happened),
+                    Ok(Some(frame)) => self.frame(id, frame, now, &mut notifications),
+                    Ok(None) => self.closed(id, None, now, &mut notifications),
+                    Err(error) => self.closed(id, Some(error), now, &mut notifications),
                 }
             }
         }
-        self.advance(now, &mut happened);
-        happened
+        self.advance(now, &mut notifications);
+        notifications
     }
 
-    /// Time has passed. `stood_still` says that it is the tracer that did nothing for a while.
-    pub(super) fn tick(&mut self, now: Instant, stood_still: bool) -> Vec<Happened> {
-        let mut happened = Vec::new();
-        let speaking: Vec<bool> = self
+    /// Handles a timer tick. `stalled`: this process was suspended or blocked, so the agents' silence is not their fault.
+    pub(super) fn tick(&mut self, now: Instant, stalled: bool) -> Vec<Notification> {
+        let mut notifications = Vec::new();
+        let active: Vec<bool> = self
             .agents
             .iter()
-            .map(|agent| agent.life.stage() == Stage::Tracing && agent.life.quiet_for(now) < QUIET)
+            .map(|agent| {
+                agent.lifecycle.stage() == Stage::Tracing && agent.lifecycle.silent_for(now) < SILENCE_WARNING
+            })
             .collect();
-        // What an agent said may wait behind others' frames: no haste then.
-        let is_behind = self.received.len() >= INCOMING / 2;
+        // With a queue that is half full, an agent's frames may just wait behind others': do not judge its silence.
+        let is_behind = self.incoming.len() >= INCOMING / 2;
         for at in 0..self.agents.len() {
             let agent = &mut self.agents[at];
-            if stood_still {
-                agent.life.pardon(now);
+            if stalled {
+                agent.lifecycle.reset_silence_timer(now);
             }
-            if agent.retry_at.is_some_and(|at| at <= now) && !self.is_stopping {
+            if agent.retry_at.is_some_and(|due| due <= now) && !self.is_stopping {
                 agent.retry_at = None;
-                agent.life = Life::begin(now);
+                agent.lifecycle = Lifecycle::begin(now);
                 debug!("{}: starting its agent again", agent.node.name);
                 self.connect(AgentId(at));
                 continue;
             }
-            let others_speak =
-                !is_behind && speaking.iter().enumerate().any(|(other, speaks)| other != at && *speaks);
-            let actions = agent.life.tick(now, others_speak);
-            self.act(AgentId(at), actions, now, &mut happened);
+            let others_active =
+                !is_behind && active.iter().enumerate().any(|(other, active)| other != at && *active);
+            let actions = agent.lifecycle.tick(now, others_active);
+            self.perform(AgentId(at), actions, now, &mut notifications);
         }
-        self.advance(now, &mut happened);
-        happened
+        self.advance(now, &mut notifications);
+        notifications
     }
 
-    /// Asks all agents to end.
-    pub(super) fn stop(&mut self, now: Instant) -> Vec<Happened> {
+    /// Asks all agents to stop.
+    pub(super) fn stop(&mut self, now: Instant) -> Vec<Notification> {
         self.is_stopping = true;
-        let mut happened = Vec::new();
+        let mut notifications = Vec::new();
         for at in 0..self.agents.len() {
             self.agents[at].retry_at = None;
-            let actions = self.agents[at].life.stop(now);
-            self.act(AgentId(at), actions, now, &mut happened);
+            let actions = self.agents[at].lifecycle.stop(now);
+            self.perform(AgentId(at), actions, now, &mut notifications);
         }
-        happened
+        notifications
     }
 
     /// Sends a frame to one agent.
-    pub(super) fn send(&mut self, id: AgentId, frame: ToAgent, now: Instant) -> Vec<Happened> {
-        let mut happened = Vec::new();
-        self.send_to(id, frame, now, &mut happened);
-        happened
+    pub(super) fn send(&mut self, id: AgentId, frame: ToAgent, now: Instant) -> Vec<Notification> {
+        let mut notifications = Vec::new();
+        self.send_to(id, frame, now, &mut notifications);
+        notifications
     }
 
-    /// Sends the agents that trace their configurations, where these differ from what they have. `recreated` are pods that were
-    /// made anew, `configuration` gives a node's, by its name.
+    /// Sends each agent that traces its configuration, if it changed. `recreated` are pods that were deleted and created
+    /// again; `configuration` returns that of a node's name.
     pub(super) fn configure(
         &mut self,
         at_ns: u64,
         recreated: &BTreeSet<String>,
         configuration: impl Fn(&str) -> Option<Configuration>,
         now: Instant,
-    ) -> Vec<Happened> {
-        let mut happened = Vec::new();
+    ) -> Vec<Notification> {
+        let mut notifications = Vec::new();
         for at in 0..self.agents.len() {
             let agent = &mut self.agents[at];
             let Some(configuration) = configuration(&agent.node.name) else { continue };
-            match agent.life.stage() {
+            match agent.lifecycle.stage() {
                 Stage::Tracing => {
                     let before = std::mem::replace(&mut agent.configuration, configuration.clone());
                     if differs(&before, &configuration, recreated) {
@@ -290,67 +306,79 @@ impl Agents {
                             AgentId(at),
                             ToAgent::Update { at_ns, configuration },
                             now,
-                            &mut happened,
+                            &mut notifications,
                         );
                     }
                 }
-                // It is sent when the agent is connected.
+                // Sent once the agent is connected.
                 Stage::Connecting | Stage::Lost => agent.configuration = configuration,
-                // An agent in its set-up is asked again when it traces.
+                // An agent that is being set up gets it when it traces.
                 _ => {}
             }
         }
-        happened
+        notifications
     }
 
-    /// Ends all connections and waits for the processes, for not so long if the user wants it `at_once`.
+    /// Ends all connections and waits for the processes; only briefly if the user wants it `at_once`.
     pub(super) async fn end(self, at_once: bool) {
-        let Self { agents, connecting, mut ending, received, .. } = self;
-        // Readers of agents that nobody listens to end.
-        drop(received);
+        let Self { agents, connecting, mut ending, incoming, .. } = self;
+        // Ends the tasks that read from agents.
+        drop(incoming);
         drop(connecting);
         join_all(agents.into_iter().filter_map(|agent| agent.link).map(|(_, link)| link.end(at_once))).await;
         while ending.join_next().await.is_some() {}
     }
 
-    fn frame(&mut self, id: AgentId, frame: FromAgent, now: Instant, happened: &mut Vec<Happened>) {
+    fn frame(&mut self, id: AgentId, frame: FromAgent, now: Instant, notifications: &mut Vec<Notification>) {
         let (has_begun, agent) = (self.has_begun, &mut self.agents[id.0]);
-        let before = agent.life.stage();
-        let mut actions = agent.life.frame(&frame, now);
+        let before = agent.lifecycle.stage();
+        let mut actions = agent.lifecycle.frame(&frame, now);
         if let FromAgent::Topology(topology) = &frame {
-            self.via.extend(topology.own_addresses());
+            self.node_addresses.extend(topology.own_addresses());
             if !has_begun && let Err(error) = check_pods(&agent.node.name, topology, &agent.configuration) {
-                actions = agent.life.closed(Some(error), now);
+                actions = agent.lifecycle.closed(Some(error), now);
             }
         }
-        if agent.life.stage() == Stage::Lost {
-            self.act(id, actions, now, happened);
+        if agent.lifecycle.stage() == Stage::Lost {
+            self.perform(id, actions, now, notifications);
             return;
         }
         let is_goodbye = matches!(frame, FromAgent::Goodbye { .. });
-        match agent.number {
+        match agent.node_number {
             Some(node) if before >= Stage::Tracing => {
-                happened.push(Happened::Frame { agent: id, node, frame });
+                notifications.push(Notification::Frame { agent: id, node, frame });
             }
-            Some(node) => happened.push(Happened::SetUp { agent: id, node: Some(node), frame }),
+            Some(node) => notifications.push(Notification::SetUp { agent: id, node: Some(node), frame }),
             None => {
-                agent.held.push(frame.clone());
-                happened.push(Happened::SetUp { agent: id, node: None, frame });
+                agent.held_frames.push(frame.clone());
+                notifications.push(Notification::SetUp { agent: id, node: None, frame });
             }
         }
-        if is_goodbye && let Some(node) = agent.number.take() {
-            happened.push(Happened::Left { agent: id, node, why: None });
+        if is_goodbye && let Some(node) = agent.node_number.take() {
+            notifications.push(Notification::Left { agent: id, node, why: None });
         }
-        self.act(id, actions, now, happened);
+        self.perform(id, actions, now, notifications);
     }
 
-    fn closed(&mut self, id: AgentId, error: Option<String>, now: Instant, happened: &mut Vec<Happened>) {
-        let actions = self.agents[id.0].life.closed(error, now);
-        self.act(id, actions, now, happened);
+    fn closed(
+        &mut self,
+        id: AgentId,
+        error: Option<String>,
+        now: Instant,
+        notifications: &mut Vec<Notification>,
+    ) {
+        let actions = self.agents[id.0].lifecycle.closed(error, now);
+        self.perform(id, actions, now, notifications);
     }
 
-    /// Does what follows for one agent.
-    fn act(&mut self, id: AgentId, actions: Vec<Action>, now: Instant, happened: &mut Vec<Happened>) {
+    /// Performs the actions that its lifecycle asks of one agent.
+    fn perform(
+        &mut self,
+        id: AgentId,
+        actions: Vec<Action>,
+        now: Instant,
+        notifications: &mut Vec<Notification>,
+    ) {
         for action in actions {
             let agent = &mut self.agents[id.0];
             let name = &agent.node.name;
@@ -358,91 +386,91 @@ impl Agents {
             match action {
                 Action::Configure => {
                     let configure = ToAgent::Configure(agent.configuration.clone());
-                    self.send_to(id, configure, now, happened);
+                    self.send_to(id, configure, now, notifications);
                 }
                 Action::AskClock => {
                     if let Some((_, link)) = &agent.link {
                         link.ask_clock();
                     }
                 }
-                Action::Start => self.start(id, now, happened),
-                Action::Stop => self.send_to(id, ToAgent::Stop, now, happened),
+                Action::Start => self.start(id, now, notifications),
+                Action::Stop => self.send_to(id, ToAgent::Stop, now, notifications),
                 Action::Traced => {
                     if agent.retries > 0 {
                         info!("{name}: traced again");
                     }
-                    if agent.number.is_none() {
-                        let frames = std::mem::take(&mut agent.held);
-                        happened.push(Happened::Joined { agent: id, frames });
+                    if agent.node_number.is_none() {
+                        let frames = std::mem::take(&mut agent.held_frames);
+                        notifications.push(Notification::Joined { agent: id, frames });
                     }
                 }
-                Action::Quiet => {
-                    warn!("{name}: {}; paths that may pass there wait for it", agent.life.silence(now));
+                Action::Silent => {
+                    warn!("{name}: {}; paths that may pass there wait for it", agent.lifecycle.silence(now));
                 }
-                Action::SpeaksAgain => info!("{name}: it speaks again"),
-                Action::Lost(why) => self.lost(id, why, now, happened),
+                Action::Active => info!("{name}: it speaks again"),
+                Action::Lost(why) => self.lost(id, why, now, notifications),
             }
         }
     }
 
-    /// Lets an agent emit events. Those that do already learn the addresses of its node by this.
-    fn start(&mut self, id: AgentId, now: Instant, happened: &mut Vec<Happened>) {
-        let start = ToAgent::Start { via: self.via.iter().copied().collect() };
-        self.send_to(id, start.clone(), now, happened);
+    /// Lets an agent emit events. The agents that trace already learn the addresses of its node by this.
+    fn start(&mut self, id: AgentId, now: Instant, notifications: &mut Vec<Notification>) {
+        let start = ToAgent::Start { via: self.node_addresses.iter().copied().collect() };
+        self.send_to(id, start.clone(), now, notifications);
         if !self.has_begun {
             return;
         }
         for at in (0..self.agents.len()).filter(|at| *at != id.0) {
-            if self.agents[at].life.stage() == Stage::Tracing {
-                self.send_to(AgentId(at), start.clone(), now, happened);
+            if self.agents[at].lifecycle.stage() == Stage::Tracing {
+                self.send_to(AgentId(at), start.clone(), now, notifications);
             }
         }
     }
 
-    fn send_to(&mut self, id: AgentId, frame: ToAgent, now: Instant, happened: &mut Vec<Happened>) {
+    fn send_to(&mut self, id: AgentId, frame: ToAgent, now: Instant, notifications: &mut Vec<Notification>) {
         let Some((_, link)) = &self.agents[id.0].link else { return };
         if !link.send(frame) {
-            self.closed(id, Some("it does not read what it is sent".to_owned()), now, happened);
+            self.closed(id, Some("it does not read what it is sent".to_owned()), now, notifications);
         }
     }
 
-    fn lost(&mut self, id: AgentId, why: String, now: Instant, happened: &mut Vec<Happened>) {
+    fn lost(&mut self, id: AgentId, why: String, now: Instant, notifications: &mut Vec<Notification>) {
         let agent = &mut self.agents[id.0];
-        agent.held.clear();
+        agent.held_frames.clear();
         if let Some((_, link)) = agent.link.take() {
             self.ending.spawn(link.end(true));
         }
-        let node = agent.number.take();
+        let node = agent.node_number.take();
         let was_traced = self.has_begun && (node.is_some() || agent.retries > 0);
         if was_traced && !self.is_stopping {
-            let wait = RETRY.saturating_mul(1 << agent.retries.min(8)).min(RETRY_AT_MOST);
+            let wait = RETRY_FIRST.saturating_mul(1 << agent.retries.min(8)).min(RETRY_MAX);
             agent.retries += 1;
             agent.retry_at = Some(now + wait);
         }
         match node {
-            Some(node) => happened.push(Happened::Left { agent: id, node, why: Some(why) }),
+            Some(node) => notifications.push(Notification::Left { agent: id, node, why: Some(why) }),
             None if was_traced => debug!("{}: not reached again: {why}", agent.node.name),
-            None => happened.push(Happened::Failed { agent: id, why }),
+            None => notifications.push(Notification::Failed { agent: id, why }),
         }
     }
 
-    /// Lets agents go on that have waited for long enough.
-    fn advance(&mut self, now: Instant, happened: &mut Vec<Happened>) {
+    /// Lets agents go on whose turn has come: all at once at the start, each for itself later.
+    fn advance(&mut self, now: Instant, notifications: &mut Vec<Notification>) {
         if self.is_stopping {
             return;
         }
-        let first = self.agents.iter().map(|agent| agent.life.stage()).min();
+        let first = self.agents.iter().map(|agent| agent.lifecycle.stage()).min();
         let first = first.filter(|_| !self.has_begun);
         for at in 0..self.agents.len() {
-            let life = &mut self.agents[at].life;
-            let actions = match life.stage() {
+            let lifecycle = &mut self.agents[at].lifecycle;
+            let actions = match lifecycle.stage() {
                 Stage::Attached if first.is_none_or(|first| first >= Stage::Attached) => {
-                    life.compare_clocks(now)
+                    lifecycle.compare_clocks(now)
                 }
-                Stage::Compared if first.is_none_or(|first| first >= Stage::Compared) => life.start(now),
+                Stage::Compared if first.is_none_or(|first| first >= Stage::Compared) => lifecycle.start(now),
                 _ => continue,
             };
-            self.act(AgentId(at), actions, now, happened);
+            self.perform(AgentId(at), actions, now, notifications);
         }
         if first.is_some_and(|first| first == Stage::Tracing) {
             self.has_begun = true;
@@ -450,20 +478,20 @@ impl Agents {
     }
 }
 
-/// Whether an agent has to know: it traces something that it did not, or not that way. A pod that is gone is no news:
-/// what of it is under way is better understood by what is known of it.
+/// Whether an agent has to get its new configuration: the filter or a tapped pod changed. A pod that is gone is no reason:
+/// the agent still needs its addresses for packets in flight.
 fn differs(before: &Configuration, now: &Configuration, recreated: &BTreeSet<String>) -> bool {
     let known: Vec<&PodAddresses> = tapped(before).collect();
     let is_new = |pod: &PodAddresses| !known.contains(&pod) || recreated.contains(&pod.pod);
     before.filter != now.filter || tapped(now).any(is_new)
 }
 
-/// The pods that are tapped: others do not matter to an agent.
+/// The tapped pods of a configuration.
 fn tapped(configuration: &Configuration) -> impl Iterator<Item = &PodAddresses> {
     configuration.pods.iter().filter(|pod| configuration.tapped.contains(&pod.pod))
 }
 
-/// A pod to be traced whose veth is not there would be silence that looks like an answer.
+/// Refuses a topology without the veth of a pod that is traced: nothing would be seen of it, which looks like an answer.
 fn check_pods(node: &str, topology: &Topology, configuration: &Configuration) -> Result<(), String> {
     let tapped = configuration.tapped.iter();
     let missing: Vec<_> =
@@ -477,7 +505,7 @@ fn check_pods(node: &str, topology: &Topology, configuration: &Configuration) ->
     ))
 }
 
-/// Asks the agent of one node for its topology, and ends it. `each` sees every frame; `true` ends the asking.
+/// Starts an agent, asks it a question, and ends it. `each` gets every frame; `true` ends the exchange.
 pub(super) async fn ask(
     node: &Node,
     pods: Option<&AgentPods>,
@@ -487,23 +515,23 @@ pub(super) async fn ask(
     let (incoming, mut received) = mpsc::channel(INCOMING);
     let link = Link::begin(LinkId(0), connect(node, pods).await?, incoming);
     link.send(question);
-    let mut life = Life::begin(Instant::now());
-    life.connected(Instant::now());
+    let mut lifecycle = Lifecycle::begin(Instant::now());
+    lifecycle.connected(Instant::now());
     let mut looked = tokio::time::interval(Duration::from_millis(250));
     let result = loop {
         let actions = tokio::select! {
             received = received.recv() => match received.map(|(_, received)| received) {
                 Some(Ok(Some(frame))) => {
-                    let actions = life.frame(&frame, Instant::now());
+                    let actions = lifecycle.frame(&frame, Instant::now());
                     if actions.is_empty() && each(frame) {
                         break Ok(());
                     }
                     actions
                 }
-                Some(Err(error)) => life.closed(Some(error), Instant::now()),
-                Some(Ok(None)) | None => life.closed(None, Instant::now()),
+                Some(Err(error)) => lifecycle.closed(Some(error), Instant::now()),
+                Some(Ok(None)) | None => lifecycle.closed(None, Instant::now()),
             },
-            _ = looked.tick() => life.tick(Instant::now(), false),
+            _ = looked.tick() => lifecycle.tick(Instant::now(), false),
         };
         if let Some(Action::Lost(why)) = actions.into_iter().next() {
             break Err(anyhow::anyhow!(why));

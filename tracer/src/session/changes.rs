@@ -1,7 +1,8 @@
-//! A cluster that changes while it is traced: input are the news of its API, output updates for the engine and the
-//! reports, configurations for the agents, and agents where traced packets pass that did not before.
+//! Follows a cluster that changes during the trace.
 //!
-//! What a change means for the trace is worked out in [`follow`](super::follow).
+//! Input: what the Kubernetes API reports. Output: updates for the engine and the reports, new configurations for the
+//! agents, and agents on nodes that traced packets now pass. What a change means for the filter is in
+//! [`follow`](super::follow).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,18 +13,18 @@ use podtrace_protocol::frame::{Attached, Updated};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::agents::{Agents, Happened};
+use super::agents::{Agents, Notification};
 use super::follow::{Following, Moment};
 use super::live::Live;
 use super::{Plan, hooks};
 use crate::agent::clock;
 use crate::cluster::kube::{News, Watching};
 
-/// Something that happened to the cluster.
+/// An event of the cluster.
 pub(super) enum Event {
-    /// News of its API; `None` if there will be none any more.
+    /// News of its API; `None` when it is no longer watched.
     News(Option<News>),
-    /// Addresses that nobody has any more need not be looked for from here on.
+    /// Addresses of deleted pods can leave the filter.
     Expired,
 }
 
@@ -38,7 +39,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// The cluster of a plan, which is not watched yet.
+    /// The cluster of a plan, not watched yet.
     pub(super) fn of(plan: &Plan) -> Self {
         let following = plan.following.as_ref().map(|followed| {
             let ends = (followed.from.clone(), followed.to.clone());
@@ -54,12 +55,12 @@ impl Changes {
         Self { watching: None, following, reached, unreached: BTreeMap::new() }
     }
 
-    /// Watches the cluster from the moment on at which the plan looked at it.
+    /// Watches the cluster, from the state that the plan was made of.
     pub(super) fn watch(&mut self, plan: &Plan) {
         self.watching = plan.following.as_ref().map(|followed| followed.watch.clone().begin());
     }
 
-    /// What happens next. Cancelling this loses nothing.
+    /// Waits for the next event. Cancel-safe.
     pub(super) async fn next(&mut self) -> Event {
         let Self { watching, following, .. } = self;
         let expiry = following.as_ref().and_then(Following::next_expiry).filter(|_| watching.is_some());
@@ -69,13 +70,13 @@ impl Changes {
         }
     }
 
-    /// Takes what happened to the cluster. Returns what came of it at the agents.
-    pub(super) fn take(
+    /// Handles an event.
+    pub(super) fn handle(
         &mut self,
         event: Event,
         agents: &mut Agents,
         live: &mut Live<'_>,
-    ) -> Result<Vec<Happened>> {
+    ) -> Result<Vec<Notification>> {
         match event {
             Event::News(Some(News::Cluster { inventory, recreated })) => {
                 let Some(following) = &mut self.following else { return Ok(Vec::new()) };
@@ -84,9 +85,9 @@ impl Changes {
                 };
                 self.add_untraced(&mut update);
                 live.update(&update)?;
-                let happened = self.configure(agents, update.at_ns, &recreated);
+                let notifications = self.configure(agents, update.at_ns, &recreated);
                 self.reach_nodes(agents, live)?;
-                return Ok(happened);
+                return Ok(notifications);
             }
             Event::News(Some(News::Lost(why))) => {
                 warn!(
@@ -118,12 +119,12 @@ impl Changes {
         agents: &mut Agents,
         at_ns: u64,
         recreated: &BTreeSet<String>,
-    ) -> Vec<Happened> {
+    ) -> Vec<Notification> {
         let Some(following) = &self.following else { return Vec::new() };
         agents.configure(at_ns, recreated, |node| following.configuration(node), Instant::now())
     }
 
-    /// Takes what a node's agent says of an update of its configuration.
+    /// Handles an agent's answer to an update of its configuration.
     pub(super) fn updated(&self, name: &str, updated: &Updated, live: &mut Live<'_>) -> Result<()> {
         let Updated { of: _, at_ns: _, hooks, missing, error } = updated;
         hooks::report(name, &Attached { hooks: hooks.clone(), ..Attached::default() });

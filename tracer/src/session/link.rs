@@ -1,7 +1,7 @@
-//! The connection to one agent: a task that reads its frames, one that writes to it, and its process.
+//! The connection to one agent: its process, a task that reads its frames, and one that writes to it.
 //!
-//! Nothing here waits for an agent that does not read: frames to it go into a bounded queue, and what finds no room is
-//! reported to the caller.
+//! Sending never waits for an agent that does not read: frames go into a bounded queue, and the caller learns when it is
+//! full.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -20,21 +20,21 @@ use crate::agent::transport::{Connection, Process};
 /// How long an agent may take to end once its input has ended.
 const END: Duration = Duration::from_secs(3);
 
-/// The same where the user wants to wait no longer.
+/// The same if the user does not want to wait.
 const END_AT_ONCE: Duration = Duration::from_millis(300);
 
-/// Frames that wait to be written to one agent, at most.
+/// Maximum number of frames that wait to be written to one agent.
 const OUTGOING: usize = 64;
 
-/// Frames of all agents that wait for the engine, at most; then agents wait, their rings fill, and they count what is
-/// lost.
+/// Maximum number of frames of all agents that wait for the engine. When it is reached, agents block, their ring buffers
+/// fill up, and they count the events that are lost.
 pub(super) const INCOMING: usize = 256;
 
-/// Number of a connection; an agent that is reached anew has another one.
+/// Number of a connection. An agent that is started again gets another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LinkId(pub(super) u64);
 
-/// What comes from an agent: a frame, `None` at the end of its stream, or why no more can be read.
+/// A frame of a connection, `None` at the end of its stream, or why no more can be read.
 pub(super) type Received = (LinkId, Result<Option<FromAgent>, String>);
 
 /// The connection to one agent. Dropping it ends the agent.
@@ -44,7 +44,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Reads and writes from here on; what is read goes to `incoming`.
+    /// Spawns the tasks. Frames that are read go to `incoming`.
     pub(super) fn begin(id: LinkId, connection: Connection, incoming: mpsc::Sender<Received>) -> Self {
         let Connection { process, input, output } = connection;
         let (outgoing, frames) = mpsc::channel(OUTGOING);
@@ -53,19 +53,19 @@ impl Link {
         Self { process, outgoing }
     }
 
-    /// Sends a frame. `false` if the agent does not read what it was sent before; one that is gone shows as the end of
-    /// its stream.
+    /// Sends a frame. `false` if the queue is full: the agent does not read. An agent that is gone shows as the end of its
+    /// stream.
     pub(super) fn send(&self, frame: ToAgent) -> bool {
         !matches!(self.outgoing.try_send(frame), Err(mpsc::error::TrySendError::Full(_)))
     }
 
-    /// Asks for the agent's clock. Nothing is asked while other frames wait: the answer would come late, and say little.
+    /// Asks for the agent's clock, if no other frames wait: a late answer has a large error.
     pub(super) fn ask_clock(&self) {
-        // The writer fills in the time. Without room, the missing answer tells enough.
+        // The writer fills in the time. A full queue shows by the missing answer.
         let _ = self.outgoing.try_send(ToAgent::Clock { sent_ns: 0 });
     }
 
-    /// Ends the agent's input and waits for its process, which is killed if it does not end in time.
+    /// Closes the agent's stdin and waits for its process, which is killed if it does not end in time.
     pub(super) async fn end(self, at_once: bool) {
         let Self { mut process, outgoing } = self;
         process.expect_end();
@@ -77,7 +77,7 @@ impl Link {
     }
 }
 
-/// Writes what is sent, and ends the agent's input when nothing more is.
+/// Writes frames until the link is dropped, then closes the agent's stdin.
 async fn write(mut input: Box<dyn AsyncWrite + Send + Unpin>, mut frames: mpsc::Receiver<ToAgent>) {
     while let Some(frame) = frames.recv().await {
         let frame = match frame {
@@ -93,11 +93,11 @@ async fn write(mut input: Box<dyn AsyncWrite + Send + Unpin>, mut frames: mpsc::
             Err(error) => Err(error),
         };
         if sent.is_err() {
-            // Its stream of frames ends as well, which says more.
+            // The reader reports the end of the connection.
             return;
         }
     }
-    // An agent that is gone needs no end of input.
+    // Fails if the agent is gone.
     let _ = input.shutdown().await;
 }
 

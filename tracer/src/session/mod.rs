@@ -6,7 +6,7 @@ mod changes;
 mod follow;
 mod hooks;
 mod interrupts;
-mod life;
+mod lifecycle;
 mod link;
 mod live;
 mod plan;

@@ -1,7 +1,7 @@
 //! A live trace, from the start of its agents to its summary.
 //!
-//! [`Session::run`] is a loop over events: of the agents, of the cluster, of the clock and of the user. Each is handled
-//! without waiting for anybody, so that nothing that stands still out there keeps the trace from going on or ending.
+//! [`Session::run`] is a loop over events of the agents, the cluster, timers and the user. Handling one never waits, so
+//! that an agent or API server that hangs cannot keep the trace from going on or ending.
 //!
 //! 1. *Setting up*: the agents get ready. One that fails ends the trace with an error.
 //! 2. *Tracing*: frames go into the engine, finished paths to the report, until the count is reached, the time is over,
@@ -23,7 +23,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, 
 use tracer_common::CAPTURE;
 use tracing::{info, trace as log, warn};
 
-use super::agents::{AgentId, Agents, Happened};
+use super::agents::{AgentId, Agents, Notification};
 use super::changes::Changes;
 use super::interrupts::Interrupts;
 use super::live::Live;
@@ -33,30 +33,30 @@ use crate::agent::clock;
 /// How often clocks are compared, progress is shown and limits are looked at.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Time between two ticks from which on it is the tracer that stood still: it was stopped, or its output was not read.
-const STOOD_STILL: Duration = Duration::from_secs(1);
+/// Time between two ticks that shows that this process stalled: it was suspended, or nobody read its output.
+const STALL: Duration = Duration::from_secs(1);
 
 /// Pause between two probe exchanges.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long after a probe its packets may take to be seen at all.
+/// How long after a probe's end its packets may still be reported.
 const PROBE_GRACE: Duration = Duration::from_millis(300);
 
-/// How long removing the pods that were made for agents may take.
+/// Time limit for deleting the pods that were created for agents.
 const REMOVE: Duration = Duration::from_secs(20);
 
-/// How far a trace is.
+/// Progress of a trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Paths reported.
     pub paths: u64,
-    /// Packets under way.
+    /// Packets in flight.
     pub under_way: u64,
-    /// Hop events that the kernel programs set out to emit, as of the nodes' last heartbeats.
+    /// Hop events produced by the eBPF programs, as of the nodes' last heartbeats.
     pub events: u64,
-    /// Events and identities lost, and runs of programs skipped, as of the same.
+    /// Events and identities lost, and program runs that the kernel skipped, as of the same.
     pub lost: u64,
-    /// Time since the nodes began to emit events.
+    /// Time since all agents traced.
     pub elapsed: Duration,
 }
 
@@ -107,7 +107,7 @@ enum Stop {
     AgentsEnded,
 }
 
-/// How far a session is.
+/// Phase of a session.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     SettingUp,
@@ -116,7 +116,7 @@ enum Phase {
     Over(Stop),
 }
 
-/// What a session handles.
+/// An event that a session handles.
 enum Event {
     Agents(agents::Event),
     Cluster(changes::Event),
@@ -125,7 +125,7 @@ enum Event {
     Interrupt,
 }
 
-/// A trace under way.
+/// A running trace.
 struct Session<'a> {
     plan: &'a Plan,
     agents: Agents,
@@ -145,7 +145,7 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Begins to start the agents of a plan.
+    /// Begins with the agents of a plan.
     fn begin(
         plan: &'a Plan,
         report: &'a mut dyn Report,
@@ -153,14 +153,15 @@ impl<'a> Session<'a> {
     ) -> Result<Self> {
         let now = Instant::now();
         let nodes = plan.asked().map(|node| (node.clone(), plan.configuration(node)));
-        let via: BTreeSet<_> = plan.inventory.nodes.iter().flat_map(|node| node.addresses.clone()).collect();
+        let addresses: BTreeSet<_> =
+            plan.inventory.nodes.iter().flat_map(|node| node.addresses.clone()).collect();
         let names = plan.asked().map(|node| node.name.clone()).collect();
         let live = live(plan, report, names)?;
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             plan,
-            agents: Agents::begin(nodes, plan.pods.clone(), via, now),
+            agents: Agents::begin(nodes, plan.pods.clone(), addresses, now),
             changes: Changes::of(plan),
             live,
             watch,
@@ -199,21 +200,21 @@ impl<'a> Session<'a> {
         let now = Instant::now();
         match event {
             Event::Agents(event) => {
-                let happened = self.agents.take(event, now);
-                self.take(happened)
+                let notifications = self.agents.handle(event, now);
+                self.notified(notifications)
             }
             Event::Cluster(event) => {
-                let happened = self.changes.take(event, &mut self.agents, &mut self.live)?;
-                self.take(happened)
+                let notifications = self.changes.handle(event, &mut self.agents, &mut self.live)?;
+                self.notified(notifications)
             }
             Event::Tick => {
-                let stood_still = now.duration_since(self.ticked_at) > STOOD_STILL;
+                let stalled = now.duration_since(self.ticked_at) > STALL;
                 self.ticked_at = now;
-                let happened = self.agents.tick(now, stood_still);
+                let notifications = self.agents.tick(now, stalled);
                 if matches!(self.phase, Phase::Tracing) {
                     (self.watch)(&self.live.progress(self.ready_at));
                 }
-                self.take(happened)
+                self.notified(notifications)
             }
             Event::Deadline => self.stop(Stop::TimedOut),
             Event::Interrupt => self.interrupt(),
@@ -224,13 +225,13 @@ impl<'a> Session<'a> {
     fn go_on(&mut self) -> Result<()> {
         match self.phase {
             Phase::SettingUp if self.agents.has_begun() => self.begin_tracing(),
-            Phase::Tracing if self.agents.none_traces() => self.stop(Stop::AgentsEnded),
+            Phase::Tracing if self.agents.no_agent_traces() => self.stop(Stop::AgentsEnded),
             Phase::Tracing if self.live.presenter.is_full() => self.stop(Stop::Counted),
             // A quiet wire brings no frames but heartbeats, after each of which this is looked at.
             Phase::Tracing if self.probing.is_over() && self.live.engine.under_way() == 0 => {
                 self.stop(Stop::Probed)
             }
-            Phase::Stopping(why) if self.agents.none_traces() => {
+            Phase::Stopping(why) if self.agents.no_agent_traces() => {
                 self.phase = Phase::Over(why);
                 Ok(())
             }
@@ -260,16 +261,16 @@ impl<'a> Session<'a> {
             count: probe.exchanges,
             interval_ms: u64::try_from(PROBE_INTERVAL.as_millis()).unwrap_or(u64::MAX),
         });
-        let happened = self.agents.send(agent, frame, self.ready_at);
-        self.take(happened)
+        let notifications = self.agents.send(agent, frame, self.ready_at);
+        self.notified(notifications)
     }
 
     fn stop(&mut self, why: Stop) -> Result<()> {
         detail!("stopping: {why:?}");
         self.phase = Phase::Stopping(why);
         self.deadline = None;
-        let happened = self.agents.stop(Instant::now());
-        self.take(happened)
+        let notifications = self.agents.stop(Instant::now());
+        self.notified(notifications)
     }
 
     fn interrupt(&mut self) -> Result<()> {
@@ -288,15 +289,15 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Takes what happened at the agents.
-    fn take(&mut self, happened: Vec<Happened>) -> Result<()> {
-        for happened in happened {
-            match happened {
-                Happened::SetUp { agent, node, frame } => self.set_up(agent, node, &frame)?,
-                Happened::Frame { agent, node, frame } => self.frame(agent, node, &frame)?,
-                Happened::Joined { agent, frames } => self.joined(agent, &frames)?,
-                Happened::Left { agent, node, why } => self.left(agent, node, why)?,
-                Happened::Failed { agent, why } => {
+    /// Handles what the agents' side reports.
+    fn notified(&mut self, notifications: Vec<Notification>) -> Result<()> {
+        for notification in notifications {
+            match notification {
+                Notification::SetUp { agent, node, frame } => self.set_up(agent, node, &frame)?,
+                Notification::Frame { agent, node, frame } => self.frame(agent, node, &frame)?,
+                Notification::Joined { agent, frames } => self.joined(agent, &frames)?,
+                Notification::Left { agent, node, why } => self.left(agent, node, why)?,
+                Notification::Failed { agent, why } => {
                     let name = self.agents.name(agent).to_owned();
                     if matches!(self.phase, Phase::SettingUp) {
                         bail!("{name}: {why}");
@@ -308,7 +309,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Takes a frame of an agent that is being set up.
+    /// Handles a frame of an agent that is being set up.
     fn set_up(&mut self, agent: AgentId, node: Option<usize>, frame: &FromAgent) -> Result<()> {
         let name = self.agents.name(agent);
         match frame {
@@ -325,7 +326,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Takes a frame of an agent that traces.
+    /// Handles a frame of an agent that traces.
     fn frame(&mut self, agent: AgentId, node: usize, frame: &FromAgent) -> Result<()> {
         let name = self.agents.name(agent);
         match frame {
@@ -342,20 +343,20 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// A node is traced from here on.
+    /// An agent started to trace another node.
     fn joined(&mut self, agent: AgentId, frames: &[FromAgent]) -> Result<()> {
         let node = self.live.nodes();
-        self.agents.set_number(agent, node);
+        self.agents.set_node(agent, node);
         self.changes.joined(self.agents.name(agent), &mut self.live)?;
         for frame in frames {
             self.live.take(node, Some(frame))?;
         }
         // Much may have happened to the cluster since the agent got its configuration.
-        let happened = self.changes.configure(&mut self.agents, clock::monotonic_ns(), &BTreeSet::new());
-        self.take(happened)
+        let notifications = self.changes.configure(&mut self.agents, clock::monotonic_ns(), &BTreeSet::new());
+        self.notified(notifications)
     }
 
-    /// A node is traced no more.
+    /// An agent ended.
     fn left(&mut self, agent: AgentId, node: usize, why: Option<String>) -> Result<()> {
         let name = self.agents.name(agent).to_owned();
         self.live.take(node, None)?;
@@ -379,7 +380,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What frames go through, with the recording of the plan if it has one.
+/// The engine and the outputs of a plan.
 fn live<'a>(plan: &Plan, report: &'a mut dyn Report, nodes: Vec<String>) -> Result<Live<'a>> {
     let context = Context { inventory: plan.inventory.clone(), nodes, filter: plan.filter.clone() };
     let recorder = match &plan.write {
@@ -424,7 +425,7 @@ impl Probing {
         self.over_at = Some(Instant::now() + PROBE_GRACE);
     }
 
-    /// Nothing more comes of an agent.
+    /// An agent is lost: if it is the one that probes, the probe is over.
     fn lost(&mut self, agent: AgentId) {
         if self.agent == Some(agent) {
             self.over_at.get_or_insert(Instant::now() + PROBE_GRACE);
