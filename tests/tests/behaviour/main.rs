@@ -2,6 +2,7 @@
 //! status line, `podtrace topology`, and changes of a cluster during a trace.
 
 mod ends;
+mod files;
 mod identity;
 mod isolation;
 mod kill;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     trials.extend(silent::trials());
     trials.extend(record::trials());
     trials.extend(ends::trials());
+    trials.extend(files::trials());
     trials.extend(page::trials());
     trials.extend(terminal::trials());
     trials.extend(kubernetes::trials());

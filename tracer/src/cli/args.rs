@@ -118,7 +118,7 @@ pub(super) struct Write {
     /// Record to a pcapng file for `podtrace read`, Wireshark and tshark (`-` for stdout)
     #[arg(short, long, value_name = "FILE")]
     pub(super) write: Option<PathBuf>,
-    /// Start a new file at this size: 100M, or 100M,5 to keep only the last five files
+    /// Start a new file at this size, at least 50k: 100M, or 100M,5 to keep only the last five files
     #[arg(long, value_name = "SIZE[,FILES]", requires = "write", value_parser = super::write::rotation)]
     pub(super) rotate: Option<Rotation>,
 }

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::args::Format;
 use super::output::report;
 use super::{FAILED, SUCCESS, notes, runtime};
+use crate::files::Inputs;
 use crate::lab::{Lab, RuleSet};
 use crate::session::{Plan, ProbePlan, trace};
 use podtrace_protocol::frame::{FilterSpec, ProbeKind, Side};
@@ -78,6 +79,7 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
         timeout: Some(std::time::Duration::from_secs(20)),
         choice: None,
         write: None,
+        inputs: Inputs::default(),
         snaplen: None,
         inventory: inventory.clone(),
         following: None,

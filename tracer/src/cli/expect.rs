@@ -1,6 +1,5 @@
 //! `--expect` and `--junit`: judges the trace while it is reported, and determines the exit status.
 
-use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::path::{Path as FilePath, PathBuf};
 use std::time::Instant;
@@ -10,6 +9,7 @@ use tracing::info;
 
 use super::args::Expect;
 use super::{EXPECTATION_FAILED, NO_PACKET, SUCCESS};
+use crate::files::{self, Inputs, OutputFile};
 use podtrace_path::{Change, Path, Summary};
 use podtrace_protocol::inventory::Inventory;
 use podtrace_report::expect::{Judge, Judgement, Suite, unfinished};
@@ -25,14 +25,15 @@ pub(super) struct Judging {
 
 impl Judging {
     /// Resolves names in the expectations and creates the JUnit file, so that errors are found before the trace starts.
-    pub(super) fn start(args: &Expect, inventory: &Inventory, title: &str) -> Result<Self> {
+    /// `inputs` are not overwritten.
+    pub(super) fn start(args: &Expect, inventory: &Inventory, title: &str, inputs: &Inputs) -> Result<Self> {
         let mut expectations = args.expect.clone();
         for expectation in &mut expectations {
             expectation.resolve(inventory)?;
         }
         let judge = Judge::new(expectations);
-        let junit =
-            args.junit.as_deref().map(|path| Junit::create(path, title, judge.expressions())).transpose()?;
+        let create = |path| Junit::create(path, title, judge.expressions(), inputs);
+        let junit = args.junit.as_deref().map(create).transpose()?;
         Ok(Self { judge, junit, title: title.to_owned(), started: Instant::now() })
     }
 
@@ -117,13 +118,19 @@ impl Report for JudgedReport<'_> {
 /// The JUnit file.
 struct Junit {
     path: PathBuf,
-    file: File,
+    file: OutputFile,
 }
 
 impl Junit {
     /// Creates the file with an error in each test case, so that a killed tracer leaves no old success behind.
-    fn create<'a>(path: &FilePath, title: &str, expressions: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let file = File::create(path).with_context(|| format!("creating {} for --junit", path.display()))?;
+    fn create<'a>(
+        path: &FilePath,
+        title: &str,
+        expressions: impl Iterator<Item = &'a str>,
+        inputs: &Inputs,
+    ) -> Result<Self> {
+        let file = files::create(path, inputs)
+            .with_context(|| format!("creating {} for --junit", path.display()))?;
         let mut junit = Self { path: path.to_owned(), file };
         // Output to a pipe or terminal cannot be replaced later.
         if junit.is_file() {
@@ -135,13 +142,17 @@ impl Junit {
     fn finish(mut self, suite: &Suite<'_>) -> Result<()> {
         let document = suite.document().context("rendering the JUnit file")?;
         if self.is_file() {
-            self.file.rewind().and_then(|()| self.file.set_len(0)).with_context(|| self.action())?;
+            self.file
+                .file()
+                .rewind()
+                .and_then(|()| self.file.file().set_len(0))
+                .with_context(|| self.action())?;
         }
         self.write(&document)
     }
 
     fn is_file(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| metadata.is_file())
+        self.file.file().metadata().is_ok_and(|metadata| metadata.is_file())
     }
 
     fn write(&mut self, document: &[u8]) -> Result<()> {
@@ -218,7 +229,7 @@ mod tests {
             ],
             junit: Some(path.clone()),
         };
-        let judging = Judging::start(&args, &Inventory::default(), "a → b").unwrap();
+        let judging = Judging::start(&args, &Inventory::default(), "a → b", &Inputs::default()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains("errors=\"1\"") && text.contains("the trace did not finish"), "{text}");
         let summary = Summary { complete: true, ..Summary::default() };
@@ -227,6 +238,6 @@ mod tests {
         assert!(text.contains("failures=\"1\" errors=\"0\""), "{text}");
         assert!(text.trim_end().ends_with("</testsuites>"), "{text}");
         let args = Expect { junit: Some(folder.path().join("nowhere/junit.xml")), ..args };
-        assert!(Judging::start(&args, &Inventory::default(), "a → b").is_err());
+        assert!(Judging::start(&args, &Inventory::default(), "a → b", &Inputs::default()).is_err());
     }
 }

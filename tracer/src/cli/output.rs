@@ -1,6 +1,5 @@
 //! Sets up the outputs of a trace: stdout and the HTML page.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Stdout};
 use std::path::{Path as FilePath, PathBuf};
 
@@ -8,6 +7,7 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, Result};
 
 use super::args::{Color, Format, Output};
+use crate::files::{self, Inputs, OutputFile};
 use podtrace_path::{Change, Path, Summary};
 use podtrace_report::output::{Html, Json, Report, Text};
 
@@ -22,10 +22,18 @@ pub(super) fn choose_color(color: Color) {
 }
 
 /// The reports of a trace: `-o` on stdout, unless a recording goes there, and `--html`. `title` names what is traced.
-pub(super) fn reports(output: &Output, title: &str, stdout_is_taken: bool) -> Result<Box<dyn Report>> {
+/// `inputs` are not overwritten.
+pub(super) fn reports(
+    output: &Output,
+    title: &str,
+    stdout_is_taken: bool,
+    inputs: &Inputs,
+) -> Result<Box<dyn Report>> {
     let shown = if stdout_is_taken { Box::new(Json::new(io::sink())) } else { report(output.output) };
     Ok(match &output.html {
-        Some(path) => Box::new(WithPage { shown: Some(shown), page: Page::begin(path, title)? }),
+        Some(path) => {
+            Box::new(WithPage { shown: Some(shown), page: Some(Page::begin(path, title, inputs)?) })
+        }
         None => shown,
     })
 }
@@ -47,10 +55,23 @@ fn stdout() -> AutoStream<Stdout> {
 struct WithPage {
     /// `None` after a broken pipe: the page still needs the rest of the trace.
     shown: Option<Box<dyn Report>>,
-    page: Page,
+    /// `None` after an error: nothing can follow what was written by half.
+    page: Option<Page>,
 }
 
 impl WithPage {
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut Html<BufWriter<OutputFile>>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Some(page) = &mut self.page else { return Ok(()) };
+        let written = page.write(write);
+        if written.is_err() {
+            self.page = None;
+        }
+        written
+    }
+
     fn show(&mut self, write: impl FnOnce(&mut dyn Report) -> io::Result<()>) -> io::Result<()> {
         let Some(shown) = &mut self.shown else { return Ok(()) };
         match write(&mut **shown) {
@@ -65,41 +86,49 @@ impl WithPage {
 
 impl Report for WithPage {
     fn path(&mut self, path: &Path) -> io::Result<()> {
-        self.page.write(|page| page.path(path))?;
-        self.show(|shown| shown.path(path))
+        let written = self.write(|page| page.path(path));
+        self.show(|shown| shown.path(path))?;
+        written
     }
 
     fn change(&mut self, change: &Change) -> io::Result<()> {
-        self.page.write(|page| page.change(change))?;
-        self.show(|shown| shown.change(change))
+        let written = self.write(|page| page.change(change));
+        self.show(|shown| shown.change(change))?;
+        written
     }
 
     fn damage(&mut self, damage: &str) -> io::Result<()> {
-        self.page.write(|page| page.damage(damage))?;
-        self.show(|shown| shown.damage(damage))
+        let written = self.write(|page| page.damage(damage));
+        self.show(|shown| shown.damage(damage))?;
+        written
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        self.page.write(|page| page.summary(summary))?;
-        self.show(|shown| shown.summary(summary))
+        let written = self.write(|page| page.summary(summary));
+        self.show(|shown| shown.summary(summary))?;
+        written
     }
 }
 
 /// The page of `--html`, whose errors name the file.
 struct Page {
     path: PathBuf,
-    page: Html<BufWriter<File>>,
+    page: Html<BufWriter<OutputFile>>,
 }
 
 impl Page {
-    fn begin(path: &FilePath, title: &str) -> Result<Self> {
-        let file = File::create(path).with_context(|| format!("creating {} for --html", path.display()))?;
+    fn begin(path: &FilePath, title: &str, inputs: &Inputs) -> Result<Self> {
+        let file =
+            files::create(path, inputs).with_context(|| format!("creating {} for --html", path.display()))?;
         let page = Html::begin(BufWriter::new(file), title)
             .with_context(|| format!("writing {} for --html", path.display()))?;
         Ok(Self { path: path.to_owned(), page })
     }
 
-    fn write(&mut self, write: impl FnOnce(&mut Html<BufWriter<File>>) -> io::Result<()>) -> io::Result<()> {
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut Html<BufWriter<OutputFile>>) -> io::Result<()>,
+    ) -> io::Result<()> {
         write(&mut self.page)
             .map_err(|error| io::Error::other(format!("writing {} for --html: {error}", self.path.display())))
     }

@@ -9,6 +9,7 @@ use super::UsageError;
 use super::args::{Proto, Read, Trace};
 use super::source::{self, Cluster};
 use crate::cluster::Wanted;
+use crate::files::Inputs;
 use crate::session::{Followed, Plan, ProbePlan};
 use podtrace_protocol::frame::ProbeKind;
 use podtrace_protocol::inventory::{Endpoint, Inventory, Resolved};
@@ -72,6 +73,7 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
         timeout: args.timeout,
         choice: args.filter.clone(),
         write,
+        inputs: Inputs::new(args.cluster.iter().chain(&args.kubeconfig).cloned()),
         snaplen: (usize::from(args.snaplen) < tracer_common::CAPTURE).then_some(args.snaplen),
         inventory,
         following: watch.map(|watch| Followed { watch, aim, from, to }),

@@ -1,6 +1,6 @@
 //! `podtrace read`.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use tracing::{info, warn};
 
 use super::args::Read;
@@ -8,9 +8,10 @@ use super::expect::Judging;
 use super::output::{choose_color, reports};
 use super::status::Status;
 use super::{FAILED, notes, plan};
+use crate::files::{self, Inputs};
 use podtrace_report::filter::Choice;
 use podtrace_report::output::losses;
-use podtrace_report::recording::{Files, Header, Recorder};
+use podtrace_report::recording::{Files, Header};
 use podtrace_report::replay::{Aim, ReplayOptions, Replayed, replay};
 
 pub(super) fn run(args: &Read) -> Result<u8> {
@@ -23,18 +24,12 @@ pub(super) fn run(args: &Read) -> Result<u8> {
         [] => header.title.clone(),
     };
     let (choice, aim) = choice(args, header)?;
-    let mut judging = Judging::start(&args.expect, &header.context.inventory, &title)?;
+    let inputs = Inputs::new(args.files.iter().cloned());
+    let mut judging = Judging::start(&args.expect, &header.context.inventory, &title, &inputs)?;
     let target = args.write.target()?;
-    if let Some(target) = &target {
-        ensure!(
-            !args.files.iter().any(|file| target.overwrites(file)),
-            "--write {} would overwrite a file that is being read",
-            target.path.display()
-        );
-    }
     let header = Header { part: 1, first: Vec::new(), ..header.clone() };
-    let recorder = target.map(|target| Recorder::create(target, header)).transpose()?;
-    let mut report = judging.wrap(reports(&args.output, &title, args.write.takes_stdout())?);
+    let recorder = target.map(|target| files::recorder(target, header, inputs.clone())).transpose()?;
+    let mut report = judging.wrap(reports(&args.output, &title, args.write.takes_stdout(), &inputs)?);
     let Replayed { outcome, damage } =
         replay(recording, ReplayOptions { count: args.count, choice, aim, recorder }, &mut report)?;
     if let Some(losses) = losses(&outcome.summary) {

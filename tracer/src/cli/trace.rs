@@ -19,9 +19,9 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     notes::show(&args.output, status.clone());
     let runtime = runtime()?;
     let plan = runtime.block_on(plan::plan(args))?;
-    let mut judging = Judging::start(&args.expect, &plan.inventory, &plan.title)?;
-    let mut report =
-        judging.wrap(status.wrap(reports(&args.output, &plan.title, args.write.takes_stdout())?));
+    let mut judging = Judging::start(&args.expect, &plan.inventory, &plan.title, &plan.inputs)?;
+    let reports = reports(&args.output, &plan.title, args.write.takes_stdout(), &plan.inputs)?;
+    let mut report = judging.wrap(status.wrap(reports));
     let mut before = Progress::default();
     let outcome = runtime.block_on(trace(&plan, &mut report, &mut |now| {
         status.show(&before, now);

@@ -33,6 +33,9 @@ impl Write {
     }
 }
 
+/// Smallest size of a file in bytes: below, every few packets would start a new one.
+const SMALLEST: u64 = 50_000;
+
 /// Parses `100M` or `100M,5`.
 pub(super) fn rotation(text: &str) -> Result<Rotation, String> {
     let (size, keep) = match text.split_once(',') {
@@ -48,8 +51,10 @@ pub(super) fn rotation(text: &str) -> Result<Rotation, String> {
         },
     };
     let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    let size =
-        size.filter(|size| *size > 0).ok_or_else(|| "expected a size such as 500k, 100M or 2G".to_owned())?;
+    let size = size.ok_or_else(|| "expected a size such as 500k, 100M or 2G".to_owned())?;
+    if size < SMALLEST {
+        return Err(format!("expected a size of at least {}k", SMALLEST / 1_000));
+    }
     let keep =
         match keep {
             None => None,
@@ -70,16 +75,28 @@ mod tests {
     #[test]
     fn sizes_are_read() {
         for (text, size, keep) in [
-            ("7", 7, None),
+            ("50000", 50_000, None),
             ("500k", 500_000, None),
             ("100M", 100_000_000, None),
             ("2G,5", 2_000_000_000, Some(5)),
         ] {
             assert_eq!(rotation(text), Ok(Rotation { size, keep }), "{text}");
         }
-        for text in
-            ["", "0", "M", "-1M", "1T", "1.5M", "99999999999999999999", "99999999999G", "1M,", "1M,0", "1M,x"]
-        {
+        for text in [
+            "",
+            "0",
+            "7",
+            "49k",
+            "M",
+            "-1M",
+            "1T",
+            "1.5M",
+            "99999999999999999999",
+            "99999999999G",
+            "1M,",
+            "1M,0",
+            "1M,x",
+        ] {
             assert!(rotation(text).is_err(), "{text}");
         }
     }

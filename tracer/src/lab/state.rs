@@ -1,17 +1,17 @@
 //! A lab's directory in `/run/podtrace`: its lock, and the inventory, which exists if the lab is complete.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 use super::rules::RuleSet;
+use crate::lock;
+use crate::run_directory::{self, ROOT};
 use podtrace_protocol::inventory::Inventory;
-
-const ROOT: &str = "/run/podtrace";
 
 /// Path of a lab's directory.
 pub(super) fn directory(lab: &str) -> PathBuf {
@@ -40,30 +40,31 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Waits until no other process holds it.
+    /// Waits until no other process holds it, and names the one that does.
     pub(super) fn take(lab: &str) -> Result<Self> {
         let directory = directory(lab);
         loop {
-            match Self::attempt(lab, &directory) {
-                Ok(Some(lock)) => return Ok(lock),
-                // The previous holder removed the directory, so our lock is on a deleted file.
-                Ok(None) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("cannot lock the lab's state in {}", directory.display()));
-                }
+            run_directory::prepare(lab)?;
+            let lock = Self::attempt(lab, &directory)
+                .with_context(|| format!("cannot lock the lab's state in {}", directory.display()))?;
+            if let Some(lock) = lock {
+                return Ok(lock);
             }
         }
     }
 
-    fn attempt(lab: &str, directory: &Path) -> io::Result<Option<Self>> {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    /// Takes the lock; `None` if the previous holder removed the directory meanwhile, so that the locked file is deleted.
+    fn attempt(lab: &str, directory: &Path) -> Result<Option<Self>> {
         let path = directory.join("lock");
-        let file = File::options().write(true).create(true).truncate(false).open(&path)?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = match options.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
         let inode = file.metadata()?.ino();
-        let file = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| io::Error::from(error))?;
-        let is_current = fs::metadata(&path)?.ino() == inode;
+        let file = lock::take(file, &path, lock::Kind::Exclusive, None)?;
+        let is_current = fs::metadata(&path).is_ok_and(|current| current.ino() == inode);
         Ok(is_current.then(|| Self { lab: lab.to_owned(), _file: file }))
     }
 

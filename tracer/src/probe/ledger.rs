@@ -10,10 +10,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{
@@ -25,9 +26,14 @@ use nix::fcntl::{Flock, FlockArg};
 use super::clsact;
 use super::taps::TcProgram;
 use super::tc::root_cause;
+use crate::lock;
+use crate::run_directory::{self, ROOT};
 
-/// One file for each network namespace, named by its inode.
-const DIRECTORY: &str = "/run/podtrace/namespaces";
+/// In the run directory: one file for each network namespace, named by its inode.
+const DIRECTORY: &str = "namespaces";
+
+/// How long another tracer may keep the file to itself: it does so while it attaches its filters.
+const BUSY: Duration = Duration::from_secs(10);
 
 /// Begins the line of a device that has, or may have, our filters.
 const FILTERS: &str = "filters ";
@@ -119,19 +125,19 @@ impl Ledger {
 
 impl Open {
     fn at(path: PathBuf) -> Result<Self> {
-        std::fs::create_dir_all(DIRECTORY)
-            .with_context(|| format!("creating {DIRECTORY} (podtrace needs root)"))?;
+        let failed = |action: &str| format!("{action} {}", path.display());
         loop {
-            let file = OpenOptions::new().read(true).append(true).create(true).open(&path);
-            let file = file.with_context(|| format!("opening {}", path.display()))?;
-            let (mut file, alone) = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            run_directory::prepare(DIRECTORY)?;
+            let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
+            let file = match file {
+                // Its last user has removed the directory in between.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                file => file.with_context(|| failed("opening"))?,
+            };
+            let locked = lock::try_take(file, lock::Kind::Exclusive).with_context(|| failed("locking"))?;
+            let (mut file, alone) = match locked {
                 Ok(lock) => (lock, true),
-                Err((file, _)) => {
-                    let lock = Flock::lock(file, FlockArg::LockShared).map_err(|(_, error)| {
-                        anyhow!(error).context(format!("locking {}", path.display()))
-                    })?;
-                    (lock, false)
-                }
+                Err(file) => (lock::take(file, &path, lock::Kind::Shared, Some(BUSY))?, false),
             };
             // Its last user may have deleted the file before we had the lock.
             if !is_at(&file, &path) {
@@ -167,16 +173,15 @@ impl Open {
         }
         // The file while it is locked; the directories if they are empty. What fails now is left to the next start.
         let _ = std::fs::remove_file(&self.path);
-        for directory in Path::new(DIRECTORY).ancestors().take(2) {
-            let _ = std::fs::remove_dir(directory);
-        }
+        let _ = std::fs::remove_dir(Path::new(ROOT).join(DIRECTORY));
+        let _ = std::fs::remove_dir(ROOT);
         removed
     }
 }
 
 fn path() -> Result<PathBuf> {
     let inode = std::fs::metadata("/proc/self/ns/net").context("reading /proc/self/ns/net")?.ino();
-    Ok(Path::new(DIRECTORY).join(inode.to_string()))
+    Ok(Path::new(ROOT).join(DIRECTORY).join(inode.to_string()))
 }
 
 /// Whether the path still leads to this file.

@@ -82,6 +82,12 @@ impl<'a> Live<'a> {
         }
     }
 
+    /// Ends a trace whose output could not be written. Returns the summary if it could not be reported.
+    pub(super) fn fail(mut self) -> Option<String> {
+        let summary = self.engine.finish(&mut self.paths);
+        self.presenter.fail(summary)
+    }
+
     pub(super) fn finish(mut self) -> Result<Outcome> {
         let summary = self.engine.finish(&mut self.paths);
         self.presenter.report_paths(&mut self.paths)?;

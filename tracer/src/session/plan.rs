@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::agent::transport::AgentPods;
 use crate::cluster::kube::Watch;
+use crate::files::Inputs;
 use podtrace_protocol::frame::{Configuration, FilterSpec, PodAddresses, ProbeKind};
 use podtrace_protocol::inventory::{Inventory, Node, Resolved};
 use podtrace_report::filter::Filter;
@@ -36,6 +37,8 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Where it is recorded.
     pub write: Option<Target>,
+    /// Files that no output may overwrite.
+    pub inputs: Inputs,
     /// Bytes kept of each packet, where that is fewer than the kernel programs copy.
     pub snaplen: Option<u16>,
     /// What is traced, for the line that says so.

@@ -17,7 +17,7 @@ use podtrace_protocol::frame::{FromAgent, Probe, ToAgent};
 use podtrace_protocol::topology::Topology;
 use podtrace_report::filter::Choice;
 use podtrace_report::output::Report;
-use podtrace_report::recording::{Header, Recorder};
+use podtrace_report::recording::Header;
 use podtrace_report::replay::{Outcome, Presenter};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout};
 use tracer_common::CAPTURE;
@@ -29,6 +29,7 @@ use super::interrupts::Interrupts;
 use super::live::Live;
 use super::{Plan, agents, changes, hooks};
 use crate::agent::clock;
+use crate::files;
 
 /// How often clocks are compared, progress is shown and limits are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -80,7 +81,13 @@ pub async fn trace(
             live.finish().map(|outcome| Outcome { all_lost: why == Stop::AgentsEnded, ..outcome })
         }
         (Ok(()), _) => live.finish(),
-        (Err(error), _) => Err(error),
+        (Err(error), Phase::SettingUp) => Err(error),
+        (Err(error), _) => {
+            if let Some(summary) = live.fail() {
+                warn!("{summary}");
+            }
+            Err(error)
+        }
     };
     // What is dropped is killed.
     let _ = interrupts.unless(agents.end(is_urgent)).await;
@@ -384,7 +391,7 @@ impl<'a> Session<'a> {
 fn live<'a>(plan: &Plan, report: &'a mut dyn Report, nodes: Vec<String>) -> Result<Live<'a>> {
     let context = Context { inventory: plan.inventory.clone(), nodes, filter: plan.filter.clone() };
     let recorder = match &plan.write {
-        Some(target) => Some(Recorder::create(
+        Some(target) => Some(files::recorder(
             target.clone(),
             Header {
                 id: clock::realtime_ns(),
@@ -394,6 +401,7 @@ fn live<'a>(plan: &Plan, report: &'a mut dyn Report, nodes: Vec<String>) -> Resu
                 snaplen: plan.snaplen.map_or(CAPTURE as u32, u32::from),
                 ..Header::new(context.clone())
             },
+            plan.inputs.clone(),
         )?),
         None => None,
     };

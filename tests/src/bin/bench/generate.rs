@@ -1,5 +1,6 @@
 //! A recording of any size: one that was really made, its packets again and again under other names and later.
 
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -90,7 +91,9 @@ pub(crate) fn recording(template: &Path, file: &Path, events: u64) -> Result<()>
     let mut counters = vec![Accounting::default(); header.context.nodes.len()];
     let mut engine = Engine::new(header.context.clone());
     let header = Header { title: format!("{events} events"), count: None, ..header };
-    let mut recorder = Recorder::create(Target { path: file.to_owned(), rotate: None }, header)?;
+    let open = |path: &Path| -> Result<Box<dyn std::io::Write + Send>> { Ok(Box::new(File::create(path)?)) };
+    let target = Target { path: file.to_owned(), rotate: None };
+    let mut recorder = Recorder::create(target, header, Box::new(open))?;
     let mut paths = Vec::new();
     let mut feed = |node: usize, frame: &FromAgent| -> Result<()> {
         recorder.frame(node, Some(frame));

@@ -35,6 +35,6 @@ mod writer;
 
 pub use entry::Header;
 pub use order::Next;
-pub use output::{Recorder, Rotation, Target};
+pub use output::{Open, Recorder, Rotation, Target};
 pub use reader::{Files, Reader};
 pub use writer::Writer;

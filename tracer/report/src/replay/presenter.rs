@@ -11,7 +11,7 @@ use super::Aim;
 
 use crate::diagnose::Diagnosis;
 use crate::filter::Choice;
-use crate::output::Report;
+use crate::output::{Report, plain};
 use crate::recording::Recorder;
 
 /// Outcome of a trace.
@@ -106,7 +106,7 @@ impl<'a> Presenter<'a> {
                 self.report(|report| report.change(change))?;
             }
         }
-        self.recorder.as_mut().map_or(Ok(()), Recorder::flush)
+        self.record(Recorder::flush)
     }
 
     /// Reports selected paths up to the limit, and drains `paths`. All of them are recorded up to the limit: the file may be
@@ -117,9 +117,7 @@ impl<'a> Presenter<'a> {
                 continue;
             }
             self.diagnosis.annotate(&mut path);
-            if let Some(recorder) = &mut self.recorder {
-                recorder.path(&path)?;
-            }
+            self.record(|recorder| recorder.path(&path))?;
             if !self.choice.selects(&path) {
                 continue;
             }
@@ -133,7 +131,17 @@ impl<'a> Presenter<'a> {
             } += 1;
             self.report(|report| report.path(&path))?;
         }
-        self.recorder.as_mut().map_or(Ok(()), Recorder::flush)
+        self.record(Recorder::flush)
+    }
+
+    /// After a failure, nothing more is recorded: the rest would follow a block that ends in the middle.
+    fn record(&mut self, write: impl FnOnce(&mut Recorder) -> Result<()>) -> Result<()> {
+        let Some(recorder) = &mut self.recorder else { return Ok(()) };
+        let written = write(recorder);
+        if written.is_err() {
+            self.recorder = None;
+        }
+        written
     }
 
     fn report(&mut self, write: impl FnOnce(&mut dyn Report) -> io::Result<()>) -> Result<()> {
@@ -152,13 +160,29 @@ impl<'a> Presenter<'a> {
         self.report(|report| report.damage(damage))
     }
 
-    /// Reports the summary and completes the recording.
+    /// Reports the summary and completes the recording, each as far as it can be written.
+    ///
+    /// # Errors
+    ///
+    /// If one of them could not be written.
     pub fn finish(mut self, mut summary: Summary) -> Result<Outcome> {
         summary.paths = self.verdicts;
-        self.report(|report| report.summary(&summary))?;
-        if let Some(recorder) = self.recorder {
-            recorder.finish(&summary)?;
-        }
+        let reported = self.report(|report| report.summary(&summary));
+        let recorded = self.recorder.map_or(Ok(()), |recorder| recorder.finish(&summary));
+        reported.and(recorded)?;
         Ok(Outcome { summary, all_lost: false, diagnosis: self.diagnosis })
+    }
+
+    /// Ends a trace whose output could not be written: a full disk. Reports the summary, which is never complete, and
+    /// completes the recording, each as far as it can be written. Returns the summary if it could not be reported.
+    pub fn fail(mut self, summary: Summary) -> Option<String> {
+        let summary = Summary { paths: self.verdicts, complete: false, ..summary };
+        let reported = self.report(|report| report.summary(&summary));
+        // The error to report is the first one.
+        let _ = self.record(Recorder::flush);
+        if let Some(recorder) = self.recorder {
+            let _ = recorder.finish(&summary);
+        }
+        reported.is_err().then(|| plain::summary(&summary))
     }
 }

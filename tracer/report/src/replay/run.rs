@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::{Aim, Outcome, Presenter};
 use crate::filter::Choice;
 use crate::output::Report;
-use crate::recording::{Next, Reader, Recorder};
-use podtrace_path::Engine;
+use crate::recording::{Header, Next, Reader, Recorder};
+use podtrace_path::{Engine, Path};
 
 /// Result of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct ReplayOptions {
 ///
 /// # Errors
 ///
-/// If the report or the new recording cannot be written.
+/// If the report or the new recording cannot be written. The error then has the summary, unless it was reported.
 pub fn replay(
     mut recording: Reader<'_>,
     options: ReplayOptions,
@@ -45,32 +45,18 @@ pub fn replay(
 ) -> Result<Replayed> {
     let ReplayOptions { count, choice, aim, recorder } = options;
     let header = recording.header().clone();
-    let mut inventory = header.context.inventory.clone();
     let mut presenter = Presenter::new(report, recorder, choice, count.or(header.count), &header.context);
-    let mut engine = Engine::new(header.context);
+    let mut engine = Engine::new(header.context.clone());
     let mut paths = Vec::new();
-    while let Some(next) = recording.next_entry() {
-        match next {
-            Next::Node(node, frame) => {
-                presenter.handle_frame(node, frame.as_ref());
-                match &frame {
-                    Some(frame) => engine.ingest(node, frame, &mut paths),
-                    None => engine.node_ended(node),
-                }
-            }
-            Next::Cluster(update) => {
-                inventory.apply(&update.delta);
-                if let Some(aim) = &aim {
-                    presenter.widen(aim, &inventory);
-                }
-                engine.update(&update);
-                presenter.handle_update(&update)?;
-            }
-        }
-        presenter.report_paths(&mut paths)?;
-    }
+    let fed = feed(&mut recording, &header, aim.as_ref(), &mut presenter, &mut engine, &mut paths);
     let mut summary = engine.finish(&mut paths);
-    presenter.report_paths(&mut paths)?;
+    let fed = fed.and_then(|()| presenter.report_paths(&mut paths));
+    if let Err(error) = fed {
+        return Err(match presenter.fail(summary) {
+            Some(summary) => error.context(summary),
+            None => error,
+        });
+    }
     let damage = recording.damage();
     // Paths may be missing, so their absence proves nothing.
     if let Some(damage) = &damage {
@@ -78,4 +64,37 @@ pub fn replay(
         presenter.report_damage(damage)?;
     }
     Ok(Replayed { outcome: presenter.finish(summary)?, damage })
+}
+
+/// Feeds the engine, and reports what comes out of it.
+fn feed(
+    recording: &mut Reader<'_>,
+    header: &Header,
+    aim: Option<&Aim>,
+    presenter: &mut Presenter<'_>,
+    engine: &mut Engine,
+    paths: &mut Vec<Path>,
+) -> Result<()> {
+    let mut inventory = header.context.inventory.clone();
+    while let Some(next) = recording.next_entry() {
+        match next {
+            Next::Node(node, frame) => {
+                presenter.handle_frame(node, frame.as_ref());
+                match &frame {
+                    Some(frame) => engine.ingest(node, frame, paths),
+                    None => engine.node_ended(node),
+                }
+            }
+            Next::Cluster(update) => {
+                inventory.apply(&update.delta);
+                if let Some(aim) = aim {
+                    presenter.widen(aim, &inventory);
+                }
+                engine.update(&update);
+                presenter.handle_update(&update)?;
+            }
+        }
+        presenter.report_paths(paths)?;
+    }
+    Ok(())
 }
