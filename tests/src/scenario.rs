@@ -309,7 +309,7 @@ impl Expected {
         }
         self.check_paths(&finished.lines, kernel)?;
         if !self.summary.is_null() {
-            let summary = serde_json::to_value(finished.summary).map_err(|error| error.to_string())?;
+            let summary = serde_json::to_value(&finished.summary).map_err(|error| error.to_string())?;
             expect::subset(&self.summary, &summary).map_err(|what| format!("summary: {what}"))?;
         }
         Ok(())

@@ -179,7 +179,7 @@ impl Finished {
     /// Events that it reports as lost: the ring or a map was full, or the kernel skipped the program.
     #[must_use]
     pub fn withheld(&self) -> u64 {
-        self.summary.map_or(0, |summary| {
+        self.summary.as_ref().map_or(0, |summary| {
             summary.events.lost_ring + summary.events.lost_map + summary.events.missed_probes
         })
     }

@@ -46,7 +46,7 @@ fn thousand_pings() -> Result<()> {
     }
     lab.exec("pod1", [TRAFFIC, "echo", POD3, &PINGS.to_string(), "56"])?;
     let finished = trace.interrupt()?;
-    let summary = *finished.complete()?;
+    let summary = finished.complete()?.clone();
     ensure!(summary.events.unmatched == 0 && summary.events.lost_ring == 0, "{summary:?}");
     ensure!(finished.paths.len() == 2 * PINGS, "{} paths were reported", finished.paths.len());
 

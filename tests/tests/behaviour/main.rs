@@ -17,6 +17,7 @@ mod silent;
 mod stream;
 mod terminal;
 mod topology;
+mod unwatched;
 mod watch;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     trials.extend(terminal::trials());
     trials.extend(kubernetes::trials());
     trials.extend(topology::trials());
+    trials.extend(unwatched::trials());
     trials.extend(watch::trials());
     suite::run(trials)
 }

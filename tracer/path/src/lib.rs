@@ -60,5 +60,5 @@ pub use engine::Engine;
 pub use model::{
     Action, ConnState, ConnectionSeen, Direction, Drop, DropCause, End, EventCounts, Evidence, FlowRef, Hop,
     HopEvent, Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Resolution, RouteTaken, ServiceRef,
-    Source, Summary, Translated, Tuple, Verdict, VerdictCounts, Via,
+    Source, Summary, Translated, Tuple, Unwatched, Verdict, VerdictCounts, Via,
 };

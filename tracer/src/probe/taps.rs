@@ -17,6 +17,13 @@ pub struct Tap {
     pub program: TcProgram,
 }
 
+impl Tap {
+    /// Whether its device still exists.
+    pub(super) fn exists(&self) -> bool {
+        nix::net::if_::if_nametoindex(self.device.as_str()).is_ok_and(|index| index == self.ifindex)
+    }
+}
+
 /// The two sides of a device that tc programs attach to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TapSide {

@@ -3,13 +3,14 @@
 //! The kernel removes a tcx link together with the process that holds it. It keeps a clsact filter, so the device is
 //! recorded in the [`Ledger`] before it gets one.
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::programs::{
     LinkOrder, SchedClassifier, TcAttachType,
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
 };
 use podtrace_protocol::frame::Mechanism;
 
+use super::clsact;
 use super::ledger::Ledger;
 use super::taps::{Tap, TapSide};
 
@@ -71,6 +72,11 @@ pub(super) fn attach(
         }
     }
     ledger.prepare(&tap.device)?;
+    ensure!(
+        tap.side == TapSide::Ingress || !clsact::is_ingress_only(&tap.device),
+        "another program's ingress qdisc on {} has no egress side",
+        tap.device
+    );
     let options = TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() });
     let link = program
         .attach_with_options(&tap.device, attach_type(tap.side), options)

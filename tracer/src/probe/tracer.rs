@@ -82,8 +82,8 @@ impl Tracer {
     ///
     /// # Errors
     ///
-    /// If the kernel has no BTF, a map or tc program cannot be created, or the session ends meanwhile. A hook that
-    /// cannot be attached is no error: its state says why.
+    /// If the kernel has no BTF, a map or tc program cannot be created, no tap can be attached, or the session ends
+    /// meanwhile. Any other hook that cannot be attached is no error: its state says why.
     pub fn attach(settings: &Settings<'_>) -> Result<(Self, RingBuf<MapData>, Attached)> {
         let bytes = read_btf()?;
         let btf = Btf::parse(&bytes).context("parsing the kernel's BTF")?;
@@ -99,6 +99,7 @@ impl Tracer {
         let mut programs = Programs::new(ebpf);
         programs.load_tc(settings)?;
         let mut hooks = programs.attach_taps(settings)?;
+        ensure_some_tap(&hooks)?;
         settings.ensure_wanted()?;
         hooks.push(tracepoints::attach_drops(&mut programs.ebpf, &btf, &missing));
         hooks.push(tracepoints::attach_queues(&mut programs.ebpf));
@@ -193,14 +194,15 @@ impl Programs {
         for tap in taps(settings.topology, settings.tapped, settings.node_addresses) {
             settings.ensure_wanted()?;
             if !self.tapped.contains(&(tap.ifindex, tap.side)) {
-                hooks.push(self.attach_tap(&tap, settings.mode)?);
+                hooks.extend(self.attach_tap(&tap, settings.mode)?);
             }
         }
         self.ledger.share();
         Ok(hooks)
     }
 
-    fn attach_tap(&mut self, tap: &Tap, mode: TcMode) -> Result<HookState> {
+    /// `None` if the device was removed meanwhile: nothing passes it any more.
+    fn attach_tap(&mut self, tap: &Tap, mode: TcMode) -> Result<Option<HookState>> {
         let program: &mut SchedClassifier = program(&mut self.ebpf, tap.program.name())?;
         let (how, note) = match tc::attach(program, tap, mode, &mut self.ledger) {
             Ok(Attachment { how, note, link }) => {
@@ -208,15 +210,16 @@ impl Programs {
                 self.tapped.insert((tap.ifindex, tap.side));
                 (Some(how), note)
             }
+            Err(_) if !tap.exists() => return Ok(None),
             Err(error) => (None, Some(format!("{error:#}"))),
         };
-        Ok(HookState {
+        Ok(Some(HookState {
             point: tap.side.point().to_owned(),
             device: Some(tap.device.clone()),
             how,
             note,
             instructions: self.ebpf.program(tap.program.name()).and_then(verified_instructions),
-        })
+        }))
     }
 
     fn attach_functions(&mut self, prototypes: &Prototypes) -> Vec<HookState> {
@@ -233,6 +236,19 @@ impl Drop for Programs {
         tc::detach(std::mem::take(&mut self.functions));
         std::mem::take(&mut self.ledger).close();
     }
+}
+
+/// Without any tap, a trace would be empty and look whole.
+fn ensure_some_tap(taps: &[HookState]) -> Result<()> {
+    let Some(first) = taps.first() else {
+        bail!("found no device to watch: neither a traced pod's veth nor a bridge, tunnel or uplink");
+    };
+    if taps.iter().all(|tap| tap.how.is_none()) {
+        let device = first.device.as_deref().unwrap_or_default();
+        let note = first.note.as_deref().unwrap_or("for an unknown reason");
+        bail!("could not watch any of {} points, such as {device} {}: {note}", taps.len(), first.point);
+    }
+    Ok(())
 }
 
 fn read_btf() -> Result<Vec<u8>> {

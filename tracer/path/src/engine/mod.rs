@@ -13,9 +13,10 @@
 mod queue;
 mod window;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use podtrace_protocol::frame::{Accounting, Conntracked, FilterSpec, FromAgent};
+use podtrace_protocol::frame::{Accounting, Conntracked, FilterSpec, FromAgent, HookState};
 use podtrace_protocol::record::Records;
 use podtrace_rules::Rules;
 
@@ -26,7 +27,7 @@ use crate::engine::window::Window;
 use crate::finish::{self, Numbers};
 use crate::join::track::{Track, TrackId};
 use crate::join::{Joiner, PATIENCE};
-use crate::model::{EventCounts, Path, Summary, Verdict, VerdictCounts};
+use crate::model::{EventCounts, Path, Summary, Unwatched, Verdict, VerdictCounts};
 use crate::node::{NodeId, PerNode};
 use crate::observation::Observation;
 use crate::time::{Moment, NodeTime};
@@ -62,6 +63,8 @@ pub struct Engine {
     windows: Vec<Window>,
     /// Whether matching packets may have passed on nodes that are not traced.
     blind: bool,
+    /// Taps that could not be attached. One that comes later does not show what passed before.
+    unwatched: BTreeSet<Unwatched>,
     /// Observations held at most.
     limit: usize,
     /// Observations discarded, and from when until when they were made.
@@ -91,6 +94,7 @@ impl Engine {
             filter: context.filter,
             windows: Vec::new(),
             blind: false,
+            unwatched: BTreeSet::new(),
             limit: HELD,
             discarded: 0,
             discarded_times: None,
@@ -139,7 +143,10 @@ impl Engine {
                 directory.learn(name, topology);
                 devices.learn(node, topology, directory, name);
             }
-            FromAgent::Attached(attached) => self.world.nodes[node].kernel.learn(attached),
+            FromAgent::Attached(attached) => {
+                self.world.nodes[node].kernel.learn(attached);
+                self.note_unwatched(node, &attached.hooks);
+            }
             FromAgent::Symbols(symbols) => {
                 let symbols = symbols.iter().map(|(address, name)| (*address, name.clone()));
                 self.world.nodes[node].kernel.symbols.extend(symbols);
@@ -165,6 +172,7 @@ impl Engine {
             }
             FromAgent::Conntracked(counted) => self.take_conntrack_counters(node, *counted),
             FromAgent::Updated(updated) => {
+                self.note_unwatched(node, &updated.hooks);
                 if let Some(at) = self.world.clocks.common(node, NodeTime::from_nanos(updated.at_ns)) {
                     self.windows.iter_mut().for_each(|window| window.confirmed(node, updated.of, at));
                 }
@@ -193,6 +201,15 @@ impl Engine {
                 Err(_) => self.unusable += 1,
             }
         }
+    }
+
+    /// Notes the taps that could not be attached. Other hooks only add to what taps see.
+    fn note_unwatched(&mut self, node: NodeId, hooks: &[HookState]) {
+        let name = &self.world.nodes[node].name;
+        self.unwatched.extend(hooks.iter().filter(|hook| hook.how.is_none()).filter_map(|hook| {
+            let device = hook.device.clone()?;
+            Some(Unwatched { node: name.to_string(), device, point: hook.point.clone() })
+        }));
     }
 
     fn take_conntrack_counters(&mut self, node: NodeId, last: Conntracked) {
@@ -296,10 +313,12 @@ impl Engine {
             unmatched: self.joiner.unattributed.unmatched + self.unusable + self.discarded,
         };
         let complete = !self.blind
+            && self.unwatched.is_empty()
             && self.queues.values().all(|queue| queue.goodbye)
             && events.produced == events.delivered
             && lost_ring + lost_map + events.missed_probes + events.unmatched == 0;
-        Summary { paths: self.verdicts, events, complete }
+        let unwatched = self.unwatched.iter().cloned().collect();
+        Summary { paths: self.verdicts, events, complete, unwatched }
     }
 
     /// Events that belong to no path and need none: flooded copies, harmless drops, and events of packets whose path had

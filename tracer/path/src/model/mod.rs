@@ -10,7 +10,7 @@ mod summary;
 mod translation;
 
 pub use point::{Point, Via};
-pub use summary::{EventCounts, Summary, VerdictCounts};
+pub use summary::{EventCounts, Summary, Unwatched, VerdictCounts};
 pub use translation::{ConnState, ConnectionSeen, Nat, NatKind, ServiceRef, Translated};
 
 use podtrace_protocol::wire::Packet;

@@ -3,14 +3,28 @@
 use serde::{Deserialize, Serialize};
 
 /// What a trace amounts to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Paths by verdict.
     pub paths: VerdictCounts,
     /// Hop events by fate.
     pub events: EventCounts,
-    /// Whether every hop event produced is accounted for and none was lost.
+    /// Whether every hop event produced is accounted for and none was lost, and every tap was attached.
     pub complete: bool,
+    /// Where packets passed unseen, as a tap could not be attached there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unwatched: Vec<Unwatched>,
+}
+
+/// A place without the tap that it should have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Unwatched {
+    /// Name of the node.
+    pub node: String,
+    /// Name of the device.
+    pub device: String,
+    /// `tc:ingress` or `tc:egress`.
+    pub point: String,
 }
 
 /// Paths by verdict.

@@ -12,4 +12,5 @@ mod stack;
 mod streams;
 mod testkit;
 mod translation;
+mod unwatched;
 mod ways;

@@ -95,7 +95,7 @@ fn text(judgement: &Judgement) -> String {
 }
 
 fn properties(summary: &Summary) -> Vec<(&'static str, String)> {
-    let Summary { paths, events, complete } = summary;
+    let Summary { paths, events, complete, unwatched } = summary;
     let VerdictCounts { delivered, dropped, vanished, rejected, open } = *paths;
     vec![
         ("complete", complete.to_string()),
@@ -106,6 +106,7 @@ fn properties(summary: &Summary) -> Vec<(&'static str, String)> {
         ("paths.open", open.to_string()),
         ("events.produced", events.produced.to_string()),
         ("events.delivered", events.delivered.to_string()),
+        ("unwatched", unwatched.len().to_string()),
     ]
 }
 

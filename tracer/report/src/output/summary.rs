@@ -5,7 +5,7 @@
 
 use super::phrase::{BAD, DIM, DOUBT, GOOD, LOUD, PLAIN, Phrase};
 use super::words::{INFERRED, thousands};
-use podtrace_path::{EventCounts, Evidence, Path, Summary, Verdict, VerdictCounts};
+use podtrace_path::{EventCounts, Evidence, Path, Summary, Unwatched, Verdict, VerdictCounts};
 
 /// How many doubtful paths are listed by number; the rest is only counted.
 const LISTED: usize = 10;
@@ -45,7 +45,7 @@ impl SummaryNotes {
 
     /// The summary lines.
     pub(super) fn lines(&self, summary: &Summary) -> Vec<Phrase> {
-        let Summary { paths, events, complete } = summary;
+        let Summary { paths, events, complete, unwatched: _ } = summary;
         let mut first = counts(paths);
         first.push(DIM, " · ");
         first.push(PLAIN, count(events.produced, "event"));
@@ -55,7 +55,7 @@ impl SummaryNotes {
         let mut lines = vec![first];
         if !*complete {
             lines.push(
-                Phrase::new().with(LOUD, " INCOMPLETE ").with(PLAIN, " ").with(BAD, self.losses(events)),
+                Phrase::new().with(LOUD, " INCOMPLETE ").with(PLAIN, " ").with(BAD, self.losses(summary)),
             );
             lines.push(self.consequences());
         }
@@ -77,8 +77,8 @@ impl SummaryNotes {
     }
 
     /// What is missing, by cause.
-    fn losses(&self, events: &EventCounts) -> String {
-        let lost = lost(events);
+    fn losses(&self, summary: &Summary) -> String {
+        let lost = lost(summary);
         match &self.damage {
             None => lost.unwrap_or_else(|| UNKNOWN.to_owned()),
             Some(damage) => {
@@ -124,7 +124,7 @@ fn counts(paths: &VerdictCounts) -> Phrase {
 /// What a trace lost, as one line for stderr; `None` if it is complete.
 #[must_use]
 pub fn losses(summary: &Summary) -> Option<String> {
-    let causes = || lost(&summary.events).unwrap_or_else(|| UNKNOWN.to_owned());
+    let causes = || lost(summary).unwrap_or_else(|| UNKNOWN.to_owned());
     (!summary.complete).then(|| format!("this trace is incomplete: {}", causes()))
 }
 
@@ -133,8 +133,9 @@ const UNKNOWN: &str =
     "some events are unaccounted for, or packets may have passed points that were not traced";
 
 /// What was lost, by cause; `None` if no counter explains it.
-fn lost(events: &EventCounts) -> Option<String> {
-    let EventCounts { produced, delivered, lost_ring, lost_map, missed_probes, unmatched: _ } = *events;
+fn lost(summary: &Summary) -> Option<String> {
+    let EventCounts { produced, delivered, lost_ring, lost_map, missed_probes, unmatched: _ } =
+        summary.events;
     let unaccounted = produced.saturating_sub(delivered.saturating_add(lost_ring));
     let causes = [
         (lost_ring, "event", "lost to a full ring buffer"),
@@ -146,8 +147,23 @@ fn lost(events: &EventCounts) -> Option<String> {
         .into_iter()
         .filter(|(number, ..)| *number > 0)
         .map(|(number, thing, cause)| format!("{} {cause}", count(number, thing)))
+        .chain(unwatched(&summary.unwatched))
         .collect();
     (!causes.is_empty()).then(|| causes.join(", "))
+}
+
+/// Where packets passed unseen; `None` if nowhere.
+fn unwatched(places: &[Unwatched]) -> Option<String> {
+    let named = places
+        .iter()
+        .take(LISTED)
+        .map(|Unwatched { node, device, point }| format!("{node} {device} {point}"));
+    let named = named.collect::<Vec<_>>().join(", ");
+    match places.len().saturating_sub(LISTED) {
+        _ if places.is_empty() => None,
+        0 => Some(format!("nothing was seen at {named}")),
+        more => Some(format!("nothing was seen at {named} and {more} more points")),
+    }
 }
 
 /// `1 event`, `2 events`, `2 identities`.
@@ -225,6 +241,22 @@ mod tests {
             losses_line(&summary),
             format!(" INCOMPLETE  1 event lost to a full ring buffer; {damage}")
         );
+    }
+
+    #[test]
+    fn places_without_a_tap_are_named() {
+        let place = |device: &str| Unwatched {
+            node: "node1".to_owned(),
+            device: device.to_owned(),
+            point: "tc:egress".to_owned(),
+        };
+        let mut summary = Summary { unwatched: vec![place("cni0")], ..Summary::default() };
+        assert_eq!(
+            losses(&summary).unwrap(),
+            "this trace is incomplete: nothing was seen at node1 cni0 tc:egress"
+        );
+        summary.unwatched = (0..12).map(|number| place(&format!("veth{number}"))).collect();
+        assert!(losses(&summary).unwrap().ends_with("veth9 tc:egress and 2 more points"), "{summary:?}");
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl Writer {
         for (number, interface) in (0..).zip(self.interfaces.all()) {
             block::statistics(number, self.last, interface.packets, &comment, &mut self.out);
         }
-        self.entry(&Entry { node: 0, records: 0, repeated: false, content: Content::End(*summary) });
+        self.entry(&Entry { node: 0, records: 0, repeated: false, content: Content::End(summary.clone()) });
     }
 
     fn write_due(&mut self) {
