@@ -105,9 +105,13 @@ impl ApiServer {
         if cluster.installed {
             for node in networks.keys() {
                 let name = format!("podtrace-agent-{node}");
+                let owner = json!({
+                    "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "podtrace-agent", "uid": "1",
+                    "controller": true,
+                });
                 let pod = json!({
-                    "metadata": {"name": name, "namespace": "podtrace"},
-                    "spec": {"nodeName": node, "hostNetwork": true},
+                    "metadata": {"name": name, "namespace": "podtrace", "ownerReferences": [owner]},
+                    "spec": {"nodeName": node, "hostNetwork": true, "serviceAccountName": "podtrace-agent"},
                     "status": {"phase": "Running"},
                 });
                 pods.insert(("podtrace".to_owned(), name), pod);
@@ -149,14 +153,19 @@ impl ApiServer {
         locked(&self.shared.pods).keys().map(|(namespace, name)| format!("{namespace}/{name}")).collect()
     }
 
-    /// Adds a pod that has ended.
+    /// Adds a pod that has ended, as a killed podtrace leaves one.
     pub fn leave_behind(&self, node: &str, name: &str) {
+        self.label_as_agent("podtrace", node, name, "Succeeded");
+    }
+
+    /// Adds a pod that somebody has labelled as an agent's.
+    pub fn label_as_agent(&self, namespace: &str, node: &str, name: &str, phase: &str) {
         let pod = json!({
-            "metadata": {"name": name, "namespace": "podtrace"},
-            "spec": {"nodeName": node},
-            "status": {"phase": "Succeeded"},
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"nodeName": node, "restartPolicy": "Never"},
+            "status": {"phase": phase},
         });
-        locked(&self.shared.pods).insert(("podtrace".to_owned(), name.to_owned()), pod);
+        locked(&self.shared.pods).insert((namespace.to_owned(), name.to_owned()), pod);
     }
 
     /// Number of requests whose method and path begin with a text.
@@ -284,7 +293,10 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
     let parts: Vec<_> = path.trim_matches('/').split('/').collect();
     match (&method, parts.as_slice()) {
         (&Method::GET, ["api", "v1", "pods"]) if query.contains("labelSelector") => {
-            json_answer(StatusCode::OK, &json!({"items": shared.agents(&query)}))
+            json_answer(StatusCode::OK, &json!({"items": shared.agents(None, &query)}))
+        }
+        (&Method::GET, ["api", "v1", "namespaces", namespace, "pods"]) => {
+            json_answer(StatusCode::OK, &json!({"items": shared.agents(Some(namespace), &query)}))
         }
         (&Method::GET, ["api", "v1", kind] | ["apis", "discovery.k8s.io", "v1", kind]) => {
             shared.objects(kind, &query)
@@ -322,14 +334,16 @@ impl Shared {
         watched(self, kind, version)
     }
 
-    /// The agents' pods on a node.
-    fn agents(&self, query: &str) -> Vec<Value> {
+    /// The pods on a node that are labelled as agents', in one namespace or all.
+    fn agents(&self, namespace: Option<&str>, query: &str) -> Vec<Value> {
         let pods = locked(&self.pods);
         let of_node = |pod: &&Value| {
             let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
             query.contains(&format!("spec.nodeName%3D{node}&"))
         };
-        pods.values().filter(of_node).cloned().collect()
+        let within =
+            |pod: &&Value| namespace.is_none_or(|namespace| pod["metadata"]["namespace"] == namespace);
+        pods.values().filter(of_node).filter(within).cloned().collect()
     }
 
     async fn create(&self, body: &[u8]) -> Answer {

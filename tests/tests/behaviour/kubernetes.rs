@@ -22,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("kubernetes-traces-without-rights-on-this-machine", &needs, without_rights),
         trial("kubernetes-removes-the-pods-it-made", &needs, own_pods),
+        trial("kubernetes-ignores-a-tenants-agent", &needs, tenants_agent),
         trial("kubernetes-removes-its-pods-when-interrupted", &needs, interrupted),
         trial("kubernetes-names-the-right-to-exec", &needs, right_to_exec),
         trial("kubernetes-tells-a-lost-connection", &needs, lost),
@@ -99,6 +100,25 @@ fn own_pods() -> Result<()> {
     check_ping(&run(&mut user.podtrace(&PING), TRACE)?)?;
     ensure!(server.asked("POST") == 2, "it made {} pods on two nodes", server.asked("POST"));
     ensure!(server.agent_pods().is_empty(), "left: {:?}", server.agent_pods());
+    Ok(())
+}
+
+/// Whoever labels a pod as an agent's neither serves a trace nor loses the pod.
+fn tenants_agent() -> Result<()> {
+    let lab = Lab::up("kube-tenant")?;
+    let server = ApiServer::start(&lab, Cluster { installed: true, ..Cluster::default() })?;
+    for (namespace, name) in [("tenant", "podtrace-agent-x"), ("podtrace", "podtrace-agent-zz")] {
+        server.label_as_agent(namespace, "node2", name, "Running");
+    }
+    server.label_as_agent("tenant", "node2", "podtrace-agent-ended", "Succeeded");
+    let pods = server.agent_pods();
+    let user = User::of(&server)?;
+    check_ping(&run(&mut user.podtrace(&PING), TRACE)?)?;
+    for (namespace, name) in [("tenant", "podtrace-agent-x"), ("podtrace", "podtrace-agent-zz")] {
+        let exec = format!("GET /api/v1/namespaces/{namespace}/pods/{name}/exec");
+        ensure!(server.asked(&exec) == 0, "an agent was started in {namespace}/{name}");
+    }
+    ensure!(server.asked("DELETE") == 0 && server.agent_pods() == pods, "left: {:?}", server.agent_pods());
     Ok(())
 }
 

@@ -42,7 +42,7 @@ impl AgentPods {
     pub(super) async fn on(&self, node: &str) -> Result<AgentPod> {
         let found = pods::on_node(&self.api, node).await?;
         for pod in &found.ended {
-            // Left by somebody who was ended: whoever sees it first removes it. Not being allowed to is no reason
+            // Left by a podtrace that was killed: whoever sees it first removes it. Not being allowed to is no reason
             // not to trace.
             let _ = pods::delete(&self.api, pod).await;
         }

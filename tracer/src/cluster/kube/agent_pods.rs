@@ -2,6 +2,11 @@
 //!
 //! An administrator installs them on every node as a DaemonSet ([`super::manifest()`]). On a node without one, podtrace
 //! creates a short-lived pod, which ends by itself once no agent has run in it for [`IDLE`].
+//!
+//! Anybody may label a pod as an agent's, and such a pod would learn what is traced and answer as the node. So only pods in
+//! [`NAMESPACE`] are looked for, where whoever may create pods is trusted with nodes anyway, and only those that the
+//! DaemonSet owns and that have its service account. Others are used only by the process that created them. Deleted are
+//! pods that this process created, and in [`NAMESPACE`] those that another one created and that have ended.
 
 use std::time::Duration;
 
@@ -12,7 +17,7 @@ use serde_json::Value;
 
 use super::access::Api;
 use super::error::{ApiError, Permission};
-use super::list::{PODS, ask, list_some};
+use super::list::{OWN_PODS, ask, list_some};
 use super::manifest::short_lived;
 use super::objects::nullable;
 
@@ -24,6 +29,9 @@ const SYSTEM: &str = "kube-system";
 
 /// The command that starts an agent in such a pod.
 pub const AGENT_COMMAND: [&str; 2] = ["podtrace", "agent"];
+
+/// Name of the DaemonSet, of its service account, and with a hyphen the start of the pods' names.
+pub(super) const INSTALLED: &str = "podtrace-agent";
 
 /// Name of the pods' only container.
 pub const CONTAINER: &str = "agent";
@@ -46,9 +54,9 @@ pub struct AgentPod {
 /// The agent pods of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OnNode {
-    /// One that can start agents.
+    /// An installed one that can start agents.
     pub running: Option<AgentPod>,
-    /// Those that have ended but are not deleted yet.
+    /// Short-lived ones that have ended but are not deleted yet.
     pub ended: Vec<AgentPod>,
 }
 
@@ -69,6 +77,7 @@ pub enum State {
 #[serde(default)]
 struct Pod {
     metadata: PodMeta,
+    spec: PodSpec,
     status: PodStatus,
 }
 
@@ -78,6 +87,25 @@ struct PodMeta {
     name: String,
     namespace: String,
     deletion_timestamp: Option<String>,
+    #[serde(deserialize_with = "nullable")]
+    owner_references: Vec<Owner>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Owner {
+    api_version: String,
+    kind: String,
+    name: String,
+    controller: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodSpec {
+    node_name: String,
+    service_account_name: String,
+    restart_policy: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -121,8 +149,30 @@ const BLOCKED: [&str; 6] = [
 ];
 
 impl Pod {
+    /// Whether the installed DaemonSet created it.
+    fn is_installed(&self) -> bool {
+        let own = |owner: &Owner| {
+            owner.controller
+                && owner.kind == "DaemonSet"
+                && owner.api_version.starts_with("apps/")
+                && owner.name == INSTALLED
+        };
+        self.metadata.namespace == NAMESPACE
+            && self.metadata.owner_references.iter().any(own)
+            && self.spec.service_account_name == INSTALLED
+    }
+
+    /// Whether a podtrace created it for one trace.
+    fn is_short_lived(&self) -> bool {
+        let suffix = self.metadata.name.strip_prefix(INSTALLED);
+        self.metadata.namespace == NAMESPACE
+            && self.metadata.owner_references.is_empty()
+            && self.spec.restart_policy == "Never"
+            && suffix.is_some_and(|suffix| suffix.starts_with('-'))
+    }
+
     fn state(&self) -> State {
-        let Self { metadata, status } = self;
+        let Self { metadata, spec: _, status } = self;
         let why = || {
             let parts = [status.reason.as_str(), status.message.as_str()];
             let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
@@ -142,7 +192,7 @@ impl Pod {
     }
 }
 
-/// The agent pods of a node.
+/// The agent pods of a node: the installed one, and what other processes of podtrace left.
 ///
 /// # Errors
 ///
@@ -152,13 +202,17 @@ pub async fn on_node(api: &Api, node: &str) -> Result<OnNode, ApiError> {
         .labels(&format!("{}={}", LABEL.0, LABEL.1))
         .fields(&format!("spec.nodeName={node}"));
     let mut found = OnNode::default();
-    for pod in list_some::<Pod>(api, PODS, params).await?.items {
+    for pod in list_some::<Pod>(api, OWN_PODS, params).await?.items {
+        if pod.spec.node_name != node {
+            continue;
+        }
+        let (is_installed, is_short_lived) = (pod.is_installed(), pod.is_short_lived());
         let state = pod.state();
-        let Pod { metadata: PodMeta { name, namespace, deletion_timestamp }, status: _ } = pod;
+        let PodMeta { name, namespace, deletion_timestamp, .. } = pod.metadata;
         let named = AgentPod { namespace, name };
         match state {
-            State::Running => found.running = Some(named),
-            State::Ended(_) if deletion_timestamp.is_none() => found.ended.push(named),
+            State::Running if is_installed => found.running = Some(named),
+            State::Ended(_) if is_short_lived && deletion_timestamp.is_none() => found.ended.push(named),
             _ => {}
         }
     }
@@ -249,29 +303,83 @@ mod tests {
         }
     }
 
+    /// A pod that the API server lists as one of an agent.
+    fn listed(name: &str, phase: &str, service_account: &str, owner: &Value) -> Value {
+        let mut pod = pod(name, "node2", "", phase);
+        pod["metadata"]["namespace"] = json!(NAMESPACE);
+        pod["metadata"]["ownerReferences"] = owner.clone();
+        pod["spec"]["serviceAccountName"] = json!(service_account);
+        pod["spec"]["restartPolicy"] = json!("Never");
+        pod
+    }
+
+    fn owner(api_version: &str, kind: &str, name: &str, controller: bool) -> Value {
+        json!([{"apiVersion": api_version, "kind": kind, "name": name, "uid": "u", "controller": controller}])
+    }
+
+    fn named(name: &str) -> AgentPod {
+        AgentPod { namespace: NAMESPACE.to_owned(), name: name.to_owned() }
+    }
+
     #[tokio::test]
-    async fn running_and_ended_pods_are_found() {
-        let mut running = pod("podtrace-agent-x", "node2", "192.168.56.12", "Running");
-        running["metadata"]["namespace"] = json!(NAMESPACE);
-        let ended = pod("podtrace-agent-y", "node2", "", "Succeeded");
-        let mut leaving = pod("podtrace-agent-z", "node2", "", "Running");
+    async fn installed_and_left_pods_are_found_in_podtraces_namespace() {
+        let installed = owner("apps/v1", "DaemonSet", INSTALLED, true);
+        let mut leaving = listed("podtrace-agent-z", "Running", INSTALLED, &installed);
         leaving["metadata"]["deletionTimestamp"] = json!("2026-11-25T15:00:00Z");
-        let server = cluster().with("/api/v1/pods", vec![running, ended, leaving]);
-        let found = on_node(&server.api(), "node2").await.unwrap();
-        let named =
-            |namespace: &str, name: &str| AgentPod { namespace: namespace.to_owned(), name: name.to_owned() };
-        assert_eq!(
-            found,
-            OnNode {
-                running: Some(named("podtrace", "podtrace-agent-x")),
-                ended: vec![named("default", "podtrace-agent-y")]
-            }
+        let server = cluster().with(
+            "/api/v1/namespaces/podtrace/pods",
+            vec![
+                listed("podtrace-agent-x", "Running", INSTALLED, &installed),
+                listed("podtrace-agent-y", "Succeeded", "default", &Value::Null),
+                leaving,
+            ],
         );
+        let found = on_node(&server.api(), "node2").await.unwrap();
+        let expected =
+            OnNode { running: Some(named("podtrace-agent-x")), ended: vec![named("podtrace-agent-y")] };
+        assert_eq!(found, expected);
         assert_eq!(
             server.asked(),
             [
-                "/api/v1/pods?&fieldSelector=spec.nodeName%3Dnode2&labelSelector=app.kubernetes.io%2Fname%3Dpodtrace-agent&limit=500"
+                "/api/v1/namespaces/podtrace/pods?&fieldSelector=spec.nodeName%3Dnode2&labelSelector=app.kubernetes.io%2Fname%3Dpodtrace-agent&limit=500"
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn nobody_elses_pod_is_used_or_deleted() {
+        let installed = owner("apps/v1", "DaemonSet", INSTALLED, true);
+        let mut elsewhere = listed("podtrace-agent-a", "Running", INSTALLED, &installed);
+        elsewhere["metadata"]["namespace"] = json!("tenant");
+        let mut ended_elsewhere = listed("podtrace-agent-b", "Succeeded", "default", &Value::Null);
+        ended_elsewhere["metadata"]["namespace"] = json!("tenant");
+        let mut other_node = listed("podtrace-agent-c", "Running", INSTALLED, &installed);
+        other_node["spec"]["nodeName"] = json!("node1");
+        let pods = vec![
+            elsewhere,
+            ended_elsewhere,
+            other_node,
+            listed("podtrace-agent-d", "Running", INSTALLED, &Value::Null),
+            listed("podtrace-agent-e", "Running", "default", &installed),
+            listed(
+                "podtrace-agent-f",
+                "Running",
+                INSTALLED,
+                &owner("apps/v1", "DaemonSet", INSTALLED, false),
+            ),
+            listed("podtrace-agent-g", "Running", INSTALLED, &owner("apps/v1", "DaemonSet", "other", true)),
+            listed(
+                "podtrace-agent-h",
+                "Running",
+                INSTALLED,
+                &owner("apps/v1", "ReplicaSet", INSTALLED, true),
+            ),
+            listed("podtrace-agent-i", "Running", INSTALLED, &owner("evil/v1", "DaemonSet", INSTALLED, true)),
+            listed("podtrace-agent-j", "Failed", INSTALLED, &installed),
+            listed("other-k", "Succeeded", "default", &Value::Null),
+            listed("podtrace-agents", "Succeeded", "default", &Value::Null),
+        ];
+        let server = cluster().with("/api/v1/namespaces/podtrace/pods", pods);
+        assert_eq!(on_node(&server.api(), "node2").await.unwrap(), OnNode::default());
     }
 }

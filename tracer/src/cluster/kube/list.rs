@@ -30,6 +30,9 @@ pub(super) const NODES: Kind = Kind { path: "/api/v1/nodes", group: "", resource
 pub(super) const PODS: Kind = Kind { path: "/api/v1/pods", group: "", resource: "pods" };
 pub(super) const SERVICES: Kind = Kind { path: "/api/v1/services", group: "", resource: "services" };
 pub(super) const ENDPOINTS: Kind = Kind { path: "/api/v1/endpoints", group: "", resource: "endpoints" };
+/// The pods of podtrace's own namespace.
+pub(super) const OWN_PODS: Kind =
+    Kind { path: "/api/v1/namespaces/podtrace/pods", group: "", resource: "pods" };
 /// Served since Kubernetes 1.21.
 pub(super) const ENDPOINT_SLICES: Kind = Kind {
     path: "/apis/discovery.k8s.io/v1/endpointslices",

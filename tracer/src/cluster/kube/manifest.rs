@@ -38,7 +38,7 @@ pub(super) fn short_lived(node: &str, image: &str) -> Value {
 #[cfg(test)]
 #[cfg(feature = "kube")]
 mod tests {
-    use super::super::agent_pods::{CONTAINER, IDLE, LABEL, NAMESPACE};
+    use super::super::agent_pods::{CONTAINER, IDLE, INSTALLED, LABEL, NAMESPACE};
     use super::*;
 
     fn objects() -> Vec<Value> {
@@ -67,6 +67,10 @@ mod tests {
     fn names_and_times_are_those_of_the_code() {
         let (daemon_set, pod) = (daemon_set(), short_lived("node1", "img"));
         assert_eq!(daemon_set["metadata"]["namespace"], NAMESPACE);
+        assert_eq!(daemon_set["metadata"]["name"], INSTALLED);
+        assert_eq!(daemon_set["spec"]["template"]["spec"]["serviceAccountName"], INSTALLED);
+        assert_eq!(pod["metadata"]["generateName"], format!("{INSTALLED}-"));
+        assert_eq!(pod["spec"]["restartPolicy"], "Never");
         for spec in [&daemon_set["spec"]["template"]["spec"], &pod["spec"]] {
             assert_eq!(spec["containers"][0]["name"], CONTAINER);
         }
