@@ -34,7 +34,7 @@ enum Value<'a> {
 
 impl Known<'_> {
     /// Whether the packet matches all conditions.
-    pub(super) fn all(&self, matches: &[Match], sets: &[Set]) -> Option<bool> {
+    pub(super) fn matches(&self, matches: &[Match], sets: &[Set]) -> Option<bool> {
         every(matches.iter().map(|matched| self.holds(matched, sets)))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A trace knows the packet before and after, not the rule. For a translation, the rules whose action can have changed
 //! the one into the other are looked up first; then the packet is followed through the chains of the hook, along jumps
-//! that lead to these only. For a drop, it is followed through all chains of the hook. What can have decided on it
+//! that lead to these only. For a drop, it is followed through all chains of the hook. What may have issued its verdict
 //! ([`Walk`]) becomes one [`Attribution`]: of one rule, or of what several candidates have in common.
 
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use super::index::{ChainId, Index, RuleId};
 use super::model::{Action, Element, Family, Hook, Nat, Rules};
 use super::question::{End, Loss, Packet, Translation};
 use super::service;
-use super::walk::{Decision, Found, Walk};
+use super::walk::{Candidate, Decision, Walk};
 
 /// A rule set with its look-up tables, ready for questions.
 #[derive(Clone, Debug, Default)]
@@ -66,14 +66,14 @@ impl Finder {
         let mut incomplete = self.has_gap(&before);
         for hook in hooks {
             let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
-            walk.only = Some(self.index.leading_to(candidates.iter().map(|(chain, _)| *chain)));
+            walk.allowed_jumps = Some(self.index.leading_to(candidates.iter().map(|(chain, _)| *chain)));
             for (base, chain) in self.index.base_chains(&self.rules, &[*hook], families(&before)) {
-                if base.nat && walk.base_chain(base, chain) {
+                if base.nat && walk.walk_base_chain(base, chain) {
                     break;
                 }
             }
             incomplete |= walk.incomplete;
-            found.extend(walk.found);
+            found.extend(walk.candidates);
         }
         self.attribution(&found, incomplete)
     }
@@ -96,16 +96,16 @@ impl Finder {
                 continue;
             }
             let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
-            walk.policies = true;
+            walk.want_policies = true;
             for (base, chain) in self.index.base_chains(&self.rules, &[hook], families) {
                 // nat chains see only a connection's first packet.
                 let sees = !base.nat || state.is_none_or(|state| state == "new");
-                if sees && walk.base_chain(base, chain) {
+                if sees && walk.walk_base_chain(base, chain) {
                     break;
                 }
             }
             incomplete |= walk.incomplete;
-            found.extend(walk.found);
+            found.extend(walk.candidates);
         }
         self.attribution(&found, incomplete)
     }
@@ -143,7 +143,7 @@ impl Finder {
         self.rules.gaps.iter().any(|gap| gap.family.is_none_or(|family| families(packet).contains(&family)))
     }
 
-    fn attribution(&self, found: &[Found], incomplete: bool) -> Option<Attribution> {
+    fn attribution(&self, found: &[Candidate], incomplete: bool) -> Option<Attribution> {
         let one: Vec<_> = found.iter().map(|found| self.single(found)).collect();
         let mut decisions: Vec<Decision> = Vec::new();
         for found in found {
@@ -166,7 +166,7 @@ impl Finder {
     }
 
     /// The attribution to one candidate.
-    fn single(&self, found: &Found) -> Attribution {
+    fn single(&self, found: &Candidate) -> Attribution {
         let (chain, step) = match found.decision {
             Decision::Rule(step) => (step.0.0, Some(step)),
             Decision::Policy(chain) => (chain, None),

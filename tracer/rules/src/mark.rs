@@ -46,12 +46,12 @@ impl Finder {
                     known.out_device = None;
                 }
                 let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
-                walk.base_chain(base, chain);
+                walk.walk_base_chain(base, chain);
                 if walk.incomplete {
                     return None;
                 }
-                mark = if translates && !walk.found.is_empty() {
-                    let mut marks = walk.found.iter().map(|found| found.mark);
+                mark = if translates && !walk.candidates.is_empty() {
+                    let mut marks = walk.candidates.iter().map(|found| found.mark);
                     let first = marks.next().flatten();
                     first.filter(|first| marks.all(|mark| mark == Some(*first)))
                 } else {

@@ -1,13 +1,22 @@
-//! Follows a packet through chains as the kernel does, and collects the rules that can have decided on it.
+//! Follows a packet through chains as the kernel does, and collects the rules that may have issued a verdict on it, such
+//! as the rules that may have dropped it.
 //!
-//! 1. Rules are visited in order. [`Known::all`] says of each whether it matches: yes, no or unknown.
-//! 2. A rule that does not match is skipped. One that matches does what it says: the packet is decided on, marked, sent
-//!    to another chain or back.
-//! 3. Of a rule that is unknown both are followed: its action, and the rules after it as if it had not matched.
-//! 4. A rule with a wanted action is collected. It ends the walk only if it matches for certain and nothing before it may
-//!    have decided on the packet or sent it back; else the walk goes on, and there are several candidates.
+//! Input: rules, what is known of the packet, and which actions the caller wants. Output: candidates.
 //!
-//! Limits: [`DEPTH`] chains within chains and [`STEPS`] rules. Beyond these the result is marked as incomplete.
+//! 1. Rules are visited in order. [`Known::matches`] returns for each whether it matches: yes, no or unknown.
+//! 2. A rule that does not match is skipped. One that matches is applied: it terminates the packet's way through the
+//!    hook, sets its mark, jumps, or returns to the calling chain.
+//! 3. If it is unknown whether a rule matches, both branches are followed: its action, and the rules after it.
+//! 4. A rule with a wanted action becomes a candidate. A rule that matches for certain ends its chain; what the chain then
+//!    comes to depends on the uncertain rules before it:
+//!
+//! | an earlier rule may have returned | … may have terminated | the chain's outcome |
+//! | --- | --- | --- |
+//! | yes | any | `Unknown` |
+//! | no | yes | `Terminated`: not certainly by a wanted rule |
+//! | no | no | that of the rule: `Terminated` or `Wanted` |
+//!
+//! Limits: [`MAX_JUMP_DEPTH`] nested jumps and [`MAX_RULES`] rules. Beyond these the result is marked as incomplete.
 
 use std::collections::HashMap;
 
@@ -15,47 +24,47 @@ use super::evaluate::{Known, listed};
 use super::index::{ChainId, Edge, Index, RuleId, any_listed};
 use super::model::{Action, Base, Elements, Field, Rules};
 
-/// Maximum depth of jumps. The kernel allows 16 in nftables.
-const DEPTH: usize = 64;
+/// Maximum number of nested jumps. nftables allows 16; iptables has no fixed limit.
+const MAX_JUMP_DEPTH: usize = 64;
 
-/// Maximum number of rules visited for one question.
-const STEPS: u32 = 500_000;
+/// Maximum number of rules visited in one query.
+const MAX_RULES: u32 = 500_000;
 
-/// A rule, and the element of its verdict map whose action it took.
-pub(super) type Step = (RuleId, Option<usize>);
+/// A rule that matched, and the element of its verdict map that matched, if it has one.
+pub(super) type RuleHit = (RuleId, Option<usize>);
 
-/// A candidate: something that can have decided on the packet as asked.
+/// A rule or policy that may have issued the wanted verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    /// The jumps that jumps to it.
-    pub(super) jumps: Vec<Step>,
+pub(super) struct Candidate {
+    /// Jumps from the base chain to it, outermost first.
+    pub(super) jumps: Vec<RuleHit>,
     pub(super) decision: Decision,
-    /// The packet's mark at that moment, if known.
+    /// The packet's mark when it was reached, if known.
     pub(super) mark: Option<u32>,
 }
 
-/// What decided on a packet.
+/// What issued a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    Rule(Step),
-    /// The policy of a base chain, for packets that no rule decided on.
+    Rule(RuleHit),
+    /// The policy of a base chain, for packets that no rule terminated.
     Policy(ChainId),
 }
 
-/// What happens to a packet in a chain, or by one action.
+/// What a chain, or one action, does to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It continues after the chain or action.
+    /// The packet continues after the chain or action.
     Continues,
-    /// It continues or is decided on.
+    /// It continues or is terminated.
     Unknown,
-    /// It is decided on, by a rule that is not wanted.
-    Decided,
-    /// It is decided on by a wanted rule.
-    Found,
+    /// It is terminated, not certainly by a wanted rule.
+    Terminated,
+    /// It is terminated by a wanted rule.
+    Wanted,
 }
 
-/// The state of one question.
+/// State of one query.
 pub(super) struct Walk<'a> {
     pub(super) rules: &'a Rules,
     pub(super) index: &'a Index,
@@ -63,16 +72,16 @@ pub(super) struct Walk<'a> {
     /// Whether a rule with this action is wanted.
     pub(super) wanted: &'a dyn Fn(RuleId, &Action) -> bool,
     /// Whether policies are wanted too.
-    pub(super) policies: bool,
-    /// The only jumps to follow, by the chain they are in; all if `None`.
-    pub(super) only: Option<HashMap<ChainId, Vec<Edge>>>,
-    pub(super) found: Vec<Found>,
-    /// Whether rules were not visited, or not read.
+    pub(super) want_policies: bool,
+    /// Restricts which jumps are followed, by the chain that they are in; `None` allows all.
+    pub(super) allowed_jumps: Option<HashMap<ChainId, Vec<Edge>>>,
+    pub(super) candidates: Vec<Candidate>,
+    /// Set when a limit was reached, or a chain is missing.
     pub(super) incomplete: bool,
-    /// Rules that may still be visited.
-    steps: u32,
-    /// The jumps that jumps to the current chain.
-    jumps: Vec<Step>,
+    /// Number of rules that may still be visited.
+    budget: u32,
+    /// Jumps from the base chain to the current one.
+    jumps: Vec<RuleHit>,
 }
 
 impl<'a> Walk<'a> {
@@ -87,70 +96,71 @@ impl<'a> Walk<'a> {
             index,
             known,
             wanted,
-            policies: false,
-            only: None,
-            found: Vec::new(),
+            want_policies: false,
+            allowed_jumps: None,
+            candidates: Vec::new(),
             incomplete: false,
-            steps: STEPS,
+            budget: MAX_RULES,
             jumps: Vec::new(),
         }
     }
 
-    /// Walks a base chain. Returns whether a wanted decision is certain, so that later base chains need no look.
-    pub(super) fn base_chain(&mut self, base: Base, chain: ChainId) -> bool {
-        let outcome = self.chain(chain);
-        if matches!(outcome, Outcome::Continues | Outcome::Unknown) && base.drops && self.policies {
-            self.found.push(Found {
+    /// Walks a base chain. Returns whether a wanted verdict is certain, so that later base chains can be skipped.
+    pub(super) fn walk_base_chain(&mut self, base: Base, chain: ChainId) -> bool {
+        let outcome = self.walk_chain(chain);
+        if matches!(outcome, Outcome::Continues | Outcome::Unknown) && base.drops && self.want_policies {
+            self.candidates.push(Candidate {
                 jumps: Vec::new(),
                 decision: Decision::Policy(chain),
                 mark: self.known.mark,
             });
             return outcome == Outcome::Continues;
         }
-        outcome == Outcome::Found
+        outcome == Outcome::Wanted
     }
 
-    fn chain(&mut self, chain: ChainId) -> Outcome {
-        if self.jumps.len() >= DEPTH {
+    fn walk_chain(&mut self, chain: ChainId) -> Outcome {
+        if self.jumps.len() >= MAX_JUMP_DEPTH {
             self.incomplete = true;
             return Outcome::Unknown;
         }
         let mark = self.known.mark;
-        // What rules before may have done: decided on the packet, or sent it back.
+        // What earlier rules that are uncertain may have done.
         let (mut may_end, mut may_return) = (false, false);
-        let continues = |may_end| if may_end { Outcome::Unknown } else { Outcome::Continues };
+        let end_of_chain = |may_end| if may_end { Outcome::Unknown } else { Outcome::Continues };
         let mut outcome = None;
         for (at, edges) in self.rules_to_visit(chain) {
-            if self.steps == 0 {
+            if self.budget == 0 {
                 self.incomplete = true;
+                // A rule that was not visited may terminate the packet.
                 may_end = true;
                 break;
             }
-            self.steps -= 1;
+            self.budget -= 1;
             let rule = self.index.rule(self.rules, (chain, at));
             let sets = &self.index.table_of(self.rules, chain).sets;
-            let applies = self.known.all(&rule.matches, sets);
+            let applies = self.known.matches(&rule.matches, sets);
             if applies == Some(false) {
                 continue;
             }
             let certain = applies == Some(true);
-            let (does, returns) = match &rule.action {
+            let (rule_outcome, returns) = match &rule.action {
                 Action::Verdicts(fields, elements) => {
-                    self.verdicts((chain, at), &edges, fields, elements, certain)
+                    self.apply_map((chain, at), &edges, fields, elements, certain)
                 }
-                action => self.act((chain, at), None, edges.first(), action, certain),
+                action => self.apply((chain, at), None, edges.first(), action, certain),
             };
-            match (does, returns) {
-                (Outcome::Decided | Outcome::Found, _) if certain => {
+            match (rule_outcome, returns) {
+                (Outcome::Terminated | Outcome::Wanted, _) if certain => {
                     outcome = Some(match (may_return, may_end) {
                         (true, _) => Outcome::Unknown,
-                        (false, true) => Outcome::Decided,
-                        (false, false) => does,
+                        (false, true) => Outcome::Terminated,
+                        (false, false) => rule_outcome,
                     });
                     break;
                 }
                 (Outcome::Continues, Returns::Yes) if certain => {
-                    outcome = Some(continues(may_end));
+                    outcome = Some(end_of_chain(may_end));
                     break;
                 }
                 (Outcome::Unknown, Returns::Yes) if certain => {
@@ -158,22 +168,23 @@ impl<'a> Walk<'a> {
                     break;
                 }
                 _ => {
-                    may_end |= does != Outcome::Continues;
+                    may_end |= rule_outcome != Outcome::Continues;
                     may_return |= returns != Returns::No;
                 }
             }
         }
+        // A packet that returned early has the mark of that moment, which is unknown.
         if may_return && self.known.mark != mark {
             self.known.mark = None;
         }
-        outcome.unwrap_or(continues(may_end))
+        outcome.unwrap_or(end_of_chain(may_end))
     }
 
-    /// Positions of the rules of a chain that matter, in order, each with its jumps.
+    /// Positions of the rules of a chain that have an effect, in order, each with the jumps to follow.
     fn rules_to_visit(&self, chain: ChainId) -> Vec<(usize, Vec<Edge>)> {
-        let edges = match &self.only {
+        let edges = match &self.allowed_jumps {
             None => self.index.out[chain].as_slice(),
-            Some(only) => only.get(&chain).map_or_else(<&[Edge]>::default, Vec::as_slice),
+            Some(allowed) => allowed.get(&chain).map_or_else(<&[Edge]>::default, Vec::as_slice),
         };
         let mut acting = self.index.acting[chain].iter().copied().peekable();
         let mut visits: Vec<(usize, Vec<Edge>)> = Vec::new();
@@ -193,8 +204,8 @@ impl<'a> Walk<'a> {
         visits
     }
 
-    /// Takes an action. Returns what happens to the packet, and whether it goes back to the calling chain.
-    fn act(
+    /// Applies an action. Returns what it does to the packet, and whether the packet returns to the calling chain.
+    fn apply(
         &mut self,
         rule: RuleId,
         element: Option<usize>,
@@ -203,12 +214,12 @@ impl<'a> Walk<'a> {
         certain: bool,
     ) -> (Outcome, Returns) {
         if (self.wanted)(rule, action) {
-            self.found.push(Found {
+            self.candidates.push(Candidate {
                 jumps: self.jumps.clone(),
                 decision: Decision::Rule((rule, element)),
                 mark: self.known.mark,
             });
-            return (Outcome::Found, Returns::No);
+            return (Outcome::Wanted, Returns::No);
         }
         match action {
             Action::Accept
@@ -217,9 +228,10 @@ impl<'a> Walk<'a> {
             | Action::Dnat(_)
             | Action::Snat(_)
             | Action::Masquerade
-            | Action::Redirect(_) => (Outcome::Decided, Returns::No),
+            | Action::Redirect(_) => (Outcome::Terminated, Returns::No),
             Action::Return => (Outcome::Continues, Returns::Yes),
             Action::Mark(marking) => {
+                // mark = (mark & keep) ^ toggle, as `meta mark set` and `-j MARK` compute it.
                 let marked = self.known.mark.zip(*marking);
                 self.known.mark =
                     marked.filter(|_| certain).map(|(mark, marking)| (mark & marking.keep) ^ marking.toggle);
@@ -227,13 +239,13 @@ impl<'a> Walk<'a> {
             }
             Action::Jump(_) | Action::Goto(_) => {
                 let Some(edge) = edge else {
-                    // The chain was left out when the rules were sent.
+                    // The agent sent no such chain: it leads to no rule that is asked for, or there were too many.
                     self.incomplete = true;
                     return (Outcome::Unknown, Returns::No);
                 };
                 let mark = self.known.mark;
                 self.jumps.push((rule, element));
-                let outcome = self.chain(edge.to);
+                let outcome = self.walk_chain(edge.to);
                 self.jumps.pop();
                 if !certain && self.known.mark != mark {
                     self.known.mark = None;
@@ -248,8 +260,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes the action of the first element of a verdict map that matches, or of each that may.
-    fn verdicts(
+    /// Applies a verdict map: the first element that certainly matches, and each before it that may match.
+    fn apply_map(
         &mut self,
         rule: RuleId,
         edges: &[Edge],
@@ -267,8 +279,8 @@ impl<'a> Walk<'a> {
                 match &element.action {
                     Some(Action::Jump(_) | Action::Goto(_)) => {
                         let edge = jumps.next_if(|(of, _)| *of == Some(place)).and_then(|(_, edge)| edge);
-                        // Without an edge, it jumps to a chain that was left out, or that leads to no wanted rule.
-                        if edge.is_some() || self.only.is_none() {
+                        // No edge: the chain was not sent, or leads to no wanted rule.
+                        if edge.is_some() || self.allowed_jumps.is_none() {
                             choices.push((place, edge));
                         }
                     }
@@ -288,7 +300,7 @@ impl<'a> Walk<'a> {
             }
             let Some(action) = &element.action else { continue };
             let holds = holds == Some(true);
-            let (outcome, returns) = self.act(rule, Some(place), edge, action, certain && holds);
+            let (outcome, returns) = self.apply(rule, Some(place), edge, action, certain && holds);
             if holds {
                 return (outcome, returns);
             }
@@ -300,7 +312,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether the packet goes back to the calling chain.
+/// Whether the packet returns to the calling chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Returns {
     No,

@@ -1,11 +1,15 @@
-//! Reads a recording: one or several files in, the agents' frames out, in the order in which they arrived live.
+//! Reads a recording: one file or several in, the agents' frames out, in the order in which they arrived live.
 //!
-//! What cannot be read is skipped, and [`Reader::damage`] lists it at the end.
+//! A *record* is what an agent reported of one packet; it is kept with the packet, in an option of its block. An *entry*
+//! is everything else: headers, frames, cluster changes, the end. Entries are blocks of podtrace's own type. [`Order`]
+//! merges both.
+//!
+//! Damaged parts are skipped, and [`Reader::damage`] lists them at the end.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader, Read};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use pcap_parser::{Block, EnhancedPacketBlock};
@@ -16,40 +20,55 @@ use super::entry::{Content, Entry, Header, Record};
 use super::order::{Next, Order};
 use podtrace_protocol::frame::FromAgent;
 
-/// Opens a file once the previous one has been read.
-type Source<'a> = Box<dyn FnOnce() -> Result<Box<dyn Read + 'a>> + 'a>;
+/// A file that is opened once the previous one has been read.
+struct NextFile<'a> {
+    name: String,
+    open: Box<dyn FnOnce() -> Result<Box<dyn Read + 'a>> + 'a>,
+}
 
 /// What is damaged or missing in a recording.
 #[derive(Debug, Default)]
-struct Faults {
+struct Damage {
     /// Descriptions, in the order in which they were found.
     found: Vec<String>,
+    /// The file that is being read, if there are several.
+    file: Option<String>,
     /// Number of blocks that this version cannot decode.
-    unknown: u64,
+    undecodable: u64,
     /// Number of packets that podtrace did not write.
     foreign: u64,
+}
+
+impl Damage {
+    fn add(&mut self, what: impl std::fmt::Display) {
+        self.found.push(match &self.file {
+            Some(file) => format!("{file}: {what}"),
+            None => what.to_string(),
+        });
+    }
 }
 
 /// Reads a recording, of one file or of all its parts in order.
 pub struct Reader<'a> {
     header: Header,
     blocks: Blocks<Box<dyn Read + 'a>>,
-    more: VecDeque<Source<'a>>,
+    next_files: VecDeque<NextFile<'a>>,
     order: Order,
-    faults: Faults,
-    part: u32,
-    /// Number of nodes so far.
+    damage: Damage,
+    current_part: u32,
+    /// Number of nodes: those of the header, and those that joined so far.
     nodes: usize,
-    /// Whether the trace's end was read.
-    complete: bool,
-    ended: bool,
+    /// Whether the entry for the trace's end was read.
+    is_complete: bool,
+    /// Whether all files were read.
+    at_end: bool,
 }
 
 impl std::fmt::Debug for Reader<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader")
             .field("header", &self.header)
-            .field("faults", &self.faults)
+            .field("damage", &self.damage)
             .finish_non_exhaustive()
     }
 }
@@ -65,17 +84,18 @@ impl Files {
     ///
     /// If the first file cannot be read, or is not a recording.
     pub fn open(&self) -> Result<Reader<'static>> {
-        let mut sources = self.0.iter().cloned().map(|path| -> Source<'static> {
-            Box::new(move || {
-                let file =
-                    File::open(&path).with_context(|| format!("opening the recording {}", path.display()))?;
+        let mut files = self.0.iter().cloned().map(|path| NextFile::<'static> {
+            name: path.display().to_string(),
+            open: Box::new(move || {
+                let file = File::open(&path).context("opening it")?;
                 Ok(Box::new(BufReader::new(file)) as Box<dyn Read>)
-            })
+            }),
         });
-        let first = sources.next().context("no file to read was given")?;
-        let name = self.0.first().map_or(Path::new(""), PathBuf::as_path).display();
-        let mut reader = Reader::new(first()?).with_context(|| format!("reading the recording {name}"))?;
-        reader.more = sources.collect();
+        let NextFile { name, open } = files.next().context("no file to read was given")?;
+        let opened = open().and_then(Reader::new);
+        let mut reader = opened.with_context(|| format!("reading the recording {name}"))?;
+        reader.next_files = files.collect();
+        reader.damage.file = Some(name).filter(|_| !reader.next_files.is_empty());
         Ok(reader)
     }
 }
@@ -89,26 +109,26 @@ impl<'a> Reader<'a> {
     pub fn new(source: impl Read + 'a) -> Result<Self> {
         let mut blocks = Blocks::new(Box::new(source) as Box<dyn Read + 'a>);
         let header = first_header(&mut blocks)?;
-        let mut faults = Faults::default();
-        faults.found.extend(header.foreign());
+        let mut damage = Damage::default();
+        damage.found.extend(header.foreign());
         let mut order = Order::new(header.context.nodes.len());
         for (node, first) in header.first.iter().enumerate() {
             order.begin_with(node, *first);
         }
         if header.part > 1 {
-            faults.found.push(format!("it starts with part {} of the trace", header.part));
+            damage.add(missing_parts(1, header.part - 1));
         }
-        let (part, nodes) = (header.part, header.context.nodes.len());
+        let (current_part, nodes) = (header.part, header.context.nodes.len());
         Ok(Self {
             header,
             blocks,
-            more: VecDeque::new(),
+            next_files: VecDeque::new(),
             order,
-            faults,
-            part,
+            damage,
+            current_part,
             nodes,
-            complete: false,
-            ended: false,
+            is_complete: false,
+            at_end: false,
         })
     }
 
@@ -130,42 +150,42 @@ impl<'a> Reader<'a> {
     /// The next frame or cluster change, in the order of the live trace.
     pub fn next_entry(&mut self) -> Option<Next> {
         loop {
-            if let Some(next) = self.order.next(self.ended) {
+            if let Some(next) = self.order.next(self.at_end) {
                 return Some(next);
             }
-            if self.ended {
+            if self.at_end {
                 return None;
             }
-            self.read();
+            self.read_block();
         }
     }
 
-    /// What is damaged or missing, once all of the recording has been read; `None` if it is whole.
+    /// What is damaged or missing, once all of the recording has been read; `None` if it is intact.
     #[must_use]
     pub fn damage(&self) -> Option<String> {
-        let Faults { found, unknown, foreign } = &self.faults;
+        let Damage { found, file: _, undecodable, foreign } = &self.damage;
         let mut damage = found.clone();
         let mut count = |number: u64, blocks: &str| {
             if number > 0 {
                 damage.push(format!("{number} {blocks}"));
             }
         };
-        count(*unknown, "blocks unknown to this version of podtrace");
+        count(*undecodable, "blocks unknown to this version of podtrace");
         count(*foreign, "packets not written by podtrace");
         count(self.order.missing(), "packets missing");
-        if self.ended && !self.complete {
+        if self.at_end && !self.is_complete {
             damage.push("the end is missing: the tracer was killed, or the file was truncated".to_owned());
         }
         (!damage.is_empty()).then(|| damage.join("; "))
     }
 
-    /// Reads the next block, from the next file at the end of one.
-    fn read(&mut self) {
-        let broken = match self.blocks.next() {
+    /// Reads the next block. At the end of a file, opens the next one.
+    fn read_block(&mut self) {
+        let rest = match self.blocks.next() {
             Ok(Some(block)) => return self.handle_block(&block),
             Ok(None) => None,
             Err(Broken::Skipped { from, to }) => {
-                self.faults.found.push(format!("bytes {from} to {to} are damaged"));
+                self.damage.add(format_args!("bytes {from} to {to} are damaged"));
                 return;
             }
             Err(Broken::Ends { at }) => Some(format!("it is truncated or damaged from byte {at} on")),
@@ -173,14 +193,23 @@ impl<'a> Reader<'a> {
                 Some(format!("it cannot be read from byte {at} on: {error}"))
             }
         };
-        self.faults.found.extend(broken);
-        match self.more.pop_front() {
-            None => self.ended = true,
-            Some(open) => match open() {
-                Ok(source) => self.blocks = Blocks::new(source),
-                Err(error) => self.faults.found.push(format!("{error:#}")),
-            },
+        if let Some(rest) = rest {
+            self.damage.add(rest);
         }
+        self.open_next();
+    }
+
+    fn open_next(&mut self) {
+        let Some(NextFile { name, open }) = self.next_files.pop_front() else {
+            self.at_end = true;
+            return;
+        };
+        self.damage.file = Some(name);
+        let source = open().unwrap_or_else(|error| {
+            self.damage.add(format_args!("{error:#}"));
+            Box::new(io::empty())
+        });
+        self.blocks = Blocks::new(source);
     }
 
     fn handle_block(&mut self, bytes: &[u8]) {
@@ -188,17 +217,17 @@ impl<'a> Reader<'a> {
             Some(Block::EnhancedPacket(packet)) => self.packet(&packet),
             Some(Block::Unknown(block)) if block.block_type == ENTRY => match Entry::decode(block.data) {
                 Some(entry) => self.entry(entry, block.data.len()),
-                None => self.faults.unknown += 1,
+                None => self.damage.undecodable += 1,
             },
-            // Interfaces and statistics are for other programs; the entries have the same information.
+            // Interface and statistics blocks are for Wireshark; the entries have the same information.
             Some(_) => {}
-            None => self.faults.unknown += 1,
+            None => self.damage.undecodable += 1,
         }
     }
 
     fn packet(&mut self, packet: &EnhancedPacketBlock<'_>) {
         let Some(option) = packet.options.iter().find(|option| option.code == RECORD) else {
-            self.faults.foreign += 1;
+            self.damage.foreign += 1;
             return;
         };
         let record = option.as_bytes().ok().and_then(Record::decode);
@@ -206,42 +235,56 @@ impl<'a> Reader<'a> {
             (Some(record), Some(bytes)) if record.node < self.nodes => {
                 self.order.record(&record, bytes);
             }
-            _ => self.faults.unknown += 1,
+            _ => self.damage.undecodable += 1,
         }
     }
 
     fn entry(&mut self, entry: Entry, size: usize) {
         let Entry { node, records, repeated, content } = entry;
         if node >= self.nodes {
-            self.faults.unknown += 1;
+            self.damage.undecodable += 1;
             return;
         }
         match content {
-            Content::Header(header) => self.next_part(&header),
-            Content::Frame(_) if repeated && self.part != self.header.part => {}
+            Content::Header(header) => self.begin_part(&header),
+            // Each part repeats the frames that describe its nodes, so that it can be read alone.
+            Content::Frame(_) if repeated && self.current_part != self.header.part => {}
             Content::Frame(frame) => self.order.frame(node, records, Some(frame), size),
             Content::Record(record) if record.node < self.nodes => {
+                // A record of which no packet bytes were captured.
                 self.order.record(&record, &[]);
             }
-            Content::Record(_) => self.faults.unknown += 1,
+            Content::Record(_) => self.damage.undecodable += 1,
             Content::NodeEnded => self.order.frame(node, records, None, size),
             Content::Update(update) => {
+                // A node's number has 16 bits in the format.
                 self.nodes = self.nodes.saturating_add(update.joined.len()).min(usize::from(u16::MAX));
                 self.order.update(update, size);
             }
-            Content::End(_) => self.complete = true,
+            Content::End(_) => self.is_complete = true,
         }
     }
 
-    fn next_part(&mut self, header: &Header) {
+    fn begin_part(&mut self, header: &Header) {
         if header.id != self.header.id {
-            self.faults.found.push("one of the files belongs to another trace, and was ignored".to_owned());
-            self.ended = true;
-        } else if header.part != self.part.saturating_add(1) {
-            let part = self.part;
-            self.faults.found.push(format!("part {} follows part {part}", header.part));
+            self.damage.add("it belongs to another trace, and was ignored");
+            self.open_next();
+            return;
         }
-        self.part = header.part;
+        let expected = self.current_part.saturating_add(1);
+        if header.part > expected {
+            self.damage.add(missing_parts(expected, header.part - 1));
+        } else if header.part < expected {
+            self.damage.add(format_args!("part {} comes after part {}", header.part, self.current_part));
+        }
+        self.current_part = header.part;
+    }
+}
+
+fn missing_parts(first: u32, last: u32) -> String {
+    match first == last {
+        true => format!("part {first}, which comes before it, is missing"),
+        false => format!("parts {first} to {last}, which come before it, are missing"),
     }
 }
 
@@ -253,6 +296,7 @@ fn first_header<R: Read>(blocks: &mut Blocks<R>) -> Result<Header> {
     if !Blocks::<R>::is_section(beginning) {
         bail!("not a podtrace recording (made with --write FILE)");
     }
+    // The pcapng section header, then podtrace's header.
     for _ in 0..2 {
         let Ok(Some(block)) = blocks.next() else { bail!("the recording ends before its header") };
         if let Some(Block::Unknown(block)) = parse(&block)
