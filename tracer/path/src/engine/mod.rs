@@ -1,14 +1,14 @@
 //! Frames in, finished paths out.
 //!
-//! 1. Frames that are not events teach the world: topology, hooks, symbols, rules, clocks.
-//! 2. Events become observations and are held back in their node's queue until every node has reported everything up to
-//!    the same moment, which its heartbeats say. Then they are joined in the order of the common timeline. So it hardly
-//!    matters whose frames come first.
-//! 3. As time passes, paths that are over are finished and reported, numbered in that order.
+//! 1. Frames that are not events update the model of the nodes ([`World`]): topology, hooks, symbols, rules, clocks.
+//! 2. Events become observations and wait in their node's queue. Heartbeats are watermarks: an observation is released
+//!    when all nodes have reported up to its time. Released observations are joined in the order of the common timeline,
+//!    so the order in which nodes' frames arrive hardly matters.
+//! 3. Completed paths are finished and reported, numbered in that order.
 //!
-//! Nothing here asks what time it is. Time passes by what nodes say, so that a recording gives the same paths as the
-//! live trace. A node that is alive and says nothing holds everything back, up to a limit: then the oldest observations
-//! are discarded and counted, and paths of their time are open.
+//! No clock is read here: time advances by the timestamps in frames, so that a recording gives the same paths as the live
+//! trace. A node that is alive and sends nothing holds everything back, up to a limit: then the oldest observations of
+//! all nodes are discarded and counted, and paths that overlap the gap are reported as open.
 
 mod queue;
 mod window;
@@ -36,16 +36,17 @@ use crate::world::devices::Devices;
 use crate::world::directory::Directory;
 use crate::world::{self, ConntrackCounters, World};
 
-/// Why a path is open that would have vanished, had all nodes looked for it.
-const CUT: &str = "the trace filter changed while it was in flight";
+/// Reason of a path that would count as vanished, but not all nodes had the filter for it.
+const FILTER_CHANGED: &str = "the trace filter changed while it was in flight";
 
-/// Why a path is open that lacks events.
-const DISCARDED: &str = "events were discarded while it was in flight, as a node was silent for too long";
+/// Reason of a path that misses events.
+const EVENTS_DISCARDED: &str =
+    "events were discarded while it was in flight, as a node was silent for too long";
 
-/// Observations held at most while a node is silent, some 200 MB of them.
-const HELD: usize = 1 << 19;
+/// Maximum number of observations that wait while a node is silent: some 200 MB.
+const MAX_WAITING: usize = 1 << 19;
 
-/// Makes paths of the frames of all nodes.
+/// Builds paths from the frames of all nodes.
 #[derive(Debug)]
 pub struct Engine {
     world: World,
@@ -54,21 +55,22 @@ pub struct Engine {
     /// Paths reported.
     reported: u64,
     verdicts: VerdictCounts,
-    /// Records that could be read.
+    /// Records that could be decoded.
     received: u64,
-    /// Records that could not be read, or not be understood.
+    /// Records that could not be decoded, or that no observation could be made of; the latter are in `received`, too.
     unusable: u64,
     filter: FilterSpec,
-    /// Times in which the filter changed, oldest first.
+    /// Changes of the filter that not all nodes have confirmed, or that may still matter to a path; oldest first.
     windows: Vec<Window>,
     /// Whether matching packets may have passed on nodes that are not traced.
     blind: bool,
     /// Taps that could not be attached. One that comes later does not show what passed before.
     unwatched: BTreeSet<Unwatched>,
-    /// Observations held at most.
+    /// Maximum number of waiting observations.
     limit: usize,
-    /// Observations discarded, and from when until when they were made.
+    /// Number of discarded observations.
     discarded: u64,
+    /// Times of the first and the last of them.
     discarded_times: Option<(Moment, Moment)>,
 }
 
@@ -95,18 +97,18 @@ impl Engine {
             windows: Vec::new(),
             blind: false,
             unwatched: BTreeSet::new(),
-            limit: HELD,
+            limit: MAX_WAITING,
             discarded: 0,
             discarded_times: None,
         }
     }
 
-    /// Sets how many observations are held at most while a node is silent.
+    /// Sets the maximum number of observations that wait while a node is silent.
     pub fn hold_at_most(&mut self, observations: usize) {
         self.limit = observations;
     }
 
-    /// Takes a change of the cluster, between two frames.
+    /// Applies a change of the cluster, between two frames.
     pub fn update(&mut self, update: &Update) {
         let Update { at_ns, delta, filter, joined, blind, changes: _ } = update;
         let at = self.world.clocks.of_tracer(*at_ns);
@@ -128,8 +130,8 @@ impl Engine {
         }
     }
 
-    /// Takes the next frame of a node, by its place in [`Context::nodes`]; finished paths are appended to `out`, in the
-    /// order of their numbers. A frame of any other node is ignored.
+    /// Processes the next frame of a node. `node` is its index in [`Context::nodes`]; nodes that joined follow these.
+    /// Appends finished paths to `out`, in the order of their numbers. A frame of any other node is ignored.
     pub fn ingest(&mut self, node: usize, frame: &FromAgent, out: &mut Vec<Path>) {
         let Some(node) = self.queues.id(node) else { return };
         match frame {
@@ -152,7 +154,7 @@ impl Engine {
                 self.world.nodes[node].kernel.symbols.extend(symbols);
             }
             FromAgent::Events(body) => {
-                self.take_events(node, body);
+                self.ingest_events(node, body);
                 self.keep_to_limit();
             }
             FromAgent::Heartbeat { now_ns, counters } => {
@@ -170,14 +172,14 @@ impl Engine {
                 queue.end();
                 self.advance(out);
             }
-            FromAgent::Conntracked(counted) => self.take_conntrack_counters(node, *counted),
+            FromAgent::Conntracked(counted) => self.set_conntrack_counters(node, *counted),
             FromAgent::Updated(updated) => {
                 self.note_unwatched(node, &updated.hooks);
                 if let Some(at) = self.world.clocks.common(node, NodeTime::from_nanos(updated.at_ns)) {
                     self.windows.iter_mut().for_each(|window| window.confirmed(node, updated.of, at));
                 }
             }
-            FromAgent::Rules(rules) => self.take_rules(node, rules),
+            FromAgent::Rules(rules) => self.set_rules(node, rules),
             FromAgent::Started
             | FromAgent::NetworkChanged(_)
             | FromAgent::Probed { .. }
@@ -186,7 +188,7 @@ impl Engine {
         }
     }
 
-    fn take_events(&mut self, node: NodeId, body: &[u8]) {
+    fn ingest_events(&mut self, node: NodeId, body: &[u8]) {
         let queue = &mut self.queues[node];
         for record in Records::new(body) {
             let Ok(raw) = record else {
@@ -212,18 +214,18 @@ impl Engine {
         }));
     }
 
-    fn take_conntrack_counters(&mut self, node: NodeId, last: Conntracked) {
+    fn set_conntrack_counters(&mut self, node: NodeId, last: Conntracked) {
         let counters = &mut self.world.nodes[node].conntrack;
         let first = counters.map_or(last, |counters| counters.first);
         *counters = Some(ConntrackCounters { first, last });
     }
 
-    fn take_rules(&mut self, node: NodeId, rules: &Rules) {
+    fn set_rules(&mut self, node: NodeId, rules: &Rules) {
         let known = &mut self.world.nodes[node].rules;
         *known = std::mem::take(known).replaced_by(rules);
     }
 
-    /// No more frames of this node come: its agent ended, with or without a goodbye.
+    /// Ends a node's stream: its agent ended, with a goodbye or without.
     pub fn node_ended(&mut self, node: usize) {
         let Some(node) = self.queues.id(node) else { return };
         let queue = &mut self.queues[node];
@@ -232,12 +234,12 @@ impl Engine {
         self.windows.iter_mut().for_each(|window| window.ended(node));
     }
 
-    /// Tracing is over: reports what is still under way, as open unless it timed out, and returns the summary.
+    /// Ends the trace: reports the paths in flight, as open unless they timed out, and returns the summary.
     pub fn finish(mut self, out: &mut Vec<Path>) -> Summary {
         self.queues.values_mut().for_each(NodeQueue::release_all);
         self.world.clocks.settle();
         self.join_until(Moment::MAX);
-        // The node that fell silent first sets the end.
+        // The trace ends where the first node's reports end.
         let end = self.queues.ids().filter_map(|node| self.reported_until(node)).min();
         if let Some(end) = end {
             self.report_until(end, out);
@@ -250,24 +252,24 @@ impl Engine {
         self.summary()
     }
 
-    /// How many packets are under way: seen, and not reported yet.
+    /// Number of packets in flight: paths not reported yet, and observations not joined yet.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        self.joiner.under_way() + self.held()
+        self.joiner.under_way() + self.waiting()
     }
 
-    /// How many observations wait for other nodes.
-    fn held(&self) -> usize {
+    /// Number of observations that wait for other nodes.
+    fn waiting(&self) -> usize {
         self.queues.values().map(NodeQueue::len).sum()
     }
 
-    /// Discards the oldest observations of all nodes alike while too many wait.
+    /// While too many observations wait, discards the oldest: up to the same time on all nodes.
     fn keep_to_limit(&mut self) {
-        while self.held() > self.limit {
+        while self.waiting() > self.limit {
             let fullest = self.queues.iter().max_by_key(|(_, queue)| queue.len());
             let Some(fullest) = fullest.map(|(node, _)| node) else { return };
             self.queues[fullest].release_all();
-            // Many at once, as it takes a look at every node.
+            // An eighth at a time, because each round visits every node.
             let Some(until) = self.queues[fullest].oldest_eighth() else { return };
             let common = self.world.clocks.common(fullest, until);
             for node in self.queues.ids() {
@@ -455,7 +457,7 @@ impl Engine {
         let lacks_events = self
             .discarded_times
             .is_some_and(|(from, until)| track.first <= until + PATIENCE && track.last + PATIENCE >= from);
-        if lacks_events { Some(DISCARDED) } else { self.is_cut(track).then_some(CUT) }
+        if lacks_events { Some(EVENTS_DISCARDED) } else { self.is_cut(track).then_some(FILTER_CHANGED) }
     }
 
     /// Whether it may lack hops because the filter changed while it was under way.

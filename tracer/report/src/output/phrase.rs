@@ -1,30 +1,31 @@
-//! Styled text whose every part was escaped on its way in: the only thing that text outputs write.
+//! Styled text. Each part is escaped when it is added, and text outputs write nothing else, so that no text from outside
+//! can control the terminal.
 
 use anstyle::{AnsiColor, Color, Style};
 use unicode_width::UnicodeWidthStr as _;
 
 use podtrace_escape::escape;
 
-/// Nothing special.
+/// Default style.
 pub(super) const PLAIN: Style = Style::new();
-/// What recedes: units, what was inferred, what did not change.
+/// De-emphasised: units, inferred hops, what did not change.
 pub(super) const DIM: Style = Style::new().dimmed();
-/// What a path is found by: its number, its ends, its nodes.
+/// Identifiers: path numbers, endpoints, nodes.
 pub(super) const NAME: Style = Style::new().bold();
-/// What a hop changed.
+/// Changes made by a hop.
 pub(super) const CHANGED: Style = AnsiColor::Cyan.on_default().bold();
-/// The way between nodes.
+/// The wire between nodes.
 pub(super) const WIRE: Style = AnsiColor::Blue.on_default();
-/// All is well.
+/// Success.
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
 /// Something is missing or uncertain.
 pub(super) const DOUBT: Style = AnsiColor::Yellow.on_default().bold();
 /// A packet was refused.
 pub(super) const BAD: Style = AnsiColor::Red.on_default().bold();
-/// A verdict that must not be overlooked, even by who scrolls past it.
+/// A verdict that must stand out while scrolling.
 pub(super) const LOUD: Style =
     AnsiColor::White.on_default().bg_color(Some(Color::Ansi(AnsiColor::Red))).bold();
-/// What to do.
+/// Advice.
 pub(super) const ADVICE: Style = AnsiColor::Yellow.on_default();
 
 /// A piece of a line.

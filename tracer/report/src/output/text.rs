@@ -1,16 +1,17 @@
 //! `-o text`: prints each path as a header line, one line per hop, and its verdict.
 //!
-//! Input: finished [`Path`]s, cluster changes, damage of a recording, and at the end the summary. Output: styled text.
+//! Input: finished [`Path`]s, cluster changes, what is damaged in a recording, and at the end the summary. Output: styled
+//! text.
 //!
-//! 1. A path starts with a header: verdict, numbers, packet, endpoints, size.
+//! 1. A path starts with a header line: verdict, path and flow number, packet, endpoints, size.
 //! 2. Each hop is a table row: node, time since the previous hop, device, description. The node is printed only where it
-//!    changes. Times are steps, so that they add up to the path's duration and a slow hop is easy to spot.
-//! 3. A row for the wire separates the nodes. It has the step between the two clocks and its error bound.
-//! 4. Below the table: the verdict, advice, and doubts about the match.
+//!    changes. The times add up to the path's duration, and a slow hop is easy to spot.
+//! 3. A row for the wire separates two nodes. Two clocks measured its time, so it has an error bound.
+//! 4. Below the table: the verdict, advice, and notes on an ambiguous match.
 //! 5. An empty line separates paths, except a request from the reply that directly follows it.
 //!
-//! `-o wide` uses the same frame with another table, see [`wide`]. Both always write colours; the caller's writer strips
-//! them where they are not wanted.
+//! `-o wide` differs in the table only, see [`wide`]. Both always write colours; the caller's writer strips them where they
+//! are not wanted.
 
 use std::io::{self, Write};
 
@@ -26,8 +27,8 @@ use podtrace_path::{Change, Direction, End, FlowRef, Hop, Path, Summary, Transla
 #[derive(Debug)]
 pub struct Text<W> {
     out: W,
-    /// Appends a path's hops and verdict to the text.
-    layout: fn(&Path, &mut String),
+    /// Appends a path's table and verdict to the text.
+    push_table: fn(&Path, &mut String),
     notes: SummaryNotes,
     /// Flow of the path printed last; `None` before the first path.
     previous_flow: Option<FlowRef>,
@@ -38,12 +39,12 @@ pub struct Text<W> {
 impl<W: Write> Text<W> {
     /// `-o text`.
     pub fn new(out: W) -> Self {
-        Self { out, layout, notes: SummaryNotes::default(), previous_flow: None, after_change: false }
+        Self { out, push_table, notes: SummaryNotes::default(), previous_flow: None, after_change: false }
     }
 
     /// `-o wide`: adds tuples, hook points, and times since the first hop.
     pub fn wide(out: W) -> Self {
-        Self { layout: wide::layout, ..Self::new(out) }
+        Self { push_table: wide::push_table, ..Self::new(out) }
     }
 
     /// Writes one part of the output at once, so that readers of a pipe see it immediately.
@@ -64,7 +65,7 @@ impl<W: Write> Report for Text<W> {
             text.push('\n');
         }
         header(path).write_line(0, &mut text);
-        (self.layout)(path, &mut text);
+        (self.push_table)(path, &mut text);
         self.write(&text)
     }
 
@@ -118,7 +119,7 @@ pub(super) fn header(path: &Path) -> Phrase {
     push_endpoint(&path.from, &mut phrase);
     phrase.push(PLAIN, " → ");
     push_endpoint(&path.to, &mut phrase);
-    // Only a translated destination belongs in the header; the hops show a translated source.
+    // DNAT changes where the packet goes, so the header shows it. SNAT is in the hops only.
     if let Some(Translated { to, .. }) =
         path.translated.as_deref().filter(|translated| translated.to != path.to)
     {
@@ -139,13 +140,12 @@ fn push_endpoint(endpoint: &End, header: &mut Phrase) {
 }
 
 /// Appends the table of hops and the verdict.
-fn layout(path: &Path, text: &mut String) {
+fn push_table(path: &Path, text: &mut String) {
     let unit = Unit::of(path);
     let mut rows = Vec::with_capacity(path.hops.len() + 1);
     let mut previous = None;
-    for (hop, step) in path.hops.iter().zip(steps(&path.hops)) {
+    for (hop, mut step) in path.hops.iter().zip(steps(&path.hops)) {
         let position = Position::of(hop, previous);
-        let mut step = step;
         if let Position::NextNode { from } = position {
             // The wire's row has the step, so the hop's own row has none.
             rows.push(wire_row(from, &hop.node, step.take(), unit));
@@ -170,7 +170,7 @@ fn layout(path: &Path, text: &mut String) {
     }
 }
 
-/// Where a hop is, compared with the previous hop.
+/// Whether a hop is on the same node as the previous hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Position<'a> {
     /// There is no previous hop.
@@ -232,7 +232,8 @@ fn wire_row(from: &str, to: &str, step: Option<Step>, unit: Unit) -> Vec<Phrase>
     vec![Phrase::new().with(WIRE, "~~~"), step_cell(step, unit), wire_error_cell(step, unit), nodes]
 }
 
-/// Advice for a drop that did not end the path, such as that of a copy. Advice for the final drop is below the verdict.
+/// Advice for a drop that did not end the path, such as one of a flooded copy. Advice for the drop that did is below the
+/// verdict.
 pub(super) fn harmless_drop_advice<'a>(path: &Path, hop: &'a Hop) -> Option<&'a str> {
     if path.verdict == Verdict::Dropped {
         return None;

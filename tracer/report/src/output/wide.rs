@@ -23,7 +23,7 @@ const COLUMNS: [Align; 8] = [
 ];
 
 /// Appends everything below a path's header.
-pub(super) fn layout(path: &Path, text: &mut String) {
+pub(super) fn push_table(path: &Path, text: &mut String) {
     details(path).write_line(2, text);
     hops(path, text);
 }
