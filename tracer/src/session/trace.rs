@@ -322,7 +322,7 @@ impl<'a> Session<'a> {
         match frame {
             FromAgent::Warning { text } => detail!("{name}: {text}"),
             FromAgent::Topology(Topology { cni: Some(cni), .. }) => {
-                detail!("{name}: CNI plugin: {cni} ({})", cni.told_by);
+                detail!("{name}: CNI plugin: {cni} ({})", cni.config_file);
             }
             FromAgent::Attached(attached) => hooks::report(name, attached),
             _ => {}

@@ -28,12 +28,13 @@ pub struct Cni {
     /// The address range of all pods of the cluster.
     pub network: Option<String>,
     /// The configuration file.
-    pub told_by: String,
+    #[serde(alias = "told_by")]
+    pub config_file: String,
 }
 
 impl fmt::Display for Cni {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { plugin, backend, network, told_by: _ } = self;
+        let Self { plugin, backend, network, config_file: _ } = self;
         f.write_str(plugin)?;
         for detail in [backend, network].into_iter().flatten() {
             write!(f, ", {detail}")?;

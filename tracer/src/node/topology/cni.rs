@@ -76,7 +76,7 @@ fn k3s_flannel(files: &impl Files) -> Option<Cni> {
         plugin: "flannel in K3s".to_owned(),
         backend: backend.map(|backend| backend.r#type),
         network: network.or_else(|| setting(&subnet, "FLANNEL_NETWORK")),
-        told_by: absolute(K3S_FLANNEL),
+        config_file: absolute(K3S_FLANNEL),
     })
 }
 
@@ -119,7 +119,7 @@ fn configured(files: &impl Files) -> Option<Cni> {
                     .flatten(),
                 plugin: plugin(&kind, &name),
                 backend: None,
-                told_by: absolute(&path),
+                config_file: absolute(&path),
             });
         }
     }
@@ -164,18 +164,18 @@ mod tests {
     fn found(
         files: &[(&'static str, &'static str)],
     ) -> Option<(String, Option<String>, Option<String>, String)> {
-        let Cni { plugin, backend, network, told_by } = detect(&Disk(files.iter().copied().collect()))?;
-        Some((plugin, backend, network, told_by))
+        let Cni { plugin, backend, network, config_file } = detect(&Disk(files.iter().copied().collect()))?;
+        Some((plugin, backend, network, config_file))
     }
 
     fn cni(
         plugin: &str,
         backend: Option<&str>,
         network: Option<&str>,
-        told_by: &str,
+        config_file: &str,
     ) -> Option<(String, Option<String>, Option<String>, String)> {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        Some((plugin.to_owned(), own(backend), own(network), told_by.to_owned()))
+        Some((plugin.to_owned(), own(backend), own(network), config_file.to_owned()))
     }
 
     const NET_CONF: &str = r#"{"Network": "10.42.0.0/16", "EnableIPv6": false, "EnableIPv4": true,

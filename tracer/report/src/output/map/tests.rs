@@ -41,7 +41,7 @@ fn lab() -> Vec<Survey> {
         plugin: "flannel in K3s".to_owned(),
         backend: Some("vxlan".to_owned()),
         network: Some("10.42.0.0/16".to_owned()),
-        told_by: "/etc/a\u{1b}file".to_owned(),
+        config_file: "/etc/a\u{1b}file".to_owned(),
     });
     let mut second = samples::lab();
     // Its pods' namespaces cannot be read.
