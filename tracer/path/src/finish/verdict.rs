@@ -18,7 +18,7 @@ pub(crate) fn verdict(track: &Track, timed_out: bool, world: &World) -> (Verdict
     }
     let start_unseen = (!track.start_seen).then(|| "first hops not seen".to_owned());
     match &track.arrival {
-        Some(Arrival::Pod | Arrival::Local(_)) => {
+        Some(Arrival::Pod(_) | Arrival::Local(_)) => {
             (Verdict::Delivered, start_unseen.or_else(|| track.no_use.map(str::to_owned)))
         }
         Some(Arrival::Outside(device)) => {

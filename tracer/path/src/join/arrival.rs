@@ -36,7 +36,7 @@ pub(super) fn arrival(observation: &Observation, packet: &Packet, world: &World)
     let device = world.devices.info(observation.spot.device?);
     let node = observation.node();
     match observation.action() {
-        Action::PodIngress => Some(Arrival::Pod),
+        Action::PodIngress => Some(Arrival::Pod(node)),
         Action::Route | Action::NodeIngress | Action::Decapsulate
             if observation.point() == Point::TcIngress && world.devices.is_own(node, packet.dst) =>
         {

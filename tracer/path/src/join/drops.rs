@@ -151,7 +151,7 @@ impl DropMeaning {
             return Self::Harmless;
         }
         let of_arrived = match track.arrival {
-            Some(Arrival::Pod) | None => at_destination || last_place == LastPlace::Destination,
+            Some(Arrival::Pod(_)) | None => at_destination || last_place == LastPlace::Destination,
             Some(Arrival::Local(_) | Arrival::Outside(_) | Arrival::Untraced { .. }) => pod.is_none(),
         };
         Self::Lost { of_arrived }

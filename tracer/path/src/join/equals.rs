@@ -12,16 +12,17 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
+use crate::join::content::ContentHash;
 use crate::join::track::{TrackId, Tracks};
 use crate::observation::Spot;
 
 /// Most equal paths that one packet is compared with.
 pub(crate) const MOST_COMPARED: usize = 64;
 
-/// Paths by the hash of their packets' content.
+/// Paths by the hashes of their packets' content.
 #[derive(Debug, Default)]
 pub(crate) struct EqualTracks {
-    by_content: FxHashMap<u64, Equals>,
+    by_hash: FxHashMap<u64, Equals>,
 }
 
 #[derive(Debug)]
@@ -41,9 +42,17 @@ struct Queue {
 
 impl EqualTracks {
     /// Adds a path, newer than all others.
-    pub(crate) fn add(&mut self, content: u64, track: TrackId) {
-        self.by_content
-            .entry(content)
+    pub(crate) fn add(&mut self, content: ContentHash, track: TrackId) {
+        content.each().for_each(|hash| self.add_by(hash, track));
+    }
+
+    pub(crate) fn remove(&mut self, content: ContentHash, track: TrackId) {
+        content.each().for_each(|hash| self.remove_by(hash, track));
+    }
+
+    fn add_by(&mut self, hash: u64, track: TrackId) {
+        self.by_hash
+            .entry(hash)
             .and_modify(|equals| match equals {
                 Equals::One(first) => {
                     let queue = Queue { tracks: VecDeque::from([*first, track]), seen_up_to: Vec::new() };
@@ -54,8 +63,8 @@ impl EqualTracks {
             .or_insert(Equals::One(track));
     }
 
-    pub(crate) fn remove(&mut self, content: u64, track: TrackId) {
-        let Some(equals) = self.by_content.get_mut(&content) else { return };
+    fn remove_by(&mut self, hash: u64, track: TrackId) {
+        let Some(equals) = self.by_hash.get_mut(&hash) else { return };
         let is_empty = match equals {
             Equals::One(only) => *only == track,
             Equals::Many(queue) => {
@@ -66,13 +75,13 @@ impl EqualTracks {
             }
         };
         if is_empty {
-            self.by_content.remove(&content);
+            self.by_hash.remove(&hash);
         }
     }
 
-    /// The paths that a packet at this spot may be, oldest first.
-    pub(crate) fn candidates(&mut self, content: u64, spot: Spot, tracks: &Tracks) -> Candidates<'_> {
-        match self.by_content.get_mut(&content) {
+    /// The paths of this hash that a packet at this spot may be, oldest first.
+    pub(crate) fn candidates(&mut self, hash: u64, spot: Spot, tracks: &Tracks) -> Candidates<'_> {
+        match self.by_hash.get_mut(&hash) {
             None => Candidates::None,
             Some(Equals::One(track)) => Candidates::One(*track),
             Some(Equals::Many(queue)) => {

@@ -4,12 +4,9 @@
 //! GRO merged. A packet without stream bytes is compared with the equal ones of its flow. One with stream bytes is
 //! looked up byte range by byte range, so that splitting and merging do not matter.
 
-use std::hash::{Hash as _, Hasher as _};
-
-use rustc_hash::FxHasher;
-
 use podtrace_protocol::wire::Packet;
 
+use crate::join::content::ContentHash;
 use crate::join::equals::{EqualTracks, MOST_COMPARED};
 use crate::join::flow::{DirectedFlow, Flows};
 use crate::join::shares::{Share, Shares};
@@ -81,8 +78,24 @@ impl Search<'_> {
 
     /// A packet without stream bytes: the oldest path of equal content that this spot has not seen.
     fn equal(&mut self, observation: &Observation, packet: &Packet, flow: DirectedFlow) -> Match {
-        let content = content_hash(packet, flow);
-        let equals = self.equals.candidates(content, observation.spot, self.tracks).take(MOST_COMPARED);
+        let content = ContentHash::of(packet, flow);
+        // By the headers only what has not been captured as far as this packet, or farther, is found.
+        let found = content.each().find_map(|hash| self.oldest_equal(hash, observation, packet, flow));
+        let Some(mut found) = found else { return Match::None };
+        // One of these may have been sent before it, though its start was not seen.
+        found.candidates += self.waiting.equal_elsewhere(content, packet, observation.node());
+        Match::Whole(found)
+    }
+
+    /// The oldest path of this hash, of content equal to the packet's.
+    fn oldest_equal(
+        &mut self,
+        hash: u64,
+        observation: &Observation,
+        packet: &Packet,
+        flow: DirectedFlow,
+    ) -> Option<Found> {
+        let equals = self.equals.candidates(hash, observation.spot, self.tracks).take(MOST_COMPARED);
         let (mut chosen, mut candidates, mut others) = (None, 0, Vec::new());
         for id in equals {
             let track = &self.tracks[id];
@@ -101,14 +114,12 @@ impl Search<'_> {
                 candidates += 1;
             }
         }
-        let Some(track) = chosen else { return Match::None };
+        let track = chosen?;
         // A bridge's flooded copies have an identity of their own; so has an equal packet whose start is missing.
         if self.events_lost && self.tracks[track].has_other_identity(observation) {
             candidates += 1;
         }
-        // One of these may have been sent before it, though its start was not seen.
-        candidates += self.waiting.equal_elsewhere(content, observation.node());
-        Match::Whole(Found { shares: Shares::One(Share { track, bytes: 1 }), candidates, others })
+        Some(Found { shares: Shares::One(Share { track, bytes: 1 }), candidates, others })
     }
 
     /// A packet with stream bytes: for each range of them the path that agrees best, else the oldest one that has it
@@ -239,14 +250,7 @@ fn is_open(track: &Track, observation: &Observation, window: Window) -> bool {
         return false;
     }
     let is_over_here = track.has_other_identity(observation)
-        && (track.arrival == Some(Arrival::Pod)
+        && (track.arrival == Some(Arrival::Pod(observation.node()))
             || !is_entry(observation) && track.has_left_before(observation.node(), earliest));
     !is_over_here && !track.is_covered_at(observation.spot)
-}
-
-/// Equal for packets of one direction of a flow that are [`Packet::same_as`] one another.
-pub(crate) fn content_hash(packet: &Packet, flow: DirectedFlow) -> u64 {
-    let mut hasher = FxHasher::default();
-    (flow, packet.content()).hash(&mut hasher);
-    hasher.finish()
 }

@@ -27,6 +27,7 @@
 //! packets make one path.
 
 mod arrival;
+mod content;
 mod drops;
 mod ending;
 mod equals;
@@ -46,10 +47,11 @@ use podtrace_protocol::frame::FilterSpec;
 use podtrace_protocol::wire::{Packet, Transport};
 
 use crate::join::arrival::{arrival, is_flooded_copy};
+use crate::join::content::ContentHash;
 use crate::join::equals::EqualTracks;
 use crate::join::flow::Flows;
 use crate::join::journey::{Extent, Journeys, LastPlace, Owner};
-use crate::join::matching::{Found, Match, Search, Window, content_hash};
+use crate::join::matching::{Found, Match, Search, Window};
 use crate::join::shares::{Share, Shares};
 use crate::join::stream::Span;
 use crate::join::timers::{Look, Timers};
@@ -458,7 +460,7 @@ impl Joiner {
             // Takes note of it.
             stream.unwrap(*seq);
         }
-        let content = if bytes.is_some() { 0 } else { content_hash(packet, flow) };
+        let content = if bytes.is_some() { ContentHash::default() } else { ContentHash::of(packet, flow) };
         let serial = self.next_serial();
         let id = self.tracks.begin(
             serial,

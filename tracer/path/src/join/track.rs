@@ -7,6 +7,7 @@ use podtrace_protocol::hook::Meaning;
 use podtrace_protocol::topology::Role;
 use podtrace_protocol::wire::{Encapsulation, Packet, protocol};
 
+use crate::join::content::ContentHash;
 use crate::join::flow::DirectedFlow;
 use crate::join::stream::Bytes;
 use crate::join::table::{Key, Table};
@@ -137,8 +138,8 @@ impl Step {
 /// Where a packet arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// In the pod that has its destination address.
-    Pod,
+    /// In the pod of this node that has its destination address.
+    Pod(NodeId),
     /// At this node, which has its destination address.
     Local(NodeId),
     /// It left the cluster by this device.
@@ -169,8 +170,8 @@ pub(crate) struct Track {
     pub(crate) flow: DirectedFlow,
     /// The bytes of its TCP stream; `None` if it carries none.
     pub(crate) stream: Option<Bytes>,
-    /// Hash of what [`EqualTracks`](super::equals::EqualTracks) compares; 0 if it has stream bytes.
-    pub(crate) content: u64,
+    /// By what [`EqualTracks`](super::equals::EqualTracks) finds it; 0 if it has stream bytes.
+    pub(crate) content: ContentHash,
     /// Wire packets that it stands for, before GSO segments it.
     pub(crate) segments: u32,
     pub(crate) sightings: Vec<Sighting>,
@@ -207,7 +208,7 @@ pub(crate) struct Beginning {
     pub(crate) packet: Packet,
     pub(crate) flow: DirectedFlow,
     pub(crate) stream: Option<Bytes>,
-    pub(crate) content: u64,
+    pub(crate) content: ContentHash,
     pub(crate) segments: u32,
     pub(crate) local: LocalPacket,
     pub(crate) at: Moment,

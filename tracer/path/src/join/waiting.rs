@@ -12,10 +12,11 @@ use rustc_hash::FxHashMap;
 use podtrace_protocol::wire::Packet;
 
 use super::{Joiner, TOLERANCE, starts_here};
+use crate::join::content::ContentHash;
 use crate::join::equals::MOST_COMPARED;
 use crate::join::flow::DirectedFlow;
 use crate::join::journey::{LastPlace, Owner};
-use crate::join::matching::{Found, Match, content_hash};
+use crate::join::matching::{Found, Match};
 use crate::join::table::{Key, Table};
 use crate::join::timers::Look;
 use crate::join::track::{TrackId, is_unlike};
@@ -40,7 +41,7 @@ impl WaitingId {
 enum WaitKey {
     /// A path with stream bytes in this direction of a flow.
     Stream(DirectedFlow),
-    /// A path whose packet has this content hash.
+    /// A path whose packet has this hash, see [`ContentHash`].
     Content(u64),
     /// That packets with this key are known to belong to a flow.
     Flow(FlowKey),
@@ -121,10 +122,14 @@ impl WaitingRoom {
         self.by_key.get(&key).into_iter().flatten().copied()
     }
 
-    /// How many packets of this content wait that were seen on another node; at most [`MOST_COMPARED`].
-    pub(crate) fn equal_elsewhere(&self, content: u64, node: NodeId) -> u32 {
-        let equal = self.of_key(WaitKey::Content(content)).take(MOST_COMPARED);
-        let elsewhere = equal.filter_map(|id| self.get(id)).filter(|waiting| waiting.first.node() != node);
+    /// How many packets equal to this one wait that were seen on another node; about [`MOST_COMPARED`] are compared.
+    pub(crate) fn equal_elsewhere(&self, content: ContentHash, packet: &Packet, node: NodeId) -> u32 {
+        let compared =
+            content.each().flat_map(|hash| self.of_key(WaitKey::Content(hash)).take(MOST_COMPARED));
+        let equal = |first: &Observation| first.packet.as_ref().is_some_and(|other| other.same_as(packet));
+        let elsewhere = compared
+            .filter_map(|id| self.get(id))
+            .filter(|waiting| waiting.first.node() != node && equal(&waiting.first));
         u32::try_from(elsewhere.count()).unwrap_or(u32::MAX)
     }
 
@@ -160,7 +165,7 @@ impl Joiner {
     fn wait_key(&mut self, packet: &Packet, observation: &Observation, world: &World) -> WaitKey {
         match self.flows.known(packet, observation.moment(world)) {
             Some(flow) if packet.stream().is_some() => WaitKey::Stream(flow),
-            Some(flow) => WaitKey::Content(content_hash(packet, flow)),
+            Some(flow) => WaitKey::Content(ContentHash::of(packet, flow).whole),
             None => WaitKey::Flow(DirectedKey::of(packet).key),
         }
     }
@@ -179,7 +184,11 @@ impl Joiner {
                 .of_key(WaitKey::Stream(begun.flow))
                 .filter(|id| self.waiting.get(*id).is_some_and(|waiting| waiting.overlaps(bytes)))
                 .collect(),
-            None => self.waiting.of_key(WaitKey::Content(begun.content)).take(MOST_COMPARED).collect(),
+            None => begun
+                .content
+                .each()
+                .flat_map(|hash| self.waiting.of_key(WaitKey::Content(hash)).take(MOST_COMPARED))
+                .collect(),
         };
         for id in resumable {
             self.resume_if_found(id, world);

@@ -55,3 +55,35 @@ fn losses_among_equal_datagrams_are_as_many_as_there_are() {
     assert_eq!((summary.paths.delivered, summary.paths.vanished), (900, 100), "{summary:?}");
     assert!(summary.complete, "{summary:?}");
 }
+
+/// Datagrams that only their payload tells apart: those that are lost do not hide those that arrive, in order or not.
+#[test]
+fn datagrams_of_other_payloads_are_not_taken_for_one_another() {
+    for early in [None, Some(NODE1), Some(NODE2)] {
+        let mut scene = Scene::new();
+        for number in 0..1_000_u64 {
+            let at = number * MS / 10;
+            let packet = udp(POD1, POD3, 0, format!("{number:04} and so on").as_bytes());
+            scene.leave(at, &packet);
+            // The first two hundred, and every tenth.
+            if number >= 200 && number % 10 != 3 {
+                let late = if number % 3 == 0 { MS } else { 0 };
+                scene.arrive(at + 40_000 + late, &packet);
+            }
+        }
+        scene.quiet = 5_000 * MS;
+        let mut frames = scene.frames(10 * MS);
+        if let Some(early) = early {
+            scene.misread_clock(&mut frames, early);
+        }
+        let (paths, summary) = play(scene.context(), &frames);
+        assert_eq!(paths.len(), 1_000);
+        assert_eq!(
+            (summary.paths.delivered, summary.paths.vanished),
+            (720, 280),
+            "{early:?} early: {summary:?}"
+        );
+        assert!(paths.iter().all(|path| path.confidence == 1.0), "{early:?} early");
+        assert!(summary.complete, "{summary:?}");
+    }
+}

@@ -287,6 +287,14 @@ impl Packet {
         self.content() == other.content() && self.prefix[..common] == other.prefix[..common]
     }
 
+    /// The payload's first bytes, at most 16; `None` if the capture ends before them.
+    #[must_use]
+    pub fn payload_start(&self) -> Option<&[u8]> {
+        let start = &self.prefix[..usize::from(self.prefix_length)];
+        let expected = usize::try_from(self.payload).map_or(PREFIX, |payload| payload.min(PREFIX));
+        (start.len() == expected).then_some(start)
+    }
+
     /// What forwarding and translation leave alone; equal for packets that are [`Self::same_as`] one another.
     #[must_use]
     pub fn content(&self) -> Content {
