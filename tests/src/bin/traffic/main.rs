@@ -13,12 +13,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 
 const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE | udp ADDRESS PORT COUNT SIZE | udp-sink PORT COUNT | \
                      udp6-sink PORT COUNT | \
                      udp-race POD POD ADDRESS PORT COUNT | udp-deaf PORT | udp-bad ADDRESS PORT | \
                      tcp ADDRESS PORT BYTES | tcp-sink PORT | web ADDRESS PORT CONNECTIONS | web-fill ADDRESS PORT MOST | \
                      offload DEVICE on|off | bpf-drop tc|xdp DEVICE";
+
+/// Room for datagrams that wait to be received, in bytes of the kernel's memory: a small one takes about a kilobyte.
+const SINK_BUFFER: usize = 16 << 20;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -96,6 +101,8 @@ fn datagrams(to: SocketAddr, count: u32, size: usize) -> Result<()> {
 /// Receives so many datagrams.
 fn udp_sink(at: SocketAddr, count: u32) -> Result<()> {
     let socket = UdpSocket::bind(at).context("opening a socket")?;
+    // Room for all of them: the sender may have its CPU to itself.
+    setsockopt(&socket, RcvBufForce, &SINK_BUFFER).context("making room for datagrams")?;
     println!("ready");
     let mut buffer = vec![0; 1 << 16];
     for _ in 0..count {
