@@ -89,12 +89,15 @@ impl FromAgent {
     ///
     /// # Errors
     ///
-    /// If this version does not know the kind, or the JSON is not one of its frames.
+    /// If this version does not know the kind, the JSON is not one of its frames, or the frame is longer than one of its
+    /// kind may be.
     pub fn from_raw(raw: RawFrame) -> io::Result<Self> {
-        match raw.kind {
-            KIND_EVENTS => Ok(Self::Events(raw.body)),
-            _ => from_json(&raw),
-        }
+        let length = raw.body.len();
+        let frame = match raw.kind {
+            KIND_EVENTS => Self::Events(raw.body),
+            _ => from_json(&raw)?,
+        };
+        frame.within_limits(length)
     }
 }
 

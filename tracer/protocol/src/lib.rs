@@ -14,6 +14,7 @@ pub mod codec;
 pub mod frame;
 pub mod hook;
 pub mod inventory;
+mod limit;
 pub mod record;
 pub mod topology;
 pub mod wire;

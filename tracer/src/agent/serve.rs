@@ -1,37 +1,35 @@
 //! The agent itself: serves one node's hop events on stdin and stdout.
 //!
-//! It ends when it is told to, or when its input ends, which is how a killed tracer tells it. Nothing else may
-//! write to stdout.
+//! It ends on a Stop frame, or when its input ends, as that of a killed tracer does. `stdio` is the streams, `changes` what
+//! follows the node's networking, `symbols` the names of kernel functions.
+
+mod changes;
+mod stdio;
+mod symbols;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufReader, BufWriter, Stdout, Write as _};
-use std::os::fd::AsFd as _;
-use std::thread::JoinHandle;
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapData, RingBuf};
 use bytes::Bytes;
-use ipnet::IpNet;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
+use self::changes::{look_again, next_change, read_rules, survey_for, tell_topology};
+use self::stdio::{Output, input};
+use self::symbols::LazySymbols;
 use super::clock;
 use super::conntrack;
 use super::traffic;
 use crate::capture::{self, Drained};
-use crate::node;
-use crate::node::topology::Reading;
-use crate::node::topology::changes::Changes;
-use crate::probe::{Settings, Symbols, TcMode, Tracer, must_end_in_order};
-use podtrace_protocol::codec::{read_raw, write_raw};
+use crate::probe::{Settings, TcMode, Tracer};
 use podtrace_protocol::frame::{
-    Accounting, Configuration, Conntracked, FromAgent, Hello, HookState, PROTOCOL_VERSION, PodAddresses,
-    ToAgent, Updated,
+    Accounting, Configuration, Conntracked, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent,
 };
 use podtrace_protocol::topology::Topology;
-use podtrace_rules::{self, Rules};
+use podtrace_rules::Rules;
 
 /// How often the ring is looked into when nothing wakes the agent.
 const DRAIN_EVERY: Duration = Duration::from_millis(10);
@@ -55,6 +53,9 @@ const READING_SHARE: u32 = 10;
 const BATCH: usize = 256 << 10;
 const BATCHES: usize = 16;
 
+/// Probes under way at most: each takes two threads.
+const PROBES: usize = 16;
+
 /// How often the last events are waited for, a millisecond each. What is missing after that shows in the counts.
 const BALANCE_ROUNDS: u32 = 1000;
 
@@ -64,7 +65,8 @@ const BALANCE_ROUNDS: u32 = 1000;
 ///
 /// If the node cannot be traced, or the tracer cannot be reached.
 pub fn serve() -> Result<()> {
-    let mut out = Output(BufWriter::with_capacity(1 << 16, io::stdout()));
+    raise_open_files();
+    let mut out = Output::stdout();
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -81,54 +83,17 @@ pub fn serve() -> Result<()> {
     }
 }
 
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-struct Output(BufWriter<Stdout>);
-
-impl Output {
-    fn send(&mut self, frame: &FromAgent) -> Result<()> {
-        write_raw(&mut self.0, &frame.to_raw())?;
-        self.0.flush()?;
-        Ok(())
+/// Programs, maps and links are descriptors, some hundreds on a node with many pods. Failing to raise the limit shows when
+/// it is reached.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 
-/// Input by a thread of its own: stdin may be a pipe, a file or a terminal, and only a thread reads them all.
-fn input() -> mpsc::UnboundedReceiver<io::Result<ToAgent>> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    std::thread::spawn(move || {
-        let mut stdin = BufReader::new(io::stdin());
-        loop {
-            let frame = match read_raw(&mut stdin) {
-                Ok(None) => {
-                    if reader_is_gone() && !must_end_in_order() {
-                        // The tracer was killed: nobody waits for a goodbye, and what the main thread is busy
-                        // with may take long. The kernel detaches what this process holds.
-                        std::process::exit(0);
-                    }
-                    return;
-                }
-                Ok(Some(raw)) => ToAgent::from_raw(&raw),
-                Err(error) => Err(error),
-            };
-            let failed = frame.is_err();
-            if sender.send(frame).is_err() || failed {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-/// Whether nobody reads this process's output any more.
-fn reader_is_gone() -> bool {
-    let stdout = io::stdout();
-    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
-    // A pipe without a reader is in error, whatever is asked for.
-    poll(&mut fds, PollTimeout::ZERO).is_ok()
-        && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 async fn run(out: &mut Output) -> Result<()> {
@@ -194,90 +159,6 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-/// The node's packet filter, read while the programs are attached, and beyond that if it takes longer.
-fn read_rules(topology: &Topology) -> oneshot::Receiver<Rules> {
-    let (done, rules) = oneshot::channel();
-    let own = topology.namespaces.first();
-    let addresses = own.into_iter().flat_map(|own| &own.devices).flat_map(|device| &device.addresses);
-    let local = addresses.map(IpNet::addr).collect();
-    std::thread::spawn(move || {
-        // Nobody waits for it if the trace is over.
-        let _ = done.send(node::rules::read(local));
-    });
-    rules
-}
-
-async fn survey(pods: Vec<PodAddresses>) -> Result<Reading> {
-    let reading = tokio::task::spawn_blocking(move || node::topology::read(&pods)).await;
-    reading.context("reading the node's networking")?
-}
-
-/// The node's networking, read again, and how long that took.
-type Looked = (Duration, Result<Reading>);
-
-/// Reads the node's networking again, beside the ring.
-fn look_again(pods: Vec<PodAddresses>, done: mpsc::UnboundedSender<Looked>) {
-    tokio::spawn(async move {
-        let started = tokio::time::Instant::now();
-        let reading = survey(pods).await;
-        // Nobody waits for it if the trace is over.
-        let _ = done.send((started.elapsed(), reading));
-    });
-}
-
-/// Waits for a change of the node's networking; for ever where nothing announces any.
-async fn next_change(changes: Option<&mut Changes>) {
-    match changes {
-        Some(changes) => changes.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-type Surveyed = (u64, Configuration, Result<Reading>);
-
-/// Looks at the node beside the ring, which is not to run full meanwhile.
-fn survey_for(at_ns: u64, configuration: Configuration, done: mpsc::UnboundedSender<Surveyed>) {
-    tokio::spawn(async move {
-        let reading = survey(configuration.pods.clone()).await;
-        // Nobody waits for it if the trace is over.
-        let _ = done.send((at_ns, configuration, reading));
-    });
-}
-
-async fn tell_topology(out: &mut Output, pods: Vec<PodAddresses>) -> Result<Topology> {
-    let Reading { topology, warnings } = survey(pods).await?;
-    for text in warnings {
-        out.send(&FromAgent::Warning { text })?;
-    }
-    out.send(&FromAgent::Topology(topology.clone()))?;
-    Ok(topology)
-}
-
-/// The kernel's symbols, read while the programs are attached: the first drop should not have to wait for them.
-enum LazySymbols {
-    Reading(JoinHandle<Symbols>),
-    Read(Symbols),
-}
-
-impl LazySymbols {
-    fn begin() -> Self {
-        // Without symbols, drops show addresses.
-        Self::Reading(std::thread::spawn(|| Symbols::read().unwrap_or_default()))
-    }
-
-    fn name(&mut self, address: u64) -> Option<&str> {
-        if let Self::Reading(_) = self
-            && let Self::Reading(thread) = std::mem::replace(self, Self::Read(Symbols::default()))
-        {
-            *self = Self::Read(thread.join().unwrap_or_default());
-        }
-        match self {
-            Self::Read(symbols) => symbols.name(address),
-            Self::Reading(_) => None,
-        }
-    }
-}
-
 struct Serving<'a> {
     out: &'a mut Output,
     tracer: Tracer,
@@ -302,11 +183,13 @@ struct Serving<'a> {
 impl Serving<'_> {
     async fn run(
         &mut self,
-        input: &mut mpsc::UnboundedReceiver<io::Result<ToAgent>>,
+        input: &mut mpsc::Receiver<io::Result<ToAgent>>,
         rules: oneshot::Receiver<Rules>,
     ) -> Result<()> {
         let mut rules = Some(rules);
+        // No more frames than probes, and no more of those than PROBES.
         let (probed, mut probes) = mpsc::unbounded_channel();
+        let mut probing = 0_usize;
         let (surveyed, mut surveys) = mpsc::unbounded_channel();
         let (mut surveying, mut next) = (false, None);
         let mut rules_at: Option<tokio::time::Instant> = None;
@@ -334,7 +217,14 @@ impl Serving<'_> {
                         self.out.send(&FromAgent::Started)?;
                     }
                     Some(ToAgent::Clock { sent_ns }) => self.out.send(&clock_answer(sent_ns))?,
-                    Some(ToAgent::Probe(probe)) => traffic::send(&probe, &self.topology, probed.clone()),
+                    Some(ToAgent::Probe(_)) if probing >= PROBES => {
+                        let error = Some(format!("{PROBES} probes are under way already"));
+                        self.out.send(&FromAgent::Probed { sent: 0, error })?;
+                    }
+                    Some(ToAgent::Probe(probe)) => {
+                        probing += 1;
+                        traffic::send(&probe, &self.topology, probed.clone());
+                    }
                     Some(ToAgent::Update { at_ns, configuration }) => {
                         if surveying {
                             // Only the last one counts.
@@ -360,7 +250,10 @@ impl Serving<'_> {
                     rules_at = None;
                     rules = Some(read_rules(&self.topology));
                 }
-                Some(frame) = probes.recv() => self.out.send(&frame)?,
+                Some(frame) = probes.recv() => {
+                    probing -= 1;
+                    self.out.send(&frame)?;
+                }
                 Some((at_ns, configuration, reading)) = surveys.recv() => {
                     self.update(at_ns, &configuration, reading)?;
                     changes = self.listen();
@@ -431,57 +324,6 @@ impl Serving<'_> {
         }
         // Still not empty: nothing is promised about times near now.
         Ok(0)
-    }
-
-    /// Traces what is to be traced from here on, and says what came of it.
-    fn update(&mut self, of: u64, configuration: &Configuration, reading: Result<Reading>) -> Result<()> {
-        let updated = reading.and_then(|reading| self.renew(configuration, reading.topology));
-        let (hooks, error) = match updated {
-            Ok(hooks) => (hooks, None),
-            Err(error) => (Vec::new(), Some(format!("{error:#}"))),
-        };
-        let is_missing = |pod: &&String| self.topology.host_veth_of(pod).is_none();
-        let missing = configuration.tapped.iter().filter(is_missing).cloned().collect();
-        let updated = Updated { of, at_ns: clock::monotonic_ns(), hooks, missing, error };
-        self.out.send(&FromAgent::Updated(updated))
-    }
-
-    fn renew(&mut self, configuration: &Configuration, topology: Topology) -> Result<Vec<HookState>> {
-        // What was seen so far was seen at the devices that were.
-        self.drain()?;
-        self.out.send(&FromAgent::Topology(topology.clone()))?;
-        self.topology = topology.clone();
-        self.sent_topology = topology;
-        self.pods.clone_from(&configuration.pods);
-        self.tapped.clone_from(&configuration.tapped);
-        self.tracer.update(&settings(configuration, &self.topology, &|| true))
-    }
-
-    /// Listens for changes of the node's networking. Where that is impossible, explanations go by what was read at the
-    /// start, and the tracer is warned.
-    fn listen(&mut self) -> Option<Changes> {
-        match Changes::listen(&self.topology, &self.tapped) {
-            Ok(changes) => Some(changes),
-            Err(error) => {
-                let text = format!("changes of the node's networking are not noticed: {error:#}");
-                // If the tracer is gone, the next frame finds out.
-                let _ = self.out.send(&FromAgent::Warning { text });
-                None
-            }
-        }
-    }
-
-    /// The node's networking was read again: sends it if anything in it is new.
-    fn changed(&mut self, reading: Result<Reading>) -> Result<()> {
-        // What cannot be read now is read at the next change; a pod that has just ended is no matter to warn of.
-        let Ok(Reading { topology, warnings: _ }) = reading else { return Ok(()) };
-        if topology == self.sent_topology {
-            return Ok(());
-        }
-        self.drain()?;
-        self.out.send(&FromAgent::NetworkChanged(topology.clone()))?;
-        self.sent_topology = topology;
-        Ok(())
     }
 
     /// Packets were dropped: tells what connection tracking has to do with it.

@@ -17,9 +17,41 @@ const NAMED: [&str; 3] = ["run/netns", "var/run/netns", "run/docker/netns"];
 #[derive(Debug, Default)]
 pub struct Found {
     /// Each namespace once, with a name as its path if it has one.
-    pub namespaces: Vec<Netns>,
+    pub namespaces: Vec<Place>,
     /// Paths that could not be read, and why.
     pub unreadable: Vec<(PathBuf, String)>,
+}
+
+/// Where a network namespace can be opened. It holds none open: a node may have more than a process may open files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    path: PathBuf,
+    inode: u32,
+}
+
+impl Place {
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Inode number, which identifies the namespace.
+    #[must_use]
+    pub fn inode(&self) -> u32 {
+        self.inode
+    }
+
+    /// Opens the namespace; `None` if it has gone, or another one is there now.
+    ///
+    /// # Errors
+    /// If it is there and cannot be opened.
+    pub fn open(&self) -> std::io::Result<Option<Netns>> {
+        match Netns::try_open(&self.path) {
+            Err(error) if gone(&error) => Ok(None),
+            opened => Ok(opened?.filter(|netns| netns.inode() == self.inode)),
+        }
+    }
 }
 
 /// Every network namespace that has a name or a process.
@@ -43,7 +75,8 @@ pub fn candidates() -> Found {
         }
         match Netns::try_open(&path) {
             Ok(Some(netns)) => {
-                by_inode.entry(netns.inode()).or_insert(netns);
+                let place = Place { path, inode: netns.inode() };
+                by_inode.entry(place.inode).or_insert(place);
             }
             // A file without a namespace, or a process that has ended: both are normal.
             Ok(None) => {}

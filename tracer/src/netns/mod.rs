@@ -9,6 +9,6 @@ mod named;
 mod root;
 
 pub use enter::{Netns, netlink_here, run_in};
-pub use find::{Found, candidates, processes_in};
+pub use find::{Found, Place, candidates, processes_in};
 pub use named::{create, delete, named_path};
 pub use root::{in_first_netns, node_root};

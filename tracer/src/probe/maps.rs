@@ -47,14 +47,10 @@ impl Maps {
     /// Removing an address never opens a gap: new ones go in first, and nodes' addresses keep [`side::VIA`].
     pub(super) fn set_filter(&mut self, filter: &FilterSpec, topology: &Topology) -> Result<()> {
         for namespace in &topology.namespaces {
-            self.namespaces
-                .insert(namespace.inode, 1, 0)
-                .context("storing the node's network namespaces (at most 4096)")?;
+            self.namespaces.insert(namespace.inode, 1, 0).context("storing the node's network namespaces")?;
         }
         for (port, sides) in filter::node_ports(filter) {
-            self.node_ports
-                .insert(port, sides, 0)
-                .context("storing the node ports to trace (at most 4096)")?;
+            self.node_ports.insert(port, sides, 0).context("storing the node ports to trace")?;
         }
         let addresses = filter::addresses(filter);
         for (address, sides) in &addresses {
@@ -81,9 +77,7 @@ impl Maps {
         for address in addresses {
             let address = filter::mapped(*address);
             let sides = self.addresses.get(&address, 0).unwrap_or(0);
-            self.addresses
-                .insert(address, sides | side::VIA, 0)
-                .context("storing the nodes' addresses (at most 4096)")?;
+            self.addresses.insert(address, sides | side::VIA, 0).context("storing the nodes' addresses")?;
         }
         Ok(())
     }
@@ -94,7 +88,7 @@ impl Maps {
     }
 
     fn set_sides(&mut self, address: &Address, sides: u32) -> Result<()> {
-        self.addresses.insert(address, sides, 0).context("storing the addresses to trace (at most 4096)")
+        self.addresses.insert(address, sides, 0).context("storing the addresses to trace")
     }
 
     /// Starts or stops the emitting of events.

@@ -15,7 +15,8 @@
 //!    without any other hook, later stages infer its hops or leave details out.
 //!
 //! Limits: the kernel removes tcx links, tracepoints, kprobes and fentry links with the process. clsact filters stay,
-//! so `ledger` records them for the next start. The programs look for at most 4,096 addresses and at one VXLAN port.
+//! so `ledger` records them for the next start. The programs look at one VXLAN port. The map of addresses has four times the
+//! room that the filter needs at first, at least 16,384; an update that needs more fails.
 
 mod btf;
 mod clsact;

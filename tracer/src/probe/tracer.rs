@@ -90,7 +90,7 @@ impl Tracer {
         let (offsets, missing) = offsets(&btf);
         let prototypes = Prototypes::read(&btf);
         let (filter, warning) = filter::constants(settings.filter, settings.node()?);
-        let mut ebpf = create_maps(settings.node()?, &filter, &offsets, &prototypes)?;
+        let mut ebpf = create_maps(settings, &filter, &offsets, &prototypes)?;
         let (mut maps, ring) = Maps::take(&mut ebpf)?;
         maps.set_filter(settings.filter, settings.topology)?;
         let swept = Ledger::sweep()?;
@@ -263,21 +263,32 @@ fn read_btf() -> Result<Vec<u8>> {
 
 /// Sets the programs' constants and creates their maps. The kernel verifies a program only when that one is loaded.
 fn create_maps(
-    node: &Namespace,
+    settings: &Settings<'_>,
     filter: &Filter,
     offsets: &Offsets,
     prototypes: &Prototypes,
 ) -> Result<Ebpf> {
     raise_memlock();
+    let addresses = filter::addresses(settings.filter).len();
     EbpfLoader::new()
+        .map_max_entries("ADDRESSES", entries(addresses))
+        .map_max_entries("NODE_PORTS", entries(filter::node_ports(settings.filter).len()))
+        .map_max_entries("NAMESPACES", entries(settings.topology.namespaces.len()))
         // The programs need no relocation by BTF, and parsing the kernel's would take aya a noticeable time.
         .btf(None)
         .override_global("FILTER", filter, true)
         .override_global("OFFSETS", offsets, true)
         .override_global("ARGUMENTS", &prototypes.arguments, true)
-        .override_global("NODE_NETNS", &node.inode, true)
+        .override_global("NODE_NETNS", &settings.node()?.inode, true)
         .load(object::object()?)
         .context("creating the kernel programs' maps")
+}
+
+/// Entries of a map that is to hold so many: with room for what updates add, and for the addresses of a large cluster's nodes.
+/// At some 80 bytes each, the least is 1 MiB.
+fn entries(number: usize) -> u32 {
+    const LEAST: u32 = 1 << 14;
+    u32::try_from(number.saturating_mul(4)).unwrap_or(u32::MAX).clamp(LEAST, 1 << 24)
 }
 
 /// Kernels before 5.11 charge maps to this limit. Newer ones do not, so failing to raise it is no error.

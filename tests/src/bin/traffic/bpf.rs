@@ -1,10 +1,11 @@
 //! A BPF program that drops every IPv4 packet at a device, as a CNI or a load balancer might by mistake.
 
-use std::time::Duration;
+use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
 use nix::libc;
 use nix::net::if_::if_nametoindex;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 const PROG_LOAD: libc::c_int = 5;
 const LINK_CREATE: libc::c_int = 28;
@@ -39,7 +40,10 @@ const OF_XDP: [Instruction; 10] = [
     (0x95, 0, 0, 0, 0),
 ];
 
-/// Attaches it and stays.
+/// Time in milliseconds after which it ends in any case.
+const LONGEST: i32 = 600_000;
+
+/// Attaches it and stays until its output is closed, ten minutes at most.
 pub(super) fn stay(kind: &str, device: &str) -> Result<()> {
     let (program, program_type, attach) = match kind {
         "xdp" => (OF_XDP.as_slice(), XDP, ATTACH_XDP),
@@ -63,10 +67,11 @@ pub(super) fn stay(kind: &str, device: &str) -> Result<()> {
     link[2] = attach;
     bpf(LINK_CREATE, &link).with_context(|| format!("attaching it to {device}"))?;
     println!("attached");
-    loop {
-        // The link goes with this process.
-        std::thread::sleep(Duration::from_secs(3600));
-    }
+    // The link goes with this process, which ends when nobody reads its output any more.
+    let stdout = std::io::stdout();
+    let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::try_from(LONGEST)?).context("waiting for the end of the reader")?;
+    Ok(())
 }
 
 fn encode((code, to, from, offset, immediate): Instruction) -> u64 {

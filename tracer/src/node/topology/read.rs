@@ -1,6 +1,7 @@
 //! Reads the caller's network namespace, and those of the pods attached to it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use rtnetlink::Handle;
@@ -8,7 +9,7 @@ use rtnetlink::Handle;
 use super::assemble::{Candidate, Node, assemble};
 use super::cni::detect;
 use super::dump::{Dump, namespace_id};
-use crate::netns::{self, Netns};
+use crate::netns::{self, Netns, Place};
 use podtrace_protocol::frame::PodAddresses;
 use podtrace_protocol::topology::{DeviceKind, Topology};
 
@@ -41,10 +42,19 @@ pub fn read(pods: &[PodAddresses]) -> Result<Reading> {
     let mut unreadable: Vec<_> =
         found.unreadable.into_iter().map(|(path, error)| format!("{path:?}: {error}")).collect();
     let mut candidates = Vec::new();
-    for (id, netns) in numbered {
+    for (id, place) in numbered {
+        let netns = match place.open() {
+            Ok(Some(netns)) => netns,
+            // Its pod has just ended.
+            Ok(None) => continue,
+            Err(error) => {
+                unreadable.push(format!("{:?}: {error}", place.path()));
+                continue;
+            }
+        };
         match netns.netlink(async |netlink| Dump::paths(&netlink).await) {
             Ok(dump) => {
-                candidates.push(Candidate { inode: netns.inode(), path: path_of(&netns), id, dump });
+                candidates.push(Candidate { inode: place.inode(), path: path_of(place.path()), id, dump });
             }
             Err(error) => unreadable.push(format!("{error:#}")),
         }
@@ -67,13 +77,15 @@ pub fn read(pods: &[PodAddresses]) -> Result<Reading> {
 }
 
 /// The namespaces that a veth of this socket's namespace leads to, with this namespace's identifiers for them.
-async fn behind_veths(netlink: &Handle, dump: &Dump, candidates: Vec<Netns>) -> Result<Vec<(i32, Netns)>> {
+async fn behind_veths(netlink: &Handle, dump: &Dump, candidates: Vec<Place>) -> Result<Vec<(i32, Place)>> {
     let veths = dump.links.iter().filter(|link| link.device.kind == DeviceKind::Veth);
     let leads_to: BTreeSet<_> = veths.filter_map(|link| link.link_netns_id).collect();
     let mut behind = Vec::new();
     for candidate in candidates {
+        // What cannot be opened now was there a moment ago: its pod has just ended.
+        let Ok(Some(netns)) = candidate.open() else { continue };
         // A namespace that no veth leads to is not entered.
-        match namespace_id(netlink, &candidate).await? {
+        match namespace_id(netlink, &netns).await? {
             Some(id) if leads_to.contains(&id) => behind.push((id, candidate)),
             _ => {}
         }
@@ -94,14 +106,14 @@ fn missing<'a>(topology: &'a Topology, pods: &'a [PodAddresses]) -> impl Iterato
     })
 }
 
-fn path_of(netns: &Netns) -> String {
-    netns.path().to_string_lossy().into_owned()
+fn path_of(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// The path of the caller's namespace: its name if it has one, which is valid for other processes, too.
-fn lasting_path(own: &Netns, candidates: &[Netns]) -> String {
+fn lasting_path(own: &Netns, candidates: &[Place]) -> String {
     candidates
         .iter()
         .find(|candidate| candidate.inode() == own.inode() && !candidate.path().starts_with("/proc"))
-        .map_or_else(|| "/proc/self/ns/net".to_owned(), path_of)
+        .map_or_else(|| "/proc/self/ns/net".to_owned(), |candidate| path_of(candidate.path()))
 }
