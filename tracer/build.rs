@@ -1,4 +1,4 @@
-//! Finds the compiled kernel programs for the binary, which embeds them.
+//! Finds the compiled eBPF programs for the binary, which embeds them.
 //!
 //! `cargo xtask build` puts them at `target/bpf/podtrace-ebpf.o`; `PODTRACE_EBPF_OBJECT` names another file.
 //! Without them the binary embeds an empty file, so that a plain `cargo build` or `cargo test` needs no

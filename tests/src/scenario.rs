@@ -187,7 +187,7 @@ fn load(path: &Path) -> Result<Scenario> {
 impl Scenario {
     /// Runs it in a lab of its own, which has these rules. `traffic` is the helper that scenarios call by this name; what is traced is
     /// written to `file`. A trace that says that it missed or lost events shows nothing of what is expected: on a slow or
-    /// busy machine an interrupt may find a kernel program already running. It is run again, with a note.
+    /// busy machine an interrupt may find an eBPF program already running. It is run again, with a note.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What the kernel programs write into the ring buffer, and what they count.
+//! What the eBPF programs write into the ring buffer, and what they count.
 
 use crate::{Address, Conntrack};
 

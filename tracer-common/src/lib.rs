@@ -1,4 +1,4 @@
-//! The ABI between podtrace's kernel programs and its user side.
+//! The ABI between podtrace's eBPF programs and its user side.
 //!
 //! Everything here crosses the boundary as bytes: fixed-width integers, explicit padding, no bool, no enum, no
 //! reference. Sizes and offsets are asserted at compile time. [`ABI_VERSION`] changes with every change of layout or

@@ -1,4 +1,4 @@
-//! What kernel programs and user space must read alike in packet headers. Each fact stands here once.
+//! What eBPF programs and user space must read alike in packet headers. Each fact stands here once.
 
 /// IP protocol numbers, which are also the types of IPv6 extension headers.
 pub mod protocol {

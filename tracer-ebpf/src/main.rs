@@ -1,4 +1,4 @@
-//! podtrace's kernel programs. They observe packets and never change or delay them.
+//! podtrace's eBPF programs. They observe packets and never change or delay them.
 //!
 //! Every program does the same with a packet:
 //! 1. [`classify`] reads its headers and applies the filter. Hooks at kernel functions skip this: they only look for

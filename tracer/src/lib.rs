@@ -1,6 +1,6 @@
 //! podtrace shows, packet by packet and hop by hop, the way from one Kubernetes pod to another.
 //!
-//! This crate is what needs Linux: the command line, sessions, agents, kernel programs, the lab and the readers of nodes
+//! This crate is what needs Linux: the command line, sessions, agents, eBPF programs, the lab and the readers of nodes
 //! and clusters. What packets did is worked out in crates of their own, for any system; see `ARCHITECTURE.md`.
 
 #[cfg(not(target_os = "linux"))]

@@ -1,4 +1,4 @@
-//! The binary `podtrace`: the library, and the kernel programs.
+//! The binary `podtrace`: the library, and the eBPF programs.
 
 use std::process::ExitCode;
 

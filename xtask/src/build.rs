@@ -57,17 +57,17 @@ pub(crate) fn run(route: Option<Route>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Provides what compiles the kernel programs and builds everything; returns where the binary is.
+/// Provides what compiles the eBPF programs and builds everything; returns where the binary is.
 ///
 /// The programs of user space need none of what may have to be installed, and compile beside that. Only the last step,
-/// which embeds the kernel programs, waits for both.
+/// which embeds the eBPF programs, waits for both.
 pub(crate) fn provide(what: What, route: Option<Route>) -> Result<(Toolchain, PathBuf)> {
     let name = format!("compiling {}, beside that", what.named());
     let beside = run::Beside::start(&name, what.cargo())?;
     let toolchain = Toolchain::provide(route)?;
     ebpf::build(&toolchain)?;
     beside.finish()?;
-    run::step("embedding the kernel programs", &mut what.cargo())?;
+    run::step("embedding the eBPF programs", &mut what.cargo())?;
     Ok((toolchain, what.binary()))
 }
 

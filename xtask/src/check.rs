@@ -22,7 +22,7 @@ pub(crate) fn run(route: Option<Route>) -> Result<ExitCode> {
     Ok(report.close())
 }
 
-/// Runs all checks; those of the kernel programs with this toolchain.
+/// Runs all checks; those of the eBPF programs with this toolchain.
 pub(crate) fn steps(report: &mut Report, toolchain: Option<&Toolchain>) {
     report.step("rustfmt", || {
         rustup::component("rustfmt", "cargo-fmt")?;
@@ -37,10 +37,10 @@ pub(crate) fn steps(report: &mut Report, toolchain: Option<&Toolchain>) {
     });
     match toolchain {
         Some(toolchain) if toolchain.has_clippy() => {
-            report.step("clippy for the kernel programs", || ebpf::clippy(toolchain));
+            report.step("clippy for the eBPF programs", || ebpf::clippy(toolchain));
         }
-        Some(_) => report.skip("clippy for the kernel programs", "their toolchain has none"),
-        None => report.skip("clippy for the kernel programs", "`cargo xtask build` provides their toolchain"),
+        Some(_) => report.skip("clippy for the eBPF programs", "their toolchain has none"),
+        None => report.skip("clippy for the eBPF programs", "`cargo xtask build` provides their toolchain"),
     }
     match rustup::target(FOREIGN, "the pure crates must compile without an operating system") {
         Ok(true) => {

@@ -1,4 +1,4 @@
-//! Compiles the kernel programs into one object, and checks them with clippy.
+//! Compiles the eBPF programs into one object, and checks them with clippy.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use crate::{run, workspace};
 /// A profile of cargo's for them.
 const PROFILE: &str = "ebpf";
 
-/// Compiles the kernel programs; the object's file is touched only if its content changes, since the release
+/// Compiles the eBPF programs; the object's file is touched only if its content changes, since the release
 /// binary embeds it and would be built anew.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
-    let what = format!("compiling the kernel programs ({})", toolchain.describe());
+    let what = format!("compiling the eBPF programs ({})", toolchain.describe());
     run::step(&what, &mut cargo(toolchain, "build")?)?;
     let built = workspace::bpf_target_dir().join(toolchain::target()).join(PROFILE).join("podtrace-ebpf");
     let object = workspace::ebpf_object();
@@ -53,9 +53,9 @@ fn without_dwarf(content: &[u8]) -> Result<Vec<u8>> {
     Ok(stripped)
 }
 
-/// Checks the kernel programs with clippy.
+/// Checks the eBPF programs with clippy.
 pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
-    let what = format!("clippy for the kernel programs ({})", toolchain.describe());
+    let what = format!("clippy for the eBPF programs ({})", toolchain.describe());
     run::step(&what, cargo(toolchain, "clippy")?.args(["--", "-D", "warnings"]))
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask`: builds, demonstrates and tests podtrace, and provides what that needs.
 //!
-//! One file per subcommand; the rooms they share are `toolchain` (what compiles the kernel programs), `ebpf`
+//! One file per subcommand; the rooms they share are `toolchain` (what compiles the eBPF programs), `ebpf`
 //! (compiling them), `walls` (what crates may depend on),
 //! `rooms` (that their modules do not depend on each other in a circle), `targets` (which tests there are), `report` and `tally` (what
 //! they came to), `musl` (programs without shared libraries), `tools` (programs with theirs), `run` (a command with
@@ -51,7 +51,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build the release binary with its kernel programs
+    /// Build the release binary with its eBPF programs
     Build(Toolchain),
     /// Build, then show the way of a ping within a node and of one across two (root)
     Demo(Toolchain),
@@ -93,7 +93,7 @@ enum Command {
 
 #[derive(Args)]
 struct Toolchain {
-    /// What compiles the kernel programs [default: $PODTRACE_BPF_TOOLCHAIN, else by what the machine has]
+    /// What compiles the eBPF programs [default: $PODTRACE_BPF_TOOLCHAIN, else by what the machine has]
     #[arg(long = "toolchain", value_name = "ROUTE", value_enum)]
     route: Option<Route>,
 }

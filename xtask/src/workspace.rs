@@ -18,13 +18,13 @@ pub(crate) fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// Where the kernel programs are compiled: apart from the host's target directory, whose artefacts would
+/// Where the eBPF programs are compiled: apart from the host's target directory, whose artefacts would
 /// otherwise be invalidated by the other compiler. Always in the checkout, for `tracer/build.rs` looks there.
 pub(crate) fn bpf_target_dir() -> PathBuf {
     root().join("target/bpf")
 }
 
-/// The kernel programs, where `tracer/build.rs` looks for them.
+/// The eBPF programs, where `tracer/build.rs` looks for them.
 pub(crate) fn ebpf_object() -> PathBuf {
     bpf_target_dir().join("podtrace-ebpf.o")
 }

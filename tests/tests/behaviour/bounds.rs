@@ -80,7 +80,7 @@ fn many_probes() -> Result<()> {
     Ok(())
 }
 
-/// More than a map of the kernel programs has room for by default: an IPVS node has those of all Services.
+/// More than a map of the eBPF programs has room for by default: an IPVS node has those of all Services.
 fn many_addresses() -> Result<()> {
     let lab = Lab::up("many-addresses")?;
     let directory = tempfile::tempdir()?;

@@ -364,7 +364,7 @@ impl std::fmt::Display for Mechanism {
 /// Counts of hop events on one node. At the end, `produced == sent + lost_ring`, or the trace is incomplete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounting {
-    /// Events that the kernel programs tried to emit.
+    /// Events that the eBPF programs tried to emit.
     pub produced: u64,
     /// Events that the agent has sent.
     pub sent: u64,

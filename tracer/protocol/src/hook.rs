@@ -1,6 +1,6 @@
 //! The table of hooked kernel functions: where each one takes the packet, and what calling it means for a packet.
 //!
-//! A new hook is one row here, one number in [`tracer_common::hook`] and one line in the kernel programs' table
+//! A new hook is one row here, one number in [`tracer_common::hook`] and one line in the eBPF programs' table
 //! (`tracer-ebpf/src/stack.rs`). Argument positions are only a default: the agent reads the actual ones from BTF.
 //!
 //! # Examples

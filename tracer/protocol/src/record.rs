@@ -18,7 +18,7 @@ const EVENT_SIZE: usize = size_of::<Event>();
 /// A decoded record. The packet's bytes are borrowed from the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawEvent<'a> {
-    /// The event as the kernel program wrote it.
+    /// The event as the eBPF program wrote it.
     pub event: Event,
     /// The packet's connection, if the kernel tracks one.
     pub conntrack: Option<Conntrack>,

@@ -2,7 +2,7 @@
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The clock that kernel programs stamp events with (`bpf_ktime_get_ns`).
+/// The clock that eBPF programs stamp events with (`bpf_ktime_get_ns`).
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)

@@ -40,7 +40,7 @@ impl Netns {
         if fstatfs(&file)?.filesystem_type() != NSFS_MAGIC {
             return Ok(None);
         }
-        // Namespaces have 32-bit inode numbers, and kernel programs report them as such.
+        // Namespaces have 32-bit inode numbers, and eBPF programs report them as such.
         let Ok(inode) = u32::try_from(file.metadata()?.ino()) else { return Ok(None) };
         Ok(Some(Self { file, path: path.to_owned(), inode }))
     }

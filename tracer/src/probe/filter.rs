@@ -1,4 +1,4 @@
-//! The user's filter as the kernel programs read it: constants, and the contents of two maps.
+//! The user's filter as the eBPF programs read it: constants, and the contents of two maps.
 //!
 //! Addresses do not fit into constants. The programs look up a packet's source and destination in the map of
 //! addresses and get the sides ([`side`]) that the address is on; ports of nodes work the same way.
@@ -82,7 +82,7 @@ pub(super) fn node_ports(filter: &FilterSpec) -> BTreeMap<u32, u32> {
     sides
 }
 
-/// IPv4 addresses are mapped into IPv6, as the kernel programs map them.
+/// IPv4 addresses are mapped into IPv6, as the eBPF programs map them.
 pub(super) fn mapped(address: IpAddr) -> Address {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),

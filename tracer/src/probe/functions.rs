@@ -16,7 +16,7 @@ use aya::programs::{
 use podtrace_protocol::frame::{HookState, Mechanism};
 use podtrace_protocol::hook::{COPIES, HOOKS};
 
-use super::{prototypes::Prototypes, tracer::verified_instructions, verifier::rejected};
+use super::{prototypes::Prototypes, tracer::verified_instructions, verifier::verifier_error};
 
 /// Exists if the kernel has kprobes: the type number of their perf events.
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe/type";
@@ -162,7 +162,7 @@ fn attach_program(
             if is_fentry && let Some(cause) = unsupported(&error) {
                 bail!("{}", kernel.no_fentry.get_or_init(|| format!("this kernel has no fentry: {cause}")));
             }
-            Err(rejected(error).context(format!("hooking by {mechanism}")))
+            Err(verifier_error(error).context(format!("hooking by {mechanism}")))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The kernel programs' maps, with the types of their keys and values.
+//! The eBPF programs' maps, with the types of their keys and values.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -94,12 +94,12 @@ impl Maps {
     /// Starts or stops the emitting of events.
     pub(super) fn enable(&mut self, enabled: bool) -> Result<()> {
         let what = if enabled { "starting" } else { "stopping" };
-        self.enabled.set(0, u32::from(enabled), 0).with_context(|| format!("{what} the kernel programs"))
+        self.enabled.set(0, u32::from(enabled), 0).with_context(|| format!("{what} the eBPF programs"))
     }
 
     /// The programs' counters, summed over all CPUs.
     pub(super) fn counters(&self) -> Result<Counters> {
-        let per_cpu = self.counters.get(&0, 0).context("reading the kernel programs' counters")?;
+        let per_cpu = self.counters.get(&0, 0).context("reading the eBPF programs' counters")?;
         Ok(per_cpu.iter().fold(Counters::default(), |sum, cpu| Counters {
             produced: sum.produced + cpu.produced,
             lost_ring: sum.lost_ring + cpu.lost_ring,

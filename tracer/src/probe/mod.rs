@@ -1,4 +1,4 @@
-//! Loads podtrace's kernel programs into one node's kernel and attaches them.
+//! Loads podtrace's eBPF programs into one node's kernel and attaches them.
 //!
 //! Input: a filter (which packets), the node's topology (which devices), the kernel's BTF (where its structs keep
 //! their members). Output: a [`Tracer`], which detaches everything when it is dropped, and the ring buffer that the

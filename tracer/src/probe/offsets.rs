@@ -1,4 +1,4 @@
-//! Struct offsets that the kernel programs need, and the names of drop reasons, from this kernel's BTF.
+//! Struct offsets that the eBPF programs need, and the names of drop reasons, from this kernel's BTF.
 //!
 //! A member is required or optional. Without a required one no packet can be read in memory, so drops are not reported.
 //! Without an optional one, a detail of a hop (route, connection, queue) is inferred or missing.

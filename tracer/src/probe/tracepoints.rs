@@ -7,7 +7,7 @@ use podtrace_protocol::frame::{HookState, Mechanism};
 use super::{
     btf::Btf,
     tracer::{program, verified_instructions},
-    verifier::rejected,
+    verifier::verifier_error,
 };
 
 /// Attaches to `kfree_skb`, which reports dropped packets. `missing` are struct members without which the program
@@ -49,7 +49,7 @@ fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str, consequence: &str) -> H
 /// Returns the number of instructions that the verifier processed. The object keeps the link.
 fn load_and_attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<Option<u32>> {
     let program: &mut RawTracePoint = program(ebpf, name)?;
-    program.load().map_err(rejected)?;
+    program.load().map_err(verifier_error)?;
     program.attach(tracepoint).with_context(|| format!("attaching to the tracepoint {tracepoint}"))?;
     Ok(ebpf.program(name).and_then(verified_instructions))
 }

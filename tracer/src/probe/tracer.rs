@@ -1,4 +1,4 @@
-//! The kernel programs of one node, from loading to detaching.
+//! The eBPF programs of one node: loading, attaching, updating, detaching.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -25,11 +25,13 @@ use super::{
     taps::{Tap, TapSide, TcProgram, taps},
     tc::{self, Attachment, TcMode},
     tracepoints,
-    verifier::rejected,
+    verifier::verifier_error,
 };
 
-/// Where the kernel publishes its BTF, and the environment variable that names another file.
+/// Where the kernel publishes its BTF.
 const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+
+/// Environment variable that names another file with the kernel's BTF.
 const BTF_VARIABLE: &str = "PODTRACE_BTF";
 
 /// What to trace, and where.
@@ -37,20 +39,20 @@ const BTF_VARIABLE: &str = "PODTRACE_BTF";
 pub struct Settings<'a> {
     /// Which packets.
     pub filter: &'a FilterSpec,
-    /// The node's networking; its first namespace is the node's own.
+    /// The node's networking; the first namespace is the host's.
     pub topology: &'a Topology,
-    /// `NAMESPACE/NAME` of the pods whose veths get a tap.
+    /// `NAMESPACE/NAME` of the pods whose veths get taps.
     pub tapped: &'a [String],
     /// The node's own addresses.
     pub node_addresses: &'a [IpAddr],
     /// How tc programs are attached.
     pub mode: TcMode,
-    /// False once the session that asked for the trace is gone. Loading takes seconds: long enough to be interrupted.
+    /// Returns false when the session was closed. Checked between steps, because loading takes seconds.
     pub wanted: &'a dyn Fn() -> bool,
 }
 
 impl<'a> Settings<'a> {
-    fn node(&self) -> Result<&'a Namespace> {
+    fn host_namespace(&self) -> Result<&'a Namespace> {
         self.topology.namespaces.first().context("the topology has no namespace of the node itself")
     }
 
@@ -60,19 +62,19 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Loaded and attached kernel programs. Dropping it detaches them.
+/// Loaded and attached eBPF programs. Dropping it detaches them.
 pub struct Tracer {
     maps: Maps,
     /// `None` once detached.
     attached: Option<Programs>,
 }
 
-/// Everything that detaching takes away.
+/// Everything that is removed on detach.
 struct Programs {
     ebpf: Ebpf,
     taps: Vec<SchedClassifierLink>,
-    /// The taps that are in place, by index of the device and side.
-    tapped: BTreeSet<(u32, TapSide)>,
+    /// Attached taps: the device's index and the side.
+    attached_taps: BTreeSet<(u32, TapSide)>,
     functions: Vec<FunctionLink>,
     ledger: Ledger,
 }
@@ -83,13 +85,13 @@ impl Tracer {
     /// # Errors
     ///
     /// If the kernel has no BTF, a map or tc program cannot be created, no tap can be attached, or the session ends
-    /// meanwhile. Any other hook that cannot be attached is no error: its state says why.
+    /// meanwhile. Any other hook that cannot be attached is not an error; its [`HookState`] has the reason.
     pub fn attach(settings: &Settings<'_>) -> Result<(Self, RingBuf<MapData>, Attached)> {
         let bytes = read_btf()?;
         let btf = Btf::parse(&bytes).context("parsing the kernel's BTF")?;
         let (offsets, missing) = offsets(&btf);
         let prototypes = Prototypes::read(&btf);
-        let (filter, warning) = filter::constants(settings.filter, settings.node()?);
+        let (filter, warning) = filter::constants(settings.filter, settings.host_namespace()?);
         let mut ebpf = create_maps(settings, &filter, &offsets, &prototypes)?;
         let (mut maps, ring) = Maps::take(&mut ebpf)?;
         maps.set_filter(settings.filter, settings.topology)?;
@@ -112,17 +114,17 @@ impl Tracer {
         Ok((Self { maps, attached: Some(programs) }, ring, attached))
     }
 
-    /// Changes a running trace: attaches taps to new devices and replaces the addresses to look for. Ports, protocol
-    /// and sides without addresses are constants of the programs and stay as they were. Returns the new hooks.
+    /// Changes a running trace: attaches taps to new devices and replaces the filter's addresses. Ports, protocol, and ends
+    /// without addresses are constants of the programs and stay. Returns the new hooks.
     ///
     /// # Errors
     ///
     /// If the programs are detached already, or a map cannot be written.
     pub fn update(&mut self, settings: &Settings<'_>) -> Result<Vec<HookState>> {
-        let node = settings.node()?;
-        let Some(programs) = &mut self.attached else { bail!("the kernel programs are detached") };
-        // The kernel may give the index of a removed device to a new one.
-        programs.tapped.retain(|(index, _)| node.device(*index).is_some());
+        let host = settings.host_namespace()?;
+        let Some(programs) = &mut self.attached else { bail!("the eBPF programs are detached") };
+        // A new device may get the index of one that was removed.
+        programs.attached_taps.retain(|(index, _)| host.device(*index).is_some());
         let hooks = programs.attach_taps(settings)?;
         self.maps.set_filter(settings.filter, settings.topology)?;
         Ok(hooks)
@@ -137,7 +139,7 @@ impl Tracer {
         self.maps.add_via(addresses)
     }
 
-    /// Starts or stops the emitting of events.
+    /// Enables or disables events.
     ///
     /// # Errors
     ///
@@ -155,8 +157,8 @@ impl Tracer {
         self.maps.counters()
     }
 
-    /// How often the kernel skipped one of the programs because it was already running on that CPU. 0 on
-    /// kernels that do not count this (before 5.12).
+    /// How often the kernel skipped a program because it was already running on that CPU. 0 on kernels that do not count
+    /// this (before 5.12), and after [`Self::detach`].
     #[must_use]
     pub fn missed(&self) -> u64 {
         let programs = self.attached.iter().flat_map(|programs| programs.ebpf.programs());
@@ -174,7 +176,7 @@ impl Programs {
         Self {
             ebpf,
             taps: Vec::new(),
-            tapped: BTreeSet::new(),
+            attached_taps: BTreeSet::new(),
             functions: Vec::new(),
             ledger: Ledger::default(),
         }
@@ -183,17 +185,17 @@ impl Programs {
     fn load_tc(&mut self, settings: &Settings<'_>) -> Result<()> {
         for tc in TcProgram::ALL {
             settings.ensure_wanted()?;
-            program::<SchedClassifier>(&mut self.ebpf, tc.name())?.load().map_err(rejected)?;
+            program::<SchedClassifier>(&mut self.ebpf, tc.name())?.load().map_err(verifier_error)?;
         }
         Ok(())
     }
 
-    /// Attaches the taps that are not in place yet.
+    /// Attaches the taps that are not attached yet.
     fn attach_taps(&mut self, settings: &Settings<'_>) -> Result<Vec<HookState>> {
         let mut hooks = Vec::new();
         for tap in taps(settings.topology, settings.tapped, settings.node_addresses) {
             settings.ensure_wanted()?;
-            if !self.tapped.contains(&(tap.ifindex, tap.side)) {
+            if !self.attached_taps.contains(&(tap.ifindex, tap.side)) {
                 hooks.extend(self.attach_tap(&tap, settings.mode)?);
             }
         }
@@ -201,13 +203,13 @@ impl Programs {
         Ok(hooks)
     }
 
-    /// `None` if the device was removed meanwhile: nothing passes it any more.
+    /// `None` if the device was removed meanwhile.
     fn attach_tap(&mut self, tap: &Tap, mode: TcMode) -> Result<Option<HookState>> {
         let program: &mut SchedClassifier = program(&mut self.ebpf, tap.program.name())?;
         let (how, note) = match tc::attach(program, tap, mode, &mut self.ledger) {
             Ok(Attachment { how, note, link }) => {
                 self.taps.push(link);
-                self.tapped.insert((tap.ifindex, tap.side));
+                self.attached_taps.insert((tap.ifindex, tap.side));
                 (Some(how), note)
             }
             Err(_) if !tap.exists() => return Ok(None),
@@ -238,7 +240,7 @@ impl Drop for Programs {
     }
 }
 
-/// Without any tap, a trace would be empty and look whole.
+/// Refuses to trace without any tap: the trace would be empty and look complete.
 fn ensure_some_tap(taps: &[HookState]) -> Result<()> {
     let Some(first) = taps.first() else {
         bail!("found no device to watch: neither a traced pod's veth nor a bridge, tunnel or uplink");
@@ -261,7 +263,7 @@ fn read_btf() -> Result<Vec<u8>> {
     })
 }
 
-/// Sets the programs' constants and creates their maps. The kernel verifies a program only when that one is loaded.
+/// Sets the programs' constants and creates their maps. Programs are verified later, when each is loaded.
 fn create_maps(
     settings: &Settings<'_>,
     filter: &Filter,
@@ -274,14 +276,14 @@ fn create_maps(
         .map_max_entries("ADDRESSES", entries(addresses))
         .map_max_entries("NODE_PORTS", entries(filter::node_ports(settings.filter).len()))
         .map_max_entries("NAMESPACES", entries(settings.topology.namespaces.len()))
-        // The programs need no relocation by BTF, and parsing the kernel's would take aya a noticeable time.
+        // The programs have no CO-RE relocations, so aya need not parse the kernel's BTF, which is slow.
         .btf(None)
         .override_global("FILTER", filter, true)
         .override_global("OFFSETS", offsets, true)
         .override_global("ARGUMENTS", &prototypes.arguments, true)
-        .override_global("NODE_NETNS", &settings.node()?.inode, true)
+        .override_global("NODE_NETNS", &settings.host_namespace()?.inode, true)
         .load(object::object()?)
-        .context("creating the kernel programs' maps")
+        .context("creating the eBPF programs' maps")
 }
 
 /// Entries of a map that is to hold so many: with room for what updates add, and for the addresses of a large cluster's nodes.

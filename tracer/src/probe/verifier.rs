@@ -11,9 +11,9 @@ const STATISTICS: [&str; 6] =
     ["verification time", "stack depth", "processed ", "max_states_per_insn", "mark_read", "subprog "];
 
 /// The error of a rejected program with the last lines of the verifier's log; any other error as it is.
-pub(super) fn rejected(error: ProgramError) -> anyhow::Error {
+pub(super) fn verifier_error(error: ProgramError) -> anyhow::Error {
     let ProgramError::LoadError { io_error, verifier_log } = &error else {
-        return anyhow!(error).context("loading a kernel program");
+        return anyhow!(error).context("loading an eBPF program");
     };
     let hint = match io_error.raw_os_error() {
         Some(nix::libc::EPERM) => "; podtrace needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",

@@ -117,7 +117,7 @@ impl Following {
     fn refilter(&mut self) -> Option<FilterSpec> {
         let [from, to] = &self.ends;
         let mut filter = self.aim.filter(&from.resolved, &to.resolved);
-        // What the kernel programs were loaded with.
+        // What the eBPF programs were loaded with.
         filter.from.ports.clone_from(&self.filter.from.ports);
         filter.to.ports.clone_from(&self.filter.to.ports);
         for (side, end) in [(&mut filter.from, from), (&mut filter.to, to)] {

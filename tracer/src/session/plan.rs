@@ -39,7 +39,7 @@ pub struct Plan {
     pub write: Option<Target>,
     /// Files that no output may overwrite.
     pub inputs: Inputs,
-    /// Bytes kept of each packet, where that is fewer than the kernel programs copy.
+    /// Bytes kept of each packet, where that is fewer than the eBPF programs copy.
     pub snaplen: Option<u16>,
     /// What is traced, for the line that says so.
     pub title: String,

@@ -1,4 +1,4 @@
-//! The choice of a toolchain for the kernel programs, from what the machine has. Pure.
+//! The choice of a toolchain for the eBPF programs, from what the machine has. Pure.
 //!
 //! rustup's nightly comes first because it is what people who write eBPF in Rust have. Debian's `rustc-web` brings
 //! a ready-made `core` for BPF and is preferred to fetching a whole nightly. The linker reads the compiler's LLVM
@@ -20,7 +20,7 @@ const OLDEST_MINOR: u32 = 89;
 /// Debian's compiler with the core library for BPF.
 pub(super) const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
-/// Where the compiler of the kernel programs comes from.
+/// Where the compiler of the eBPF programs comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Route {
     /// rustup's nightly, which builds `core` from rust-src
@@ -143,7 +143,7 @@ fn with_debian(machine: &Machine) -> Result<Plan, String> {
                 missing.join(", no ")
             ));
         }
-        let why = "a compiler with the core library for BPF, which compiles the kernel programs";
+        let why = "a compiler with the core library for BPF, which compiles the eBPF programs";
         let installs = vec![wanted(machine, Install::DebianCompiler, why)?];
         return Ok(Plan { route: Route::Debian, compiler: None, linker: None, installs });
     };
@@ -166,7 +166,7 @@ fn with_new_nightly(machine: &Machine) -> Result<Plan, String> {
                 .to_owned(),
         );
     }
-    let why = "the kernel programs need a compiler for BPF, which stable is not";
+    let why = "the eBPF programs need a compiler for BPF, which stable is not";
     let installs = vec![wanted(machine, Install::Nightly, why)?];
     Ok(Plan { route: Route::Rustup, compiler: None, linker: None, installs })
 }
@@ -213,9 +213,9 @@ fn finish(
                 )
             })?;
         let why = match machine.linkers.first() {
-            None => "it links the kernel programs, and there is none".to_owned(),
+            None => "it links the eBPF programs, and there is none".to_owned(),
             Some(Linker { path, version: (major, minor), llvm }) => format!(
-                "it links the kernel programs, and {} ({major}.{minor}, LLVM {}) is too old for LLVM {}",
+                "it links the eBPF programs, and {} ({major}.{minor}, LLVM {}) is too old for LLVM {}",
                 path.display(),
                 llvm.map_or("unknown".to_owned(), |llvm| llvm.to_string()),
                 compiler.llvm,
@@ -375,7 +375,7 @@ mod tests {
             why,
             [
                 "the nightly compiler builds the core library for BPF from its source",
-                "it links the kernel programs, and /tools/bpf-linker (0.13, LLVM 21) is too old for LLVM 22",
+                "it links the eBPF programs, and /tools/bpf-linker (0.13, LLVM 21) is too old for LLVM 22",
             ]
         );
     }

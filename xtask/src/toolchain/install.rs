@@ -32,7 +32,7 @@ pub(super) fn run(install: Install, why: &str) -> Result<()> {
 
 /// Adds clippy to the nightly toolchain.
 pub(super) fn nightly_clippy() -> Result<()> {
-    eprintln!("installing rustup's component clippy of the nightly toolchain: it checks the kernel programs");
+    eprintln!("installing rustup's component clippy of the nightly toolchain: it checks the eBPF programs");
     rustup("rustup component add clippy", &["component", "add", "clippy", "--toolchain", "nightly"])
 }
 

@@ -1,4 +1,4 @@
-//! What compiles the kernel programs: a compiler with `core` for the BPF target, and bpf-linker.
+//! What compiles the eBPF programs: a compiler with `core` for the BPF target, and bpf-linker.
 //!
 //! `choice` decides from facts alone, `probe` gathers the facts, `install` carries out what was decided.
 
@@ -20,7 +20,7 @@ pub(crate) fn target() -> &'static str {
     if cfg!(target_endian = "big") { "bpfeb-unknown-none" } else { "bpfel-unknown-none" }
 }
 
-/// A complete toolchain for the kernel programs.
+/// A complete toolchain for the eBPF programs.
 pub(crate) struct Toolchain {
     /// Where the compiler comes from.
     pub(crate) route: Route,
@@ -52,7 +52,7 @@ impl Toolchain {
             let Plan { route, compiler, linker, installs } = match decide(&machine, forced) {
                 Ok(plan) => plan,
                 Err(reasons) => bail!(
-                    "nothing here can compile the kernel programs:\n  {}\n  what works: \
+                    "nothing here can compile the eBPF programs:\n  {}\n  what works: \
                      `rustup toolchain install nightly --component rust-src`, and bpf-linker {} in PATH",
                     reasons.join("\n  "),
                     choice::LINKER_VERSION,

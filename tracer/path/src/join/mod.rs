@@ -5,7 +5,7 @@
 //!
 //! 1. **A path begins** where its packet is seen first and could not have been seen before: it comes out of a pod, is
 //!    sent by the node itself, or comes from where nobody is tracing ([`Joiner::begin`]).
-//! 2. **Within a node** packets are matched by identity: the kernel programs give each sk_buff one, which follows it
+//! 2. **Within a node** packets are matched by identity: the eBPF programs give each sk_buff one, which follows it
 //!    through translation, encapsulation, clones and copies. What one identity went through is a [`journey`].
 //! 3. **Across nodes**, and for segments that GSO made, there is no identity to follow. They are matched by content
 //!    ([`matching`]): packets without stream bytes by all that forwarding leaves alone, the oldest path first

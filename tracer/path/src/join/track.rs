@@ -356,7 +356,7 @@ impl Track {
     }
 
     /// Whether it was seen on the observation's node as another packet, of which this one is no copy. It may still be this
-    /// one, where the kernel programs have lost sight of it.
+    /// one, where the eBPF programs have lost sight of it.
     pub(crate) fn has_other_identity(&self, observation: &Observation) -> bool {
         let other = |local: &LocalPacket| local.node == observation.node() && *local != observation.local;
         observation.original.is_none() && self.locals.iter().any(other)
@@ -492,7 +492,7 @@ impl Track {
 /// Whether two packets cannot be the same one by their content. `segments` is the larger number that they stand for.
 ///
 /// Fragments are put together, and GSO and GRO split and merge: all three change the length. Translation changes what ICMP
-/// errors quote. The kernel programs themselves tell TCP segments apart.
+/// errors quote. The eBPF programs themselves tell TCP segments apart.
 pub(super) fn is_unlike(one: &Packet, other: &Packet, segments: u32) -> bool {
     if one.protocol != other.protocol {
         return true;

@@ -256,7 +256,7 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Evidence {
-    /// A kernel program saw it.
+    /// A eBPF program saw it.
     Observed,
     /// Follows from the hops around it.
     Inferred,

@@ -46,7 +46,7 @@ pub struct VerdictCounts {
 /// ones belong to no path that begins where its packet did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventCounts {
-    /// Events the kernel programs set out to emit.
+    /// Events the eBPF programs set out to emit.
     pub produced: u64,
     /// Events that reached the path engine.
     pub delivered: u64,

@@ -22,7 +22,7 @@ use crate::time::{Moment, NodeTime};
 use crate::world::World;
 use crate::world::devices::{DeviceId, Devices, action};
 
-/// A packet within one node: the identity that the node's kernel programs gave it. The same packet on another node has
+/// A packet within one node: the identity that the node's eBPF programs gave it. The same packet on another node has
 /// another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LocalPacket {

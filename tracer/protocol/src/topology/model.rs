@@ -46,7 +46,7 @@ impl fmt::Display for Cni {
 /// One network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
-    /// Inode number; kernel programs report it as `netns`.
+    /// Inode number; eBPF programs report it as `netns`.
     pub inode: u32,
     /// Path of a file by which a process can enter it (`setns`).
     pub path: String,

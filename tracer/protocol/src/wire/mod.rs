@@ -4,7 +4,7 @@
 //! for each field. No view can panic, whatever the bytes: a capture is cut short and may hold anything. [`parse`] goes
 //! through the views and returns what the path engine keeps of a packet; [`Ip`] serves who asks for headers alone.
 //!
-//! What the kernel programs must read alike (protocol numbers, which ICMP types are errors, …) stands in
+//! What the eBPF programs must read alike (protocol numbers, which ICMP types are errors, …) stands in
 //! [`tracer_common::wire`].
 
 mod ethernet;

@@ -1,4 +1,4 @@
-//! Headers beyond plain IPv4, captures that hold anything, and the facts that kernel programs share.
+//! Headers beyond plain IPv4, captures that hold anything, and the facts that eBPF programs share.
 
 use etherparse::PacketBuilder;
 

@@ -1,4 +1,4 @@
-//! Decides whether a packet is between two endpoints, in the same way as the kernel programs: by the innermost headers, or for
+//! Decides whether a packet is between two endpoints, in the same way as the eBPF programs: by the innermost headers, or for
 //! an ICMP error by the quoted packet.
 
 use std::net::IpAddr;

@@ -140,7 +140,7 @@ fn lost(summary: &Summary) -> Option<String> {
     let causes = [
         (lost_ring, "event", "lost to a full ring buffer"),
         (lost_map, "packet identity", "lost to a full map"),
-        (missed_probes, "kernel program run", "skipped by the kernel"),
+        (missed_probes, "eBPF program run", "skipped by the kernel"),
         (unaccounted, "event", "unaccounted for"),
     ];
     let causes: Vec<_> = causes
@@ -216,7 +216,7 @@ mod tests {
             text(&[samples::vanished()], &summary),
             "1 path: 1 VANISHED · 40 events\n \
              INCOMPLETE  3 events lost to a full ring buffer, 2 packet identities lost to a full map, \
-             1 kernel program run skipped by the kernel, 1 event unaccounted for\n  \
+             1 eBPF program run skipped by the kernel, 1 event unaccounted for\n  \
              hops and entire paths may be missing; #5 may have got further\n\
              1 event belongs to no path: the packets were already in flight when tracing started, or their first \
              hop was missed\n\

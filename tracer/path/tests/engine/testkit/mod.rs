@@ -1,4 +1,4 @@
-//! Two nodes on paper: composes packets, the events that kernel programs would make of them and the frames that
+//! Two nodes on paper: composes packets, the events that eBPF programs would make of them and the frames that
 //! agents would send, with each node's clock as far off as a test wants it.
 
 use std::collections::{BTreeMap, BTreeSet};
