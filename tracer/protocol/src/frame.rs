@@ -38,7 +38,7 @@ use crate::topology::Topology;
 use podtrace_rules::Rules;
 
 /// Version of the protocol. Both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// Maximum length of a frame in bytes. A longer one means that the stream is not this protocol.
 pub const MAX_FRAME: u32 = 16 << 20;

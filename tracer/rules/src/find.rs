@@ -78,6 +78,27 @@ impl Finder {
         self.attribution(&found, incomplete)
     }
 
+    /// Whether a rule certainly changes the destination of a packet that comes to the node, to an address that is not the
+    /// node's own. Of a connection's first packet.
+    #[must_use]
+    pub fn sends_on(&self, packet: Packet) -> bool {
+        let local = &self.rules.local;
+        let known =
+            Known { packet, in_device: None, out_device: None, mark: None, state: Some("new"), local };
+        let leads_away = |action: &Action| match action {
+            Action::Dnat(Some(Nat { addresses: Some((first, _)), .. })) => {
+                is_local(local, *first) == Some(false)
+            }
+            _ => false,
+        };
+        let wanted = |_: RuleId, action: &Action| leads_away(action);
+        let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
+        let chains = self.index.base_chains(&self.rules, &[Hook::Prerouting], families(&packet));
+        // A certain decision ends the walk.
+        chains.into_iter().any(|(base, chain)| base.nat && walk.walk_base_chain(base, chain))
+            && !self.has_gap(&packet)
+    }
+
     /// The rule or policy that dropped a packet; `None` if none can have.
     #[must_use]
     pub fn dropped(&self, question: &Loss<'_>) -> Option<Attribution> {
@@ -100,6 +121,12 @@ impl Finder {
             for (base, chain) in self.index.base_chains(&self.rules, &[hook], families) {
                 // nat chains see only a connection's first packet.
                 let sees = !base.nat || state.is_none_or(|state| state == "new");
+                let devices = &self.index.chain(&self.rules, chain).devices;
+                let is_called = |device: Option<&str>| {
+                    devices.is_empty()
+                        || device.is_none_or(|device| devices.iter().any(|known| known == device))
+                };
+                let sees = sees && (!at_device || is_called(in_device.or(out_device)));
                 if sees && walk.walk_base_chain(base, chain) {
                     break;
                 }

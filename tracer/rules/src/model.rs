@@ -109,6 +109,9 @@ pub struct Chain {
     /// How the kernel calls it, if it is a base chain; `None` for a chain that others jump to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
+    /// Names of the devices at which the kernel calls it, if it is called at devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
     /// Its rules in order, without those that have no effect on packets (counters, logging).
     pub rules: Vec<Rule>,
 }

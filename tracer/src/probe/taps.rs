@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use podtrace_protocol::topology::{Namespace, Role, Topology};
 
 /// One tc program on one side of one device.
@@ -94,6 +96,22 @@ pub fn taps(topology: &Topology, tapped: &[String], node_addresses: &[IpAddr]) -
     taps
 }
 
+/// Whether a veth leads to one of these pods, or to one that has an address of theirs too: that one may take their packets.
 fn is_tapped(topology: &Topology, node: &Namespace, ifindex: u32, tapped: &[String]) -> bool {
-    topology.pod_behind(node.inode, ifindex).is_some_and(|pod| tapped.iter().any(|tapped| tapped == pod))
+    let Some(pod) = topology.pod_behind(node.inode, ifindex) else { return false };
+    let is_asked_for = |pod: &str| tapped.iter().any(|tapped| tapped == pod);
+    let addresses = |namespace: &Namespace| -> Vec<IpAddr> {
+        let all = namespace.devices.iter().flat_map(|device| &device.addresses).map(IpNet::addr);
+        all.filter(|address| !address.is_loopback()).collect()
+    };
+    let of = |name: &str| topology.namespaces.iter().find(|known| known.pod.as_deref() == Some(name));
+    let shares_an_address = || {
+        let own = of(pod).map(addresses).unwrap_or_default();
+        let others =
+            topology.namespaces.iter().filter(|other| other.pod.as_deref().is_some_and(is_asked_for));
+        // Those of the link are the same on many.
+        let is_unique = |address: &IpAddr| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        others.flat_map(addresses).filter(is_unique).any(|address| own.contains(&address))
+    };
+    is_asked_for(pod) || shares_an_address()
 }

@@ -24,7 +24,7 @@ use crate::change::Update;
 use crate::context::Context;
 use crate::engine::queue::NodeQueue;
 use crate::engine::window::Window;
-use crate::finish::{self, Numbers};
+use crate::finish::{self, Ending, Numbers};
 use crate::join::track::{Track, TrackId};
 use crate::join::{Joiner, PATIENCE};
 use crate::model::{EventCounts, Path, Summary, Unwatched, Verdict, VerdictCounts};
@@ -431,7 +431,8 @@ impl Engine {
         self.reported += 1;
         let (flow, relative_sequence) = self.joiner.report(&track);
         let numbers = Numbers { path: self.reported, flow, relative_sequence };
-        let mut path = finish::path(&track, numbers, timed_out, &self.world);
+        let ending = Ending { timed_out, filter: self.joiner.filter() };
+        let mut path = finish::path(&track, numbers, ending, &self.world);
         if let Some(reason) = cut.filter(|_| path.verdict == Verdict::Vanished) {
             path.verdict = Verdict::Open;
             path.reason = Some(reason.to_owned());

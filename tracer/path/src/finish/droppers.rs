@@ -5,7 +5,9 @@ use std::sync::Arc;
 use podtrace_rules::Hook;
 
 use crate::finish::draft::Draft;
-use crate::model::{Action, ConnState, ConnectionSeen, Drop, DropCause, Outer, Protocol, Tuple};
+use crate::model::{Action, ConnState, ConnectionSeen, Drop, DropCause, Outer, Point, Protocol, Tuple};
+use crate::node::NodeId;
+use crate::world::devices::DeviceId;
 use crate::world::rules::Lost;
 use crate::world::{ConntrackCounters, World};
 
@@ -20,18 +22,25 @@ pub(crate) fn name(drafts: &mut [Draft], world: &World) {
 }
 
 fn name_one(draft: &mut Draft, before: &[Draft], world: &World) {
-    let Draft { hop, node, visit, .. } = draft;
+    let Draft { hop, node, visit, device, .. } = draft;
     let Some(drop) = hop.drop.as_mut().filter(|drop| is_by_filter(drop)) else { return };
     if hop.pod.is_some() {
         return;
     }
     let same_visit = || before.iter().rev().filter(|other| (other.node, other.visit) == (*node, *visit));
-    // A packet that has not left its tunnel is an outer one to the filter.
-    let outer = same_visit().next().filter(|last| last.hop.action == Action::NodeIngress);
-    let tuple = outer.and_then(|last| last.hop.outer.as_ref()).map_or(hop.tuple, outer_tuple);
-    let is_own = same_visit().any(|other| other.hop.action == Action::LocalOut);
+    // A packet that is in a tunnel is an outer one to the filter.
+    let last = same_visit().next();
+    let arrived = last.filter(|last| last.hop.action == Action::NodeIngress);
+    let arrived = arrived.and_then(|last| last.hop.outer.as_ref()).map(outer_tuple);
+    let sent = last.filter(|last| last.hop.action == Action::Encapsulate);
+    let sent = sent.and_then(|_| sent_tuple(*node, &hop.tuple, world));
+    let tuple = arrived.or(sent).unwrap_or(hop.tuple);
+    let is_own = sent.is_some() || same_visit().any(|other| other.hop.action == Action::LocalOut);
     let for_node = world.devices.is_own(*node, tuple.dst);
-    let (hooks, bridge) = hooks(drop.netfilter.as_deref(), is_own, for_node);
+    let (mut hooks, bridge) = hooks(drop.netfilter.as_deref(), is_own, for_node);
+    if drop.netfilter.is_none() {
+        hooks.extend(at_device(*device, last));
+    }
     drop.cause = cause(&hooks, hop.conntrack.as_deref(), world.nodes[*node].conntrack);
     if drop.cause.is_some() {
         return;
@@ -43,8 +52,28 @@ fn name_one(draft: &mut Draft, before: &[Draft], world: &World) {
     });
     let out_device = same_visit().find_map(|other| other.hop.route.as_ref()).map(|route| &*route.device);
     let state = hop.conntrack.as_ref().map(|connection| connection.state.word());
-    let lost = Lost { tuple, in_device, out_device, state };
+    let lost = Lost { tuple, in_device, out_device, state, at_device: hop.device.as_deref() };
     drop.rule = world.nodes[*node].rules.dropped(&hooks, bridge, lost).map(|(_, rule)| Arc::new(rule));
+}
+
+/// The hook of the device at which a packet may have been dropped: taps come before the rules for what comes in, and after
+/// them for what goes out.
+fn at_device(device: Option<DeviceId>, last: Option<&Draft>) -> Option<Hook> {
+    let device = device?;
+    let seen = last.filter(|last| last.device == Some(device) && last.time.is_some());
+    match seen.and_then(|last| last.hop.point) {
+        Some(Point::TcIngress) => Some(Hook::Ingress),
+        Some(_) => None,
+        None => Some(Hook::Egress),
+    }
+}
+
+/// What a tunnel of this node makes of a packet, as far as that is known before it is seen to leave.
+fn sent_tuple(node: NodeId, inner: &Tuple, world: &World) -> Option<Tuple> {
+    let dport = world.devices.vxlan_ports(node).first().copied();
+    let src = world.directory.listed_address(world.name(node))?;
+    let dst = world.directory.listed_address(world.directory.home(inner.dst)?)?;
+    Some(Tuple { src, dst, proto: Protocol::Udp, sport: None, dport })
 }
 
 fn outer_tuple(outer: &Outer) -> Tuple {

@@ -9,7 +9,7 @@ use podtrace_protocol::wire::Encapsulation;
 
 use crate::finish::draft::Drafter;
 use crate::finish::translation::{Change, Changes, Place, nat};
-use crate::join::track::{Arrival, Sighting};
+use crate::join::track::Sighting;
 use crate::model::{Action, Direction, Evidence, Hop, Outer, Point, RouteTaken};
 use crate::node::NodeId;
 use crate::observation::NextHop;
@@ -177,8 +177,7 @@ impl Drafter<'_> {
 
     fn ends_locally(&self, seen: &Sighting) -> bool {
         let last = self.track.sightings.iter().rfind(|seen| !seen.is_drop());
-        matches!(self.track.arrival, Some(Arrival::Local(_)))
-            && last.is_some_and(|last| std::ptr::eq(last, seen))
+        self.track.is_in_stack_of(seen.node()) && last.is_some_and(|last| std::ptr::eq(last, seen))
     }
 
     /// Between two devices of which neither is a bridge, a route leads from one to the other.

@@ -22,6 +22,7 @@ mod verdict;
 use podtrace_protocol::wire::Packet;
 
 use crate::finish::hops::Hops;
+pub(crate) use crate::finish::verdict::Ending;
 use crate::join::track::Track;
 use crate::label::label;
 use crate::model::{FlowRef, Path, Protocol, Translated, Tuple};
@@ -38,10 +39,9 @@ pub(crate) struct Numbers {
     pub(crate) relative_sequence: u64,
 }
 
-/// Makes the finished path of a track whose sightings are in order. `timed_out` tells whether it has been unseen for
-/// long enough to have vanished.
-pub(crate) fn path(track: &Track, numbers: Numbers, timed_out: bool, world: &World) -> Path {
-    let (verdict, reason) = verdict::verdict(track, timed_out, world);
+/// Makes the finished path of a track whose sightings are in order.
+pub(crate) fn path(track: &Track, numbers: Numbers, ending: Ending<'_>, world: &World) -> Path {
+    let (verdict, reason) = verdict::verdict(track, ending, world);
     let Hops { hops, duration_ns, error_ns } = hops::hops(track, world);
     let ends = |tuple: &Tuple| world.directory.ends(tuple, track.first);
     let (from, to) = ends(&track.tuple());

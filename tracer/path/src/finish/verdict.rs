@@ -1,15 +1,30 @@
 //! How a path ended, and in words why.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use podtrace_protocol::frame::{FilterSpec, Side};
+use podtrace_protocol::hook::Meaning;
+
 use crate::join::track::{Arrival, DropSeen, Sighting, Track};
-use crate::model::{Action, Point, Verdict};
+use crate::model::{Action, Point, Tuple, Verdict};
 use crate::node::NodeId;
 use crate::world::World;
 
-/// The verdict, and why. `timed_out` tells whether a path that did not end has been unseen for long enough to have
-/// vanished.
-pub(crate) fn verdict(track: &Track, timed_out: bool, world: &World) -> (Verdict, Option<String>) {
+/// What decides on a path that nothing ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending<'a> {
+    /// Whether it has been unseen for long enough to have vanished.
+    pub(crate) timed_out: bool,
+    /// What the nodes look for.
+    pub(crate) filter: &'a FilterSpec,
+}
+
+/// The verdict, and why.
+pub(crate) fn verdict(track: &Track, ending: Ending<'_>, world: &World) -> (Verdict, Option<String>) {
+    if track.came_after_close() {
+        return (Verdict::Delivered, Some("the receiver had already closed the connection".to_owned()));
+    }
     if let Some(rejection) = &track.rejection {
         return (Verdict::Rejected, Some(rejection.reason.clone()));
     }
@@ -18,6 +33,22 @@ pub(crate) fn verdict(track: &Track, timed_out: bool, world: &World) -> (Verdict
     }
     let start_unseen = (!track.start_seen).then(|| "first hops not seen".to_owned());
     match &track.arrival {
+        Some(Arrival::Local(node)) if sent_on(track, *node, world) => {
+            let place = track.sightings.last().map(|last| last_point(last, world)).unwrap_or_default();
+            let reason =
+                format!("{place}, where a rule translates its destination, and was not seen after that");
+            (if ending.timed_out { Verdict::Vanished } else { Verdict::Open }, Some(reason))
+        }
+        Some(Arrival::Astray { holder, node: _ }) => {
+            let address = track.last_tuple().dst;
+            let receiver = world.directory.pod(address).map_or("its receiver", |pod| pod);
+            let reason = format!("reached {holder}, which also has {address}, instead of {receiver}");
+            (Verdict::Vanished, Some(reason))
+        }
+        Some(Arrival::Link(device)) => (
+            Verdict::Delivered,
+            start_unseen.or_else(|| Some(format!("multicast, sent to its link at {device}"))),
+        ),
         Some(Arrival::Pod(_) | Arrival::Local(_)) => {
             (Verdict::Delivered, start_unseen.or_else(|| track.no_use.map(str::to_owned)))
         }
@@ -27,19 +58,26 @@ pub(crate) fn verdict(track: &Track, timed_out: bool, world: &World) -> (Verdict
         Some(Arrival::Untraced { device, node }) => {
             (Verdict::Open, Some(format!("left at {device} for {node}, which is not traced")))
         }
-        None => unended(track, timed_out, start_unseen, world),
+        None => unended(track, ending, start_unseen, world),
     }
+}
+
+/// Whether what came to a node itself is sent on by a rule. Where its stack was seen to take it, it was not.
+fn sent_on(track: &Track, node: NodeId, world: &World) -> bool {
+    let taken = track.steps.iter().any(|step| step.spot.node == node && step.meaning == Meaning::LocalIn);
+    !taken && world.nodes[node].rules.redirects(track.last_tuple())
 }
 
 /// The drop made here, if the packet was lost by it: a copy that nobody needed is no loss once another one arrived.
 pub(crate) fn lost_by<'a>(track: &Track, seen: &'a Sighting) -> Option<&'a DropSeen> {
-    seen.drop.as_deref().filter(|drop| drop.of_arrived || track.arrival.is_none())
+    let counts = |drop: &&DropSeen| drop.of_arrived || track.arrival.is_none();
+    seen.drop.as_deref().filter(counts).filter(|_| !track.came_after_close())
 }
 
 /// The verdict of a path that nothing ended.
 fn unended(
     track: &Track,
-    timed_out: bool,
+    ending: Ending<'_>,
     start_unseen: Option<String>,
     world: &World,
 ) -> (Verdict, Option<String>) {
@@ -56,8 +94,16 @@ fn unended(
             Some(format!("{}, and the agent on {name} was lost", last_point(last, world))),
         );
     }
-    if !timed_out {
+    if !ending.timed_out {
         return (Verdict::Open, start_unseen);
+    }
+    if let Some(node) = next.filter(|_| last.action() == Action::NodeEgress)
+        && !is_sought(track, last, ending.filter, world)
+    {
+        let Tuple { src, dst, .. } = track.tuple_at(last);
+        let (left, node) = (last_point(last, world), world.name(node));
+        let reason = format!("{left} for {node}, where this trace does not include {src} → {dst}");
+        return (Verdict::Open, Some(reason));
     }
     let mut reason = format!("{}, {}", last_point(last, world), unseen_since(track, last, world));
     if let Some(pod) = &track.flooded_to {
@@ -67,10 +113,26 @@ fn unended(
     if track.segments > 1 && last.covered < track.size() {
         reason = format!("only {} of {} B got further: {reason}", last.covered, track.size());
     }
-    if start_unseen.is_some() {
+    if start_unseen.is_some() && track.candidates > 1 {
+        reason = format!("may continue another path of equal packets; {reason}");
+    } else if start_unseen.is_some() {
         reason = format!("first hops not seen; {reason}");
     }
     (Verdict::Vanished, Some(reason))
+}
+
+/// Whether the nodes look for a packet that looks as this one did where it was seen last: translation may have given it
+/// an address that nobody asked for.
+fn is_sought(track: &Track, last: &Sighting, filter: &FilterSpec, world: &World) -> bool {
+    let Tuple { src, dst, .. } = track.tuple_at(last);
+    let all = |side: &Side| side.addresses.is_empty();
+    // The address of a node may stand for an end.
+    let known = |address: IpAddr| {
+        filter.from.addresses.contains(&address)
+            || filter.to.addresses.contains(&address)
+            || world.directory.node(address).is_some()
+    };
+    all(&filter.from) || all(&filter.to) || (known(src) && known(dst))
 }
 
 fn device<'a>(seen: &Sighting, world: &'a World) -> &'a str {
@@ -115,7 +177,7 @@ fn unseen_since(track: &Track, last: &Sighting, world: &World) -> String {
         Some(format!("never seen at {}, where {} is", port.name, port.pod.as_deref().unwrap_or("its pod")))
     };
     let onward = match last.action() {
-        Action::NodeEgress => next_node(track, last, world).map(|node| format!("never seen on {node}")),
+        Action::NodeEgress => unseen_on_wire(track, last, world),
         Action::PodEgress => port().or_else(|| {
             let bridge = world.devices.info(last.device()?).bridge?;
             Some(format!("never seen at {}", world.devices.info(bridge).name))
@@ -126,4 +188,27 @@ fn unseen_since(track: &Track, last: &Sighting, world: &World) -> String {
         _ => None,
     };
     onward.unwrap_or_else(|| "never seen after that".to_owned())
+}
+
+/// What is known of a packet after it left a node. That the next node never saw it can be said only where that node looked,
+/// and where no equal packet was seen there.
+fn unseen_on_wire(track: &Track, last: &Sighting, world: &World) -> Option<String> {
+    let address = track.tuple_at(last).dst;
+    let Some(node) = next_node(track, last, world) else {
+        let service = world.directory.service_at(address)?;
+        return Some(format!("with {address} of Service {service} untranslated"));
+    };
+    let looks_into = |port: u16| {
+        let ports = world.node(node).map(|node| world.devices.vxlan_ports(node)).unwrap_or_default();
+        ports.is_empty() || ports.contains(&port)
+    };
+    Some(match last.outer {
+        Some(outer) if !looks_into(outer.dport) => {
+            format!("for UDP port {} of {node}, where no tunnel of {node} listens", outer.dport)
+        }
+        _ if track.candidates > 1 => {
+            format!("and equal packets were seen on {node}: this may be one of them")
+        }
+        _ => format!("never seen on {node}"),
+    })
 }

@@ -8,11 +8,29 @@ use crate::observation::Observation;
 use crate::world::World;
 use crate::world::devices::DeviceInfo;
 
-/// Whether the pod behind a veth has this packet's destination address. A pod of unknown addresses may have any.
-fn is_for(device: &DeviceInfo, packet: &Packet, world: &World) -> bool {
-    device.pod_addresses.contains(&packet.dst)
-        || (device.pod.is_some() && world.directory.pod(packet.dst) == device.pod.as_ref())
-        || (device.pod_addresses.is_empty() && world.directory.pod(packet.dst).is_none())
+/// Who a veth leads to, as far as a packet's destination address is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    /// The pod that the packet is for. A pod of unknown addresses may have any.
+    Receiver,
+    /// Another pod, which has the address too.
+    OtherHolder,
+    /// A pod without this address.
+    Stranger,
+}
+
+/// A veth belongs to one pod, whatever addresses that pod has. A pod that has the address of another one is the receiver
+/// where the other one is gone: the inventory may be late.
+fn behind(device: &DeviceInfo, packet: &Packet, world: &World) -> Behind {
+    let holds = device.pod_addresses.contains(&packet.dst);
+    match world.directory.pod(packet.dst) {
+        Some(owner) if device.pod.as_ref() == Some(owner) => Behind::Receiver,
+        Some(owner) if holds && world.devices.pod_holds(owner, packet.dst) => Behind::OtherHolder,
+        Some(_) if holds => Behind::Receiver,
+        Some(_) => Behind::Stranger,
+        None if holds || device.pod_addresses.is_empty() => Behind::Receiver,
+        None => Behind::Stranger,
+    }
 }
 
 /// Whether this is a copy that a bridge flooded: at a pod that it is not for, or handed up by a bridge although one of
@@ -21,7 +39,7 @@ pub(super) fn is_flooded_copy(observation: &Observation, packet: &Packet, world:
     let Some(device) = observation.spot.device else { return false };
     let node = observation.node();
     match observation.action() {
-        Action::PodIngress => !is_for(world.devices.info(device), packet, world),
+        Action::PodIngress => behind(world.devices.info(device), packet, world) == Behind::Stranger,
         Action::Route if observation.point() == Point::TcIngress => {
             // The search for the port is made only for pods of this node.
             world.directory.home(packet.dst) == Some(world.name(node))
@@ -36,19 +54,29 @@ pub(super) fn arrival(observation: &Observation, packet: &Packet, world: &World)
     let device = world.devices.info(observation.spot.device?);
     let node = observation.node();
     match observation.action() {
-        Action::PodIngress => Some(Arrival::Pod(node)),
+        Action::PodIngress => match (behind(device, packet, world), &device.pod) {
+            (Behind::OtherHolder, Some(pod)) => Some(Arrival::Astray { holder: pod.clone(), node: None }),
+            _ => Some(Arrival::Pod(node)),
+        },
+        Action::Route if packet.dst.is_multicast() && observation.point() == Point::TcIngress => {
+            Some(Arrival::Link(device.name.clone()))
+        }
         Action::Route | Action::NodeIngress | Action::Decapsulate
             if observation.point() == Point::TcIngress && world.devices.is_own(node, packet.dst) =>
         {
-            Some(Arrival::Local(node))
+            Some(match world.directory.pod(packet.dst) {
+                Some(_) => Arrival::Astray { holder: world.name(node).clone(), node: Some(node) },
+                None => Arrival::Local(node),
+            })
         }
         Action::NodeEgress => match world.directory.home(packet.dst) {
             Some(home) if !world.directory.is_traced(home) => {
                 Some(Arrival::Untraced { device: device.name.clone(), node: home.clone() })
             }
             Some(_) => None,
-            // Inside a tunnel it stays in the cluster.
-            None => observation.outer.is_none().then(|| Arrival::Outside(device.name.clone())),
+            // Nobody outside has a Service's address, and inside a tunnel it stays in the cluster.
+            None if observation.outer.is_some() || world.directory.service_at(packet.dst).is_some() => None,
+            None => Some(Arrival::Outside(device.name.clone())),
         },
         _ => None,
     }

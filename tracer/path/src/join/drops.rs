@@ -10,8 +10,8 @@ use super::{Joiner, starts_here};
 use crate::join::journey::{LastPlace, Owner};
 use crate::join::matching::Match;
 use crate::join::shares::Shares;
-use crate::join::track::{Arrival, DropSeen, Track};
-use crate::model::Drop;
+use crate::join::track::{Arrival, DropSeen, Sighting, Track};
+use crate::model::{Action, Drop};
 use crate::observation::Observation;
 use crate::world::World;
 
@@ -79,6 +79,10 @@ impl Joiner {
         let drop = observation.drop(world);
         for share in shares.as_slice() {
             let track = &mut self.tracks[share.track];
+            if drop.reason.as_deref() == Some("OTHERHOST") && settle_holder(track, observation, world) {
+                self.unattributed.ignored += 1;
+                continue;
+            }
             let of_arrived = match DropMeaning::of(observation, &drop, track, last_place, world) {
                 DropMeaning::Lost { of_arrived } => of_arrived,
                 DropMeaning::NoUse(reason) => {
@@ -105,6 +109,27 @@ impl Joiner {
     }
 }
 
+/// Of two holders of the receiver's address that both got a copy, one refused it: it was for the other one. Returns
+/// whether that was so.
+fn settle_holder(track: &mut Track, observation: &Observation, world: &World) -> bool {
+    let Some((veth, pod)) = track.other_holder.zip(observation.pod(world)) else { return false };
+    let holder = world.devices.info(veth).pod.clone();
+    if holder.as_ref() == Some(pod) {
+        track.forget_copy(veth);
+        track.other_holder = None;
+        return true;
+    }
+    let refused =
+        world.directory.pod(track.packet.dst) == Some(pod) && matches!(track.arrival, Some(Arrival::Pod(_)));
+    let own = track.sightings.iter().filter(|seen| seen.action() == Action::PodIngress);
+    let own =
+        own.filter_map(Sighting::device).find(|seen| world.devices.info(*seen).pod.as_ref() == Some(pod));
+    let (Some(holder), Some(own), true) = (holder, own, refused) else { return false };
+    track.forget_copy(own);
+    track.arrival = Some(Arrival::Astray { holder, node: None });
+    true
+}
+
 impl DropMeaning {
     fn of(
         observation: &Observation,
@@ -126,6 +151,10 @@ impl DropMeaning {
             let refused = pod.is_some() && world.directory.pod(dst) == pod;
             return if refused { Self::Lost { of_arrived: true } } else { Self::Harmless };
         }
+        // A copy that nobody there has joined the group for, or that is not routed on.
+        if matches!(track.arrival, Some(Arrival::Link(_))) {
+            return Self::Harmless;
+        }
         // ICMP has no reader: an error is processed where it arrives, and sockets get copies.
         if reason == Some("QUEUE_PURGE") && matches!(track.packet.transport, Transport::Icmp { .. }) {
             return Self::Harmless;
@@ -139,6 +168,9 @@ impl DropMeaning {
         // A socket's queue holds packets without a device, and without it their namespace is not known.
         let had_arrived = at_destination || (pod.is_none() && last_place == LastPlace::Destination);
         if had_arrived {
+            if is_end_of_reset(function, reason, &track.packet) {
+                return Self::Harmless;
+            }
             let no_use = reason
                 .and_then(|reason| no_use_by_reason(reason, &track.packet))
                 .or_else(|| no_use_at_close(function, reason, &track.packet));
@@ -152,7 +184,13 @@ impl DropMeaning {
         }
         let of_arrived = match track.arrival {
             Some(Arrival::Pod(_)) | None => at_destination || last_place == LastPlace::Destination,
-            Some(Arrival::Local(_) | Arrival::Outside(_) | Arrival::Untraced { .. }) => pod.is_none(),
+            Some(Arrival::Astray { node: None, .. } | Arrival::Link(_)) => false,
+            Some(
+                Arrival::Local(_)
+                | Arrival::Astray { node: Some(_), .. }
+                | Arrival::Outside(_)
+                | Arrival::Untraced { .. },
+            ) => pod.is_none(),
         };
         Self::Lost { of_arrived }
     }
@@ -169,6 +207,13 @@ fn no_use_by_reason(reason: &str, packet: &Packet) -> Option<&'static str> {
         "QUEUE_PURGE" => Some("the receiver closed the socket without reading it"),
         _ => None,
     }
+}
+
+/// A reset ends where TCP takes it: that it is freed there says nothing, whatever the reason.
+fn is_end_of_reset(function: &str, reason: Option<&str>, packet: &Packet) -> bool {
+    let is_reset = matches!(packet.transport, Transport::Tcp { flags, .. } if flags & tcp_flag::RST != 0);
+    let by_tcp = reason.is_some_and(|reason| reason.starts_with("TCP_") || reason == "NO_SOCKET");
+    is_reset && (by_tcp || function.starts_with("tcp_"))
 }
 
 /// What a connection that ends frees without a reason. A socket in TIME-WAIT frees the peer's FIN and acknowledgements

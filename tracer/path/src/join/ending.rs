@@ -9,9 +9,11 @@ use crate::world::World;
 
 /// When a path is reported, unless it is seen again before.
 fn deadline(track: &Track, world: &World) -> Moment {
-    let may_go_on = |node| world.nodes[node].rules.may_translate();
+    let rules = |node| &world.nodes[node].rules;
     let patience = match track.arrival {
-        Some(Arrival::Local(node)) if !track.dropped && may_go_on(node) => LOCAL_PATIENCE,
+        // A rule sends it elsewhere: whether it gets there shows later.
+        Some(Arrival::Local(node)) if !track.dropped && rules(node).redirects(track.last_tuple()) => PATIENCE,
+        Some(Arrival::Local(node)) if !track.dropped && rules(node).may_translate() => LOCAL_PATIENCE,
         _ if track.is_over() => GRACE,
         _ => PATIENCE,
     };

@@ -50,6 +50,8 @@ pub(crate) struct EarlyRejection {
     pub(crate) packet: Packet,
     pub(crate) direction: Direction,
     pub(crate) reason: String,
+    /// See [`Rejection`](super::track::Rejection).
+    pub(crate) after_close: bool,
 }
 
 #[derive(Debug)]
@@ -140,6 +142,10 @@ impl Flows {
 
     pub(crate) fn set_filter(&mut self, filter: FilterSpec) {
         self.filter = filter;
+    }
+
+    pub(crate) fn filter(&self) -> &FilterSpec {
+        &self.filter
     }
 
     /// The packet's flow, which is made if there is none.

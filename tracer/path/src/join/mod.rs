@@ -44,7 +44,7 @@ mod translation;
 mod waiting;
 
 use podtrace_protocol::frame::FilterSpec;
-use podtrace_protocol::wire::{Packet, Transport};
+use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
 use crate::join::arrival::{arrival, is_flooded_copy};
 use crate::join::content::ContentHash;
@@ -126,6 +126,10 @@ impl Joiner {
 
     pub(crate) fn set_filter(&mut self, filter: FilterSpec) {
         self.flows.set_filter(filter);
+    }
+
+    pub(crate) fn filter(&self) -> &FilterSpec {
+        self.flows.filter()
     }
 
     /// Sets the largest error of a node's clock.
@@ -383,7 +387,7 @@ impl Joiner {
             let seen_whole = track.add_sighting(observation, share.bytes, at);
             let packet = observation.packet.as_ref().unwrap_or(&track.packet);
             let Some(arrival) = arrival(observation, packet, world) else {
-                if track.arrival == Some(Arrival::Local(observation.node())) {
+                if track.is_in_stack_of(observation.node()) {
                     // It had the node's address only until it was translated there. Only this node can say so: with
                     // clocks that are a little wrong, what another node saw before may be read after.
                     track.arrival = None;
@@ -391,6 +395,13 @@ impl Joiner {
                 continue;
             };
             last_place = LastPlace::Destination;
+            if let Arrival::Astray { node: None, .. } = arrival {
+                track.other_holder = observation.spot.device;
+                if matches!(track.arrival, Some(Arrival::Pod(_))) {
+                    // The receiver got a copy as well. Which of the two took it shows where one refuses it.
+                    continue;
+                }
+            }
             if seen_whole {
                 if track.arrival.is_none() {
                     self.arrived.push(share.track);
@@ -456,9 +467,12 @@ impl Joiner {
         self.flows.path_begins(flow.id);
         let stream = self.flows.stream_mut(flow);
         let bytes = packet.stream().map(|carried| stream.bytes(carried));
-        if let (None, Transport::Tcp { seq, .. }) = (bytes, &packet.transport) {
-            // Takes note of it.
-            stream.unwrap(*seq);
+        if let Transport::Tcp { seq, flags, .. } = &packet.transport {
+            stream.closed = flags & tcp_flag::SYN == 0 && (stream.closed || flags & tcp_flag::FIN != 0);
+            if bytes.is_none() {
+                // Takes note of it.
+                stream.unwrap(*seq);
+            }
         }
         let content = if bytes.is_some() { ContentHash::default() } else { ContentHash::of(packet, flow) };
         let serial = self.next_serial();

@@ -10,13 +10,14 @@ use super::Joiner;
 use crate::join::flow::EarlyRejection;
 use crate::join::track::{Rejection, Track, TrackId};
 use crate::label;
+use crate::model::Action;
 use crate::world::World;
 
 impl Joiner {
     /// A path has begun. If it rejects another one, or is rejected by one that began before, that is noted. Returns the
     /// path that is rejected.
     pub(super) fn note_rejection(&mut self, id: TrackId, world: &World) -> Option<TrackId> {
-        match rejection(&self.tracks[id].packet, world) {
+        match rejection(&self.tracks[id], world) {
             Some(reason) => self.reject(id, reason),
             None => self.take_early_rejection(id),
         }
@@ -26,16 +27,19 @@ impl Joiner {
     fn reject(&mut self, id: TrackId, reason: String) -> Option<TrackId> {
         let Track { packet, flow, first, .. } = &self.tracks[id];
         let (flow, at) = (*flow, *first);
+        // An end that has sent its FIN and resets what comes then has closed its socket before.
+        let after_close = packet.quoted().is_none() && self.flows.stream(flow).closed;
         // The newest that fits: earlier ones were answered already.
         let rejected =
             self.flows.stream(flow.back()).recent().find(|other| rejects(packet, &self.tracks[*other]));
         match rejected {
             Some(rejected) => {
                 self.tracks[id].report_after = Some(rejected);
-                self.tracks[rejected].rejection = Some(Rejection { reason, at });
+                self.tracks[rejected].rejection = Some(Rejection { reason, at, after_close });
             }
             None => {
-                let early = EarlyRejection { packet: packet.clone(), direction: flow.direction, reason };
+                let early =
+                    EarlyRejection { packet: packet.clone(), direction: flow.direction, reason, after_close };
                 self.flows.get_mut(flow.id).keep(early);
             }
         }
@@ -49,21 +53,18 @@ impl Joiner {
         let found = waiting
             .iter()
             .position(|early| early.direction != track.flow.direction && rejects(&early.packet, track))?;
-        let EarlyRejection { reason, .. } = waiting.remove(found)?;
-        track.rejection = Some(Rejection { reason, at: track.first });
+        let EarlyRejection { reason, after_close, .. } = waiting.remove(found)?;
+        track.rejection = Some(Rejection { reason, at: track.first, after_close });
         Some(id)
     }
 }
 
 /// What a packet says, if it rejects another.
-fn rejection(packet: &Packet, world: &World) -> Option<String> {
-    let sender = || match world.directory.pod(packet.src).or_else(|| world.directory.node(packet.src)) {
-        Some(name) => name.to_string(),
-        None => packet.src.to_string(),
-    };
+fn rejection(track: &Track, world: &World) -> Option<String> {
+    let packet = &track.packet;
     match &packet.transport {
         Transport::Tcp { flags, .. } if flags & tcp_flag::RST != 0 => {
-            Some(format!("TCP reset by {}", sender()))
+            Some(format!("TCP reset by {}", sender(track, world)))
         }
         // A redirect lets its packet pass.
         Transport::Icmp { kind: 5, .. } if packet.protocol == protocol::ICMP => None,
@@ -72,6 +73,19 @@ fn rejection(packet: &Packet, world: &World) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Who sent a packet: by where it was seen first, for an address may be held twice; else by its address.
+fn sender(track: &Track, world: &World) -> String {
+    let source = track.packet.src;
+    let first = track.sightings.first().filter(|_| track.start_seen);
+    let seen = first.and_then(|first| match first.action() {
+        Action::PodEgress => world.devices.info(first.device()?).pod.as_ref(),
+        _ if world.devices.is_own(first.node(), source) => Some(world.name(first.node())),
+        _ => None,
+    });
+    let name = seen.or_else(|| world.directory.pod(source)).or_else(|| world.directory.node(source));
+    name.map_or_else(|| source.to_string(), ToString::to_string)
 }
 
 /// Whether `packet`, a reset or an ICMP error, is about this path.
@@ -96,6 +110,11 @@ fn resets(packet: &Packet, track: &Track) -> bool {
     if flags & tcp_flag::ACK == 0 {
         // A reset of a segment that had an acknowledgement takes its sequence number from there (RFC 9293, 3.10.7.1).
         return *seq == *acked;
+    }
+    // A segment with an acknowledgement is refused by a reset without one: a reset that acknowledges it comes from a socket
+    // that has taken it, and whose program is done with the connection.
+    if sent_flags & tcp_flag::ACK != 0 {
+        return false;
     }
     let control = u32::from(sent_flags & tcp_flag::SYN != 0) + u32::from(sent_flags & tcp_flag::FIN != 0);
     *ack == sent.wrapping_add(track.packet.payload).wrapping_add(control)

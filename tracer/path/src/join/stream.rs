@@ -45,6 +45,8 @@ pub(crate) struct Stream {
     longest: u64,
     /// Newest last.
     recent: VecDeque<TrackId>,
+    /// Whether the end that sends it has sent its FIN.
+    pub(crate) closed: bool,
 }
 
 impl Stream {

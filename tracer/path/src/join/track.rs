@@ -142,6 +142,15 @@ pub(crate) enum Arrival {
     Pod(NodeId),
     /// At this node, which has its destination address.
     Local(NodeId),
+    /// At the wrong receiver, which has the right one's address too.
+    Astray {
+        /// Name of the pod or node.
+        holder: Arc<str>,
+        /// The node, if it is a node itself.
+        node: Option<NodeId>,
+    },
+    /// A multicast packet on its link, which it was sent to: who of those there wants it is theirs to say.
+    Link(Arc<str>),
     /// It left the cluster by this device.
     Outside(Arc<str>),
     /// It left by this device for a node that is not traced.
@@ -160,6 +169,8 @@ pub(crate) struct Rejection {
     pub(crate) reason: String,
     /// When it was first seen.
     pub(crate) at: Moment,
+    /// Whether the receiver had closed the connection before: the packet came too late, and nothing is wrong.
+    pub(crate) after_close: bool,
 }
 
 /// A path under way.
@@ -193,6 +204,8 @@ pub(crate) struct Track {
     pub(crate) events: u64,
     /// The pod at whose port a bridge flooded a copy.
     pub(crate) flooded_to: Option<Arc<str>>,
+    /// The veth at which a copy came to another pod that has the receiver's address too.
+    pub(crate) other_holder: Option<DeviceId>,
     pub(crate) rejection: Option<Rejection>,
     /// The path that is reported before this one, which answers or rejects it.
     pub(crate) report_after: Option<TrackId>,
@@ -251,6 +264,7 @@ impl Tracks {
             start_seen,
             events: 0,
             flooded_to: None,
+            other_holder: None,
             rejection: None,
             report_after,
             translation_known: false,
@@ -319,6 +333,11 @@ impl Track {
         sighting.tuple.unwrap_or_else(|| self.tuple())
     }
 
+    /// Addresses and ports that it had where it was seen last.
+    pub(crate) fn last_tuple(&self) -> Tuple {
+        self.sightings.last().map_or_else(|| self.tuple(), |last| self.tuple_at(last))
+    }
+
     /// Whether it began with the addresses and ports of this packet.
     pub(crate) fn has_ends_of(&self, packet: &Packet) -> bool {
         packet.src == self.packet.src
@@ -329,6 +348,25 @@ impl Track {
     /// Whether nothing is missing for it to have ended.
     pub(crate) fn is_over(&self) -> bool {
         self.arrival.is_some() || self.dropped || self.rejection.is_some()
+    }
+
+    /// Whether it reached a receiver that had closed the connection before.
+    pub(crate) fn came_after_close(&self) -> bool {
+        let arrived = matches!(self.arrival, Some(Arrival::Pod(_) | Arrival::Local(_)));
+        arrived && self.rejection.as_ref().is_some_and(|rejection| rejection.after_close)
+    }
+
+    /// Whether it arrived at a node itself.
+    pub(crate) fn is_in_stack_of(&self, node: NodeId) -> bool {
+        match self.arrival {
+            Some(Arrival::Local(at) | Arrival::Astray { node: Some(at), .. }) => at == node,
+            _ => false,
+        }
+    }
+
+    /// Takes out what was seen of it at a device: a copy that nobody took.
+    pub(crate) fn forget_copy(&mut self, device: DeviceId) {
+        self.sightings.retain(|seen| seen.device() != Some(device) || seen.point() != Point::TcEgress);
     }
 
     fn sighting_at(&self, spot: Spot) -> Option<usize> {

@@ -150,6 +150,15 @@ impl Devices {
         self.nodes[node].addresses.contains(&address)
     }
 
+    /// Whether a pod has this address on one of its devices.
+    pub(crate) fn pod_holds(&self, pod: &str, address: IpAddr) -> bool {
+        self.nodes
+            .values()
+            .flat_map(|node| node.devices.values())
+            .map(|id| self.info(*id))
+            .any(|device| device.pod.as_deref() == Some(pod) && device.pod_addresses.contains(&address))
+    }
+
     pub(crate) fn vxlan_ports(&self, node: NodeId) -> &[u16] {
         &self.nodes[node].vxlan_ports
     }

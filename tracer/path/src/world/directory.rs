@@ -128,6 +128,17 @@ impl Directory {
             .or_else(|| self.node_ports.get(&(port, proto)).filter(|_| self.nodes.contains_key(&address)))
     }
 
+    /// The first of the addresses that the inventory lists for a node.
+    pub(crate) fn listed_address(&self, node: &str) -> Option<IpAddr> {
+        let of_node = |address: &&IpAddr| self.nodes.get(address).is_some_and(|name| &**name == node);
+        self.listed.iter().filter(of_node).min().copied()
+    }
+
+    /// Name of the Service with this address.
+    pub(crate) fn service_at(&self, address: IpAddr) -> Option<&Arc<str>> {
+        self.cluster_ips.get(&address)
+    }
+
     /// Adds the addresses of a node's own namespace: the inventory lacks those of its bridge and tunnels.
     pub(crate) fn learn(&mut self, node: &Arc<str>, topology: &Topology) {
         for address in topology.own_addresses() {

@@ -33,6 +33,7 @@ pub(crate) struct NodeRules {
     /// Whether all rules are known and none translates.
     never_translates: bool,
     answers: RefCell<FxHashMap<Asked, Option<Arc<Attribution>>>>,
+    redirected: RefCell<FxHashMap<Tuple, bool>>,
 }
 
 impl NodeRules {
@@ -51,12 +52,23 @@ impl NodeRules {
             former: None,
             never_translates,
             answers: RefCell::default(),
+            redirected: RefCell::default(),
         }
     }
 
     /// Whether a packet to the node itself may be translated and leave it again.
     pub(crate) fn may_translate(&self) -> bool {
         !self.never_translates
+    }
+
+    /// Whether a rule certainly sends a packet to the node itself on to another address.
+    pub(crate) fn redirects(&self, tuple: Tuple) -> bool {
+        let Some(finder) = self.finder.as_ref().filter(|_| !self.never_translates) else { return false };
+        let mut redirected = self.redirected.borrow_mut();
+        if redirected.len() >= REMEMBERED {
+            redirected.clear();
+        }
+        *redirected.entry(tuple).or_insert_with(|| finder.sends_on(packet(&tuple)))
     }
 
     /// The rule that made one of the other.
@@ -97,8 +109,13 @@ impl NodeRules {
         loss: Lost<'_>,
     ) -> Option<(Hook, Attribution)> {
         let finder = self.finder.as_ref()?;
-        let Lost { tuple, in_device, out_device, state } = loss;
+        let Lost { tuple, in_device, out_device, state, at_device } = loss;
         let ask = |hook: &Hook| {
+            let (in_device, out_device) = match hook {
+                Hook::Ingress => (at_device, None),
+                Hook::Egress => (None, at_device),
+                _ => (in_device, out_device),
+            };
             let question =
                 Loss { bridge, packet: packet(&tuple), in_device, out_device, state, ..Loss::at(*hook) };
             finder.dropped(&question).map(|answer| (*hook, answer))
@@ -117,6 +134,8 @@ pub(crate) struct Lost<'a> {
     pub(crate) out_device: Option<&'a str>,
     /// Its state in connection tracking.
     pub(crate) state: Option<&'a str>,
+    /// The device at which it was dropped: rules of devices are asked for this one.
+    pub(crate) at_device: Option<&'a str>,
 }
 
 fn packet(tuple: &Tuple) -> Packet {

@@ -7,6 +7,7 @@ mod endings;
 mod equals;
 mod impossible;
 mod order;
+mod receivers;
 mod recorded;
 mod stack;
 mod streams;

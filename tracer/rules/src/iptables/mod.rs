@@ -65,7 +65,7 @@ impl Building {
         let policy = words.next().unwrap_or("-");
         self.places.insert(name.to_owned(), self.table.chains.len());
         let base = if policy == "-" { None } else { base(&self.table.name, name, policy == "DROP") };
-        self.table.chains.push(Chain { name: name.to_owned(), base, rules: Vec::new() });
+        self.table.chains.push(Chain { name: name.to_owned(), base, devices: Vec::new(), rules: Vec::new() });
     }
 
     /// `-A KUBE-SERVICES -d 10.43.0.10/32 …`

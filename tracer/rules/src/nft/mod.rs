@@ -78,7 +78,8 @@ impl Building {
         let Some(table) = text("table").map(|table| self.table(family, table)) else { return };
         match kind.as_str() {
             "chain" => {
-                self.chain(table, name).base = base(object);
+                let chain = self.chain(table, name);
+                (chain.base, chain.devices) = (base(object), devices(object));
             }
             "rule" => {
                 let Some(list) = object.get("expr").and_then(Value::as_array) else { return };
@@ -126,7 +127,7 @@ impl Building {
     fn chain(&mut self, table: usize, name: &str) -> &mut Chain {
         let chains = &mut self.listing.tables[table].chains;
         let number = *self.chains.entry((table, name.to_owned())).or_insert_with(|| {
-            chains.push(Chain { name: name.to_owned(), base: None, rules: Vec::new() });
+            chains.push(Chain { name: name.to_owned(), base: None, devices: Vec::new(), rules: Vec::new() });
             chains.len() - 1
         });
         &mut chains[number]
@@ -137,6 +138,16 @@ fn family(word: &str) -> Option<Family> {
     [Family::Ip, Family::Ip6, Family::Inet, Family::Bridge, Family::Netdev]
         .into_iter()
         .find(|family| family.word() == word)
+}
+
+/// `"dev": "eth0"` or `"dev": ["eth0", "eth1"]`.
+fn devices(chain: &Value) -> Vec<String> {
+    let of = |value: &Value| value.as_str().map(ToOwned::to_owned);
+    match chain.get("dev") {
+        Some(Value::Array(devices)) => devices.iter().filter_map(of).collect(),
+        Some(device) => of(device).into_iter().collect(),
+        None => Vec::new(),
+    }
 }
 
 fn base(chain: &Value) -> Option<Base> {

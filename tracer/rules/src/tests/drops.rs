@@ -125,7 +125,7 @@ fn nftables_rules_have_their_text() {
         let found = table.chains.iter().flat_map(|chain| &chain.rules).find(|known| known.text == rule);
         let only = Rule { handle: Some(3), ..found.unwrap_or_else(|| panic!("no rule {rule}")).clone() };
         let base = Base { hook: Hook::Forward, nat: false, priority: 0, drops: false };
-        let chain = Chain { name: "f".to_owned(), base: Some(base), rules: vec![only] };
+        let chain = Chain { name: "f".to_owned(), base: Some(base), devices: Vec::new(), rules: vec![only] };
         let tables = vec![Table { chains: vec![chain], ..table.clone() }];
         let finder = Finder::new(Rules { tables, ..Rules::default() });
         let question = loss(Hook::Forward, "tcp 10.0.0.1:80 10.2.0.2:80");
@@ -174,4 +174,47 @@ fn recursive_chains_end() {
     let finder = Finder::new(Rules { tables: iptables::parse(&text, Family::Ip), ..Rules::default() });
     let attribution = finder.dropped(&loss(Hook::Forward, "icmp 10.0.0.1 10.0.0.2")).expect("a rule");
     assert!(!attribution.certain, "{attribution}");
+}
+
+#[test]
+fn a_chain_of_a_device_drops_at_that_device_only() {
+    let text = r#"{"nftables": [{"table": {"family": "netdev", "name": "guard", "handle": 1}},
+        {"chain": {"family": "netdev", "table": "guard", "name": "in", "handle": 1, "type": "filter", "hook": "ingress", "prio": 0, "policy": "accept", "dev": "veth1"}},
+        {"chain": {"family": "netdev", "table": "guard", "name": "out", "handle": 3, "type": "filter", "hook": "egress", "prio": 0, "policy": "accept", "dev": ["veth2", "veth3"]}},
+        {"rule": {"family": "netdev", "table": "guard", "chain": "in", "handle": 2, "expr": [{"drop": null}]}},
+        {"rule": {"family": "netdev", "table": "guard", "chain": "out", "handle": 4, "expr": [{"drop": null}]}}]}"#;
+    let finder = Finder::new(nft_rules(text));
+    let packet = "icmp 10.0.0.1 10.0.0.2";
+    for (hook, device, expected) in [
+        (Hook::Ingress, "veth1", "nft netdev guard: in (handle 2)"),
+        (Hook::Ingress, "veth2", "nothing"),
+        (Hook::Egress, "veth3", "nft netdev guard: out (handle 4)"),
+        (Hook::Egress, "veth1", "nothing"),
+    ] {
+        let at = |of: Hook| (hook == of).then_some(device);
+        let question =
+            Loss { in_device: at(Hook::Ingress), out_device: at(Hook::Egress), ..loss(hook, packet) };
+        assert_eq!(told(finder.dropped(&question)), expected, "{hook:?} {device}");
+    }
+    assert_eq!(told(finder.dropped(&loss(Hook::Forward, packet))), "nothing");
+}
+
+#[test]
+fn what_a_rule_sends_on_is_known_only_where_it_matches() {
+    let text = "*nat\n:PREROUTING ACCEPT [0:0]\n:CNI-DN - [0:0]\n\
+                -A PREROUTING -d 192.168.56.12/32 -p tcp -m tcp --dport 9000 -j CNI-DN\n\
+                -A CNI-DN -p tcp -m tcp --dport 9000 -j DNAT --to-destination 10.42.1.99:8080\n\
+                -A PREROUTING -p tcp -m tcp --dport 9001 -j DNAT --to-destination 192.168.56.12:80\n\
+                -A PREROUTING -p tcp -m statistic --mode random --probability 0.5 --dport 9002 -j DNAT \
+                --to-destination 10.42.1.99:80\nCOMMIT\n";
+    let rules = Rules {
+        tables: iptables::parse(text, Family::Ip),
+        local: vec!["192.168.56.12".parse().expect("an address")],
+        ..Rules::default()
+    };
+    let finder = Finder::new(rules);
+    for (port, expected) in [(9000, true), (9001, false), (9002, false), (9003, false)] {
+        let packet = loss(Hook::Prerouting, &format!("tcp 10.42.0.10:40000 192.168.56.12:{port}")).packet;
+        assert_eq!(finder.sends_on(packet), expected, "{port}");
+    }
 }

@@ -37,12 +37,11 @@ pub(super) struct Candidate {
 pub(super) fn assemble(node: &Node, candidates: &[Candidate], pods: &[PodAddresses]) -> Topology {
     let mut own = namespace(node.inode, &node.path, &node.dump);
     let mut namespaces = Vec::new();
-    for candidate in candidates {
-        let Some(pod) = pods.iter().find(|pod| holds_any(&candidate.dump, &pod.ips)) else { continue };
-        let pairs = pairs(&node.dump, candidate);
-        if pairs.is_empty() {
-            continue;
-        }
+    let connected = candidates.iter().map(|candidate| (candidate, pairs(&node.dump, candidate)));
+    let connected: Vec<_> = connected.filter(|(_, pairs)| !pairs.is_empty()).collect();
+    let owners = owners(connected.iter().map(|(candidate, _)| *candidate), pods);
+    for ((candidate, pairs), pod) in connected.into_iter().zip(owners) {
+        let Some(pod) = pod else { continue };
         let mut theirs = namespace(candidate.inode, &candidate.path, &candidate.dump);
         theirs.pod = Some(pod.pod.clone());
         for (host, inside) in pairs {
@@ -53,6 +52,29 @@ pub(super) fn assemble(node: &Node, candidates: &[Candidate], pods: &[PodAddress
     }
     namespaces.insert(0, own);
     Topology { namespaces, cni: None }
+}
+
+/// Whose each candidate is. One that has the addresses of several pods is that one's which no other candidate can be: an
+/// address may be held twice.
+fn owners<'a, 'p>(
+    candidates: impl Iterator<Item = &'a Candidate>,
+    pods: &'p [PodAddresses],
+) -> Vec<Option<&'p PodAddresses>> {
+    let fitting: Vec<Vec<&PodAddresses>> = candidates
+        .map(|candidate| pods.iter().filter(|pod| holds_any(&candidate.dump, &pod.ips)).collect())
+        .collect();
+    let mut owners: Vec<Option<&PodAddresses>> = vec![None; fitting.len()];
+    loop {
+        let only = |at: usize| {
+            let mut free = fitting[at].iter().copied().filter(|pod| !owners.contains(&Some(*pod)));
+            free.next().filter(|_| free.next().is_none())
+        };
+        let undecided = (0..fitting.len()).filter(|at| owners[*at].is_none());
+        let Some((at, pod)) = undecided.filter_map(|at| Some((at, only(at)?))).next() else { break };
+        owners[at] = Some(pod);
+    }
+    // Two that have one pod's address and no other: one of them may be what is left of the pod before.
+    owners.iter().zip(&fitting).map(|(owner, fitting)| owner.or(fitting.first().copied())).collect()
 }
 
 fn holds_any(dump: &Dump, ips: &[IpAddr]) -> bool {
@@ -229,6 +251,21 @@ mod tests {
         assert_eq!(peer(&topology, 1, "eth0"), Some(Peer { netns: Some(100), index: 5 }));
         // The uplink of such a node is a veth as well, into a namespace that is not part of the topology.
         assert_eq!(peer(&topology, 0, "eth0"), Some(Peer { netns: None, index: 5 }));
+    }
+
+    #[test]
+    fn a_namespace_with_the_addresses_of_two_pods_is_the_one_that_is_left() {
+        let mut both = candidate(101, 1, 5, "10.42.0.10/24");
+        both.dump.addresses.push(address(2, "10.42.0.11/24"));
+        let pods = [pod("pod1", "10.42.0.10"), pod("pod2", "10.42.0.11")];
+        for (candidates, expected) in [
+            (vec![both.clone(), candidate(102, 2, 6, "10.42.0.10/24")], ["default/pod2", "default/pod1"]),
+            (vec![candidate(102, 2, 6, "10.42.0.11/24"), both.clone()], ["default/pod2", "default/pod1"]),
+        ] {
+            let topology = assemble(&node(), &candidates, &pods);
+            let named: Vec<_> = topology.namespaces.iter().filter_map(|ns| ns.pod.as_deref()).collect();
+            assert_eq!(named, expected);
+        }
     }
 
     #[test]
