@@ -32,7 +32,12 @@ pub(super) const PLACEHOLDERS: [&str; 13] = [
 /// Advice for a drop; `None` if its cause is unknown.
 #[must_use]
 pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
-    if let Some(text) = by_rule(drop, fitting::is_in_tunnel(hop, path)) {
+    let tunnel = match (fitting::is_in_tunnel(hop, path), fitting::enters_tunnel(hop, path)) {
+        (true, _) => Some("no pod of another node reaches this node"),
+        (false, true) => Some("this node reaches no pod of another node"),
+        (false, false) => None,
+    };
+    if let Some(text) = by_rule(drop, tunnel) {
         return Some(fill(&text, hop, path));
     }
     let text = fitting::text(cause(drop)?.text, drop, hop, path);
@@ -44,7 +49,7 @@ pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
 }
 
 /// Advice for a drop by a known rule or by conntrack.
-fn by_rule(drop: &Drop, in_tunnel: bool) -> Option<String> {
+fn by_rule(drop: &Drop, tunnel: Option<&str>) -> Option<String> {
     match drop.cause {
         Some(DropCause::ConntrackTableFull { count, max }) => {
             let number =
@@ -80,10 +85,10 @@ fn by_rule(drop: &Drop, in_tunnel: bool) -> Option<String> {
         (Framework::Iptables, _) => format!("`iptables -t {table} -vnL {chain} --line-numbers`"),
     };
     let what = if rule.kind == Kind::Policy { "this chain's policy" } else { "this rule" };
-    if in_tunnel {
+    if let Some(effect) = tunnel {
         return Some(format!(
-            "{what} on {{node}} drops the encapsulated packets of the tunnel{written}: no pod of another node reaches this \
-             node. Accept UDP port {{tunnel-port}} from the other nodes. On {{node}}: {look}"
+            "{what} on {{node}} drops the encapsulated packets of the tunnel{written}: {effect}. Accept the tunnel's UDP \
+             port between the nodes. On {{node}}: {look}"
         ));
     }
     Some(format!(

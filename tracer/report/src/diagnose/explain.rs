@@ -9,9 +9,11 @@ use std::fmt;
 use std::net::IpAddr;
 
 use podtrace_path::{Action, Evidence, Hop, Path, Verdict};
+use podtrace_protocol::topology::{Device, DeviceKind, Vxlan};
 
-use super::facts::Facts;
+use super::facts::{Facts, Node, Place};
 use super::finding::{Finding, Kind, Subject};
+use super::fitting;
 
 /// A cause with how sure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +40,18 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
         Verdict::Dropped | Verdict::Rejected => {
             let hop = path.hops.iter().rev().find(|hop| hop.drop.is_some())?;
             let kinds = by_reason(hop)?;
-            let known =
-                |finding: &&Finding| kinds.contains(&finding.kind) && is_about(finding, hop, path, facts);
-            findings.iter().find(known).map(Explanation::Known)
+            let fits = |kind: &Kind| {
+                let of_kind = findings.iter().filter(|finding| finding.kind == *kind);
+                of_kind.into_iter().find(|finding| is_about(finding, hop, path, facts))
+            };
+            kinds.iter().find_map(fits).map(|finding| {
+                // That the tunnel would have led there is likely, not certain.
+                let is_tunnel = finding.kind == Kind::LinkDown && has_no_route(hop) && {
+                    let device = finding.device.as_deref().unwrap_or_default();
+                    device_of(facts, &finding.node, device).is_some_and(|device| vxlan(device).is_some())
+                };
+                if is_tunnel { Explanation::Possible(finding) } else { Explanation::Known(finding) }
+            })
         }
         Verdict::Vanished => {
             let hop = path.hops.iter().rev().find(|hop| hop.evidence == Evidence::Observed)?;
@@ -48,7 +59,7 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
             let fits =
                 |finding: &&Finding| kinds.contains(&finding.kind) && is_about(finding, hop, path, facts);
             findings.iter().find(fits).map(|finding| {
-                if is_proof(finding, hop, facts) {
+                if is_proof(finding, hop, path, facts) {
                     Explanation::Known(finding)
                 } else {
                     Explanation::Possible(finding)
@@ -59,7 +70,7 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
     }
 }
 
-/// Kinds of finding that lead to what the kernel said of a drop.
+/// Kinds of finding that lead to what the kernel said of a drop, the likeliest first.
 fn by_reason(hop: &Hop) -> Option<&'static [Kind]> {
     let drop = hop.drop.as_ref()?;
     let reason = drop.reason.as_deref().map(|name| name.strip_prefix("SKB_DROP_REASON_").unwrap_or(name));
@@ -73,8 +84,12 @@ fn by_reason(hop: &Hop) -> Option<&'static [Kind]> {
         Some("NO_TX_TARGET") => return Some(&[Kind::NoTunnelEnd]),
         Some("IP_RPFILTER") => return Some(&[Kind::ReversePath]),
         Some("IP_INADDRERRORS") => return Some(&[Kind::ForwardingOff]),
-        Some("IP_INNOROUTES" | "IP_OUTNOROUTES") => return Some(&[Kind::Refused]),
+        Some("IP_INNOROUTES" | "IP_OUTNOROUTES") => {
+            return Some(&[Kind::LinkDown, Kind::TunnelAddress, Kind::Refused]);
+        }
         Some("XDP") => return Some(&[Kind::Xdp]),
+        Some("NO_SOCKET") => return Some(&[Kind::AddressTwice, Kind::LinkDown]),
+        Some("QDISC_DROP") => return Some(&[Kind::Diverted, Kind::LinkDown]),
         Some("DEV_READY" | "QUEUE_PURGE") => return Some(&[Kind::LinkDown]),
         Some("BRIDGE_INGRESS_STP_STATE") => return Some(&[Kind::BridgePort]),
         _ => {}
@@ -88,10 +103,51 @@ fn by_reason(hop: &Hop) -> Option<&'static [Kind]> {
             Some(&[Kind::BridgePort])
         }
         "dev_queue_xmit" | "__dev_queue_xmit" | "dev_hard_start_xmit" | "noop_enqueue" => {
-            Some(&[Kind::LinkDown])
+            Some(&[Kind::Diverted, Kind::LinkDown])
         }
+        "__dev_forward_skb2" | "__dev_forward_skb" | "____dev_forward_skb" => Some(&[Kind::Mtu]),
         _ => None,
     }
+}
+
+/// Whether the kernel had no route for it.
+fn has_no_route(hop: &Hop) -> bool {
+    let reason = hop.drop.as_ref().and_then(|drop| drop.reason.as_deref()).unwrap_or_default();
+    reason.ends_with("IP_INNOROUTES") || reason.ends_with("IP_OUTNOROUTES")
+}
+
+/// Whether no program or device took it where it had arrived.
+fn has_no_taker(hop: &Hop) -> bool {
+    hop.drop.as_ref().and_then(|drop| drop.reason.as_deref()).is_some_and(|name| name.ends_with("NO_SOCKET"))
+}
+
+/// A device of a node's own namespace.
+fn device_of<'a>(facts: &'a Facts, node: &str, device: &str) -> Option<&'a Device> {
+    facts.node(node)?.topology.node()?.devices.iter().find(|known| known.name == device)
+}
+
+fn vxlan(device: &Device) -> Option<&Vxlan> {
+    match &device.kind {
+        DeviceKind::Vxlan(vxlan) => Some(vxlan),
+        _ => None,
+    }
+}
+
+/// Whether a device that is down has taken the route to a destination with it: it has an address in that network, or it is
+/// the tunnel with an entry for the node that the destination is on.
+fn took_route(device: &Device, hop: &Hop, path: &Path, facts: &Facts) -> bool {
+    let dst = hop.tuple.dst;
+    let has_network = device.addresses.iter().any(|network| network.contains(&dst) && network.addr() != dst);
+    let home = path.to.node.as_deref().filter(|node| **node != *hop.node).and_then(|node| facts.node(node));
+    let entries =
+        facts.node(&hop.node).and_then(|node| node.topology.node()).map(|own| &own.state.forwarding);
+    let leads_there = vxlan(device).is_some()
+        && home.is_some_and(|home| {
+            entries.into_iter().flatten().any(|entry| {
+                entry.device == device.index && entry.remote.is_some_and(|remote| home.has(remote))
+            })
+        });
+    !device.up && (has_network || leads_there)
 }
 
 /// Kinds of finding that fit where a packet was seen last.
@@ -102,20 +158,33 @@ fn by_place(hop: &Hop) -> &'static [Kind] {
         }
         Action::NodeEgress => &[Kind::LinkDown, Kind::AddressTwice],
         Action::NodeIngress => &[Kind::TunnelMismatch, Kind::ForwardingOff, Kind::ReversePath],
-        Action::Encapsulate => &[Kind::TunnelMismatch, Kind::NoTunnelEnd, Kind::LinkDown],
+        Action::Encapsulate => {
+            &[Kind::TunnelAddress, Kind::TunnelMismatch, Kind::NoTunnelEnd, Kind::LinkDown]
+        }
         Action::PodEgress | Action::Bridge => {
             &[Kind::BridgePort, Kind::LinkDown, Kind::WrongNeighbour, Kind::AddressTwice, Kind::Xdp]
         }
         Action::Route | Action::Decapsulate | Action::Nat => {
             &[Kind::Refused, Kind::ForwardingOff, Kind::ReversePath, Kind::LinkDown, Kind::WrongNeighbour]
         }
-        Action::PodIngress | Action::LocalIn | Action::LocalOut | Action::Queue | Action::Drop => &[],
+        Action::PodIngress => &[Kind::AddressTwice],
+        Action::LocalIn | Action::LocalOut | Action::Queue | Action::Drop => &[],
     }
 }
 
 /// Whether a finding at the place where a packet vanished leaves no other possibility: the packet itself shows that it was
 /// sent astray, or the device with the address that it was sent to is down.
-fn is_proof(finding: &Finding, hop: &Hop, facts: &Facts) -> bool {
+fn is_proof(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
+    if finding.kind == Kind::AddressTwice {
+        return took(finding, hop, path);
+    }
+    if finding.kind == Kind::TunnelMismatch {
+        // Its port is not the one that the next node's tunnel listens on.
+        let port = hop.outer.as_ref().and_then(|outer| outer.dport);
+        return path.to.node.as_deref().and_then(|node| facts.node(node)).is_some_and(|node| {
+            hop.action == Action::NodeEgress && port.is_some_and(|port| !listens(node, port))
+        });
+    }
     if finding.kind == Kind::LinkDown {
         let to = hop.outer.as_ref().map_or(hop.tuple.dst, |outer| outer.dst);
         return facts.holders(to).any(|(place, device)| {
@@ -124,6 +193,28 @@ fn is_proof(finding: &Finding, hop: &Hop, facts: &Facts) -> bool {
     }
     let leads_astray = |outer: &podtrace_path::Outer| finding.problem.contains(&format!("to {},", outer.dst));
     finding.kind == Kind::WrongTunnelEnd && hop.outer.as_ref().is_some_and(leads_astray)
+}
+
+/// Whether the packet was seen to reach the other holder of its destination address that a finding names.
+fn took(finding: &Finding, hop: &Hop, path: &Path) -> bool {
+    let at_node = finding.node == *hop.node && finding.subject == Subject::Address(hop.tuple.dst);
+    at_node
+        && match &finding.pod {
+            Some(pod) => hop.pod.as_deref() == Some(pod),
+            None => path
+                .hops
+                .iter()
+                .rev()
+                .find(|hop| hop.action != Action::Drop)
+                .is_some_and(|last| last.action == Action::LocalIn && *last.node == *finding.node),
+        }
+}
+
+/// Whether a tunnel of a node listens on this UDP port. True where no tunnel of the node is known.
+fn listens(node: &Node, port: u16) -> bool {
+    let devices = node.topology.node().into_iter().flat_map(|own| &own.devices);
+    let mut ports = devices.filter_map(vxlan).map(|vxlan| vxlan.port).peekable();
+    ports.peek().is_none() || ports.any(|own| own == port)
 }
 
 /// Whether a finding is about this packet where it ended.
@@ -156,7 +247,41 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
             at_node && finding.device.as_deref().is_none_or(on_way)
         }
         (Kind::TunnelMismatch, _) => at_node || next_node,
-        (Kind::AddressTwice, Subject::Address(address)) => address == src || address == dst,
+        (Kind::AddressTwice, Subject::Address(address)) => match hop.action {
+            Action::PodIngress | Action::Drop | Action::Bridge => took(finding, hop, path),
+            _ => address == src || address == dst,
+        },
+        (Kind::TunnelAddress, _) => at_node && finding.device == hop.device.as_deref().map(ToOwned::to_owned),
+        (Kind::Diverted, Subject::Between(from, to)) => {
+            at_node
+                && finding.pod.is_none()
+                && from.is_none_or(|network| network.contains(&src))
+                && to.is_none_or(|network| network.contains(&dst))
+                && leaves_by_another(facts, hop)
+        }
+        (Kind::Mtu, _) => {
+            let of_pod = path.to.pod.as_deref() == finding.pod.as_deref() && finding.pod.is_some();
+            let place = finding.pod.as_deref().and_then(|pod| facts.pod(pod));
+            let device = place.and_then(|place| {
+                place.namespace.devices.iter().find(|known| Some(&known.name) == finding.device.as_ref())
+            });
+            at_node && of_pod && device.is_some_and(|device| hop.bytes > device.mtu)
+        }
+        (Kind::LinkDown, _) if has_no_route(hop) => {
+            let device = finding.device.as_deref().and_then(|device| device_of(facts, &finding.node, device));
+            at_node
+                && finding.pod.is_none()
+                && device.is_some_and(|device| took_route(device, hop, path, facts))
+        }
+        (Kind::LinkDown, _) if has_no_taker(hop) => {
+            let device = finding.device.as_deref().and_then(|device| device_of(facts, &finding.node, device));
+            let port =
+                path.hops.iter().rev().find_map(|hop| hop.outer.as_ref()).and_then(|outer| outer.dport);
+            at_node
+                && finding.pod.is_none()
+                && fitting::is_in_tunnel(hop, path)
+                && device.and_then(vxlan).is_some_and(|vxlan| Some(vxlan.port) == port)
+        }
         (Kind::LinkDown | Kind::BridgePort | Kind::Xdp, _) => {
             let Some(device) = finding.device.as_deref() else { return false };
             match &finding.pod {
@@ -167,7 +292,12 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
         (Kind::WrongGateway, _) => path.from.pod == finding.pod.as_deref().map(Into::into),
         (Kind::Unanswered, Subject::To(address)) => {
             let outer = hop.outer.as_ref().map(|outer| outer.dst);
-            at_node && finding.pod.is_none() && (address == dst || outer == Some(address))
+            let routed_by =
+                |place: Place<'_>| place.namespace.routes.iter().any(|route| route.gateway == Some(address));
+            let by_gateway = finding.pod.as_deref().and_then(|pod| facts.pod(pod)).is_some_and(routed_by);
+            at_node
+                && finding.pod.as_deref() == hop.pod.as_deref()
+                && (address == dst || outer == Some(address) || by_gateway)
         }
         _ => false,
     }
@@ -207,6 +337,14 @@ fn is_best(facts: &Facts, finding: &Finding, dst: IpAddr, length: u8) -> bool {
 fn leads_through(facts: &Facts, node: &str, dst: IpAddr, gateway: IpAddr) -> bool {
     let Some(node) = facts.node(node) else { return false };
     node.topology.route_to(dst).is_some_and(|route| route.gateway.unwrap_or(dst) == gateway)
+}
+
+/// Whether a packet was at a device that the main table does not lead to.
+fn leaves_by_another(facts: &Facts, hop: &Hop) -> bool {
+    let Some(node) = facts.node(&hop.node) else { return false };
+    let main = node.topology.route_to(hop.tuple.dst).map(|route| route.device);
+    let here = hop.device.as_deref().and_then(|device| device_of(facts, &hop.node, device));
+    main.zip(here).is_some_and(|(main, here)| main != here.index)
 }
 
 /// Whether an address is one of the node's own, by which its pods send what is for elsewhere.

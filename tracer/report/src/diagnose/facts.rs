@@ -3,6 +3,7 @@
 //! Checks read it, and nothing else. A recording made before agents sent a namespace's state has less of it; a check then
 //! finds nothing, which says nothing.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -14,6 +15,8 @@ use podtrace_protocol::topology::{Device, Namespace, Topology};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     nodes: Vec<Node>,
+    /// Full name of the pod that has an address by the inventory.
+    owners: BTreeMap<IpAddr, String>,
 }
 
 /// What is known of one node.
@@ -46,7 +49,9 @@ impl Facts {
             addresses: listed(name).map(|node| node.addresses.clone()).unwrap_or_default(),
             topology: Topology::default(),
         };
-        Self { nodes: context.nodes.iter().map(node).collect() }
+        let pods = context.inventory.pods.iter().filter(|pod| !pod.host_network);
+        let owned = pods.flat_map(|pod| pod.ips.iter().map(|address| (*address, pod.full_name())));
+        Self { nodes: context.nodes.iter().map(node).collect(), owners: owned.collect() }
     }
 
     /// Adds a node that joined the trace.
@@ -75,6 +80,12 @@ impl Facts {
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// Full name of the pod that has this address by the inventory.
+    #[must_use]
+    pub fn owner(&self, address: IpAddr) -> Option<&str> {
+        self.owners.get(&address).map(String::as_str)
     }
 
     /// All namespaces of all nodes.

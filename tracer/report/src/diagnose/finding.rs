@@ -27,6 +27,8 @@ pub struct Finding {
     pub show: String,
     /// The command that mends it, where one does.
     pub fix: Option<String>,
+    /// What may have led to it, the likeliest first, each with the command that shows it.
+    pub possible: Vec<String>,
 }
 
 /// Kinds of finding.
@@ -40,6 +42,8 @@ pub enum Kind {
     WrongTunnelEnd,
     /// A tunnel has no forwarding entry for the link-layer address of a neighbour.
     NoTunnelEnd,
+    /// A tunnel sends from an address that its node does not have.
+    TunnelAddress,
     /// Two ends of a tunnel have other settings.
     TunnelMismatch,
     /// A pod has no default route.
@@ -50,6 +54,8 @@ pub enum Kind {
     Unanswered,
     /// A route or rule refuses the packet.
     Refused,
+    /// A rule has packets routed by another table than the main one: no fault by itself.
+    Diverted,
     /// The node does not forward.
     ForwardingOff,
     /// The reverse path filter is strict where the way back is another.
@@ -90,6 +96,7 @@ impl Finding {
             problem: String::new(),
             show: String::new(),
             fix: None,
+            possible: Vec::new(),
         }
     }
 
@@ -97,6 +104,13 @@ impl Finding {
     #[must_use]
     pub fn says(mut self, problem: String, show: String) -> Self {
         (self.problem, self.show) = (problem, show);
+        self
+    }
+
+    /// Says what may have led to it.
+    #[must_use]
+    pub fn possibly_by(mut self, possible: Vec<String>) -> Self {
+        self.possible = possible;
         self
     }
 
@@ -111,7 +125,7 @@ impl Finding {
 impl fmt::Display for Finding {
     /// The problem, where and how to look at it, and how to mend it. The texts are escaped already.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, pod, problem, show, fix, .. } = self;
+        let Self { node, pod, problem, show, fix, possible, .. } = self;
         let place = match pod {
             Some(pod) => format!("In {}", quoted(pod)),
             None => format!("On {}", quoted(node)),
@@ -119,6 +133,9 @@ impl fmt::Display for Finding {
         write!(f, "{problem}. {place}: `{show}`")?;
         if let Some(fix) = fix {
             write!(f, "; to mend it: `{fix}`")?;
+        }
+        if !possible.is_empty() {
+            write!(f, ". Possible: {}", possible.join("; or "))?;
         }
         Ok(())
     }

@@ -4,9 +4,9 @@
 use podtrace_path::{Action, Direction, Drop, Evidence, Hop, Path, Protocol};
 
 use super::reasons::{
-    ADDRESSED_ELSEWHERE, BLACKHOLE, LOOP, NETFILTER, NETFILTER_IN_POD, NETFILTER_OF_TUNNEL, NO_CONNECTION,
-    NO_HAIRPIN, NO_ROUTE, NO_ROUTE_OF_TUNNEL, NO_SERVICE, NO_SOCKET, NO_TUNNEL, NOT_BRIDGED, NOT_THIS_DEVICE,
-    PROHIBIT, SMALL_TTL, TTL, UNREACHABLE,
+    ADDRESSED_ELSEWHERE, BLACKHOLE, LOOP, NEIGHBOUR, NEIGHBOUR_IN_POD, NETFILTER, NETFILTER_IN_POD,
+    NETFILTER_OF_TUNNEL, NO_CONNECTION, NO_HAIRPIN, NO_ROUTE, NO_ROUTE_OF_TUNNEL, NO_SERVICE, NO_SOCKET,
+    NO_TUNNEL, NOT_BRIDGED, NOT_THIS_DEVICE, PROHIBIT, SMALL_TTL, TTL, UNREACHABLE,
 };
 
 /// The text that fits, given the one for the drop's function and reason alone.
@@ -19,6 +19,7 @@ pub(super) fn text(general: &'static str, drop: &Drop, hop: &Hop, path: &Path) -
         NO_ROUTE => refused_by(drop, path),
         TTL if passes_twice(path) => LOOP,
         TTL if is_whole(path) => SMALL_TTL,
+        NEIGHBOUR if hop.pod.is_some() => NEIGHBOUR_IN_POD,
         NETFILTER if hop.pod.is_some() => NETFILTER_IN_POD,
         NETFILTER if is_in_tunnel(hop, path) || enters_tunnel(hop, path) => NETFILTER_OF_TUNNEL,
         NOT_BRIDGED if is_for_its_sender(path) => NO_HAIRPIN,
@@ -33,7 +34,7 @@ pub(super) fn is_in_tunnel(hop: &Hop, path: &Path) -> bool {
 }
 
 /// Whether the last that was seen of it on this node is that its tunnel took it in.
-fn enters_tunnel(hop: &Hop, path: &Path) -> bool {
+pub(super) fn enters_tunnel(hop: &Hop, path: &Path) -> bool {
     last_here(hop, path).is_some_and(|last| last.action == Action::Encapsulate)
 }
 

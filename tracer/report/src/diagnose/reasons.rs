@@ -73,8 +73,11 @@ const FORWARDING_OFF: &str = "{node} does not forward packets received on {devic
 const TOO_BIG: &str = "{bytes} bytes exceed the MTU of the next device on {node}, and the packet must not be \
     fragmented. Compare `ip link` in the pod and on {node}: a pod's MTU must leave room for the tunnel header (50 \
     bytes for VXLAN over IPv4)";
-const NEIGHBOUR: &str = "{node} could not resolve the next hop's MAC address: the peer is down, or its ARP or FDB \
+pub(super) const NEIGHBOUR: &str = "{node} could not resolve the next hop's MAC address: the peer is down, or its ARP or FDB \
     entry is missing. On {node}: `ip neigh show dev {device}`, and for a tunnel `bridge fdb show dev {device}`";
+/// [`NEIGHBOUR`] inside a pod.
+pub(super) const NEIGHBOUR_IN_POD: &str = "{pod} could not resolve the next hop's MAC address: nobody answers its requests. In \
+    {pod}: `ip neigh show dev {device}` and `ip route get {dst}`";
 const QUEUE: &str = "the transmit queue of {device} on {node} is full or policed: traffic exceeds the speed \
     of the device or the pod's bandwidth limit. On {node}: `tc -s qdisc show dev {device}`";
 const RECEIVE_BUFFER: &str = "the receive buffer of the socket in {to} is full: the program reads too slowly. In {to}: \

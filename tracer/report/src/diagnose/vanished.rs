@@ -47,10 +47,19 @@ pub fn advice_for_vanished(path: &Path) -> Option<String> {
 
 fn on_the_wire(hop: &Hop, device: &str, path: &Path) -> String {
     let node = quoted(&hop.node);
+    // In a loop it leaves the node that it is for.
     let far = match &path.to.node {
-        Some(node) => quoted(node),
-        None => "the other node".to_owned(),
+        Some(node) if *node != hop.node => quoted(node),
+        _ => hop.outer.as_ref().map_or_else(|| "the other node".to_owned(), |outer| outer.dst.to_string()),
     };
+    if let (Some(service), true) = (&path.to.service, path.to.ip == hop.tuple.dst && hop.outer.is_none()) {
+        return format!(
+            "{} is the address of Service {}, and nothing on {node} translated this packet: the Service's rules are \
+             missing there, or were bypassed. On {node}: `nft list ruleset` or `iptables-save -t nat`",
+            hop.tuple.dst,
+            quoted(service)
+        );
+    }
     let mtu = |overhead: u32| {
         let on_wire = hop.bytes.saturating_add(overhead);
         if path.bytes < LARGE || hop.packets > 1 {

@@ -28,16 +28,25 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
         if !of_pod || !elsewhere {
             continue;
         }
-        let who: Vec<_> = holders
-            .iter()
-            .map(|(place, device)| {
-                format!("{}'s {} on {}", quoted(place.name()), quoted(device), quoted(&place.node.name))
-            })
-            .collect();
-        let (place, device) = holders[1];
-        let problem = format!("{address} is held more than once: {}", who.join(" and "));
-        let finding = Finding::at(place, device, Kind::AddressTwice, Subject::Address(address));
-        found.push(finding.says(problem, format!("ip addr show to {address}")));
+        let is_owner = |place: &Place<'_>| {
+            facts.owner(address).is_some_and(|owner| place.namespace.pod.as_deref() == Some(owner))
+        };
+        let is_pod = |place: &Place<'_>| place.namespace.pod.is_some();
+        let first_of = |test: &dyn Fn(&Place<'_>) -> bool| holders.iter().position(|(place, _)| test(place));
+        let right = first_of(&is_owner).or_else(|| first_of(&is_pod)).unwrap_or(0);
+        let (owner, of_owner) = holders[right];
+        for (place, device) in holders.iter().filter(|(place, _)| place.name() != owner.name()) {
+            let problem = format!(
+                "{address} is also held by {} ({}), besides {} ({} on {})",
+                quoted(place.name()),
+                quoted(device),
+                quoted(owner.name()),
+                quoted(of_owner),
+                quoted(&owner.node.name),
+            );
+            let finding = Finding::at(*place, device, Kind::AddressTwice, Subject::Address(address));
+            found.push(finding.says(problem, format!("ip addr show to {address}")));
+        }
     }
 }
 

@@ -9,14 +9,47 @@ use crate::diagnose::words::quoted;
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     for place in facts.places() {
         for device in place.namespace.devices.iter().filter(|device| device.kind != DeviceKind::Loopback) {
-            link(place, device, found);
+            link(facts, place, device, found);
+            mtu(facts, place, device, found);
             port(place, device, found);
             xdp(place, device, found);
         }
     }
 }
 
-fn link(place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
+/// The other end of a veth pair, where it is known.
+fn peer<'a>(facts: &'a Facts, place: Place<'a>, device: &Device) -> Option<(Place<'a>, &'a Device)> {
+    let peer = device.peer?;
+    let node = place.node;
+    let namespace = node.topology.namespaces.iter().find(|other| Some(other.inode) == peer.netns)?;
+    let device = namespace.device(peer.index)?;
+    facts.nodes().iter().any(|known| known.name == node.name).then_some((Place { node, namespace }, device))
+}
+
+/// A pod's end of its veth pair takes no larger packets than its MTU, whatever the other end sends.
+fn mtu(facts: &Facts, place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
+    let Some(pod) = &place.namespace.pod else { return };
+    let Some((_, host)) = peer(facts, place, device).filter(|(_, host)| host.mtu > device.mtu) else {
+        return;
+    };
+    let name = quoted(&device.name);
+    let problem = format!(
+        "{name} of {} has MTU {}, and its other end {} of {} has {}",
+        quoted(pod),
+        device.mtu,
+        quoted(&host.name),
+        quoted(&place.node.name),
+        host.mtu
+    );
+    let finding = Finding::at(place, &device.name, Kind::Mtu, Subject::Device);
+    found.push(finding.says(problem, format!("ip link show {name}")));
+}
+
+fn link(facts: &Facts, place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
+    // The other end's own finding says more.
+    if device.up && peer(facts, place, device).is_some_and(|(_, other)| !other.up) {
+        return;
+    }
     let name = quoted(&device.name);
     let at = quoted(place.name());
     // A bridge without a pod has no carrier, and that is as it should be.

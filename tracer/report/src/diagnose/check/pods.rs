@@ -92,9 +92,36 @@ fn unanswered(facts: &Facts, place: Place<'_>, found: &mut Vec<Finding>) {
             format!("nobody answers {}'s {asked} for {address} on {name}, {whose}", quoted(place.name()));
         found.push(
             Finding::at(place, &device.name, Kind::Unanswered, Subject::To(address))
-                .says(problem, format!("ip neigh show {address} dev {name}")),
+                .says(problem, format!("ip neigh show {address} dev {name}"))
+                .possibly_by(silencers(place, device, holder)),
         );
     }
+}
+
+/// What may keep a pod from being answered: its owner's device, and what filters at the node's end of its veth.
+fn silencers(place: Place<'_>, asking: &Device, holder: Option<(Place<'_>, &Device)>) -> Vec<String> {
+    let mut possible = Vec::new();
+    // What a tunnel resolves is not asked for.
+    let is_asked = place.namespace.pod.is_some() || asking.kind == DeviceKind::Bridge;
+    if !is_asked {
+        return possible;
+    }
+    let node = quoted(&place.node.name);
+    if let Some((holder, device)) = holder {
+        let state = if device.up && device.carrier != Some(false) { "does not answer" } else { "is down" };
+        let (name, at) = (quoted(&device.name), quoted(holder.name()));
+        possible.push(format!("{name} of {at} {state} (in {at}: `ip -d link show {name}`)"));
+    }
+    let rules = format!("a rule of the bridge or arp family drops ARP (on {node}: `nft list ruleset`)");
+    let pod = place.namespace.pod.as_deref();
+    if let Some(veth) = pod.and_then(|pod| place.node.topology.host_veth_of(pod)) {
+        let veth = quoted(&veth.name);
+        possible.push(format!(
+            "a filter at {veth} of {node} drops ARP (on {node}: `tc filter show dev {veth} ingress`)"
+        ));
+    }
+    possible.push(rules);
+    possible
 }
 
 fn is_link_local(address: IpAddr) -> bool {

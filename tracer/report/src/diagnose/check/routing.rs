@@ -10,6 +10,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     for place in facts.places() {
         refusing_routes(place, found);
         refusing_rules(place, found);
+        diverting_rules(place, found);
         if place.namespace.pod.is_none() {
             forwarding(place, found);
         }
@@ -61,6 +62,31 @@ fn refusing_rules(place: Place<'_>, found: &mut Vec<Finding>) {
                 .says(problem, format!("{ip} rule show"))
                 .mended_by(format!("{ip} rule del pref {priority}")),
         );
+    }
+}
+
+/// Rules that have packets routed by another table than the main one. Ordinary where a CNI or a VPN put them.
+fn diverting_rules(place: Place<'_>, found: &mut Vec<Finding>) {
+    for rule in &place.namespace.state.policy {
+        let PolicyRule { priority, from, to, input: _, conditional, action } = rule;
+        let PolicyAction::Lookup(table) = action else { continue };
+        let network = from.or(*to);
+        // Whether a rule with other conditions matches is not known.
+        let (Some(network), false, false) = (network, *conditional, [253, 254, 255].contains(table)) else {
+            continue;
+        };
+        let ip = if network.addr().is_ipv6() { "ip -6" } else { "ip" };
+        let end = |word: &str, end: &Option<ipnet::IpNet>| {
+            end.map_or_else(String::new, |end| format!(" {word} {end}"))
+        };
+        let problem = format!(
+            "an `{ip} rule` of {} ({priority}) has packets{}{} routed by table {table}",
+            quoted(place.name()),
+            end("from", from),
+            end("to", to),
+        );
+        let finding = Finding::at(place, "", Kind::Diverted, Subject::Between(*from, *to));
+        found.push(finding.says(problem, format!("{ip} rule show` and `{ip} route show table {table}")));
     }
 }
 

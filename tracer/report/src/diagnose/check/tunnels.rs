@@ -32,7 +32,7 @@ fn local_address(place: Place<'_>, device: &Device, vxlan: &Vxlan, found: &mut V
     let name = quoted(&device.name);
     let problem =
         format!("{name} on {} sends from {local}, which no device of the node has", quoted(&place.node.name));
-    let finding = Finding::at(place, &device.name, Kind::TunnelMismatch, Subject::Device);
+    let finding = Finding::at(place, &device.name, Kind::TunnelAddress, Subject::Device);
     found.push(finding.says(problem, format!("ip -d link show {name}")));
 }
 

@@ -6,7 +6,7 @@ use podtrace_protocol::topology::state::{
     ForwardingEntry, Neighbour, NeighbourState, PolicyAction, PolicyRule, Refusal, RefusingRoute,
 };
 use podtrace_protocol::topology::{
-    DeviceKind, Peer, Port, PortState, Route, Topology, samples as topologies,
+    Device, DeviceKind, Peer, Port, PortState, Route, Topology, samples as topologies,
 };
 
 use super::super::check::findings;
@@ -268,4 +268,199 @@ fn a_pod_that_cannot_send_is_told_from_one_that_does_not() {
             "eth0 of default/pod1 is down. In default/pod1: `ip link show eth0`; to mend it: `ip link set eth0 up`"
         ]
     );
+}
+
+/// Gives a device of a namespace one more address.
+fn give(topology: &mut Topology, namespace: usize, device: &str, address: &str) {
+    let devices = &mut topology.namespaces[namespace].devices;
+    let device = devices.iter_mut().find(|known| known.name == device).unwrap();
+    device.addresses.push(address.parse().unwrap());
+}
+
+#[test]
+fn an_address_that_is_held_twice_explains_what_the_other_holder_took() {
+    let held = |address: &str| {
+        let [mut first, second] = nodes();
+        give(&mut first, 0, "cni0", address);
+        [first, second]
+    };
+    let mut path = samples::cross_node_request();
+    path.hops.truncate(2);
+    let mut taken = path.hops[1].clone();
+    (taken.index, taken.action, taken.evidence) = (2, Action::LocalIn, Evidence::Inferred);
+    path.verdict = Verdict::Vanished;
+    path.hops[1].action = Action::Bridge;
+    // It went on from there, as far as is known.
+    let on_the_way = path.clone();
+    path.hops.push(taken);
+    let text = explained(held("10.42.1.10/32"), &path).unwrap();
+    assert_eq!(
+        text,
+        "10.42.1.10 is also held by node1 (cni0), besides default/pod3 (eth0 on node2). On node1: `ip addr show \
+         to 10.42.1.10`"
+    );
+    assert_eq!(explained(held("10.42.1.77/32"), &path), None);
+    assert_eq!(explained(held("10.42.1.10/32"), &on_the_way), None);
+    // What another namespace refuses is not by this.
+    let refused = dropped("node2", "NO_SOCKET", "tcp_v4_rcv");
+    assert_eq!(explained(held("10.42.1.10/32"), &refused), None);
+}
+
+#[test]
+fn another_port_is_known_for_the_cause_only_where_the_packet_has_it() {
+    let listening = |port: u16| {
+        let [first, mut second] = nodes();
+        for device in &mut second.namespaces[0].devices {
+            if let DeviceKind::Vxlan(vxlan) = &mut device.kind {
+                vxlan.port = port;
+            }
+        }
+        [first, second]
+    };
+    let mut path = samples::vanished();
+    assert!(explained(listening(4789), &path).unwrap().starts_with("flannel.1 has UDP port 8472 on node1"));
+    assert_eq!(explained(listening(8472), &path), None);
+    // One that the other tunnel of the node would take.
+    for hop in &mut path.hops {
+        if let Some(outer) = &mut hop.outer {
+            outer.dport = Some(4789);
+        }
+    }
+    assert!(explained(listening(4789), &path).unwrap().starts_with("possibly: "));
+}
+
+#[test]
+fn what_a_pod_cannot_resolve_is_looked_for_in_the_pod() {
+    let unanswered = |address: &str, namespace: usize| {
+        let [mut first, second] = nodes();
+        first.namespaces[namespace].state.neighbours.push(Neighbour {
+            device: 2,
+            address: address.parse().unwrap(),
+            mac: None,
+            state: NeighbourState::Failed,
+        });
+        [first, second]
+    };
+    let mut path = dropped("node1", "NEIGH_FAILED", "neigh_invalidate");
+    path.hops.last_mut().unwrap().pod = Some("default/pod1".into());
+    let text = explained(unanswered("10.42.0.1", 1), &path).unwrap();
+    assert!(text.starts_with("nobody answers default/pod1's ARP requests for 10.42.0.1 on eth0"), "{text}");
+    assert!(text.contains("Possible: ") && text.contains("`tc filter show dev veth"), "{text}");
+    // Neither what the pod did not ask for, nor what the node could not resolve.
+    assert_eq!(explained(unanswered("10.42.0.77", 1), &path), None);
+    assert_eq!(explained(unanswered("10.42.0.1", 0), &path), None);
+}
+
+fn change(topology: &mut Topology, namespace: usize, device: &str, change: impl Fn(&mut Device)) {
+    let devices = &mut topology.namespaces[namespace].devices;
+    change(devices.iter_mut().find(|known| known.name == device).unwrap());
+}
+
+#[test]
+fn a_device_that_is_down_explains_the_route_that_went_with_it() {
+    let without = |device: &str| {
+        let [first, mut second] = nodes();
+        change(&mut second, 0, device, |device| device.up = false);
+        [first, second]
+    };
+    let path = dropped("node2", "IP_INNOROUTES", "ip_error");
+    let text = explained(without("cni0"), &path).unwrap();
+    assert!(text.starts_with("cni0 of node2 is down. On node2: `ip link show cni0`; to mend it:"), "{text}");
+    // Neither by a device of another network, nor on another node.
+    assert_eq!(explained(without("flannel.1"), &path), None);
+    assert_eq!(explained(without("cni0"), &dropped("node1", "IP_INNOROUTES", "ip_error")), None);
+    // A tunnel has no network of its own: that it would have led there is likely.
+    let [mut first, second] = nodes();
+    change(&mut first, 0, "flannel.1", |device| device.up = false);
+    let text = explained([first, second], &dropped("node1", "IP_INNOROUTES", "ip_error")).unwrap();
+    assert!(text.starts_with("possibly: flannel.1 of node1 is down"), "{text}");
+}
+
+#[test]
+fn a_tunnel_that_is_down_takes_nothing_out_of_it() {
+    let mut path = dropped("node2", "NO_SOCKET", "__udp4_lib_rcv");
+    let arrived = path.hops.iter().rposition(|hop| hop.action == Action::NodeIngress).unwrap();
+    let last = path.hops.pop().unwrap();
+    path.hops.truncate(arrived + 1);
+    path.hops.push(Hop { index: arrived as u32 + 1, ..last });
+    let without = |port: u16| {
+        let [first, mut second] = nodes();
+        change(&mut second, 0, "flannel.1", |device| {
+            device.up = false;
+            if let DeviceKind::Vxlan(vxlan) = &mut device.kind {
+                vxlan.port = port;
+            }
+        });
+        [first, second]
+    };
+    assert!(explained(without(8472), &path).unwrap().starts_with("flannel.1 of node2 is down"));
+    assert_eq!(explained(without(4789), &path), None, "it would not have taken this port either");
+    assert_eq!(explained(nodes(), &path), None);
+}
+
+#[test]
+fn a_tunnel_sends_from_an_address_of_its_node() {
+    let from = |local: &str| {
+        let [mut first, second] = nodes();
+        change(&mut first, 0, "flannel.1", |device| {
+            if let DeviceKind::Vxlan(vxlan) = &mut device.kind {
+                vxlan.local = Some(local.parse().unwrap());
+            }
+        });
+        [first, second]
+    };
+    let mut path = dropped("node1", "IP_OUTNOROUTES", "vxlan_xmit_one");
+    path.hops.last_mut().unwrap().device = Some("flannel.1".into());
+    let text = explained(from("192.168.56.77"), &path).unwrap();
+    assert!(text.starts_with("flannel.1 on node1 sends from 192.168.56.77, which no device"), "{text}");
+    assert_eq!(explained(from("192.168.56.11"), &path), None);
+    path.hops.last_mut().unwrap().device = Some("cni0".into());
+    assert_eq!(explained(from("192.168.56.77"), &path), None);
+}
+
+#[test]
+fn a_pods_mtu_explains_only_packets_that_exceed_it() {
+    let with = |mtu: u32| {
+        let [first, mut second] = nodes();
+        change(&mut second, 1, "eth0", |device| device.mtu = mtu);
+        [first, second]
+    };
+    let path = dropped("node2", "NOT_SPECIFIED", "__dev_forward_skb2");
+    let bytes = path.hops.last().unwrap().bytes;
+    let text = explained(with(bytes - 1), &path).unwrap();
+    assert!(
+        text.starts_with(&format!("eth0 of default/pod3 has MTU {}, and its other end", bytes - 1)),
+        "{text}"
+    );
+    assert_eq!(explained(with(bytes), &path), None);
+    assert_eq!(explained(with(bytes - 1), &dropped("node2", "NETFILTER_DROP", "nf_hook_slow")), None);
+}
+
+#[test]
+fn a_rule_that_diverts_is_named_only_where_the_packet_left_the_main_tables_way() {
+    let diverted = |from: &str, conditional: bool| {
+        let [mut first, second] = nodes();
+        let mut vpn = first.namespaces[0].devices[1].clone();
+        (vpn.index, vpn.name) = (77, "tailscale0".to_owned());
+        (vpn.kind, vpn.peer, vpn.master) = (DeviceKind::Physical, None, None);
+        vpn.addresses.clear();
+        first.namespaces[0].devices.push(vpn);
+        first.namespaces[0].state.policy.push(PolicyRule {
+            priority: 5270,
+            from: Some(from.parse().unwrap()),
+            to: None,
+            input: None,
+            conditional,
+            action: PolicyAction::Lookup(52),
+        });
+        [first, second]
+    };
+    let mut path = dropped("node1", "QDISC_DROP", "noop_enqueue");
+    path.hops.last_mut().unwrap().device = Some("tailscale0".into());
+    let text = explained(diverted("10.42.0.0/24", false), &path).unwrap();
+    assert!(text.contains("(5270) has packets from 10.42.0.0/24 routed by table 52"), "{text}");
+    assert_eq!(explained(diverted("10.42.7.0/24", false), &path), None);
+    assert_eq!(explained(diverted("10.42.0.0/24", true), &path), None);
+    path.hops.last_mut().unwrap().device = Some("flannel.1".into());
+    assert_eq!(explained(diverted("10.42.0.0/24", false), &path), None);
 }
