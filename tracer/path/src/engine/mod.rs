@@ -26,7 +26,7 @@ use crate::engine::queue::NodeQueue;
 use crate::engine::window::Window;
 use crate::finish::{self, Ending, Numbers};
 use crate::join::track::{Track, TrackId};
-use crate::join::{Joiner, PATIENCE};
+use crate::join::{Joiner, VANISH_TIMEOUT};
 use crate::model::{EventCounts, Path, Summary, Unwatched, Verdict, VerdictCounts};
 use crate::node::{NodeId, PerNode};
 use crate::observation::Observation;
@@ -246,7 +246,7 @@ impl Engine {
         }
         for track in self.joiner.rest(&self.world) {
             let last = self.joiner.track(track).map(|track| track.last);
-            let timed_out = last.zip(end).is_some_and(|(last, end)| last + PATIENCE <= end);
+            let timed_out = last.zip(end).is_some_and(|(last, end)| last + VANISH_TIMEOUT <= end);
             self.report(track, timed_out, out);
         }
         self.summary()
@@ -455,9 +455,9 @@ impl Engine {
 
     /// Why it may lack hops that nobody looked for or that were discarded, if it may.
     fn cut(&self, track: &Track) -> Option<&'static str> {
-        let lacks_events = self
-            .discarded_times
-            .is_some_and(|(from, until)| track.first <= until + PATIENCE && track.last + PATIENCE >= from);
+        let lacks_events = self.discarded_times.is_some_and(|(from, until)| {
+            track.first <= until + VANISH_TIMEOUT && track.last + VANISH_TIMEOUT >= from
+        });
         if lacks_events { Some(EVENTS_DISCARDED) } else { self.is_cut(track).then_some(FILTER_CHANGED) }
     }
 

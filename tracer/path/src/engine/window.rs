@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use podtrace_protocol::frame::FilterSpec;
 
-use crate::join::PATIENCE;
+use crate::join::VANISH_TIMEOUT;
 use crate::node::NodeId;
 use crate::time::{Moment, Nanos};
 
@@ -37,7 +37,7 @@ impl Window {
         let (before, after) = (all(before), all(after));
         let addresses: BTreeSet<_> = before.symmetric_difference(&after).copied().collect();
         // A packet that does not match any more may have been under way for long.
-        let patience = if before.is_subset(&after) { Nanos::ZERO } else { PATIENCE };
+        let patience = if before.is_subset(&after) { Nanos::ZERO } else { VANISH_TIMEOUT };
         (!addresses.is_empty()).then(|| Self {
             addresses,
             waiting: waiting.collect(),
@@ -72,7 +72,7 @@ impl Window {
 
     /// Whether no path can be of its time any more.
     pub(crate) fn is_over(&self, now: Moment) -> bool {
-        self.waiting.is_empty() && self.until + PATIENCE * 4 < now
+        self.waiting.is_empty() && self.until + VANISH_TIMEOUT * 4 < now
     }
 }
 
@@ -123,11 +123,11 @@ mod tests {
         let mut window = Window::between(
             (&filter(&[ONE, OTHER]), &filter(&[OTHER])),
             7,
-            Moment::ORIGIN + PATIENCE,
+            Moment::ORIGIN + VANISH_TIMEOUT,
             nodes().take(1),
         )
         .unwrap();
-        let late = Moment::ORIGIN + PATIENCE + Nanos::from_nanos(1);
+        let late = Moment::ORIGIN + VANISH_TIMEOUT + Nanos::from_nanos(1);
         let later = late + Nanos::from_nanos(1);
         window.confirmed(node(0), 7, late);
         assert!(window.cuts([ONE, PEER], at(10), at(20)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use podtrace_protocol::topology::Role;
 
-use crate::finish::verdict::lost_by;
+use crate::finish::verdict::fatal_drop;
 use crate::join::track::{Sighting, Track};
 use crate::model::{Action, Evidence, Hop, HopEvent, Source, Tuple};
 use crate::node::{NodeId, PerNode};
@@ -88,7 +88,7 @@ impl<'a> Drafter<'a> {
             evidence: Evidence::Observed,
             conntrack: seen.connection.as_ref().map(|connection| Box::new(connection.report())),
             pod: self.pod(seen),
-            drop: lost_by(self.track, seen).map(|drop| drop.drop.clone()),
+            drop: fatal_drop(self.track, seen).map(|drop| drop.drop.clone()),
             events: vec![event],
             sources: seen.records.iter().map(source).collect(),
             ..self.inferred(seen, seen.action(), None, self.track.tuple_at(seen))

@@ -1,10 +1,10 @@
-//! The hops of a path, in the order of its sightings: what was seen, and what must have happened around it.
+//! The hops of a path: those observed, in the order of the sightings, and those inferred before and after each.
 //!
-//! [`Drafter::around`] is the order in which the kernel does it.
+//! [`Drafter::push_hops_for`] has the order in which the kernel processes a packet.
 
 use crate::finish::draft::{Draft, Drafter};
-use crate::finish::inference::Stop;
-use crate::finish::verdict::lost_by;
+use crate::finish::inference::Neighbours;
+use crate::finish::verdict::fatal_drop;
 use crate::finish::{droppers, steps};
 use crate::join::track::{Sighting, Track};
 use crate::model::Hop;
@@ -15,27 +15,27 @@ pub(crate) struct Hops {
     pub(crate) hops: Vec<Hop>,
     /// Time between the first hop and the last, in nanoseconds.
     pub(crate) duration_ns: i64,
-    /// Bound of its error.
+    /// Upper bound of the error of `duration_ns`.
     pub(crate) error_ns: u64,
 }
 
-/// Makes the hops of a track whose sightings are in order.
+/// Makes the hops of a track. Its sightings must be sorted by time.
 pub(crate) fn hops(track: &Track, world: &World) -> Hops {
     let drafter = Drafter::new(track, world);
     let mut drafts = Vec::with_capacity(track.sightings.len() + 1);
-    for stop in stops(track) {
-        drafter.around(&stop, &mut drafts);
+    for stop in with_neighbours(track) {
+        drafter.push_hops_for(&stop, &mut drafts);
     }
     steps::assign(&track.steps, &mut drafts, &drafter.clock, world);
     droppers::name(&mut drafts, world);
     numbered(drafts)
 }
 
-/// The sightings that become hops, each with those beside it. Drops that do not count are left out.
-fn stops(track: &Track) -> impl Iterator<Item = Stop<'_>> {
-    let counts = |seen: &&Sighting| !seen.is_drop() || lost_by(track, seen).is_some();
-    let sightings: Vec<&Sighting> = track.sightings.iter().filter(counts).collect();
-    (0..sightings.len()).map(move |place| Stop {
+/// The sightings that become hops, each with its previous and next one. Skips drops that did not end the packet.
+fn with_neighbours(track: &Track) -> impl Iterator<Item = Neighbours<'_>> {
+    let is_relevant = |seen: &&Sighting| !seen.is_drop() || fatal_drop(track, seen).is_some();
+    let sightings: Vec<&Sighting> = track.sightings.iter().filter(is_relevant).collect();
+    (0..sightings.len()).map(move |place| Neighbours {
         seen: sightings[place],
         before: place.checked_sub(1).map(|before| sightings[before]),
         after: sightings.get(place + 1).copied(),
@@ -43,17 +43,17 @@ fn stops(track: &Track) -> impl Iterator<Item = Stop<'_>> {
 }
 
 impl Drafter<'_> {
-    /// Adds the hop of a sighting and those inferred around it.
-    fn around(&self, stop: &Stop<'_>, drafts: &mut Vec<Draft>) {
+    /// Adds the hop of a sighting, and the inferred ones before and after it.
+    fn push_hops_for(&self, stop: &Neighbours<'_>, drafts: &mut Vec<Draft>) {
         let seen = self.seen_hop(stop);
         let inferred = |hop| self.draft(stop, hop, false);
-        // Sent by the node itself.
+        // LOCAL_OUT: sent by the node itself, and its NAT.
         drafts.extend(self.local_out(stop).map(inferred));
         drafts.extend(self.output_nat(stop).map(inferred));
-        // On the way from the sighting before. The source is translated last.
+        // Between the previous sighting and this one: bridging, then SNAT in POSTROUTING.
         drafts.extend(self.bridge(stop).map(inferred));
         drafts.extend(self.source_nat(stop).map(inferred));
-        // The destination is translated before the route is looked up, which a bridge's own hop stands for.
+        // DNAT in PREROUTING comes before routing. If this sighting is the routing hop, it goes before it, else after it.
         let (nat_before, nat_after) = match (self.destination_nat(stop), stop.is_routed_here()) {
             (nat, true) => (nat, None),
             (nat, false) => (None, nat),
@@ -66,8 +66,8 @@ impl Drafter<'_> {
         drafts.extend(self.route(stop).map(inferred));
     }
 
-    fn draft(&self, stop: &Stop<'_>, hop: Hop, is_seen: bool) -> Draft {
-        let Stop { seen, .. } = stop;
+    fn draft(&self, stop: &Neighbours<'_>, hop: Hop, is_seen: bool) -> Draft {
+        let Neighbours { seen, .. } = stop;
         Draft {
             hop,
             node: seen.node(),
@@ -78,7 +78,7 @@ impl Drafter<'_> {
     }
 }
 
-/// Numbers the hops.
+/// Numbers the hops. The duration is the time of the last one that has a time.
 fn numbered(drafts: Vec<Draft>) -> Hops {
     let mut made = Hops { hops: Vec::with_capacity(drafts.len()), duration_ns: 0, error_ns: 0 };
     for (index, draft) in drafts.into_iter().enumerate() {

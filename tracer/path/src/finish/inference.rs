@@ -20,13 +20,13 @@ static VXLAN: LazyLock<Arc<str>> = LazyLock::new(|| "vxlan".into());
 
 /// A sighting and those beside it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stop<'a> {
+pub(crate) struct Neighbours<'a> {
     pub(crate) seen: &'a Sighting,
     pub(crate) before: Option<&'a Sighting>,
     pub(crate) after: Option<&'a Sighting>,
 }
 
-impl<'a> Stop<'a> {
+impl<'a> Neighbours<'a> {
     /// The next sighting, if it is of the same visit of the node.
     fn onward(&self) -> Option<&'a Sighting> {
         self.after.filter(|after| (after.node(), after.visit) == (self.seen.node(), self.seen.visit))
@@ -45,7 +45,7 @@ impl<'a> Stop<'a> {
 
 impl Drafter<'_> {
     /// The hop of the sighting itself, with what those beside it say of it.
-    pub(crate) fn seen_hop(&self, stop: &Stop<'_>) -> Hop {
+    pub(crate) fn seen_hop(&self, stop: &Neighbours<'_>) -> Hop {
         let seen = stop.seen;
         let mut hop = self.observed(seen);
         if let Some(change) = self.changes(stop).destination.filter(|_| stop.is_routed_here()) {
@@ -64,13 +64,13 @@ impl Drafter<'_> {
     }
 
     /// A packet of the node's own comes out of its stack, where no tap is.
-    pub(crate) fn local_out(&self, stop: &Stop<'_>) -> Option<Hop> {
+    pub(crate) fn local_out(&self, stop: &Neighbours<'_>) -> Option<Hop> {
         let seen = stop.seen;
         self.is_sent_here(stop)
             .then(|| self.inferred(seen, Action::LocalOut, seen.device(), self.track.tuple()))
     }
 
-    fn is_sent_here(&self, stop: &Stop<'_>) -> bool {
+    fn is_sent_here(&self, stop: &Neighbours<'_>) -> bool {
         stop.before.is_none()
             && self.track.start_seen
             && matches!(stop.seen.point(), Point::TcEgress | Point::KfreeSkb)
@@ -79,7 +79,7 @@ impl Drafter<'_> {
 
     /// The translations of a packet of the node's own before it is first seen: of the destination when it was sent, of
     /// the source where it leaves.
-    pub(crate) fn output_nat(&self, stop: &Stop<'_>) -> impl Iterator<Item = Hop> {
+    pub(crate) fn output_nat(&self, stop: &Neighbours<'_>) -> impl Iterator<Item = Hop> {
         let seen = stop.seen;
         let sent = self.track.tuple();
         let Changes { destination, source } = if self.is_sent_here(stop) {
@@ -97,8 +97,8 @@ impl Drafter<'_> {
     }
 
     /// Between two ports of one bridge there is that bridge, though bridged packets pass no tap of it.
-    pub(crate) fn bridge(&self, stop: &Stop<'_>) -> Option<Hop> {
-        let Stop { seen, before, .. } = stop;
+    pub(crate) fn bridge(&self, stop: &Neighbours<'_>) -> Option<Hop> {
+        let Neighbours { seen, before, .. } = stop;
         let before = before.filter(|before| before.node() == seen.node())?;
         let bridge = self.bridge_of(before)?;
         let passes = before.point() == Point::TcIngress
@@ -114,31 +114,31 @@ impl Drafter<'_> {
     }
 
     /// The translation of the source on the way from the sighting before.
-    pub(crate) fn source_nat(&self, stop: &Stop<'_>) -> Option<Hop> {
+    pub(crate) fn source_nat(&self, stop: &Neighbours<'_>) -> Option<Hop> {
         let previous = stop.previous()?;
         let change = self.source_change(stop)?;
         let device = previous.onward().and_then(Sighting::device).or(previous.seen.device());
         Some(self.nat_between(&previous, change, device))
     }
 
-    fn source_change(&self, stop: &Stop<'_>) -> Option<Change> {
+    fn source_change(&self, stop: &Neighbours<'_>) -> Option<Change> {
         self.changes(&stop.previous()?).source
     }
 
     /// The translation of the destination on the way to the next sighting.
-    pub(crate) fn destination_nat(&self, stop: &Stop<'_>) -> Option<Hop> {
+    pub(crate) fn destination_nat(&self, stop: &Neighbours<'_>) -> Option<Hop> {
         let change = self.changes(stop).destination?;
         Some(self.nat_between(stop, change, stop.seen.device()))
     }
 
     /// What changed between a sighting and the next one of the same visit.
-    fn changes(&self, stop: &Stop<'_>) -> Changes {
+    fn changes(&self, stop: &Neighbours<'_>) -> Changes {
         let tuple = |seen| self.track.tuple_at(seen);
         stop.onward().map_or_else(Changes::default, |next| Changes::between(tuple(stop.seen), tuple(next)))
     }
 
     /// A translation between a sighting and the next one.
-    fn nat_between(&self, stop: &Stop<'_>, change: Change, device: Option<DeviceId>) -> Hop {
+    fn nat_between(&self, stop: &Neighbours<'_>, change: Change, device: Option<DeviceId>) -> Hop {
         let (seen, next) = (stop.seen, stop.onward());
         let entered = self.visit(seen).next().map(|first| (self.track.tuple_at(first), first.mark));
         let place = Place {
@@ -169,7 +169,7 @@ impl Drafter<'_> {
     }
 
     /// Delivery to the node itself, after the last tap.
-    pub(crate) fn local_in(&self, stop: &Stop<'_>, hop: &Hop) -> Option<Hop> {
+    pub(crate) fn local_in(&self, stop: &Neighbours<'_>, hop: &Hop) -> Option<Hop> {
         let seen = stop.seen;
         (stop.after.is_none_or(Sighting::is_drop) && self.ends_locally(seen))
             .then(|| self.inferred(seen, Action::LocalIn, seen.device(), hop.tuple))
@@ -181,7 +181,7 @@ impl Drafter<'_> {
     }
 
     /// Between two devices of which neither is a bridge, a route leads from one to the other.
-    pub(crate) fn route(&self, stop: &Stop<'_>) -> Option<Hop> {
+    pub(crate) fn route(&self, stop: &Neighbours<'_>) -> Option<Hop> {
         let (seen, next) = (stop.seen, stop.onward()?);
         let device = next.device()?;
         let is_bridge = |seen: &Sighting| seen.role == Role::Bridge;

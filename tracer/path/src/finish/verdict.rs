@@ -1,4 +1,8 @@
-//! How a path ended, and in words why.
+//! Decides the verdict of a path, and writes the reason that users read.
+//!
+//! The first that holds decides: the receiver had closed before, a rejection, the last drop that counts, the arrival. If
+//! none holds, the path is open, or vanished once nothing was seen of it for
+//! [`VANISH_TIMEOUT`](crate::join::VANISH_TIMEOUT).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,16 +15,16 @@ use crate::model::{Action, Point, Tuple, Verdict};
 use crate::node::NodeId;
 use crate::world::World;
 
-/// What decides on a path that nothing ended.
+/// What the verdict depends on besides the track.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ending<'a> {
-    /// Whether it has been unseen for long enough to have vanished.
+    /// Whether nothing was seen of it for long enough to call it vanished.
     pub(crate) timed_out: bool,
     /// What the nodes look for.
     pub(crate) filter: &'a FilterSpec,
 }
 
-/// The verdict, and why.
+/// The verdict and its reason.
 pub(crate) fn verdict(track: &Track, ending: Ending<'_>, world: &World) -> (Verdict, Option<String>) {
     if track.came_after_close() {
         return (Verdict::Delivered, Some("the receiver had already closed the connection".to_owned()));
@@ -28,10 +32,11 @@ pub(crate) fn verdict(track: &Track, ending: Ending<'_>, world: &World) -> (Verd
     if let Some(rejection) = &track.rejection {
         return (Verdict::Rejected, Some(rejection.reason.clone()));
     }
-    if let Some(DropSeen { drop, .. }) = track.sightings.iter().rev().find_map(|seen| lost_by(track, seen)) {
+    if let Some(DropSeen { drop, .. }) = track.sightings.iter().rev().find_map(|seen| fatal_drop(track, seen))
+    {
         return (Verdict::Dropped, drop.reason.clone().or_else(|| drop.location.clone()));
     }
-    let start_unseen = (!track.start_seen).then(|| "first hops not seen".to_owned());
+    let missing_start = (!track.start_seen).then(|| "first hops not seen".to_owned());
     match &track.arrival {
         Some(Arrival::Local(node)) if sent_on(track, *node, world) => {
             let place = track.sightings.last().map(|last| last_point(last, world)).unwrap_or_default();
@@ -47,18 +52,18 @@ pub(crate) fn verdict(track: &Track, ending: Ending<'_>, world: &World) -> (Verd
         }
         Some(Arrival::Link(device)) => (
             Verdict::Delivered,
-            start_unseen.or_else(|| Some(format!("multicast, sent to its link at {device}"))),
+            missing_start.or_else(|| Some(format!("multicast, sent to its link at {device}"))),
         ),
         Some(Arrival::Pod(_) | Arrival::Local(_)) => {
-            (Verdict::Delivered, start_unseen.or_else(|| track.no_use.map(str::to_owned)))
+            (Verdict::Delivered, missing_start.or_else(|| track.discarded_because.map(str::to_owned)))
         }
         Some(Arrival::Outside(device)) => {
-            (Verdict::Delivered, start_unseen.or_else(|| Some(format!("left the cluster at {device}"))))
+            (Verdict::Delivered, missing_start.or_else(|| Some(format!("left the cluster at {device}"))))
         }
         Some(Arrival::Untraced { device, node }) => {
-            (Verdict::Open, Some(format!("left at {device} for {node}, which is not traced")))
+            (Verdict::Open, Some(format!("left through {device} towards {node}, which is not traced")))
         }
-        None => unended(track, ending, start_unseen, world),
+        None => open_or_vanished(track, ending, missing_start, world),
     }
 }
 
@@ -68,34 +73,35 @@ fn sent_on(track: &Track, node: NodeId, world: &World) -> bool {
     !taken && world.nodes[node].rules.redirects(track.last_tuple())
 }
 
-/// The drop made here, if the packet was lost by it: a copy that nobody needed is no loss once another one arrived.
-pub(crate) fn lost_by<'a>(track: &Track, seen: &'a Sighting) -> Option<&'a DropSeen> {
-    let counts = |drop: &&DropSeen| drop.of_arrived || track.arrival.is_none();
-    seen.drop.as_deref().filter(counts).filter(|_| !track.came_after_close())
+/// The drop at this sighting, if it ended the packet. Once the packet has arrived, the drop of another copy, such as a
+/// flooded one, does not count.
+pub(crate) fn fatal_drop<'a>(track: &Track, seen: &'a Sighting) -> Option<&'a DropSeen> {
+    let is_fatal = |drop: &&DropSeen| drop.in_receiver || track.arrival.is_none();
+    seen.drop.as_deref().filter(is_fatal).filter(|_| !track.came_after_close())
 }
 
-/// The verdict of a path that nothing ended.
-fn unended(
+/// The verdict without a drop, rejection or arrival.
+fn open_or_vanished(
     track: &Track,
     ending: Ending<'_>,
-    start_unseen: Option<String>,
+    missing_start: Option<String>,
     world: &World,
 ) -> (Verdict, Option<String>) {
-    let Some(last) = track.sightings.last() else { return (Verdict::Open, start_unseen) };
-    // Where it should have been seen next: on the node that it went to, or still on its own.
+    let Some(last) = track.sightings.last() else { return (Verdict::Open, missing_start) };
+    // Where it should be seen next: on the node that it was sent to, or else where it was seen last.
     let next = match last.action() {
-        Action::NodeEgress => expected(track, last, world),
+        Action::NodeEgress => expected_next_node(track, last, world),
         _ => Some(last.node()),
     };
     if let Some(next) = next.filter(|next| world.nodes[*next].agent_lost) {
         let name = world.name(next);
         return (
             Verdict::Open,
-            Some(format!("{}, and the agent on {name} was lost", last_point(last, world))),
+            Some(format!("{}; the connection to the agent on {name} was lost", last_point(last, world))),
         );
     }
     if !ending.timed_out {
-        return (Verdict::Open, start_unseen);
+        return (Verdict::Open, missing_start);
     }
     if let Some(node) = next.filter(|_| last.action() == Action::NodeEgress)
         && !is_sought(track, last, ending.filter, world)
@@ -107,15 +113,17 @@ fn unended(
     }
     let mut reason = format!("{}, {}", last_point(last, world), unseen_since(track, last, world));
     if let Some(pod) = &track.flooded_to {
-        reason = format!("{reason}; it went to {pod}, which does not have this address");
+        reason = format!(
+            "{reason}; the bridge flooded it, and {pod}, which got a copy, does not have this address"
+        );
     }
-    // What had arrived of it shows at the last point that did not see all.
+    // The last point saw only some of the segments.
     if track.segments > 1 && last.covered < track.size() {
-        reason = format!("only {} of {} B got further: {reason}", last.covered, track.size());
+        reason = format!("only {} of {} B got this far: {reason}", last.covered, track.size());
     }
-    if start_unseen.is_some() && track.candidates > 1 {
+    if missing_start.is_some() && track.candidates > 1 {
         reason = format!("may continue another path of equal packets; {reason}");
-    } else if start_unseen.is_some() {
+    } else if missing_start.is_some() {
         reason = format!("first hops not seen; {reason}");
     }
     (Verdict::Vanished, Some(reason))
@@ -139,8 +147,8 @@ fn device<'a>(seen: &Sighting, world: &'a World) -> &'a str {
     seen.device().map_or("no device", |id| &world.devices.info(id).name)
 }
 
-/// The node that the packet should have come to next, where it had left one.
-fn expected(track: &Track, last: &Sighting, world: &World) -> Option<NodeId> {
+/// The node that the packet should reach next, if it was seen leaving one.
+fn expected_next_node(track: &Track, last: &Sighting, world: &World) -> Option<NodeId> {
     if last.action() != Action::NodeEgress {
         return None;
     }
@@ -154,12 +162,12 @@ fn next_node<'a>(track: &Track, last: &Sighting, world: &'a World) -> Option<&'a
     }
 }
 
-/// `left node1 at eth0`.
+/// Describes the last sighting, such as `left node1 at eth0`.
 fn last_point(last: &Sighting, world: &World) -> String {
     let (node, device) = (world.name(last.node()), device(last, world));
     match last.action() {
-        Action::PodEgress => format!("left its pod at {device} on {node}"),
-        Action::PodIngress => format!("entered its pod at {device} on {node}"),
+        Action::PodEgress => format!("left the source pod at {device} on {node}"),
+        Action::PodIngress => format!("entered the destination pod at {device} on {node}"),
         Action::Encapsulate => format!("entered the tunnel at {device} on {node}"),
         Action::Decapsulate => format!("left the tunnel at {device} on {node}"),
         Action::NodeEgress => format!("left {node} at {device}"),
@@ -168,7 +176,7 @@ fn last_point(last: &Sighting, world: &World) -> String {
     }
 }
 
-/// `never seen on node2`.
+/// Describes where it was not seen after that, such as `never seen on node2`.
 fn unseen_since(track: &Track, last: &Sighting, world: &World) -> String {
     let port = || {
         let bridge = last.device()?;

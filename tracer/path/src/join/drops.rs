@@ -28,7 +28,7 @@ enum DropMeaning {
     /// The packet was lost.
     Lost {
         /// Whether it was dropped where it had arrived. Else it may have been a copy that nobody needed.
-        of_arrived: bool,
+        in_receiver: bool,
     },
 }
 
@@ -83,10 +83,10 @@ impl Joiner {
                 self.unattributed.ignored += 1;
                 continue;
             }
-            let of_arrived = match DropMeaning::of(observation, &drop, track, last_place, world) {
-                DropMeaning::Lost { of_arrived } => of_arrived,
+            let in_receiver = match DropMeaning::of(observation, &drop, track, last_place, world) {
+                DropMeaning::Lost { in_receiver } => in_receiver,
                 DropMeaning::NoUse(reason) => {
-                    track.no_use.get_or_insert(reason);
+                    track.discarded_because.get_or_insert(reason);
                     self.unattributed.ignored += 1;
                     continue;
                 }
@@ -103,7 +103,7 @@ impl Joiner {
             if let Some(seen) = track.sightings.last_mut()
                 && seen.is_drop()
             {
-                seen.drop = Some(Box::new(DropSeen { drop: drop.clone(), of_arrived }));
+                seen.drop = Some(Box::new(DropSeen { drop: drop.clone(), in_receiver }));
             }
         }
     }
@@ -149,7 +149,7 @@ impl DropMeaning {
             // Anywhere else it is a flooded copy.
             let dst = observation.packet.as_ref().map_or(track.packet.dst, |packet| packet.dst);
             let refused = pod.is_some() && world.directory.pod(dst) == pod;
-            return if refused { Self::Lost { of_arrived: true } } else { Self::Harmless };
+            return if refused { Self::Lost { in_receiver: true } } else { Self::Harmless };
         }
         // A copy that nobody there has joined the group for, or that is not routed on.
         if matches!(track.arrival, Some(Arrival::Link(_))) {
@@ -171,10 +171,10 @@ impl DropMeaning {
             if is_end_of_reset(function, reason, &track.packet) {
                 return Self::Harmless;
             }
-            let no_use = reason
+            let discarded_because = reason
                 .and_then(|reason| no_use_by_reason(reason, &track.packet))
                 .or_else(|| no_use_at_close(function, reason, &track.packet));
-            if let Some(reason) = no_use {
+            if let Some(reason) = discarded_because {
                 return Self::NoUse(reason);
             }
         }
@@ -182,7 +182,7 @@ impl DropMeaning {
         if function.starts_with("skb_release_data") || is_spare_echo_reply(function, reason, &track.packet) {
             return Self::Harmless;
         }
-        let of_arrived = match track.arrival {
+        let in_receiver = match track.arrival {
             Some(Arrival::Pod(_)) | None => at_destination || last_place == LastPlace::Destination,
             Some(Arrival::Astray { node: None, .. } | Arrival::Link(_)) => false,
             Some(
@@ -192,7 +192,7 @@ impl DropMeaning {
                 | Arrival::Untraced { .. },
             ) => pod.is_none(),
         };
-        Self::Lost { of_arrived }
+        Self::Lost { in_receiver }
     }
 }
 

@@ -1,6 +1,6 @@
 //! When paths are over, and how they are taken out.
 
-use super::{GRACE, Joiner, LOCAL_PATIENCE, PATIENCE, REJECTED_PATIENCE};
+use super::{DROP_AFTER_REJECT_TIMEOUT, Joiner, LOCAL_FORWARD_TIMEOUT, VANISH_TIMEOUT, VERDICT_GRACE};
 use crate::join::stream::Span;
 use crate::join::timers::Look;
 use crate::join::track::{Arrival, Track, TrackId};
@@ -12,14 +12,16 @@ fn deadline(track: &Track, world: &World) -> Moment {
     let rules = |node| &world.nodes[node].rules;
     let patience = match track.arrival {
         // A rule sends it elsewhere: whether it gets there shows later.
-        Some(Arrival::Local(node)) if !track.dropped && rules(node).redirects(track.last_tuple()) => PATIENCE,
-        Some(Arrival::Local(node)) if !track.dropped && rules(node).may_translate() => LOCAL_PATIENCE,
-        _ if track.is_over() => GRACE,
-        _ => PATIENCE,
+        Some(Arrival::Local(node)) if !track.dropped && rules(node).redirects(track.last_tuple()) => {
+            VANISH_TIMEOUT
+        }
+        Some(Arrival::Local(node)) if !track.dropped && rules(node).may_translate() => LOCAL_FORWARD_TIMEOUT,
+        _ if track.is_over() => VERDICT_GRACE,
+        _ => VANISH_TIMEOUT,
     };
     let due = track.last + patience;
     match &track.rejection {
-        Some(rejection) if !track.dropped => due.max(rejection.at + REJECTED_PATIENCE),
+        Some(rejection) if !track.dropped => due.max(rejection.at + DROP_AFTER_REJECT_TIMEOUT),
         _ => due,
     }
 }

@@ -1,30 +1,38 @@
-//! Which observations belong to which path.
+//! Groups observations into tracks, one for each packet.
 //!
-//! Input: observations of all nodes, in the order of a common timeline that is a little wrong. Output: tracks, one for
-//! each packet, with everything that was seen of it, handed out once they are over.
+//! Input: observations of all nodes, in the order of a common timeline with bounded error. Output: tracks, returned when
+//! they have ended. The words used here:
 //!
-//! 1. **A path begins** where its packet is seen first and could not have been seen before: it comes out of a pod, is
-//!    sent by the node itself, or comes from where nobody is tracing ([`Joiner::begin`]).
-//! 2. **Within a node** packets are matched by identity: the eBPF programs give each sk_buff one, which follows it
-//!    through translation, encapsulation, clones and copies. What one identity went through is a [`journey`].
-//! 3. **Across nodes**, and for segments that GSO made, there is no identity to follow. They are matched by content
-//!    ([`matching`]): packets without stream bytes by all that forwarding leaves alone, the oldest path first
-//!    ([`equals`]); packets with stream bytes by the range they cover, so that splitting and merging do not matter. Where
-//!    several paths fit equally, the oldest is taken, and the track notes how many there were.
-//! 4. **What no path fits** waits for as long as the clocks may be wrong ([`waiting`]). Then it begins a path of its own,
-//!    marked as one whose start was not seen.
-//! 5. **A packet that translation changed** teaches its flow what its packets and their answers look like
-//!    ([`translation`]).
-//! 6. **Hooks of the network stack** add steps to the tracks of a known identity; they never begin a path.
-//! 7. **A path ends** by arriving ([`mod@arrival`]), by a drop that counts ([`drops`]), by a reset or an ICMP error
-//!    ([`rejection`]), or by staying unseen for too long ([`ending`]). An ended path is kept for a while, because what
-//!    contradicts it may still come.
+//! | word | what it is |
+//! | --- | --- |
+//! | observation | one event of an eBPF program, decoded: a packet, a place and a time |
+//! | tap, hook | a place of observation: a tc program on a device; a function or tracepoint of the network stack |
+//! | identity | the number that the eBPF programs give an sk_buff. It follows the packet through one node |
+//! | journey | what is known of one identity: its track, and where it was seen last |
+//! | track | an in-flight packet: everything that was seen of it on all nodes |
+//! | sighting, step | the observations of a track at one tap or drop; at one hook |
+//! | piece | a GSO segment or IP fragment of a track's packet |
+//! | path | a finished track, as it is reported |
 //!
-//! Limits: at most 2²⁰ identities are followed at once and 64 sightings kept of a packet; what is beyond that is counted
-//! as unmatched. Equal packets are matched by order, so a lost one among them may be taken for its successor: the
-//! confidence then says so. A freed sk_buff's identity may pass to the next packet in its memory. That is noticed where
-//! one path would do what no packet can (start twice, pass a device twice, turn back, change its content); else both
-//! packets make one path.
+//! 1. **A track begins** where its packet is seen first and could not have been seen before: it leaves a pod, is sent by
+//!    the node itself, or arrives from outside the traced nodes ([`Joiner::begin`]).
+//! 2. **Within a node** observations are matched by identity, through NAT, encapsulation, clones and copies.
+//! 3. **Across nodes**, and for segments that GSO made, there is no common identity. Packets without TCP payload are matched
+//!    by the fields that forwarding does not change, the oldest track first ([`equals`]); packets with payload by their
+//!    range of sequence numbers, so that splitting and merging do not matter ([`matching`]). If several tracks fit
+//!    equally, the oldest is taken, and the track keeps how many there were.
+//! 4. **An unmatched packet** waits as long as the clock error allows ([`waiting`]). Then it begins a track whose start was
+//!    not seen.
+//! 5. **NAT**: when a packet's addresses change, its flow learns the translated tuple of both directions ([`translation`]).
+//! 6. **Hooks of the network stack** add steps to the track of a known identity. They never begin a track.
+//! 7. **A track ends** by arrival ([`mod@arrival`]), a final drop ([`drops`]), a reset or an ICMP error ([`rejection`]), or a
+//!    timeout ([`ending`]). It is kept for a while after that, because late observations may change its verdict.
+//!
+//! Limits: at most 2²⁰ identities are followed at once, and 64 sightings kept of a packet; events beyond that count as
+//! unmatched. Equal packets are matched by order, so a lost one may be taken for its successor; the path's confidence is
+//! then below 1. If the eBPF programs miss that an sk_buff was freed, the next packet at its address inherits the
+//! identity. This is detected if the track would become impossible (start twice, pass a device twice, turn back, change
+//! its content); otherwise the two packets are reported as one path.
 
 mod arrival;
 mod content;
@@ -63,31 +71,30 @@ use crate::observation::{LocalPacket, Observation};
 use crate::time::{Moment, Nanos};
 use crate::world::World;
 
-/// How long after its last event a path that has ended may still be contradicted: by a drop in the receiver's stack, or
-/// a rejection on its way back.
-const GRACE: Nanos = Nanos::from_millis(20);
-/// How long a path may stay unseen before it has vanished: the kernel gives up on a neighbour after 3 s, and the drop
-/// that follows has to arrive here.
-pub(crate) const PATIENCE: Nanos = Nanos::from_secs(4);
-/// How long after a rejection the drop of the rejected packet is waited for: the kernel sends the ICMP error all its way
-/// out of the node before it frees the packet, and a virtual CPU may be held up between the two.
-const REJECTED_PATIENCE: Nanos = Nanos::from_secs(1);
-/// How long a packet that arrived at the node it was sent to may still go on: a node port is the node's own address, and
-/// is translated to another one.
-const LOCAL_PATIENCE: Nanos = Nanos::from_millis(500);
-/// Added to the clocks' error: how much earlier than a packet's departure its arrival may be read.
+/// How long after its last event the verdict of a track may still change: by a drop in the receiver's stack, or a
+/// rejection on its way back.
+const VERDICT_GRACE: Nanos = Nanos::from_millis(20);
+/// How long a packet may stay unseen before it counts as vanished: the kernel gives up on a neighbour after 3 s, and the
+/// drop event takes its time to get here.
+pub(crate) const VANISH_TIMEOUT: Nanos = Nanos::from_secs(4);
+/// How long the drop of a rejected packet may come after the rejection: the kernel transmits the ICMP error before it frees
+/// the packet, and a virtual CPU may be preempted in between.
+const DROP_AFTER_REJECT_TIMEOUT: Nanos = Nanos::from_secs(1);
+/// How long a packet to the node's own address may still be forwarded: DNAT of a node port changes its destination.
+const LOCAL_FORWARD_TIMEOUT: Nanos = Nanos::from_millis(500);
+/// Added to the clock error: how far before its departure an arrival may be timestamped.
 const TOLERANCE: Nanos = Nanos::from_millis(1);
 
-/// Events that belong to no path, by why.
+/// Events that belong to no track, by reason.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unattributed {
-    /// No path was found for them.
+    /// No track was found for them.
     pub(crate) unmatched: u64,
-    /// They need none: flooded copies, harmless drops, and events of packets whose path was reported already.
+    /// They need none: flooded copies, harmless drops, and events of packets whose path was already reported.
     pub(crate) ignored: u64,
 }
 
-/// All paths under way.
+/// Groups observations into tracks.
 #[derive(Debug)]
 pub(crate) struct Joiner {
     tracks: Tracks,
@@ -96,12 +103,12 @@ pub(crate) struct Joiner {
     equals: EqualTracks,
     waiting: WaitingRoom,
     timers: Timers,
-    /// Paths that have arrived since they were last asked for.
+    /// Tracks that arrived since [`Joiner::take_arrived`] was last called.
     arrived: Vec<TrackId>,
     pub(crate) unattributed: Unattributed,
     /// The last number given to a track or a packet that waits.
     serial: u64,
-    /// Bound of the error of the time from one node's event to another's.
+    /// Maximum error between timestamps of two nodes.
     clock_error: Nanos,
     /// Whether events were lost.
     events_lost: bool,
@@ -134,6 +141,7 @@ impl Joiner {
 
     /// Sets the largest error of a node's clock.
     pub(crate) fn set_clock_error(&mut self, error: Nanos) {
+        // Two nodes, each wrong by as much.
         self.clock_error = error * 2;
     }
 
@@ -142,12 +150,12 @@ impl Joiner {
         self.events_lost = true;
     }
 
-    /// How much earlier than its departure a packet's arrival may be read.
+    /// How far before its departure an arrival may be timestamped.
     fn slack(&self) -> Nanos {
         self.clock_error + TOLERANCE
     }
 
-    /// How many paths are under way.
+    /// Number of tracks.
     pub(crate) fn under_way(&self) -> usize {
         self.tracks.len()
     }
@@ -160,12 +168,12 @@ impl Joiner {
         self.tracks.get_mut(id)
     }
 
-    /// The paths that have arrived since this was last called.
+    /// The tracks that arrived since this was last called.
     pub(crate) fn take_arrived(&mut self) -> Vec<TrackId> {
         std::mem::take(&mut self.arrived)
     }
 
-    /// A path is reported now. Returns the number of its flow, and how far its stream bytes are from the first ones seen.
+    /// Notes that a track is reported. Returns its flow's number, and the relative sequence number of its payload.
     pub(crate) fn report(&mut self, track: &Track) -> (u64, u64) {
         let number = self.flows.path_reported(track.flow.id);
         let relative = match (track.stream, &track.packet.transport) {
@@ -175,7 +183,7 @@ impl Joiner {
         (number, relative)
     }
 
-    /// Keeps a reported path's memory for a new one.
+    /// Reuses the memory of a reported track.
     pub(crate) fn recycle(&mut self, track: Track) {
         self.tracks.recycle(track);
     }
@@ -185,7 +193,7 @@ impl Joiner {
         self.serial
     }
 
-    /// Takes the next observation.
+    /// Processes the next observation.
     pub(crate) fn observe(&mut self, observation: &Observation, world: &World) {
         if observation.is_drop() {
             return self.observe_drop(observation, world);
@@ -214,6 +222,7 @@ impl Joiner {
                     self.end_journey(observation.local);
                     return self.observe_new(observation, world);
                 }
+                // Another range of payload: the packet was split or merged, and is matched by its bytes again.
                 let extent = observation.packet.as_ref().map(Extent::of);
                 let same = extent.is_none_or(|extent| extent == journey.extent);
                 if same || !self.has_stream_of(observation, shares) {
@@ -226,10 +235,10 @@ impl Joiner {
         }
     }
 
-    /// Whether this is another packet than the one that had its identity: the kernel reuses the memory of packets, and
-    /// not every way of freeing one is seen. It is if its path were to do what no packet can.
+    /// Whether the kernel has reused the sk_buff for another packet without the eBPF programs noticing. Assumed if the track
+    /// would otherwise be impossible.
     fn reuses_identity(&self, observation: &Observation, packet: &Packet, shares: &Shares) -> bool {
-        // What GRO merged is compared by its bytes.
+        // Several tracks: GRO merged them, and the bytes decide.
         let Some(share) = shares.only() else { return false };
         let track = &self.tracks[share.track];
         track.has_passed(observation)
@@ -237,14 +246,14 @@ impl Joiner {
             || self.goes_back(track, packet)
     }
 
-    /// Whether a packet goes in the other direction of its path's flow: a request does not turn into its reply.
+    /// Whether a packet has the opposite direction of its track's flow: a request does not turn into its reply.
     fn goes_back(&self, track: &Track, packet: &Packet) -> bool {
         !track.has_ends_of(packet)
             && self.flows.direction_of(DirectedKey::of(packet), track.flow.id)
                 == Some(track.flow.direction.opposite())
     }
 
-    /// The packet that had this identity is not seen any more.
+    /// Forgets an identity: its packet is gone.
     fn end_journey(&mut self, local: LocalPacket) {
         let shares = self.journeys.shares(local).cloned().unwrap_or_default();
         for share in shares.as_slice() {
@@ -253,11 +262,11 @@ impl Joiner {
         self.journeys.remove(local);
     }
 
-    /// A hook of the network stack saw a packet that taps have seen.
+    /// Adds the observation of a hook of the network stack to the tracks of its identity.
     fn observe_step(&mut self, observation: &Observation, world: &World) {
         let original = || self.journeys.get(observation.original?);
         let Some(journey) = self.journeys.get(observation.local).or_else(original) else {
-            // Its path was reported already.
+            // Its path was already reported, or no tap saw it.
             self.unattributed.ignored += 1;
             return;
         };
@@ -274,7 +283,7 @@ impl Joiner {
         }
     }
 
-    /// A copy that a bridge flooded says nothing of the packet's way, but may explain why it never arrived.
+    /// Notes the port to which a bridge flooded a copy: no hop of the packet, but it may explain why it never arrived.
     fn observe_flooded_copy(&mut self, observation: &Observation, world: &World) {
         self.unattributed.ignored += 1;
         let pod = observation.spot.device.and_then(|device| world.devices.info(device).pod.clone());
@@ -450,7 +459,7 @@ impl Joiner {
             self.add_sightings(observation, &Shares::One(share), world);
         }
         if let Some(rejected) = self.note_rejection(id, world) {
-            self.timers.set(at + REJECTED_PATIENCE, Look::Track(rejected));
+            self.timers.set(at + DROP_AFTER_REJECT_TIMEOUT, Look::Track(rejected));
         }
         self.resume_for_track(id, world);
     }

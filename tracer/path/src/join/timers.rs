@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::join::GRACE;
+use crate::join::VERDICT_GRACE;
 use crate::join::track::{Track, TrackId};
 use crate::join::waiting::WaitingId;
 use crate::time::{Moment, Nanos};
@@ -50,7 +50,7 @@ impl Timers {
     /// others that began later.
     pub(crate) fn look_again(&mut self, track: &Track, id: TrackId, now: Moment) {
         if now > track.first + FIRST_LOOK {
-            self.set(now + GRACE, Look::Track(id));
+            self.set(now + VERDICT_GRACE, Look::Track(id));
         }
     }
 

@@ -1,4 +1,5 @@
-//! Paths under way ("tracks"): one packet as its source sent it, and where it has been seen so far.
+//! Tracks: in-flight packets. A track has the packet as its source sent it, and everything seen of it so far. The words are
+//! defined in [`join`](super).
 
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
@@ -18,14 +19,14 @@ use crate::observation::{LocalPacket, NextHop, Observation, Spot};
 use crate::time::{Moment, NodeTime};
 use crate::world::devices::{DeviceId, action};
 
-/// Most sightings kept of one packet: one with more goes in circles.
-const MOST_SIGHTINGS: usize = 64;
-/// Most events of stack hooks kept of one packet: one with more goes in circles, or in very many pieces.
-const MOST_STEPS: usize = 256;
-/// Most emptied tracks whose memory is kept for new ones.
-const MOST_SPARES: usize = 4096;
+/// Maximum number of sightings of a packet. More means a forwarding loop.
+const MAX_SIGHTINGS: usize = 64;
+/// Maximum number of steps of a packet. More means a forwarding loop, or heavy segmentation.
+const MAX_STEPS: usize = 256;
+/// Maximum number of recycled tracks.
+const MAX_RECYCLED: usize = 4096;
 
-/// Number of a path under way; never given twice.
+/// Id of a track, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TrackId(Key);
 
@@ -35,32 +36,33 @@ impl TrackId {
     }
 }
 
-/// One packet at one tap, all its pieces together.
+/// One packet at one tap, or dropped; all its pieces together.
 #[derive(Debug)]
 pub(crate) struct Sighting {
     pub(crate) spot: Spot,
-    /// Which visit of a node it belongs to: a packet may come to a node again.
+    /// How many times the packet had left this node before.
     pub(crate) visit: u16,
     pub(crate) role: Role,
     /// When the first piece was seen.
     pub(crate) time: NodeTime,
-    /// The same on the common timeline, as it was known then.
+    /// The same on the common timeline, by the clock offset known at that moment.
     moment: Moment,
-    /// Length of the IP packet; of all its pieces.
+    /// Length of the IP packet; the sum over its pieces.
     pub(crate) bytes: u32,
+    /// Number of sk_buffs seen.
     pub(crate) packets: u32,
-    /// Whether GRO has merged it with other packets' bytes.
+    /// Whether GRO merged it with other packets.
     pub(crate) merged: bool,
-    /// How many of the track's bytes were seen here, see [`Track::size`].
+    /// Bytes of the track seen here, see [`Track::size`].
     pub(crate) covered: u32,
-    /// Addresses and ports, where they are not those that the packet began with.
+    /// Addresses and ports, if NAT has changed them.
     pub(crate) tuple: Option<Tuple>,
     pub(crate) outer: Option<Encapsulation>,
     pub(crate) mark: u32,
     pub(crate) connection: Option<Box<Connection>>,
     pub(crate) drop: Option<Box<DropSeen>>,
     pub(crate) next_hop: Option<NextHop>,
-    /// Numbers of the records that it was made of.
+    /// Indices of the records that it was made of.
     pub(crate) records: Vec<u64>,
 }
 
@@ -81,7 +83,7 @@ impl Sighting {
         self.spot.point == Point::KfreeSkb
     }
 
-    /// What it means that the packet was seen here.
+    /// The action that this sighting stands for.
     pub(crate) fn action(&self) -> Action {
         action(self.role, self.spot.point)
     }
@@ -91,11 +93,11 @@ impl Sighting {
 #[derive(Debug)]
 pub(crate) struct DropSeen {
     pub(crate) drop: Drop,
-    /// Whether it was dropped where it had arrived. Else it may have been a copy that nobody needed.
-    pub(crate) of_arrived: bool,
+    /// Whether the receiver's stack dropped it. Otherwise it may have been a surplus copy.
+    pub(crate) in_receiver: bool,
 }
 
-/// One packet, or all its pieces, at one hook of the network stack.
+/// One packet at one hook of the network stack; all its pieces together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
     pub(crate) spot: Spot,
@@ -104,17 +106,18 @@ pub(crate) struct Step {
     pub(crate) meaning: Meaning,
     pub(crate) time: NodeTime,
     identity: u64,
-    /// Number of its record.
+    /// Index of its record.
     pub(crate) record: u64,
     pub(crate) next_hop: Option<NextHop>,
     /// Whether the hook saw the outer packet of a tunnel.
     pub(crate) in_tunnel: bool,
+    /// What the hook reports besides the packet, such as a netfilter hook's number.
     pub(crate) aux: u32,
 }
 
 impl Step {
-    /// Of an observation at a hook of the stack; `None` if it was made elsewhere.
-    fn of(observation: &Observation, visit: u16) -> Option<Self> {
+    /// Converts an observation; `None` if no hook of the network stack made it.
+    fn from_observation(observation: &Observation, visit: u16) -> Option<Self> {
         Some(Self {
             spot: observation.spot,
             visit,
@@ -128,7 +131,7 @@ impl Step {
         })
     }
 
-    /// Whether both are pieces of one packet at the same hook.
+    /// Whether both steps of a track are pieces of its packet at the same hook.
     fn is_piece_of(&self, other: &Self) -> bool {
         (self.spot, self.visit, self.aux) == (other.spot, other.visit, other.aux)
             && self.identity != other.identity
@@ -151,9 +154,9 @@ pub(crate) enum Arrival {
     },
     /// A multicast packet on its link, which it was sent to: who of those there wants it is theirs to say.
     Link(Arc<str>),
-    /// It left the cluster by this device.
+    /// It left the cluster through this device.
     Outside(Arc<str>),
-    /// It left by this device for a node that is not traced.
+    /// It left through this device towards a node that is not traced.
     Untraced {
         /// Name of the device.
         device: Arc<str>,
@@ -165,7 +168,7 @@ pub(crate) enum Arrival {
 /// A reset or an ICMP error about the packet.
 #[derive(Clone, Debug)]
 pub(crate) struct Rejection {
-    /// In words.
+    /// Human-readable reason.
     pub(crate) reason: String,
     /// When it was first seen.
     pub(crate) at: Moment,
@@ -173,49 +176,50 @@ pub(crate) struct Rejection {
     pub(crate) after_close: bool,
 }
 
-/// A path under way.
+/// An in-flight packet.
 #[derive(Debug)]
 pub(crate) struct Track {
     /// As its source sent it.
     pub(crate) packet: Packet,
     pub(crate) flow: DirectedFlow,
-    /// The bytes of its TCP stream; `None` if it carries none.
+    /// The range of its TCP payload in the stream; `None` without payload.
     pub(crate) stream: Option<Bytes>,
-    /// By what [`EqualTracks`](super::equals::EqualTracks) finds it; 0 if it has stream bytes.
+    /// Key of [`EqualTracks`](super::equals::EqualTracks); 0 if it has TCP payload.
     pub(crate) content: ContentHash,
-    /// Wire packets that it stands for, before GSO segments it.
+    /// Number of GSO segments; 1 if it is not segmented.
     pub(crate) segments: u32,
     pub(crate) sightings: Vec<Sighting>,
-    /// What hooks of the network stack saw between the sightings.
+    /// Observations of hooks of the network stack.
     pub(crate) steps: Vec<Step>,
-    /// The packet's identities within nodes.
+    /// Its identities, at least one on each node.
     pub(crate) locals: Vec<LocalPacket>,
     /// When it was first seen.
     pub(crate) first: Moment,
     /// When it was last seen.
     pub(crate) last: Moment,
     pub(crate) arrival: Option<Arrival>,
+    /// Whether a final drop was seen.
     pub(crate) dropped: bool,
-    /// How many paths fitted equally where one was chosen; 1 if every choice was sure.
+    /// Largest number of tracks that fitted equally when an observation was matched; 1 if every match was unambiguous.
     pub(crate) candidates: u32,
-    /// Whether it was seen from its beginning.
+    /// Whether its first hops were seen.
     pub(crate) start_seen: bool,
-    /// Events that it was made of.
+    /// Number of its events.
     pub(crate) events: u64,
-    /// The pod at whose port a bridge flooded a copy.
+    /// A pod to whose port a bridge flooded a copy.
     pub(crate) flooded_to: Option<Arc<str>>,
     /// The veth at which a copy came to another pod that has the receiver's address too.
     pub(crate) other_holder: Option<DeviceId>,
     pub(crate) rejection: Option<Rejection>,
-    /// The path that is reported before this one, which answers or rejects it.
+    /// The request that this packet answers or rejects: its path must be reported first.
     pub(crate) report_after: Option<TrackId>,
-    /// Whether its flow knows the translation that connection tracking has.
+    /// Whether the flow has learned the translated tuple from connection tracking.
     pub(crate) translation_known: bool,
-    /// Why its receiver had no use for it, in words.
-    pub(crate) no_use: Option<&'static str>,
+    /// Why its receiver discarded it although it arrived, such as a duplicate; human-readable.
+    pub(crate) discarded_because: Option<&'static str>,
 }
 
-/// What a new track begins with.
+/// The first observation of a new track.
 #[derive(Debug)]
 pub(crate) struct Beginning {
     pub(crate) packet: Packet,
@@ -229,12 +233,12 @@ pub(crate) struct Beginning {
     pub(crate) report_after: Option<TrackId>,
 }
 
-/// All paths under way.
+/// All tracks.
 #[derive(Debug, Default)]
 pub(crate) struct Tracks {
     table: Table<Track>,
-    /// Finished ones, whose memory new ones take over.
-    spares: Vec<Track>,
+    /// Reported tracks, whose buffers new ones reuse.
+    recycled: Vec<Track>,
 }
 
 impl Tracks {
@@ -242,7 +246,7 @@ impl Tracks {
         let Beginning { packet, flow, stream, content, segments, local, at, start_seen, report_after } =
             beginning;
         let (mut sightings, mut steps, mut locals) =
-            self.spares.pop().map(|spare| (spare.sightings, spare.steps, spare.locals)).unwrap_or_default();
+            self.recycled.pop().map(|old| (old.sightings, old.steps, old.locals)).unwrap_or_default();
         sightings.clear();
         steps.clear();
         locals.clear();
@@ -268,7 +272,7 @@ impl Tracks {
             rejection: None,
             report_after,
             translation_known: false,
-            no_use: None,
+            discarded_because: None,
         };
         TrackId(self.table.insert(serial, track))
     }
@@ -287,8 +291,8 @@ impl Tracks {
 
     /// Keeps a finished path's memory for a new one.
     pub(crate) fn recycle(&mut self, track: Track) {
-        if self.spares.len() < MOST_SPARES {
-            self.spares.push(track);
+        if self.recycled.len() < MAX_RECYCLED {
+            self.recycled.push(track);
         }
     }
 
@@ -454,7 +458,7 @@ impl Track {
             seen.records.push(observation.record);
             return seen.covered >= size;
         }
-        if self.sightings.len() < MOST_SIGHTINGS {
+        if self.sightings.len() < MAX_SIGHTINGS {
             let changed = packet.filter(|packet| !self.has_ends_of(packet));
             self.sightings.push(Sighting {
                 spot: observation.spot,
@@ -481,13 +485,13 @@ impl Track {
     /// Adds what a hook of the stack saw. Returns whether there was room for it.
     pub(crate) fn add_step(&mut self, observation: &Observation, at: Moment) -> bool {
         let visit = self.latest_visit(observation.node()).unwrap_or(0);
-        let Some(step) = Step::of(observation, visit) else { return false };
+        let Some(step) = Step::from_observation(observation, visit) else { return false };
         self.note_event(at);
         // Of a packet in pieces the first one counts, as at the taps.
         if self.steps.iter().any(|other| step.is_piece_of(other)) {
             return true;
         }
-        let room = self.steps.len() < MOST_STEPS;
+        let room = self.steps.len() < MAX_STEPS;
         if room {
             self.steps.push(step);
         }

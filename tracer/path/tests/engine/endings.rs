@@ -199,7 +199,7 @@ fn a_bridged_packet_that_vanishes_says_where_it_should_have_been() {
     let (paths, _) = scene.play();
     assert_eq!(
         paths[0].reason.as_deref(),
-        Some("left its pod at veth10 on node1, never seen at veth11, where default/pod2 is")
+        Some("left the source pod at veth10 on node1, never seen at veth11, where default/pod2 is")
     );
 }
 
@@ -242,7 +242,10 @@ fn a_node_that_falls_silent_makes_nothing_vanish() {
     }
     let summary = engine.finish(&mut paths);
     assert_eq!(paths[0].verdict, Verdict::Open);
-    assert_eq!(paths[0].reason.as_deref(), Some("left node1 at eth0, and the agent on node2 was lost"));
+    assert_eq!(
+        paths[0].reason.as_deref(),
+        Some("left node1 at eth0; the connection to the agent on node2 was lost")
+    );
     assert!(!summary.complete);
 }
 
@@ -281,7 +284,7 @@ fn a_destination_that_is_not_traced_is_not_judged() {
     scene.leave(0, &echo(POD1, POD3, 1, 1));
     let (paths, _) = scene.play();
     assert_eq!(paths[0].verdict, Verdict::Open);
-    assert_eq!(paths[0].reason.as_deref(), Some("left at eth0 for node2, which is not traced"));
+    assert_eq!(paths[0].reason.as_deref(), Some("left through eth0 towards node2, which is not traced"));
 }
 
 #[test]

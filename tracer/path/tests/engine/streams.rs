@@ -135,7 +135,7 @@ fn a_lost_segment_of_several_is_told_with_what_arrived() {
     let (paths, _) = scene.play();
     assert_eq!((paths.len(), paths[0].verdict), (1, Verdict::Vanished));
     assert!(
-        paths[0].reason.as_deref().unwrap().starts_with("only 2000 of 3000 B got further"),
+        paths[0].reason.as_deref().unwrap().starts_with("only 2000 of 3000 B got this far"),
         "{:?}",
         paths[0].reason
     );
