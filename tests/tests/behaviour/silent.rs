@@ -68,7 +68,7 @@ fn stopped() -> Result<()> {
     trace.wait_for_line("warning: lost node2: it has said nothing for 10 s", GIVEN_UP)?;
     // What is seen of node1 is reported while node2 is away.
     wait::until("the path that waited is reported", SHORT, || {
-        Ok(trace.stdout().contains("and the agent on node2 was lost").then_some(()))
+        Ok(trace.stdout().contains("the connection to the agent on node2 was lost").then_some(()))
     })?;
     trace.wait_for_line("node2: traced again", SHORT)?;
     ping(&lab)?;
