@@ -11,7 +11,7 @@ use crate::join::equals::{EqualTracks, MOST_COMPARED};
 use crate::join::flow::{DirectedFlow, Flows};
 use crate::join::shares::{Share, Shares};
 use crate::join::stream::{Span, Stream};
-use crate::join::track::{Arrival, Track, TrackId, Tracks, is_entry};
+use crate::join::track::{Track, TrackId, Tracks, is_entry};
 use crate::join::waiting::WaitingRoom;
 use crate::model::Action;
 use crate::observation::Observation;
@@ -236,7 +236,7 @@ impl Agreement {
 /// - if it began later; on one node times compare exactly, so no error is allowed for there,
 /// - if it was seen before it comes out of its pod now,
 /// - if this spot has seen all of it: then it sees another path's packet,
-/// - if it has arrived at a pod of this node, or left for another node, under another identity: a packet does not go back,
+/// - if it had arrived at a pod of this node, or left for another node, under another identity: a packet does not go back,
 ///   unless it enters the node again.
 fn is_open(track: &Track, observation: &Observation, window: Window) -> bool {
     let Window { at, earliest, latest } = window;
@@ -250,7 +250,7 @@ fn is_open(track: &Track, observation: &Observation, window: Window) -> bool {
         return false;
     }
     let is_over_here = track.has_other_identity(observation)
-        && (track.arrival == Some(Arrival::Pod(observation.node()))
+        && (track.has_reached_pod_before(observation)
             || !is_entry(observation) && track.has_left_before(observation.node(), earliest));
     !is_over_here && !track.is_covered_at(observation.spot)
 }

@@ -45,7 +45,9 @@ pub(crate) struct Sighting {
     pub(crate) role: Role,
     /// When the first piece was seen.
     pub(crate) time: NodeTime,
-    /// The same on the common timeline, by the clock offset known at that moment.
+    /// When the last piece was seen.
+    last_time: NodeTime,
+    /// The first on the common timeline, by the clock offset known at that moment.
     moment: Moment,
     /// Length of the IP packet; the sum over its pieces.
     pub(crate) bytes: u32,
@@ -404,6 +406,17 @@ impl Track {
         observation.original.is_none() && self.locals.iter().any(other)
     }
 
+    /// Whether all of it had arrived at a pod of the observation's node when that was made. One node's times compare exactly, and
+    /// what waited is taken later than what was seen after it.
+    pub(crate) fn has_reached_pod_before(&self, observation: &Observation) -> bool {
+        let is_before = |seen: &Sighting| {
+            seen.node() == observation.node()
+                && seen.action() == Action::PodIngress
+                && seen.last_time < observation.time
+        };
+        self.arrival == Some(Arrival::Pod(observation.node())) && self.sightings.iter().any(is_before)
+    }
+
     /// Whether it had left this node for another one before a moment.
     pub(crate) fn has_left_before(&self, node: NodeId, moment: Moment) -> bool {
         let Some(visit) = self.latest_visit(node) else { return false };
@@ -450,6 +463,7 @@ impl Track {
         {
             let seen = &mut self.sightings[place];
             seen.time = seen.time.min(observation.time);
+            seen.last_time = seen.last_time.max(observation.time);
             seen.moment = seen.moment.min(at);
             seen.bytes = seen.bytes.saturating_add(length);
             seen.packets += 1;
@@ -465,6 +479,7 @@ impl Track {
                 visit: self.visit_of(observation),
                 role: observation.role,
                 time: observation.time,
+                last_time: observation.time,
                 moment: at,
                 bytes: length,
                 packets: 1,

@@ -55,6 +55,48 @@ fn segments_of_one_skb_are_one_path() {
     assert!(summary.complete, "{summary:?}");
 }
 
+/// The same, put together in two parts, the second after the first has arrived.
+fn put_together_in_two_parts(scene: &mut Scene, at: u64, first: u32, id: u16) {
+    let whole = Tcp::data(first, 5 * MSS, id).in_segments(5).wire();
+    scene.leave(at, &whole);
+    for (at, from, count) in [(at + 40_000, 0, 2), (at + 60_000, 2, 3)] {
+        let merged = Tcp::data(first + (from * MSS) as u32, count * MSS, id + from as u16);
+        let merged = merged.in_segments(count as u16).wire();
+        let identity = scene.identity();
+        for number in from..from + count {
+            let other = scene.identity();
+            let identity = if number == from { identity } else { other };
+            let at = at + number as u64 * 100;
+            scene.see(NODE2, at, At::UplinkIn, identity, &segment(first, id, number));
+        }
+        scene.see(NODE2, at + 10_000, At::TunnelIn, identity, &merged);
+        scene.see(NODE2, at + 11_000, At::BridgeOut, identity, &merged);
+        scene.see(NODE2, at + 12_000, At::ToPod(POD3), identity, &merged);
+    }
+}
+
+#[test]
+fn segments_are_found_whatever_the_clocks_say() {
+    for early in [NODE1, NODE2] {
+        let mut scene = Scene::new();
+        for number in 0..40_u16 {
+            let first = 1 + u32::from(number) * 5000;
+            let at = u64::from(number) * 100_000;
+            if number % 2 == 0 {
+                taken_apart_and_put_together(&mut scene, at, first, number * 5);
+            } else {
+                put_together_in_two_parts(&mut scene, at, first, number * 5);
+            }
+        }
+        let mut frames = scene.frames(10_000_000);
+        scene.misread_clock(&mut frames, early);
+        let (paths, summary) = play(scene.context(), &frames);
+        assert_eq!(paths.len(), 40, "{early} early");
+        all_crossed(&paths);
+        assert!(summary.complete, "{early} early: {summary:?}");
+    }
+}
+
 #[test]
 fn packets_put_together_stay_paths_of_their_own() {
     let mut scene = Scene::new();
