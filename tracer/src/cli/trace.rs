@@ -57,5 +57,5 @@ fn silence(plan: &Plan, diagnosis: &mut Diagnosis) -> Vec<String> {
     if pods.len() > SILENT {
         return Vec::new();
     }
-    pods.iter().flat_map(|pod| diagnosis.silence(&pod.full_name(), &filter.to.addresses)).collect()
+    pods.iter().flat_map(|pod| diagnosis.explain_no_traffic(&pod.full_name(), &filter.to.addresses)).collect()
 }

@@ -1,9 +1,9 @@
-//! Which finding explains the end of a path.
+//! Picks the finding that explains the end of a path.
 //!
-//! A finding is *known* to be the cause where the kernel's own reason for the drop is the one that this kind of state
-//! leads to, and the finding is about this very packet: its node, its device or namespace, its addresses. It is
-//! *possible* where the packet vanished and the finding fits the place. Anything else explains nothing: that a node has
-//! something wrong is no evidence that this packet met it.
+//! A finding is the *known* cause if the kernel's drop reason is what such a misconfiguration causes, and the finding
+//! concerns this packet: its node, its device or namespace, its addresses. For a packet that vanished there is no drop
+//! reason: a finding that fits the place is a *possible* cause, and a known one only if the packet itself shows it, see
+//! [`is_conclusive`]. A misconfiguration elsewhere on the node is no evidence.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,12 +15,12 @@ use super::facts::{Facts, Node, Place};
 use super::finding::{Finding, Kind, Subject};
 use super::fitting;
 
-/// A cause with how sure it is.
+/// A cause and its certainty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Explanation<'a> {
-    /// The kernel's reason and the node's state say the same.
+    /// The kernel's drop reason, or the packet's own way, shows that it is this.
     Known(&'a Finding),
-    /// It fits the place; other causes would fit as well.
+    /// It fits the place where the packet was seen last; other causes would, too.
     Possible(&'a Finding),
 }
 
@@ -39,7 +39,7 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
     match path.verdict {
         Verdict::Dropped | Verdict::Rejected => {
             let hop = path.hops.iter().rev().find(|hop| hop.drop.is_some())?;
-            let kinds = by_reason(hop)?;
+            let kinds = kinds_for_drop(hop)?;
             let fits = |kind: &Kind| {
                 let of_kind = findings.iter().filter(|finding| finding.kind == *kind);
                 of_kind.into_iter().find(|finding| is_about(finding, hop, path, facts))
@@ -55,11 +55,11 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
         }
         Verdict::Vanished => {
             let hop = path.hops.iter().rev().find(|hop| hop.evidence == Evidence::Observed)?;
-            let kinds = by_place(hop);
+            let kinds = kinds_for_last_hop(hop);
             let fits =
                 |finding: &&Finding| kinds.contains(&finding.kind) && is_about(finding, hop, path, facts);
             findings.iter().find(fits).map(|finding| {
-                if is_proof(finding, hop, path, facts) {
+                if is_conclusive(finding, hop, path, facts) {
                     Explanation::Known(finding)
                 } else {
                     Explanation::Possible(finding)
@@ -70,11 +70,12 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
     }
 }
 
-/// Kinds of finding that lead to what the kernel said of a drop, the likeliest first.
-fn by_reason(hop: &Hop) -> Option<&'static [Kind]> {
+/// Kinds of finding that can cause a drop with this reason or at this kernel function, the likeliest first.
+fn kinds_for_drop(hop: &Hop) -> Option<&'static [Kind]> {
     let drop = hop.drop.as_ref()?;
     let reason = drop.reason.as_deref().map(|name| name.strip_prefix("SKB_DROP_REASON_").unwrap_or(name));
     let location = drop.location.as_deref().unwrap_or_default();
+    // Without the offset and suffixes such as `.isra.0`.
     let location = location.split(['+', '.']).next().unwrap_or_default();
     match reason {
         Some("OTHERHOST") => return Some(&[Kind::WrongNeighbour]),
@@ -150,8 +151,8 @@ fn took_route(device: &Device, hop: &Hop, path: &Path, facts: &Facts) -> bool {
     !device.up && (has_network || leads_there)
 }
 
-/// Kinds of finding that fit where a packet was seen last.
-fn by_place(hop: &Hop) -> &'static [Kind] {
+/// Kinds of finding that fit the last hop at which a packet was seen.
+fn kinds_for_last_hop(hop: &Hop) -> &'static [Kind] {
     match hop.action {
         Action::NodeEgress if hop.outer.is_some() => {
             &[Kind::LinkDown, Kind::WrongTunnelEnd, Kind::TunnelMismatch, Kind::AddressTwice]
@@ -172,9 +173,9 @@ fn by_place(hop: &Hop) -> &'static [Kind] {
     }
 }
 
-/// Whether a finding at the place where a packet vanished leaves no other possibility: the packet itself shows that it was
-/// sent astray, or the device with the address that it was sent to is down.
-fn is_proof(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
+/// Whether a finding alone explains a packet that vanished: the packet was seen to go to the wrong tunnel end or to another
+/// holder of its address, its tunnel port is not the next node's, or the device with its destination address is down.
+fn is_conclusive(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
     if finding.kind == Kind::AddressTwice {
         return took(finding, hop, path);
     }
@@ -191,8 +192,8 @@ fn is_proof(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
             place.node.name == finding.node && Some(&device.name) == finding.device.as_ref()
         });
     }
-    let leads_astray = |outer: &podtrace_path::Outer| finding.problem.contains(&format!("to {},", outer.dst));
-    finding.kind == Kind::WrongTunnelEnd && hop.outer.as_ref().is_some_and(leads_astray)
+    let went_there = |outer: &podtrace_path::Outer| finding.diverts_to == Some(outer.dst);
+    finding.kind == Kind::WrongTunnelEnd && hop.outer.as_ref().is_some_and(went_there)
 }
 
 /// Whether the packet was seen to reach the other holder of its destination address that a finding names.
@@ -217,17 +218,17 @@ fn listens(node: &Node, port: u16) -> bool {
     ports.peek().is_none() || ports.any(|own| own == port)
 }
 
-/// Whether a finding is about this packet where it ended.
+/// Whether a finding concerns this packet: the node, device or addresses at the hop where it ended.
 fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
     let at_node = finding.node == *hop.node;
-    let next_node = path.to.node.as_deref() == Some(finding.node.as_str());
+    let at_destination_node = path.to.node.as_deref() == Some(finding.node.as_str());
     let (src, dst) = (hop.tuple.src, hop.tuple.dst);
     let on_way = |device: &str| {
         hop.device.as_deref() == Some(device)
             || path.hops.iter().any(|hop| *hop.node == *finding.node && hop.device.as_deref() == Some(device))
     };
     match (finding.kind, finding.subject) {
-        // What the receiver takes for another's was sent by somebody on its link.
+        // The wrong entry is on the node that sent the frame.
         (Kind::WrongNeighbour, Subject::To(address)) => {
             at_node && (address == dst || is_gateway(address, &finding.node, facts))
         }
@@ -246,7 +247,7 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
         (Kind::ForwardingOff | Kind::ReversePath, _) => {
             at_node && finding.device.as_deref().is_none_or(on_way)
         }
-        (Kind::TunnelMismatch, _) => at_node || next_node,
+        (Kind::TunnelMismatch, _) => at_node || at_destination_node,
         (Kind::AddressTwice, Subject::Address(address)) => match hop.action {
             Action::PodIngress | Action::Drop | Action::Bridge => took(finding, hop, path),
             _ => address == src || address == dst,
@@ -303,9 +304,14 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
     }
 }
 
-/// What may keep a pod's packets from being seen at all: findings in its namespace, and at its end of the bridge.
+/// Findings that may be why no packet of a pod was seen: those in its network namespace, and at its veth on the node.
 #[must_use]
-pub fn silences<'a>(pod: &str, to: &[IpAddr], facts: &Facts, findings: &'a [Finding]) -> Vec<&'a Finding> {
+pub fn for_no_traffic<'a>(
+    pod: &str,
+    to: &[IpAddr],
+    facts: &Facts,
+    findings: &'a [Finding],
+) -> Vec<&'a Finding> {
     let Some(place) = facts.pod(pod) else { return Vec::new() };
     let veth = place.node.topology.host_veth_of(pod).map(|device| device.name.as_str());
     let is_relevant = |finding: &&Finding| match (finding.kind, finding.subject) {

@@ -1,4 +1,4 @@
-//! One thing that is wrong with a node's or a pod's network state, with the observation that it rests on.
+//! A finding: one thing that is wrong with the network state of a node or pod, with the observation that it rests on.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,11 +21,13 @@ pub struct Finding {
     pub kind: Kind,
     /// Which packets it is about.
     pub subject: Subject,
+    /// The address that it sends these packets to, if it diverts them.
+    pub diverts_to: Option<IpAddr>,
     /// What is wrong and by which observation, in one sentence without its full stop.
     pub problem: String,
     /// The command that shows it.
     pub show: String,
-    /// The command that mends it, where one does.
+    /// The command that fixes it, if there is one.
     pub fix: Option<String>,
     /// What may have led to it, the likeliest first, each with the command that shows it.
     pub possible: Vec<String>,
@@ -34,39 +36,39 @@ pub struct Finding {
 /// Kinds of finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A device on the way is down.
+    /// A device is down.
     LinkDown,
-    /// A neighbour entry has a link-layer address that is not its owner's.
+    /// A neighbour entry has another link-layer address than the owner of the IP address.
     WrongNeighbour,
-    /// A tunnel's forwarding entry leads to another address than the node's.
+    /// A VXLAN device's FDB entry leads to an address that is not the other node's.
     WrongTunnelEnd,
-    /// A tunnel has no forwarding entry for the link-layer address of a neighbour.
+    /// A VXLAN device has no FDB entry for the link-layer address of a neighbour.
     NoTunnelEnd,
-    /// A tunnel sends from an address that its node does not have.
+    /// A VXLAN device's local address is not one of its node's.
     TunnelAddress,
-    /// Two ends of a tunnel have other settings.
+    /// The VXLAN devices of two nodes differ in VNI or UDP port.
     TunnelMismatch,
     /// A pod has no default route.
     NoRoute,
-    /// A pod's default route is by an address that is not its node's.
+    /// The gateway of a pod's default route is not an address of its node.
     WrongGateway,
-    /// A neighbour was asked for and does not answer.
+    /// A neighbour entry is incomplete or failed: nobody answers ARP or neighbour solicitations.
     Unanswered,
-    /// A route or rule refuses the packet.
+    /// A route or an `ip rule` of type blackhole, prohibit or unreachable.
     Refused,
-    /// A rule has packets routed by another table than the main one: no fault by itself.
+    /// An `ip rule` leads to another table than the main one. No fault by itself.
     Diverted,
-    /// The node does not forward.
+    /// `forwarding` is off, for the node or a device.
     ForwardingOff,
-    /// The reverse path filter is strict where the way back is another.
+    /// `rp_filter` is strict, and the route back leaves through another device.
     ReversePath,
-    /// A port of a bridge passes nothing, or not to this other port.
+    /// A bridge port is disabled, blocking, isolated or not in hairpin mode.
     BridgePort,
-    /// Devices on the way carry packets of other sizes.
+    /// The device has a smaller MTU than the one before it.
     Mtu,
     /// An XDP program is attached.
     Xdp,
-    /// More than one namespace has the address.
+    /// More than one network namespace has the address.
     AddressTwice,
 }
 
@@ -79,7 +81,7 @@ pub enum Subject {
     Address(IpAddr),
     /// Those from a network, those to a network; `None` for any.
     Between(Option<IpNet>, Option<IpNet>),
-    /// Those that pass the device.
+    /// Those that pass through the device.
     Device,
 }
 
@@ -93,6 +95,7 @@ impl Finding {
             device: (!device.is_empty()).then(|| device.to_owned()),
             kind,
             subject,
+            diverts_to: None,
             problem: String::new(),
             show: String::new(),
             fix: None,
@@ -107,6 +110,13 @@ impl Finding {
         self
     }
 
+    /// Says where it sends the packets.
+    #[must_use]
+    pub fn diverting_to(mut self, address: IpAddr) -> Self {
+        self.diverts_to = Some(address);
+        self
+    }
+
     /// Says what may have led to it.
     #[must_use]
     pub fn possibly_by(mut self, possible: Vec<String>) -> Self {
@@ -114,16 +124,16 @@ impl Finding {
         self
     }
 
-    /// Says which command mends it.
+    /// Says which command fixes it.
     #[must_use]
-    pub fn mended_by(mut self, fix: String) -> Self {
+    pub fn fixed_by(mut self, fix: String) -> Self {
         self.fix = Some(fix);
         self
     }
 }
 
 impl fmt::Display for Finding {
-    /// The problem, where and how to look at it, and how to mend it. The texts are escaped already.
+    /// The problem, where and how to look at it, and how to fix it. The texts are escaped already.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { node, pod, problem, show, fix, possible, .. } = self;
         let place = match pod {
@@ -132,7 +142,7 @@ impl fmt::Display for Finding {
         };
         write!(f, "{problem}. {place}: `{show}`")?;
         if let Some(fix) = fix {
-            write!(f, "; to mend it: `{fix}`")?;
+            write!(f, "; to fix it: `{fix}`")?;
         }
         if !possible.is_empty() {
             write!(f, ". Possible: {}", possible.join("; or "))?;

@@ -24,22 +24,22 @@ use std::net::IpAddr;
 use podtrace_path::{Context, Path};
 use podtrace_protocol::frame::FromAgent;
 
-/// Explains paths by what is known of the nodes so far.
+/// Explains lost packets by the network state collected from the nodes so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnosis {
     facts: Facts,
-    /// What is wrong by these facts; `None` where they have changed since.
+    /// Cached findings; `None` if the facts changed since they were computed.
     findings: Option<Vec<Finding>>,
 }
 
 impl Diagnosis {
-    /// Knows the nodes by name and address only.
+    /// Starts with the nodes' names and addresses; [`Self::learn`] adds their state.
     #[must_use]
     pub fn new(context: &Context) -> Self {
         Self { facts: Facts::new(context), findings: None }
     }
 
-    /// Takes a frame of a node.
+    /// Processes a frame of a node.
     pub fn learn(&mut self, node: usize, frame: &FromAgent) {
         if self.facts.learn(node, frame) {
             self.findings = None;
@@ -49,22 +49,28 @@ impl Diagnosis {
     /// Adds nodes that joined the trace.
     pub fn join(&mut self, names: &[String]) {
         names.iter().for_each(|name| self.facts.join(name));
+        self.findings = None;
     }
 
-    /// Everything that is wrong by what is known now.
+    /// All findings from the state known now.
     pub fn findings(&mut self) -> &[Finding] {
-        let Self { facts, findings } = self;
-        findings.get_or_insert_with(|| check::findings(facts))
+        self.current().1
     }
 
-    /// What may be why no packet of this pod to these addresses was seen at all, a sentence each.
-    pub fn silence(&mut self, pod: &str, to: &[IpAddr]) -> Vec<String> {
+    /// The facts, and the findings from them.
+    fn current(&mut self) -> (&Facts, &[Finding]) {
         let Self { facts, findings } = self;
         let findings = findings.get_or_insert_with(|| check::findings(facts));
-        explain::silences(pod, to, facts, findings).iter().map(ToString::to_string).collect()
+        (facts, findings)
     }
 
-    /// Fills in the advice of a path that did not arrive. What has advice keeps it.
+    /// Possible reasons why no packet from this pod to any of these addresses was seen, a sentence each.
+    pub fn explain_no_traffic(&mut self, pod: &str, to: &[IpAddr]) -> Vec<String> {
+        let (facts, findings) = self.current();
+        explain::for_no_traffic(pod, to, facts, findings).iter().map(ToString::to_string).collect()
+    }
+
+    /// Adds advice to a path that was not delivered. Advice that is there already stays.
     ///
     /// # Examples
     ///
@@ -89,8 +95,7 @@ impl Diagnosis {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn annotate(&mut self, path: &mut Path) {
-        let Self { facts, findings } = self;
-        let findings = findings.get_or_insert_with(|| check::findings(facts));
+        let (facts, findings) = self.current();
         advice::annotate(path, facts, findings);
     }
 }

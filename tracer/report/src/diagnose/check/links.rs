@@ -61,7 +61,7 @@ fn link(facts: &Facts, place: Place<'_>, device: &Device, found: &mut Vec<Findin
     };
     let finding = Finding::at(place, &device.name, Kind::LinkDown, Subject::Device)
         .says(problem, format!("ip link show {name}"));
-    found.push(if device.up { finding } else { finding.mended_by(format!("ip link set {name} up")) });
+    found.push(if device.up { finding } else { finding.fixed_by(format!("ip link set {name} up")) });
 }
 
 fn port(place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
@@ -71,7 +71,7 @@ fn port(place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
     let finding = |problem: String, fix: &str| {
         Finding::at(place, &device.name, Kind::BridgePort, Subject::Device)
             .says(problem, format!("bridge -d link show dev {name}"))
-            .mended_by(format!("bridge link set dev {name} {fix}"))
+            .fixed_by(format!("bridge link set dev {name} {fix}"))
     };
     if port.state != PortState::Forwarding && device.up {
         found.push(finding(format!("the bridge port {name} of {at} is {}", port.state), "state 3"));
@@ -89,6 +89,6 @@ fn xdp(place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
     found.push(
         Finding::at(place, &device.name, Kind::Xdp, Subject::Device)
             .says(problem, format!("bpftool prog show id {program}"))
-            .mended_by(format!("ip link set dev {name} xdp off")),
+            .fixed_by(format!("ip link set dev {name} xdp off")),
     );
 }

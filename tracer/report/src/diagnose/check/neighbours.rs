@@ -33,7 +33,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
             found.push(
                 finding
                     .says(problem, format!("ip neigh show {address} dev {name}"))
-                    .mended_by(format!("ip neigh del {address} dev {name}")),
+                    .fixed_by(format!("ip neigh del {address} dev {name}")),
             );
         }
     }

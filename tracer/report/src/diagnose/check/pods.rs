@@ -68,7 +68,7 @@ fn default_routes(place: Place<'_>, found: &mut Vec<Finding>) {
         );
         let finding = finding(Kind::WrongGateway, problem);
         found.push(match right {
-            Some(right) => finding.mended_by(format!("{ip} route replace default via {right}")),
+            Some(right) => finding.fixed_by(format!("{ip} route replace default via {right}")),
             None => finding,
         });
     }

@@ -34,7 +34,7 @@ fn refusing_routes(place: Place<'_>, found: &mut Vec<Finding>) {
         found.push(
             finding
                 .says(problem, format!("{ip} route show type {}{table}", route.refusal))
-                .mended_by(format!("{ip} route del {} {destination}{table}", route.refusal)),
+                .fixed_by(format!("{ip} route del {} {destination}{table}", route.refusal)),
         );
     }
 }
@@ -60,7 +60,7 @@ fn refusing_rules(place: Place<'_>, found: &mut Vec<Finding>) {
         found.push(
             finding
                 .says(problem, format!("{ip} rule show"))
-                .mended_by(format!("{ip} rule del pref {priority}")),
+                .fixed_by(format!("{ip} rule del pref {priority}")),
         );
     }
 }
@@ -100,7 +100,7 @@ fn forwarding(place: Place<'_>, found: &mut Vec<Finding>) {
         found.push(
             Finding::at(place, "", Kind::ForwardingOff, subject)
                 .says(problem, format!("sysctl {path}"))
-                .mended_by(format!("sysctl -w {path}=1")),
+                .fixed_by(format!("sysctl -w {path}=1")),
         );
         return;
     }
@@ -116,7 +116,7 @@ fn forwarding(place: Place<'_>, found: &mut Vec<Finding>) {
             found.push(
                 Finding::at(place, &device.name, Kind::ForwardingOff, Subject::Device)
                     .says(problem, format!("sysctl {path}"))
-                    .mended_by(format!("sysctl -w {path}=1")),
+                    .fixed_by(format!("sysctl -w {path}=1")),
             );
         }
     }
@@ -138,7 +138,7 @@ fn forwarding(place: Place<'_>, found: &mut Vec<Finding>) {
         found.push(
             Finding::at(place, &device.name, Kind::ReversePath, Subject::Device)
                 .says(problem, format!("sysctl {path} {}", sysctl("ipv4/conf/all/rp_filter")))
-                .mended_by(format!("sysctl -w {path}=2")),
+                .fixed_by(format!("sysctl -w {path}=2")),
         );
     }
 }

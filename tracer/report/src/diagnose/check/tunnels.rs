@@ -60,8 +60,9 @@ fn forwarding(facts: &Facts, place: Place<'_>, device: &Device, found: &mut Vec<
                     Finding::at(place, &device.name, Kind::NoTunnelEnd, Subject::To(neighbour.address))
                         .says(problem, format!("bridge fdb show dev {name}"));
                 found.push(match right {
-                    Some(right) => finding
-                        .mended_by(format!("bridge fdb append {} dev {name} dst {right}", mac(address))),
+                    Some(right) => {
+                        finding.fixed_by(format!("bridge fdb append {} dev {name} dst {right}", mac(address)))
+                    }
                     None => finding,
                 });
             }
@@ -75,8 +76,9 @@ fn forwarding(facts: &Facts, place: Place<'_>, device: &Device, found: &mut Vec<
                 );
                 found.push(
                     Finding::at(place, &device.name, Kind::WrongTunnelEnd, Subject::To(neighbour.address))
+                        .diverting_to(remote)
                         .says(problem, format!("bridge fdb show dev {name}"))
-                        .mended_by(format!("bridge fdb replace {} dev {name} dst {right}", mac(address))),
+                        .fixed_by(format!("bridge fdb replace {} dev {name} dst {right}", mac(address))),
                 );
             }
             _ => {}

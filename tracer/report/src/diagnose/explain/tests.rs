@@ -131,7 +131,7 @@ fn a_neighbour_entry_with_anothers_address_explains_what_the_pod_refuses() {
     assert_eq!(
         text,
         "node2's neighbour entry for 10.42.1.10 on cni0 has 02:00:00:00:00:99, permanently, which is no traced \
-         device's; default/pod3 has 0a:58:0a:2a:01:01. On node2: `ip neigh show 10.42.1.10 dev cni0`; to mend it: `ip \
+         device's; default/pod3 has 0a:58:0a:2a:01:01. On node2: `ip neigh show 10.42.1.10 dev cni0`; to fix it: `ip \
          neigh del 10.42.1.10 dev cni0`"
     );
     // Of another address, for another reason, or on the other node it explains nothing.
@@ -238,7 +238,10 @@ fn a_pod_that_cannot_send_is_told_from_one_that_does_not() {
         change(&mut first);
         let facts = facts([first, second]);
         let findings = findings(&facts);
-        silences("default/pod1", &[to], &facts, &findings).iter().map(ToString::to_string).collect::<Vec<_>>()
+        for_no_traffic("default/pod1", &[to], &facts, &findings)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
     };
     assert_eq!(silence(&|_| {}), [] as [&str; 0]);
     assert_eq!(
@@ -249,7 +252,7 @@ fn a_pod_that_cannot_send_is_told_from_one_that_does_not() {
         silence(&|node| node.namespaces[1].routes[0].gateway = Some("10.42.0.254".parse().unwrap())),
         [
             "default/pod1's default route is by 10.42.0.254, which no device of node1 has; cni0 has 10.42.0.1. In \
-          default/pod1: `ip route`; to mend it: `ip route replace default via 10.42.0.1`"
+          default/pod1: `ip route`; to fix it: `ip route replace default via 10.42.0.1`"
         ]
     );
     let unanswered = silence(&|node| {
@@ -265,7 +268,7 @@ fn a_pod_that_cannot_send_is_told_from_one_that_does_not() {
     assert_eq!(
         down,
         [
-            "eth0 of default/pod1 is down. In default/pod1: `ip link show eth0`; to mend it: `ip link set eth0 up`"
+            "eth0 of default/pod1 is down. In default/pod1: `ip link show eth0`; to fix it: `ip link set eth0 up`"
         ]
     );
 }
@@ -365,7 +368,7 @@ fn a_device_that_is_down_explains_the_route_that_went_with_it() {
     };
     let path = dropped("node2", "IP_INNOROUTES", "ip_error");
     let text = explained(without("cni0"), &path).unwrap();
-    assert!(text.starts_with("cni0 of node2 is down. On node2: `ip link show cni0`; to mend it:"), "{text}");
+    assert!(text.starts_with("cni0 of node2 is down. On node2: `ip link show cni0`; to fix it:"), "{text}");
     // Neither by a device of another network, nor on another node.
     assert_eq!(explained(without("flannel.1"), &path), None);
     assert_eq!(explained(without("cni0"), &dropped("node1", "IP_INNOROUTES", "ip_error")), None);
