@@ -5,7 +5,8 @@ use std::sync::Arc;
 use podtrace_protocol::topology::Role;
 
 use crate::finish::verdict::fatal_drop;
-use crate::join::track::{Sighting, Track};
+use crate::join::sighting::Sighting;
+use crate::join::track::Track;
 use crate::model::{Action, Evidence, Hop, HopEvent, Source, Tuple};
 use crate::node::{NodeId, PerNode};
 use crate::time::{Nanos, NodeTime};

@@ -6,7 +6,8 @@ use crate::finish::draft::{Draft, Drafter};
 use crate::finish::inference::Neighbours;
 use crate::finish::verdict::fatal_drop;
 use crate::finish::{droppers, steps};
-use crate::join::track::{Sighting, Track};
+use crate::join::sighting::Sighting;
+use crate::join::track::Track;
 use crate::model::Hop;
 use crate::world::World;
 

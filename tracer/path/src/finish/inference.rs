@@ -9,7 +9,7 @@ use podtrace_protocol::wire::Encapsulation;
 
 use crate::finish::draft::Drafter;
 use crate::finish::translation::{Change, Changes, Place, nat};
-use crate::join::track::Sighting;
+use crate::join::sighting::Sighting;
 use crate::model::{Action, Direction, Evidence, Hop, Outer, Point, RouteTaken};
 use crate::node::NodeId;
 use crate::observation::NextHop;

@@ -12,7 +12,7 @@ use podtrace_protocol::hook::{Meaning, netfilter_hook};
 
 use crate::finish::draft::{Draft, HopClock, SinceFirst};
 use crate::finish::droppers::is_by_filter;
-use crate::join::track::Step;
+use crate::join::sighting::Step;
 use crate::model::{Action, Evidence, Hop, HopEvent, Neighbour, Resolution, Source};
 use crate::world::World;
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use podtrace_protocol::frame::{FilterSpec, Side};
 use podtrace_protocol::hook::Meaning;
 
-use crate::join::track::{Arrival, DropSeen, Sighting, Track};
+use crate::join::sighting::{DropSeen, Sighting};
+use crate::join::track::{Arrival, Track};
 use crate::model::{Action, Point, Tuple, Verdict};
 use crate::node::NodeId;
 use crate::world::World;

@@ -44,6 +44,7 @@ mod journey;
 mod matching;
 mod rejection;
 mod shares;
+pub(crate) mod sighting;
 mod stream;
 mod table;
 mod timers;
