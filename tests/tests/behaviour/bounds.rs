@@ -65,7 +65,7 @@ fn many_probes() -> Result<()> {
         match FromAgent::from_raw(raw)? {
             FromAgent::Failed { error } => bail!("the agent failed: {error}"),
             FromAgent::Probed { error: Some(error), sent: 0 } => {
-                ensure!(error.contains("probes are under way already"), "{error}");
+                ensure!(error.contains("probes are running already"), "{error}");
                 refused += 1;
                 most = most.max(fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count));
             }

@@ -4,11 +4,12 @@
 //! Input: rules, what is known of the packet, and which actions the caller wants. Output: candidates.
 //!
 //! 1. Rules are visited in order. [`Known::matches`] returns for each whether it matches: yes, no or unknown.
-//! 2. A rule that does not match is skipped. One that matches is applied: it terminates the packet's way through the
-//!    hook, sets its mark, jumps, or returns to the calling chain.
-//! 3. If it is unknown whether a rule matches, both branches are followed: its action, and the rules after it.
-//! 4. A rule with a wanted action becomes a candidate. A rule that matches for certain ends its chain; what the chain then
-//!    comes to depends on the uncertain rules before it:
+//! 2. A rule that does not match is skipped. One that matches is applied: it ends the evaluation of the base chain, sets
+//!    the packet's mark, jumps, or returns to the calling chain.
+//! 3. If it is unknown whether a rule matches, both branches are followed: its action, and the rules after it. There is one
+//!    state for both; a mark in which they differ becomes unknown.
+//! 4. A rule with a wanted action becomes a candidate. A rule that terminates or returns, and matches for certain, ends its
+//!    chain. The chain's outcome then depends on the uncertain rules before it:
 //!
 //! | an earlier rule may have returned | … may have terminated | the chain's outcome |
 //! | --- | --- | --- |
@@ -73,7 +74,7 @@ pub(super) struct Walk<'a> {
     pub(super) wanted: &'a dyn Fn(RuleId, &Action) -> bool,
     /// Whether policies are wanted too.
     pub(super) want_policies: bool,
-    /// Restricts which jumps are followed, by the chain that they are in; `None` allows all.
+    /// Jumps to follow, keyed by the calling chain; `None` allows all.
     pub(super) allowed_jumps: Option<HashMap<ChainId, Vec<Edge>>>,
     pub(super) candidates: Vec<Candidate>,
     /// Set when a limit was reached, or a chain is missing.
@@ -173,7 +174,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        // A packet that returned early has the mark of that moment, which is unknown.
+        // An uncertain rule may have returned before the mark changed: it is unknown after that.
         if may_return && self.known.mark != mark {
             self.known.mark = None;
         }
@@ -239,7 +240,7 @@ impl<'a> Walk<'a> {
             }
             Action::Jump(_) | Action::Goto(_) => {
                 let Some(edge) = edge else {
-                    // The agent sent no such chain: it leads to no rule that is asked for, or there were too many.
+                    // The agent did not send the chain, because of its size limit or because it seemed irrelevant.
                     self.incomplete = true;
                     return (Outcome::Unknown, Returns::No);
                 };

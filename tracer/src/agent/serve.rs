@@ -1,9 +1,14 @@
-//! The agent itself: serves one node's hop events on stdin and stdout.
+//! The agent: traces on one node. Frames of the tracer come in on stdin, its own go out on stdout.
 //!
-//! It ends on a Stop frame, or when its input ends, as that of a killed tracer does. `stdio` is the streams, `changes` what
-//! follows the node's networking, `symbols` the names of kernel functions.
+//! 1. It answers questions until it gets its configuration.
+//! 2. It reads the node's networking, attaches the eBPF programs, and reports the hooks.
+//! 3. One loop handles everything that happens: frames of the tracer, the ring buffer, results of probes and of
+//!    [`readings`] of the node, signals. None of these waits, so the ring buffer does not fill up.
+//! 4. On a Stop frame, SIGTERM, or the end of its input, it detaches, sends the last events, and says goodbye.
 
 mod changes;
+mod probes;
+mod readings;
 mod stdio;
 mod symbols;
 
@@ -15,51 +20,40 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapData, RingBuf};
 use bytes::Bytes;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, oneshot};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
-use self::changes::{look_again, next_change, read_rules, survey_for, tell_topology};
+use self::changes::send_topology;
+use self::probes::Probes;
+use self::readings::{ChangeReadings, RulesReadings, UpdateReadings};
 use self::stdio::{Output, input};
 use self::symbols::LazySymbols;
 use super::clock;
 use super::conntrack;
-use super::traffic;
 use crate::capture::{self, Drained};
 use crate::probe::{Settings, TcMode, Tracer};
 use podtrace_protocol::frame::{
     Accounting, Configuration, Conntracked, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent,
 };
 use podtrace_protocol::topology::Topology;
-use podtrace_rules::Rules;
 
-/// How often the ring is looked into when nothing wakes the agent.
+/// How often the ring buffer is read when nothing wakes the agent.
 const DRAIN_EVERY: Duration = Duration::from_millis(10);
 
 /// How many drains make a heartbeat.
 const HEARTBEAT_EVERY: u32 = 3;
 
-/// How many drains until the kernel is asked anew how often it skipped a program: a file of each program has to be read.
+/// How many drains until the kernel's counts of skipped program runs are read again: a file for each program.
 const SKIPPED_EVERY: u32 = 30;
 
-/// How long after an update the node's packet filter is read again: kube-proxy hears of it at the same time, and takes a
-/// second to write it down.
-const RULES_AFTER: Duration = Duration::from_secs(2);
-
-/// How long after the first of several changes of the node's networking it is read again.
-const SETTLED_AFTER: Duration = Duration::from_millis(50);
-/// Reading takes this share of the time at most, as a divisor: on a node with many pods it takes long.
-const READING_SHARE: u32 = 10;
-
-/// Bytes of events in one frame, and frames drained before input is looked at again.
+/// Bytes of events in one frame, and frames drained before the loop goes on.
 const BATCH: usize = 256 << 10;
 const BATCHES: usize = 16;
 
-/// Probes under way at most: each takes two threads.
-const PROBES: usize = 16;
+/// At the end, how many times a millisecond is waited for outstanding events. Missing ones show in the counters.
+const FINAL_DRAIN_ROUNDS: u32 = 1000;
 
-/// How often the last events are waited for, a millisecond each. What is missing after that shows in the counts.
-const BALANCE_ROUNDS: u32 = 1000;
-
-/// Serves until told to stop. What goes wrong is told to the tracer too.
+/// Serves until it is stopped. Errors are sent to the tracer, too.
 ///
 /// # Errors
 ///
@@ -75,7 +69,7 @@ pub fn serve() -> Result<()> {
     match result {
         Err(error) if is_broken_pipe(&error) => Ok(()),
         Err(error) => {
-            // Best effort: the tracer may be what is gone.
+            // Fails if the tracer is gone.
             let _ = out.send(&FromAgent::Failed { error: format!("{error:#}") });
             Err(error)
         }
@@ -83,8 +77,8 @@ pub fn serve() -> Result<()> {
     }
 }
 
-/// Programs, maps and links are descriptors, some hundreds on a node with many pods. Failing to raise the limit shows when
-/// it is reached.
+/// Raises the limit of open files: programs, maps and links are descriptors, some hundreds on a node with many pods. A failure
+/// shows when the limit is reached.
 fn raise_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -103,7 +97,7 @@ async fn run(out: &mut Output) -> Result<()> {
         match input.recv().await.transpose().context("reading from the tracer")? {
             Some(ToAgent::Configure(configuration)) => break configuration,
             Some(ToAgent::Look { pods }) => {
-                tell_topology(out, pods).await?;
+                send_topology(out, pods).await?;
             }
             Some(ToAgent::Clock { sent_ns }) => out.send(&clock_answer(sent_ns))?,
             Some(ToAgent::Stop) | None => return Ok(()),
@@ -111,11 +105,11 @@ async fn run(out: &mut Output) -> Result<()> {
         }
     };
     let symbols = LazySymbols::begin();
-    let topology = tell_topology(out, configuration.pods.clone()).await?;
-    let rules = read_rules(&topology);
-    // The thread that reads ends with its input.
-    let wanted = || !input.is_closed();
-    let (tracer, ring, attached) = Tracer::attach(&settings(&configuration, &topology, &wanted))?;
+    let topology = send_topology(out, configuration.pods.clone()).await?;
+    let rules = RulesReadings::begin(&topology);
+    // The thread that reads the input ends with it.
+    let tracer_is_there = || !input.is_closed();
+    let (tracer, ring, attached) = Tracer::attach(&settings(&configuration, &topology, &tracer_is_there))?;
     out.send(&FromAgent::Attached(attached))?;
     // SAFETY: the ring buffer owns its descriptor, keeps it for life, and is only ever reached through this.
     let ring = unsafe { AsyncFd::register(ring) }.context("waiting for the ring buffer")?;
@@ -126,7 +120,13 @@ async fn run(out: &mut Output) -> Result<()> {
     let named = BTreeSet::new();
     let sent_topology = topology.clone();
     let Configuration { pods, tapped, .. } = configuration;
+    // Attaching took a while: a reading at the start finds what changed meanwhile.
     let mut serving = Serving {
+        rules,
+        probes: Probes::new(),
+        updates: UpdateReadings::new(),
+        changes: ChangeReadings::begin(None),
+        ticks: 0,
         out,
         tracer,
         ring,
@@ -140,7 +140,9 @@ async fn run(out: &mut Output) -> Result<()> {
         pods,
         tapped,
     };
-    serving.run(&mut input, rules).await
+    let changes = serving.listen();
+    serving.changes.set_changes(changes);
+    serving.run(&mut input).await
 }
 
 fn settings<'a>(
@@ -152,27 +154,29 @@ fn settings<'a>(
     Settings { filter, topology, tapped, node_addresses, mode: TcMode::from_env(), wanted }
 }
 
-async fn sleep_until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
+/// An agent that traces.
 struct Serving<'a> {
     out: &'a mut Output,
     tracer: Tracer,
     ring: AsyncFd<RingBuf<MapData>>,
+    rules: RulesReadings,
+    probes: Probes,
+    updates: UpdateReadings,
+    changes: ChangeReadings,
+    /// Number of ticks so far.
+    ticks: u32,
+    /// Number of events sent.
     sent: u64,
-    /// How often the kernel had skipped a program when it was asked last.
+    /// Program runs that the kernel skipped, as last read.
     missed: u64,
     symbols: LazySymbols,
+    /// Kernel addresses whose names were sent.
     named: BTreeSet<u64>,
-    /// What was told last.
+    /// The counters of connection tracking, as last sent.
     conntracked: Option<Conntracked>,
-    /// What the taps go by.
+    /// The topology that the taps were attached by.
     topology: Topology,
-    /// The node's networking as it was sent last.
+    /// The topology as last sent.
     sent_topology: Topology,
     /// Pods on this node.
     pods: Vec<PodAddresses>,
@@ -181,112 +185,29 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    async fn run(
-        &mut self,
-        input: &mut mpsc::Receiver<io::Result<ToAgent>>,
-        rules: oneshot::Receiver<Rules>,
-    ) -> Result<()> {
-        let mut rules = Some(rules);
-        // No more frames than probes, and no more of those than PROBES.
-        let (probed, mut probes) = mpsc::unbounded_channel();
-        let mut probing = 0_usize;
-        let (surveyed, mut surveys) = mpsc::unbounded_channel();
-        let (mut surveying, mut next) = (false, None);
-        let mut rules_at: Option<tokio::time::Instant> = None;
-        let mut changes = self.listen();
-        // Attaching took its time: what changed meanwhile was not listened for.
-        let mut read_again = Some(tokio::time::Instant::now());
-        let (looked, mut looks) = mpsc::unbounded_channel();
-        // A reading under way is another change's as well.
-        let (mut looking, mut earliest) = (false, tokio::time::Instant::now());
+    async fn run(&mut self, input: &mut mpsc::Receiver<io::Result<ToAgent>>) -> Result<()> {
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut ticks = 0;
-        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .context("waiting for SIGTERM")?;
-        // A Ctrl-C on the terminal reaches agents too; it is the tracer's to decide what it means.
-        let mut interrupted = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-            .context("waiting for SIGINT")?;
+        let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+        // A Ctrl-C on the terminal reaches agents too. Only the tracer decides what it means.
+        let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
         loop {
             tokio::select! {
                 biased;
                 frame = input.recv() => match frame.transpose().context("reading from the tracer")? {
-                    Some(ToAgent::Start { via }) => {
-                        self.tracer.add_via(&via)?;
-                        self.tracer.enable(true)?;
-                        self.out.send(&FromAgent::Started)?;
-                    }
-                    Some(ToAgent::Clock { sent_ns }) => self.out.send(&clock_answer(sent_ns))?,
-                    Some(ToAgent::Probe(_)) if probing >= PROBES => {
-                        let error = Some(format!("{PROBES} probes are under way already"));
-                        self.out.send(&FromAgent::Probed { sent: 0, error })?;
-                    }
-                    Some(ToAgent::Probe(probe)) => {
-                        probing += 1;
-                        traffic::send(&probe, &self.topology, probed.clone());
-                    }
-                    Some(ToAgent::Update { at_ns, configuration }) => {
-                        if surveying {
-                            // Only the last one counts.
-                            next = Some((at_ns, configuration));
-                        } else {
-                            surveying = true;
-                            survey_for(at_ns, configuration, surveyed.clone());
-                        }
-                    }
-                    Some(ToAgent::Configure(_) | ToAgent::Look { .. }) => {
-                        bail!("protocol error: Configure received twice");
-                    }
                     Some(ToAgent::Stop) | None => break,
+                    Some(frame) => self.handle(frame)?,
                 },
-                // The thread ends without an answer only if it panicked, which stderr has then.
-                read = async { rules.as_mut()?.await.ok() }, if rules.is_some() => {
-                    rules = None;
-                    if let Some(read) = read {
-                        self.out.send(&FromAgent::Rules(read))?;
-                    }
-                }
-                () = sleep_until(rules_at), if rules.is_none() => {
-                    rules_at = None;
-                    rules = Some(read_rules(&self.topology));
-                }
-                Some(frame) = probes.recv() => {
-                    probing -= 1;
-                    self.out.send(&frame)?;
-                }
-                Some((at_ns, configuration, reading)) = surveys.recv() => {
+                rules = self.rules.next(&self.topology) => self.out.send(&FromAgent::Rules(rules))?,
+                frame = self.probes.next() => self.out.send(&frame)?,
+                (at_ns, configuration, reading) = self.updates.next() => {
                     self.update(at_ns, &configuration, reading)?;
-                    changes = self.listen();
-                    rules_at = Some(tokio::time::Instant::now() + RULES_AFTER);
-                    surveying = next.is_some();
-                    if let Some((at_ns, configuration)) = next.take() {
-                        survey_for(at_ns, configuration, surveyed.clone());
-                    }
+                    let changes = self.listen();
+                    self.changes.set_changes(changes);
+                    self.rules.again();
                 }
-                () = next_change(changes.as_mut()), if read_again.is_none() && !looking => {
-                    read_again = Some(earliest.max(tokio::time::Instant::now() + SETTLED_AFTER));
-                }
-                () = sleep_until(read_again), if read_again.is_some() => {
-                    read_again = None;
-                    looking = true;
-                    look_again(self.pods.clone(), looked.clone());
-                }
-                Some((took, reading)) = looks.recv() => {
-                    looking = false;
-                    earliest = tokio::time::Instant::now() + took * READING_SHARE;
-                    self.changed(reading)?;
-                }
-                _ = drain.tick() => {
-                    ticks += 1;
-                    let until = self.drain()?;
-                    if ticks % SKIPPED_EVERY == 0 {
-                        self.missed = self.tracer.missed();
-                    }
-                    if ticks % HEARTBEAT_EVERY == 0 {
-                        let counters = self.accounting()?;
-                        self.out.send(&FromAgent::Heartbeat { now_ns: until, counters })?;
-                    }
-                }
+                reading = self.changes.next(&self.pods) => self.changed(reading)?,
+                _ = drain.tick() => self.tick()?,
                 guard = self.ring.readable() => {
                     guard.context("waiting for the ring buffer")?.clear_ready();
                     self.drain()?;
@@ -298,16 +219,53 @@ impl Serving<'_> {
         self.stop().await
     }
 
-    /// Sends what the ring holds, up to a limit so that a hot node cannot keep the agent from listening.
-    /// Returns the time before which everything was sent.
+    /// Handles a frame of the tracer other than Stop.
+    fn handle(&mut self, frame: ToAgent) -> Result<()> {
+        match frame {
+            ToAgent::Start { via } => {
+                self.tracer.add_via(&via)?;
+                self.tracer.enable(true)?;
+                self.out.send(&FromAgent::Started)
+            }
+            ToAgent::Clock { sent_ns } => self.out.send(&clock_answer(sent_ns)),
+            ToAgent::Probe(probe) => match self.probes.start(&probe, &self.topology) {
+                Some(refusal) => self.out.send(&refusal),
+                None => Ok(()),
+            },
+            ToAgent::Update { at_ns, configuration } => {
+                self.updates.start(at_ns, configuration);
+                Ok(())
+            }
+            ToAgent::Configure(_) => bail!("protocol error: Configure received twice"),
+            ToAgent::Look { .. } => bail!("protocol error: Look received after Configure"),
+            ToAgent::Stop => bail!("protocol error: Stop received twice"),
+        }
+    }
+
+    /// What is done at each [`DRAIN_EVERY`].
+    fn tick(&mut self) -> Result<()> {
+        self.ticks = self.ticks.wrapping_add(1);
+        let until = self.drain()?;
+        if self.ticks.is_multiple_of(SKIPPED_EVERY) {
+            self.missed = self.tracer.missed();
+        }
+        if self.ticks.is_multiple_of(HEARTBEAT_EVERY) {
+            let counters = self.accounting()?;
+            self.out.send(&FromAgent::Heartbeat { now_ns: until, counters })?;
+        }
+        Ok(())
+    }
+
+    /// Sends what the ring buffer holds, up to a limit, so that a flood cannot keep the agent from its other work. Returns the
+    /// time up to which everything was sent.
     fn drain(&mut self) -> Result<u64> {
         let now = clock::monotonic_ns();
         for _ in 0..BATCHES {
             let drained = capture::drain(self.ring.get_mut(), BATCH);
             let Drained { events, count, locations, last_ns, empty } = drained;
-            self.name(&locations)?;
+            self.send_names(&locations)?;
             if !locations.is_empty() {
-                self.tell_conntracked()?;
+                self.send_conntracked()?;
             }
             if count > 0 {
                 self.out.send(&FromAgent::Events(Bytes::from(events)))?;
@@ -322,12 +280,12 @@ impl Serving<'_> {
                 return Ok(now);
             }
         }
-        // Still not empty: nothing is promised about times near now.
+        // Not empty yet: no time can be promised.
         Ok(0)
     }
 
-    /// Packets were dropped: tells what connection tracking has to do with it.
-    fn tell_conntracked(&mut self) -> Result<()> {
+    /// Sends the counters of connection tracking if a drop changed them.
+    fn send_conntracked(&mut self) -> Result<()> {
         let now = conntrack::read();
         let dropped = |counters: Option<Conntracked>| {
             counters.map(|counters| (counters.drop, counters.early_drop, counters.insert_failed))
@@ -339,8 +297,8 @@ impl Serving<'_> {
         Ok(())
     }
 
-    /// Tells the names of kernel addresses that have not been told yet.
-    fn name(&mut self, locations: &[u64]) -> Result<()> {
+    /// Sends the names of kernel addresses, each once.
+    fn send_names(&mut self, locations: &[u64]) -> Result<()> {
         let mut names = BTreeMap::new();
         for location in locations {
             if self.named.insert(*location)
@@ -370,8 +328,8 @@ impl Serving<'_> {
         self.tracer.enable(false)?;
         self.missed = self.tracer.missed();
         self.tracer.detach();
-        // A program that was running when its link went may still be writing: it has counted its event by then.
-        for _ in 0..BALANCE_ROUNDS {
+        // A program that was running when it was detached may still be writing. It has counted its event already.
+        for _ in 0..FINAL_DRAIN_ROUNDS {
             self.drain()?;
             let Accounting { produced, sent, lost_ring, .. } = self.accounting()?;
             if produced == sent + lost_ring {

@@ -9,8 +9,8 @@
 //! an agent that joins:  attach ───────────────── compare clocks ───────────────── start
 //! ```
 //!
-//! 1. Initial agents wait for each other at both points, so that no path misses its beginning. If one fails, the trace
-//!    ends.
+//! 1. Initial agents wait for each other twice: to compare clocks on quiet nodes, and to start together, so that no path
+//!    misses its beginning. If one fails, the trace ends.
 //! 2. An agent that joins later waits for nobody. Its frames are held until it has started; then the engine gets the
 //!    held ones first.
 //! 3. An agent that is lost while it traces is started again, with exponential backoff ([`RETRY_FIRST`], [`RETRY_MAX`]).
@@ -161,7 +161,7 @@ impl Agents {
     }
 
     /// The agent that traces on a node of this name.
-    pub(super) fn on(&self, node: &str) -> Option<AgentId> {
+    pub(super) fn tracing_agent_on(&self, node: &str) -> Option<AgentId> {
         let mut agents = self.agents.iter();
         agents
             .position(|agent| agent.node.name == node && agent.lifecycle.stage() == Stage::Tracing)
@@ -178,7 +178,7 @@ impl Agents {
         self.has_begun
     }
 
-    /// Whether no agent traces: each is being set up, waits to be started again, or has ended.
+    /// Whether no agent traces or stops: each is being set up, waits to be started again, or has ended.
     pub(super) fn no_agent_traces(&self) -> bool {
         let mut stages = self.agents.iter().map(|agent| agent.lifecycle.stage());
         !stages.any(|stage| matches!(stage, Stage::Tracing | Stage::Stopping))
@@ -218,7 +218,7 @@ impl Agents {
             }
             Event::Received((link, received)) => {
                 let owns_link = |agent: &Agent| agent.link.as_ref().is_some_and(|(own, _)| *own == link);
-                // No agent: frames of a connection that was given up are ignored.
+                // No owner: late frames of a connection that was given up are ignored.
                 let Some(id) = self.agents.iter().position(owns_link).map(AgentId) else {
                     return notifications;
                 };

@@ -8,13 +8,14 @@
 //!
 //! 1. *Connecting*: its process is being started. Once connected, it gets its configuration.
 //! 2. *Configured*: it reads its node's network and attaches its eBPF programs.
-//! 3. *Attached*: it waits. Initial agents compare clocks when all are attached: the machine is quiet then, which keeps
-//!    the error of the clocks small.
+//! 3. *Attached*: it waits. Initial agents compare clocks when all are attached: attaching loads the CPUs, which lengthens
+//!    round trips and so the error of the clocks.
 //! 4. *Comparing*: it answers [`CLOCK_ROUNDS`] requests for its clock, one after the other.
 //! 5. *Compared*: it waits again. Initial agents start together, so that no path misses its beginning.
 //! 6. *Starting*, *Tracing*: its events are part of the trace from its `Started` frame on.
 //! 7. *Stopping*: it sends what is left in its ring buffer, then its goodbye.
-//! 8. *Ended* after the goodbye, *Lost* without one. A lost agent may begin again with *Connecting*.
+//! 8. *Ended* after the goodbye, or by a stop before *Tracing*; else *Lost*. A lost agent may begin again with
+//!    *Connecting*.
 //!
 //! When an agent may leave steps 3 and 5 is decided in [`agents`](super::agents).
 //!
@@ -40,7 +41,7 @@ pub(super) const SETUP: Duration = Duration::from_secs(120);
 /// Silence of an agent that traces after which the user is warned.
 pub(super) const SILENCE_WARNING: Duration = Duration::from_secs(2);
 
-/// Silence after which it is given up while other agents send frames.
+/// Silence after which it is given up while other agents send frames. A single agent has [`SILENCE_LIMIT_ALL`].
 pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The same while all are silent.
@@ -71,7 +72,7 @@ impl Stage {
     }
 }
 
-/// An action that an input leads to.
+/// What the caller has to do or to report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Send it the configuration of its node.
@@ -249,7 +250,7 @@ impl Lifecycle {
                 }
                 actions
             }
-            // The limit of one that was silent before the stop already runs; others may have much to send.
+            // One that was silent before the stop keeps its limit; the others have until GOODBYE to send what they have.
             Stage::Stopping if self.is_silent && self.silent_for(now) >= SILENCE_LIMIT => {
                 let why = self.silence(now);
                 self.lose(why, now)

@@ -259,7 +259,7 @@ impl<'a> Session<'a> {
             self.started_at.elapsed().as_secs_f64()
         );
         let Some(probe) = &self.plan.probe else { return Ok(()) };
-        let Some(agent) = self.agents.on(&probe.node) else { return Ok(()) };
+        let Some(agent) = self.agents.tracing_agent_on(&probe.node) else { return Ok(()) };
         self.probing.agent = Some(agent);
         let frame = ToAgent::Probe(Probe {
             pod: probe.pod.clone(),

@@ -36,10 +36,10 @@ use crate::world::devices::Devices;
 use crate::world::directory::Directory;
 use crate::world::{self, ConntrackCounters, World};
 
-/// Reason of a path that would count as vanished, but not all nodes had the filter for it.
+/// Reason of an open path that nodes may have missed, because they did not have the new filter yet.
 const FILTER_CHANGED: &str = "the trace filter changed while it was in flight";
 
-/// Reason of a path that misses events.
+/// Reason of an open path some of whose events may have been discarded.
 const EVENTS_DISCARDED: &str =
     "events were discarded while it was in flight, as a node was silent for too long";
 
@@ -60,11 +60,11 @@ pub struct Engine {
     /// Records that could not be decoded, or that no observation could be made of; the latter are in `received`, too.
     unusable: u64,
     filter: FilterSpec,
-    /// Changes of the filter that not all nodes have confirmed, or that may still matter to a path; oldest first.
+    /// Periods in which some node did not trace yet what it was asked for, or had not joined; oldest first.
     windows: Vec<Window>,
     /// Whether matching packets may have passed on nodes that are not traced.
     blind: bool,
-    /// Taps that could not be attached. One that comes later does not show what passed before.
+    /// Taps that could not be attached. Kept even if they are attached later, because earlier packets were missed.
     unwatched: BTreeSet<Unwatched>,
     /// Maximum number of waiting observations.
     limit: usize,
@@ -205,7 +205,7 @@ impl Engine {
         }
     }
 
-    /// Notes the taps that could not be attached. Other hooks only add to what taps see.
+    /// Notes the taps that could not be attached: the hooks that have a device. Other hooks only add detail.
     fn note_unwatched(&mut self, node: NodeId, hooks: &[HookState]) {
         let name = &self.world.nodes[node].name;
         self.unwatched.extend(hooks.iter().filter(|hook| hook.how.is_none()).filter_map(|hook| {
@@ -239,7 +239,7 @@ impl Engine {
         self.queues.values_mut().for_each(NodeQueue::release_all);
         self.world.clocks.settle();
         self.join_until(Moment::MAX);
-        // The trace ends where the first node's reports end.
+        // The trace ends at the earliest time up to which all nodes have reported.
         let end = self.queues.ids().filter_map(|node| self.reported_until(node)).min();
         if let Some(end) = end {
             self.report_until(end, out);

@@ -1,7 +1,8 @@
 //! Decides the verdict of a path, and writes the reason that users read.
 //!
-//! The first that holds decides: the receiver had closed before, a rejection, the last drop that counts, the arrival. If
-//! none holds, the path is open, or vanished once nothing was seen of it for
+//! The first that holds decides: the receiver had closed before, a rejection, the last drop that counts, the arrival. An
+//! arrival means delivered, unless it was at another holder of the address, at a node that is not traced, or at a node
+//! whose rules redirect the packet. If none holds, the path is open, or vanished once nothing was seen of it for
 //! [`VANISH_TIMEOUT`](crate::join::VANISH_TIMEOUT).
 
 use std::net::IpAddr;
@@ -39,13 +40,13 @@ pub(crate) fn verdict(track: &Track, ending: Ending<'_>, world: &World) -> (Verd
     }
     let missing_start = (!track.start_seen).then(|| "first hops not seen".to_owned());
     match &track.arrival {
-        Some(Arrival::Local(node)) if sent_on(track, *node, world) => {
+        Some(Arrival::Local(node)) if is_redirected(track, *node, world) => {
             let place = track.sightings.last().map(|last| last_point(last, world)).unwrap_or_default();
             let reason =
                 format!("{place}, where a rule translates its destination, and was not seen after that");
             (if ending.timed_out { Verdict::Vanished } else { Verdict::Open }, Some(reason))
         }
-        Some(Arrival::Astray { holder, node: _ }) => {
+        Some(Arrival::DuplicateAddress { holder, node: _ }) => {
             let address = track.last_tuple().dst;
             let receiver = world.directory.pod(address).map_or("its receiver", |pod| pod);
             let reason = format!("reached {holder}, which also has {address}, instead of {receiver}");
@@ -68,8 +69,8 @@ pub(crate) fn verdict(track: &Track, ending: Ending<'_>, world: &World) -> (Verd
     }
 }
 
-/// Whether what came to a node itself is sent on by a rule. Where its stack was seen to take it, it was not.
-fn sent_on(track: &Track, node: NodeId, world: &World) -> bool {
+/// Whether a NAT rule redirects a packet that was addressed to the node. False if LOCAL_IN was seen.
+fn is_redirected(track: &Track, node: NodeId, world: &World) -> bool {
     let taken = track.steps.iter().any(|step| step.spot.node == node && step.meaning == Meaning::LocalIn);
     !taken && world.nodes[node].rules.redirects(track.last_tuple())
 }
@@ -105,7 +106,7 @@ fn open_or_vanished(
         return (Verdict::Open, missing_start);
     }
     if let Some(node) = next.filter(|_| last.action() == Action::NodeEgress)
-        && !is_sought(track, last, ending.filter, world)
+        && !matches_filter(track, last, ending.filter, world)
     {
         let Tuple { src, dst, .. } = track.tuple_at(last);
         let (left, node) = (last_point(last, world), world.name(node));
@@ -130,12 +131,11 @@ fn open_or_vanished(
     (Verdict::Vanished, Some(reason))
 }
 
-/// Whether the nodes look for a packet that looks as this one did where it was seen last: translation may have given it
-/// an address that nobody asked for.
-fn is_sought(track: &Track, last: &Sighting, filter: &FilterSpec, world: &World) -> bool {
+/// Whether the trace filter matches the addresses that the packet had when it was seen last: NAT may have changed them.
+fn matches_filter(track: &Track, last: &Sighting, filter: &FilterSpec, world: &World) -> bool {
     let Tuple { src, dst, .. } = track.tuple_at(last);
     let all = |side: &Side| side.addresses.is_empty();
-    // The address of a node may stand for an end.
+    // With SNAT or a node port, a node's address stands in for a pod's.
     let known = |address: IpAddr| {
         filter.from.addresses.contains(&address)
             || filter.to.addresses.contains(&address)
@@ -177,7 +177,7 @@ fn last_point(last: &Sighting, world: &World) -> String {
     }
 }
 
-/// Describes where it was not seen after that, such as `never seen on node2`.
+/// Describes the next place where it was expected and not seen, such as `never seen on node2`.
 fn unseen_since(track: &Track, last: &Sighting, world: &World) -> String {
     let port = || {
         let bridge = last.device()?;
@@ -207,12 +207,12 @@ fn unseen_on_wire(track: &Track, last: &Sighting, world: &World) -> Option<Strin
         let service = world.directory.service_at(address)?;
         return Some(format!("with {address} of Service {service} untranslated"));
     };
-    let looks_into = |port: u16| {
+    let decapsulates = |port: u16| {
         let ports = world.node(node).map(|node| world.devices.vxlan_ports(node)).unwrap_or_default();
         ports.is_empty() || ports.contains(&port)
     };
     Some(match last.outer {
-        Some(outer) if !looks_into(outer.dport) => {
+        Some(outer) if !decapsulates(outer.dport) => {
             format!("for UDP port {} of {node}, where no tunnel of {node} listens", outer.dport)
         }
         _ if track.candidates > 1 => {

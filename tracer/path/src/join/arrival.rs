@@ -1,4 +1,4 @@
-//! Whether an observation is where a packet arrives, or a copy that a bridge flooded.
+//! Decides whether an observation is a packet's arrival, or a copy that a bridge flooded.
 
 use podtrace_protocol::wire::Packet;
 
@@ -8,10 +8,10 @@ use crate::observation::Observation;
 use crate::world::World;
 use crate::world::devices::DeviceInfo;
 
-/// Who a veth leads to, as far as a packet's destination address is concerned.
+/// The pod behind a veth, compared with a packet's destination address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Behind {
-    /// The pod that the packet is for. A pod of unknown addresses may have any.
+    /// The packet's receiver. A pod whose addresses are unknown counts as one.
     Receiver,
     /// Another pod, which has the address too.
     OtherHolder,
@@ -19,8 +19,8 @@ enum Behind {
     Stranger,
 }
 
-/// A veth belongs to one pod, whatever addresses that pod has. A pod that has the address of another one is the receiver
-/// where the other one is gone: the inventory may be late.
+/// A veth belongs to one pod, whatever addresses that pod has. If the pod that owns the destination address by the inventory
+/// no longer has it, the pod that has it now is the receiver: the inventory may be late.
 fn behind(device: &DeviceInfo, packet: &Packet, world: &World) -> Behind {
     let holds = device.pod_addresses.contains(&packet.dst);
     match world.directory.pod(packet.dst) {
@@ -33,8 +33,8 @@ fn behind(device: &DeviceInfo, packet: &Packet, world: &World) -> Behind {
     }
 }
 
-/// Whether this is a copy that a bridge flooded: at a pod that it is not for, or handed up by a bridge although one of
-/// its ports leads to the destination.
+/// Whether this is a copy that a bridge flooded: at the veth of another pod, or passed up to the host although one of the
+/// bridge's ports leads to the destination.
 pub(super) fn is_flooded_copy(observation: &Observation, packet: &Packet, world: &World) -> bool {
     let Some(device) = observation.spot.device else { return false };
     let node = observation.node();
@@ -49,13 +49,15 @@ pub(super) fn is_flooded_copy(observation: &Observation, packet: &Packet, world:
     }
 }
 
-/// Where the packet arrives by being seen here; `None` if it goes on.
+/// The arrival that an observation shows; `None` if the packet goes on. Flooded copies must be filtered out before.
 pub(super) fn arrival(observation: &Observation, packet: &Packet, world: &World) -> Option<Arrival> {
     let device = world.devices.info(observation.spot.device?);
     let node = observation.node();
     match observation.action() {
         Action::PodIngress => match (behind(device, packet, world), &device.pod) {
-            (Behind::OtherHolder, Some(pod)) => Some(Arrival::Astray { holder: pod.clone(), node: None }),
+            (Behind::OtherHolder, Some(pod)) => {
+                Some(Arrival::DuplicateAddress { holder: pod.clone(), node: None })
+            }
             _ => Some(Arrival::Pod(node)),
         },
         Action::Route if packet.dst.is_multicast() && observation.point() == Point::TcIngress => {
@@ -65,7 +67,7 @@ pub(super) fn arrival(observation: &Observation, packet: &Packet, world: &World)
             if observation.point() == Point::TcIngress && world.devices.is_own(node, packet.dst) =>
         {
             Some(match world.directory.pod(packet.dst) {
-                Some(_) => Arrival::Astray { holder: world.name(node).clone(), node: Some(node) },
+                Some(_) => Arrival::DuplicateAddress { holder: world.name(node).clone(), node: Some(node) },
                 None => Arrival::Local(node),
             })
         }

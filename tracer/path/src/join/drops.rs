@@ -1,8 +1,7 @@
-//! Drops: which paths they end, and which of them mean nothing.
+//! Drops: which of them end a track, and which are harmless.
 //!
-//! The kernel reports every packet that it frees as dropped, and many of those are harmless: copies that a bridge
-//! flooded, originals of which a socket got a clone, segments that the receiver had already. [`DropMeaning::of`] is the
-//! list.
+//! The tracepoint `kfree_skb` also fires for harmless frees: copies that a bridge flooded, originals of which a socket got a
+//! clone, duplicate segments. [`DropMeaning::of`] lists them.
 
 use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
@@ -16,19 +15,19 @@ use crate::model::{Action, Drop};
 use crate::observation::Observation;
 use crate::world::World;
 
-/// Where kernels without drop reasons free an echo reply that a raw socket has had its copy of.
+/// Functions that free an echo reply after raw sockets got clones, on kernels without drop reasons.
 const ECHO_REPLY_ENDS: [&str; 4] = ["icmp_rcv", "ping_rcv", "icmpv6_rcv", "raw_local_deliver"];
 
-/// What a drop says about a path.
+/// What a drop means for a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DropMeaning {
-    /// Nothing: a copy that nobody needed, or an ordinary end.
+    /// Nothing: a surplus copy, or the ordinary end of an sk_buff.
     Harmless,
-    /// The packet arrived, and its receiver had no use for it; why, in words.
-    NoUse(&'static str),
+    /// The packet arrived, and its receiver discarded it; a human-readable reason.
+    DiscardedByReceiver(&'static str),
     /// The packet was lost.
     Lost {
-        /// Whether it was dropped where it had arrived. Else it may have been a copy that nobody needed.
+        /// Whether the receiver's stack dropped it. Otherwise it may have been a surplus copy.
         in_receiver: bool,
     },
 }
@@ -50,7 +49,7 @@ impl Joiner {
         }
     }
 
-    /// A drop of a packet that no tap has seen by this identity.
+    /// Handles the drop of an sk_buff that no tap saw.
     fn observe_new_drop(&mut self, observation: &Observation, world: &World) {
         match (self.find(observation, world), &observation.packet) {
             (Match::Whole(found) | Match::Part(found), _) => {
@@ -64,7 +63,7 @@ impl Joiner {
                     self.wait(observation, false, world);
                 }
             }
-            // Its path was reported long before the kernel freed it.
+            // Presumably, its path was already reported.
             (Match::None, _) => self.unattributed.ignored += 1,
         }
     }
@@ -86,7 +85,7 @@ impl Joiner {
             }
             let in_receiver = match DropMeaning::of(observation, &drop, track, last_place, world) {
                 DropMeaning::Lost { in_receiver } => in_receiver,
-                DropMeaning::NoUse(reason) => {
+                DropMeaning::DiscardedByReceiver(reason) => {
                     track.discarded_because.get_or_insert(reason);
                     self.unattributed.ignored += 1;
                     continue;
@@ -110,8 +109,8 @@ impl Joiner {
     }
 }
 
-/// Of two holders of the receiver's address that both got a copy, one refused it: it was for the other one. Returns
-/// whether that was so.
+/// Two pods hold the destination address and both got a copy: an OTHERHOST drop in one shows that the frame's link-layer
+/// address was the other's. Returns whether this was such a drop.
 fn settle_holder(track: &mut Track, observation: &Observation, world: &World) -> bool {
     let Some((veth, pod)) = track.other_holder.zip(observation.pod(world)) else { return false };
     let holder = world.devices.info(veth).pod.clone();
@@ -127,7 +126,7 @@ fn settle_holder(track: &mut Track, observation: &Observation, world: &World) ->
         own.filter_map(Sighting::device).find(|seen| world.devices.info(*seen).pod.as_ref() == Some(pod));
     let (Some(holder), Some(own), true) = (holder, own, refused) else { return false };
     track.forget_copy(own);
-    track.arrival = Some(Arrival::Astray { holder, node: None });
+    track.arrival = Some(Arrival::DuplicateAddress { holder, node: None });
     true
 }
 
@@ -152,11 +151,11 @@ impl DropMeaning {
             let refused = pod.is_some() && world.directory.pod(dst) == pod;
             return if refused { Self::Lost { in_receiver: true } } else { Self::Harmless };
         }
-        // A copy that nobody there has joined the group for, or that is not routed on.
+        // Multicast: a copy at a host that has not joined the group, or that is not forwarded.
         if matches!(track.arrival, Some(Arrival::Link(_))) {
             return Self::Harmless;
         }
-        // ICMP has no reader: an error is processed where it arrives, and sockets get copies.
+        // A socket's copy of an ICMP packet was purged with its queue. The kernel has processed the packet itself.
         if reason == Some("QUEUE_PURGE") && matches!(track.packet.transport, Transport::Icmp { .. }) {
             return Self::Harmless;
         }
@@ -166,29 +165,29 @@ impl DropMeaning {
             return Self::Harmless;
         }
         let function = drop.location.as_deref().unwrap_or_default();
-        // A socket's queue holds packets without a device, and without it their namespace is not known.
+        // A packet in a socket's queue has no device, so the network namespace is unknown.
         let had_arrived = at_destination || (pod.is_none() && last_place == LastPlace::Destination);
         if had_arrived {
             if is_end_of_reset(function, reason, &track.packet) {
                 return Self::Harmless;
             }
             let discarded_because = reason
-                .and_then(|reason| no_use_by_reason(reason, &track.packet))
-                .or_else(|| no_use_at_close(function, reason, &track.packet));
+                .and_then(|reason| discarded_by_reason(reason, &track.packet))
+                .or_else(|| discarded_at_close(function, reason, &track.packet));
             if let Some(reason) = discarded_because {
-                return Self::NoUse(reason);
+                return Self::DiscardedByReceiver(reason);
             }
         }
-        // Of a fragment: it was put into the whole packet, and that counts.
+        // A fragment that was merged into the whole packet: the whole one counts.
         if function.starts_with("skb_release_data") || is_spare_echo_reply(function, reason, &track.packet) {
             return Self::Harmless;
         }
         let in_receiver = match track.arrival {
             Some(Arrival::Pod(_)) | None => at_destination || last_place == LastPlace::Destination,
-            Some(Arrival::Astray { node: None, .. } | Arrival::Link(_)) => false,
+            Some(Arrival::DuplicateAddress { node: None, .. } | Arrival::Link(_)) => false,
             Some(
                 Arrival::Local(_)
-                | Arrival::Astray { node: Some(_), .. }
+                | Arrival::DuplicateAddress { node: Some(_), .. }
                 | Arrival::Outside(_)
                 | Arrival::Untraced { .. },
             ) => pod.is_none(),
@@ -198,7 +197,7 @@ impl DropMeaning {
 }
 
 /// Reasons by which a healthy connection discards what has reached its end.
-fn no_use_by_reason(reason: &str, packet: &Packet) -> Option<&'static str> {
+fn discarded_by_reason(reason: &str, packet: &Packet) -> Option<&'static str> {
     match reason {
         "TCP_OLD_DATA" | "TCP_OLD_SEQUENCE" | "TCP_OLD_ACK" => Some("duplicate data"),
         // An acknowledgement that was overtaken; with data it is a loss.
@@ -220,7 +219,7 @@ fn is_end_of_reset(function: &str, reason: Option<&str>, packet: &Packet) -> boo
 /// What a connection that ends frees without a reason. A socket in TIME-WAIT frees the peer's FIN and acknowledgements
 /// in TCP's entry function; a packet without a socket has a reason there, or is answered by a reset. A socket that has
 /// sent its own FIN frees acknowledgements once it has processed them.
-fn no_use_at_close(function: &str, reason: Option<&str>, packet: &Packet) -> Option<&'static str> {
+fn discarded_at_close(function: &str, reason: Option<&str>, packet: &Packet) -> Option<&'static str> {
     let without_data = packet.payload == 0
         && matches!(packet.transport, Transport::Tcp { flags, .. } if flags & (tcp_flag::SYN | tcp_flag::RST) == 0);
     if !without_data || !matches!(reason, None | Some("NOT_SPECIFIED")) {

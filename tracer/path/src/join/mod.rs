@@ -6,11 +6,14 @@
 //! | word | what it is |
 //! | --- | --- |
 //! | observation | one event of an eBPF program, decoded: a packet, a place and a time |
-//! | tap, hook | a place of observation: a tc program on a device; a function or tracepoint of the network stack |
+//! | tap | a tc program on a device |
+//! | hook | a function or tracepoint of the network stack that an eBPF program is attached to |
 //! | identity | the number that the eBPF programs give an sk_buff. It follows the packet through one node |
 //! | journey | what is known of one identity: its track, and where it was seen last |
 //! | track | an in-flight packet: everything that was seen of it on all nodes |
-//! | sighting, step | the observations of a track at one tap or drop; at one hook |
+//! | sighting | the observations of a track at one tap, or its drop |
+//! | step | the observations of a track at one hook |
+//! | share | the bytes of one track within an sk_buff; after GRO, an sk_buff has shares of several tracks |
 //! | piece | a GSO segment or IP fragment of a track's packet |
 //! | path | a finished track, as it is reported |
 //!
@@ -72,8 +75,8 @@ use crate::observation::{LocalPacket, Observation};
 use crate::time::{Moment, Nanos};
 use crate::world::World;
 
-/// How long after its last event the verdict of a track may still change: by a drop in the receiver's stack, or a
-/// rejection on its way back.
+/// How long after its last event the verdict of a track normally stays open: for a drop in the receiver's stack, or a
+/// rejection on its way back. [`DROP_AFTER_REJECT_TIMEOUT`] is longer.
 const VERDICT_GRACE: Nanos = Nanos::from_millis(20);
 /// How long a packet may stay unseen before it counts as vanished: the kernel gives up on a neighbour after 3 s, and the
 /// drop event takes its time to get here.
@@ -156,7 +159,7 @@ impl Joiner {
         self.clock_error + TOLERANCE
     }
 
-    /// Number of tracks.
+    /// Number of tracks that are not reported yet, ended ones included.
     pub(crate) fn under_way(&self) -> usize {
         self.tracks.len()
     }
@@ -405,7 +408,7 @@ impl Joiner {
                 continue;
             };
             last_place = LastPlace::Destination;
-            if let Arrival::Astray { node: None, .. } = arrival {
+            if let Arrival::DuplicateAddress { node: None, .. } = arrival {
                 track.other_holder = observation.spot.device;
                 if matches!(track.arrival, Some(Arrival::Pod(_))) {
                     // The receiver got a copy as well. Which of the two took it shows where one refuses it.

@@ -22,7 +22,7 @@ pub(crate) struct Sighting {
     pub(crate) time: NodeTime,
     /// When the last piece was seen.
     pub(super) last_time: NodeTime,
-    /// The first on the common timeline, by the clock offset known at that moment.
+    /// `time` on the common timeline, by the clock offset known at that moment.
     pub(super) moment: Moment,
     /// Length of the IP packet; the sum over its pieces.
     pub(crate) bytes: u32,
@@ -36,6 +36,7 @@ pub(crate) struct Sighting {
     pub(crate) tuple: Option<Tuple>,
     pub(crate) outer: Option<Encapsulation>,
     pub(crate) mark: u32,
+    /// The connection tracking entry of the sk_buff.
     pub(crate) connection: Option<Box<Connection>>,
     pub(crate) drop: Option<Box<DropSeen>>,
     pub(crate) next_hop: Option<NextHop>,
@@ -108,7 +109,7 @@ impl Step {
         })
     }
 
-    /// Whether both steps of a track are pieces of its packet at the same hook.
+    /// Whether `other`, a step of the same track, is another piece of its packet at the same hook.
     pub(super) fn is_piece_of(&self, other: &Self) -> bool {
         (self.spot, self.visit, self.aux) == (other.spot, other.visit, other.aux)
             && self.identity != other.identity

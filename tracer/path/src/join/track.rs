@@ -18,7 +18,7 @@ use crate::observation::{LocalPacket, Observation, Spot};
 use crate::time::{Moment, NodeTime};
 use crate::world::devices::DeviceId;
 
-/// Maximum number of sightings of a packet. More means a forwarding loop.
+/// Maximum number of sightings of a packet: more means a forwarding loop. Further ones are not kept, and count as unmatched.
 const MAX_SIGHTINGS: usize = 64;
 /// Maximum number of steps of a packet. More means a forwarding loop, or heavy segmentation.
 const MAX_STEPS: usize = 256;
@@ -42,14 +42,14 @@ pub(crate) enum Arrival {
     Pod(NodeId),
     /// At this node, which has its destination address.
     Local(NodeId),
-    /// At the wrong receiver, which has the right one's address too.
-    Astray {
+    /// At another holder of the destination address, which two have.
+    DuplicateAddress {
         /// Name of the pod or node.
         holder: Arc<str>,
         /// The node, if it is a node itself.
         node: Option<NodeId>,
     },
-    /// A multicast packet on its link, which it was sent to: who of those there wants it is theirs to say.
+    /// A multicast packet reached its link, this device. Group membership is not checked.
     Link(Arc<str>),
     /// It left the cluster through this device.
     Outside(Arc<str>),
@@ -95,7 +95,7 @@ pub(crate) struct Track {
     /// When it was last seen.
     pub(crate) last: Moment,
     pub(crate) arrival: Option<Arrival>,
-    /// Whether a final drop was seen.
+    /// Whether a drop was seen that may have ended it.
     pub(crate) dropped: bool,
     /// Largest number of tracks that fitted equally when an observation was matched; 1 if every match was unambiguous.
     pub(crate) candidates: u32,
@@ -260,7 +260,7 @@ impl Track {
     /// Whether it arrived at a node itself.
     pub(crate) fn is_in_stack_of(&self, node: NodeId) -> bool {
         match self.arrival {
-            Some(Arrival::Local(at) | Arrival::Astray { node: Some(at), .. }) => at == node,
+            Some(Arrival::Local(at) | Arrival::DuplicateAddress { node: Some(at), .. }) => at == node,
             _ => false,
         }
     }

@@ -1,9 +1,10 @@
 //! Picks the finding that explains the end of a path.
 //!
 //! A finding is the *known* cause if the kernel's drop reason is what such a misconfiguration causes, and the finding
-//! concerns this packet: its node, its device or namespace, its addresses. For a packet that vanished there is no drop
-//! reason: a finding that fits the place is a *possible* cause, and a known one only if the packet itself shows it, see
-//! [`is_conclusive`]. A misconfiguration elsewhere on the node is no evidence.
+//! concerns this packet: a node, device or namespace on its path, its addresses. One exception: a missing route is only
+//! *possibly* due to a tunnel that is down. For a packet that vanished there is no drop reason: a finding that fits the
+//! place is a *possible* cause, and a known one only if the packet itself shows it, see [`is_conclusive`]. A
+//! misconfiguration elsewhere on the node is no evidence.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ use super::fitting;
 pub enum Explanation<'a> {
     /// The kernel's drop reason, or the packet's own way, shows that it is this.
     Known(&'a Finding),
-    /// It fits the place where the packet was seen last; other causes would, too.
+    /// It fits the drop or the place where the packet was seen last; other causes would, too.
     Possible(&'a Finding),
 }
 
@@ -45,7 +46,7 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
                 of_kind.into_iter().find(|finding| is_about(finding, hop, path, facts))
             };
             kinds.iter().find_map(fits).map(|finding| {
-                // That the tunnel would have led there is likely, not certain.
+                // The missing route probably, but not certainly, went through this tunnel.
                 let is_tunnel = finding.kind == Kind::LinkDown && has_no_route(hop) && {
                     let device = finding.device.as_deref().unwrap_or_default();
                     device_of(facts, &finding.node, device).is_some_and(|device| vxlan(device).is_some())
@@ -90,6 +91,7 @@ fn kinds_for_drop(hop: &Hop) -> Option<&'static [Kind]> {
         }
         Some("XDP") => return Some(&[Kind::Xdp]),
         Some("NO_SOCKET") => return Some(&[Kind::AddressTwice, Kind::LinkDown]),
+        // A device that is down has the qdisc `noop`, and a rule may have sent the packet to such a device.
         Some("QDISC_DROP") => return Some(&[Kind::Diverted, Kind::LinkDown]),
         Some("DEV_READY" | "QUEUE_PURGE") => return Some(&[Kind::LinkDown]),
         Some("BRIDGE_INGRESS_STP_STATE") => return Some(&[Kind::BridgePort]),
@@ -117,8 +119,8 @@ fn has_no_route(hop: &Hop) -> bool {
     reason.ends_with("IP_INNOROUTES") || reason.ends_with("IP_OUTNOROUTES")
 }
 
-/// Whether no program or device took it where it had arrived.
-fn has_no_taker(hop: &Hop) -> bool {
+/// Whether it was dropped because no socket listened.
+fn has_no_socket(hop: &Hop) -> bool {
     hop.drop.as_ref().and_then(|drop| drop.reason.as_deref()).is_some_and(|name| name.ends_with("NO_SOCKET"))
 }
 
@@ -134,9 +136,9 @@ fn vxlan(device: &Device) -> Option<&Vxlan> {
     }
 }
 
-/// Whether a device that is down has taken the route to a destination with it: it has an address in that network, or it is
-/// the tunnel with an entry for the node that the destination is on.
-fn took_route(device: &Device, hop: &Hop, path: &Path, facts: &Facts) -> bool {
+/// Whether the route to a destination disappeared because a device is down: the device has an address in that network, or is
+/// the tunnel with an entry for the destination's node.
+fn route_went_with(device: &Device, hop: &Hop, path: &Path, facts: &Facts) -> bool {
     let dst = hop.tuple.dst;
     let has_network = device.addresses.iter().any(|network| network.contains(&dst) && network.addr() != dst);
     let home = path.to.node.as_deref().filter(|node| **node != *hop.node).and_then(|node| facts.node(node));
@@ -177,10 +179,10 @@ fn kinds_for_last_hop(hop: &Hop) -> &'static [Kind] {
 /// holder of its address, its tunnel port is not the next node's, or the device with its destination address is down.
 fn is_conclusive(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
     if finding.kind == Kind::AddressTwice {
-        return took(finding, hop, path);
+        return reached_other_holder(finding, hop, path);
     }
     if finding.kind == Kind::TunnelMismatch {
-        // Its port is not the one that the next node's tunnel listens on.
+        // Its port is not the one that the destination node's tunnel listens on.
         let port = hop.outer.as_ref().and_then(|outer| outer.dport);
         return path.to.node.as_deref().and_then(|node| facts.node(node)).is_some_and(|node| {
             hop.action == Action::NodeEgress && port.is_some_and(|port| !listens(node, port))
@@ -197,7 +199,7 @@ fn is_conclusive(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bo
 }
 
 /// Whether the packet was seen to reach the other holder of its destination address that a finding names.
-fn took(finding: &Finding, hop: &Hop, path: &Path) -> bool {
+fn reached_other_holder(finding: &Finding, hop: &Hop, path: &Path) -> bool {
     let at_node = finding.node == *hop.node && finding.subject == Subject::Address(hop.tuple.dst);
     at_node
         && match &finding.pod {
@@ -218,7 +220,7 @@ fn listens(node: &Node, port: u16) -> bool {
     ports.peek().is_none() || ports.any(|own| own == port)
 }
 
-/// Whether a finding concerns this packet: the node, device or addresses at the hop where it ended.
+/// Whether a finding concerns this packet: its addresses, the node where it ended, or a device on its path there.
 fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
     let at_node = finding.node == *hop.node;
     let at_destination_node = path.to.node.as_deref() == Some(finding.node.as_str());
@@ -249,7 +251,7 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
         }
         (Kind::TunnelMismatch, _) => at_node || at_destination_node,
         (Kind::AddressTwice, Subject::Address(address)) => match hop.action {
-            Action::PodIngress | Action::Drop | Action::Bridge => took(finding, hop, path),
+            Action::PodIngress | Action::Drop | Action::Bridge => reached_other_holder(finding, hop, path),
             _ => address == src || address == dst,
         },
         (Kind::TunnelAddress, _) => at_node && finding.device == hop.device.as_deref().map(ToOwned::to_owned),
@@ -272,9 +274,9 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
             let device = finding.device.as_deref().and_then(|device| device_of(facts, &finding.node, device));
             at_node
                 && finding.pod.is_none()
-                && device.is_some_and(|device| took_route(device, hop, path, facts))
+                && device.is_some_and(|device| route_went_with(device, hop, path, facts))
         }
-        (Kind::LinkDown, _) if has_no_taker(hop) => {
+        (Kind::LinkDown, _) if has_no_socket(hop) => {
             let device = finding.device.as_deref().and_then(|device| device_of(facts, &finding.node, device));
             let port =
                 path.hops.iter().rev().find_map(|hop| hop.outer.as_ref()).and_then(|outer| outer.dport);
