@@ -108,7 +108,7 @@ pub(super) struct Trace {
     pub(super) output: Output,
 }
 
-/// Smallest and largest `--snaplen`, in bytes. The smallest still covers a tunnel's outer and inner headers; the kernel
+/// Smallest and largest `--snaplen`, in bytes. The smallest still covers a tunnel's outer and inner headers; the eBPF
 /// programs copy no more than the largest.
 const SNAPLEN: (u16, u16) = (128, tracer_common::CAPTURE as u16);
 

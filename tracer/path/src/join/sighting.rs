@@ -30,7 +30,7 @@ pub(crate) struct Sighting {
     pub(crate) packets: u32,
     /// Whether GRO merged it with other packets.
     pub(crate) merged: bool,
-    /// Bytes of the track seen here, see [`Track::size`].
+    /// Bytes of the track seen here, see [`Track::size`](super::track::Track::size).
     pub(crate) covered: u32,
     /// Addresses and ports, if NAT has changed them.
     pub(crate) tuple: Option<Tuple>,
