@@ -180,7 +180,8 @@ impl Drafter<'_> {
         self.track.is_in_stack_of(seen.node()) && last.is_some_and(|last| std::ptr::eq(last, seen))
     }
 
-    /// Between two devices of which neither is a bridge, a route leads from one to the other.
+    /// Between two devices of which neither is a bridge, a route leads from one to the other. Not from a bridge's port: such
+    /// a packet is routed behind the bridge, and if the bridge did not see it, something else took it there.
     pub(crate) fn route(&self, stop: &Neighbours<'_>) -> Option<Hop> {
         let (seen, next) = (stop.seen, stop.onward()?);
         let device = next.device()?;
@@ -189,7 +190,8 @@ impl Drafter<'_> {
         let passes = seen.point() == Point::TcIngress
             && next.point() == Point::TcEgress
             && seen.device() != Some(device);
-        if !passes || is_bridge(seen) || is_bridge(next) || bridged {
+        let skips_bridge = self.bridge_of(seen).is_some();
+        if !passes || is_bridge(seen) || is_bridge(next) || bridged || skips_bridge {
             return None;
         }
         let tuple = self.changes(stop).destination.map_or(self.track.tuple_at(seen), |change| change.after);

@@ -8,7 +8,7 @@ use super::reasons::{CAUSES, Cause, NO_SOCKET, RPFILTER};
 use super::vanished::advice_for_vanished;
 use super::words::{protocol, quoted};
 use podtrace_escape::escape;
-use podtrace_path::{Drop, DropCause, Hop, Path, Protocol, Verdict};
+use podtrace_path::{Action, Drop, DropCause, Hop, Path, Protocol, Verdict};
 use podtrace_rules::{Framework, Kind};
 
 /// Names that [`Cause::text`] may hold in braces.
@@ -167,6 +167,12 @@ fn value(name: &str, hop: &Hop, path: &Path) -> String {
     match name {
         "node" => quoted(&hop.node),
         "device" => hop.device.as_deref().map_or_else(|| "DEVICE".to_owned(), quoted),
+        // Where it left its pod on this node.
+        "veth" => {
+            let of_pod = |other: &&Hop| other.action == Action::PodEgress && other.node == hop.node;
+            let veth = path.hops.iter().find(of_pod).and_then(|other| other.device.as_deref());
+            veth.map_or_else(|| "VETH".to_owned(), quoted)
+        }
         // sysctl takes a slash for a dot within a name.
         "conf" => {
             hop.device.as_deref().map_or_else(|| "DEVICE".to_owned(), |name| quoted(&name.replace('.', "/")))

@@ -5,14 +5,15 @@ use podtrace_path::{Action, Direction, Drop, Evidence, Hop, Path, Protocol};
 
 use super::reasons::{
     ADDRESSED_ELSEWHERE, BLACKHOLE, LOOP, NEIGHBOUR, NEIGHBOUR_IN_POD, NETFILTER, NETFILTER_IN_POD,
-    NETFILTER_OF_TUNNEL, NO_CONNECTION, NO_HAIRPIN, NO_ROUTE, NO_ROUTE_OF_TUNNEL, NO_SERVICE, NO_SOCKET,
-    NO_TUNNEL, NOT_BRIDGED, NOT_THIS_DEVICE, PROHIBIT, SMALL_TTL, TTL, UNREACHABLE,
+    NETFILTER_OF_TUNNEL, NO_CONNECTION, NO_HAIRPIN, NO_PEER, NO_ROUTE, NO_ROUTE_OF_TUNNEL, NO_SERVICE,
+    NO_SOCKET, NO_TUNNEL, NOT_BRIDGED, NOT_THIS_DEVICE, PROHIBIT, REDIRECTED, SMALL_TTL, TTL, UNREACHABLE,
 };
 
 /// The text that fits, given the one for the drop's function and reason alone.
 pub(super) fn text(general: &'static str, drop: &Drop, hop: &Hop, path: &Path) -> &'static str {
     match general {
         NO_SOCKET if is_in_tunnel(hop, path) => NO_TUNNEL,
+        NO_PEER if skips_routing(hop, path) => REDIRECTED,
         NO_SOCKET if belongs_to_a_connection(path) => NO_CONNECTION,
         NO_ROUTE if enters_tunnel(hop, path) => NO_ROUTE_OF_TUNNEL,
         NO_ROUTE if path.to.service.is_some() && path.to.ip == hop.tuple.dst => NO_SERVICE,
@@ -36,6 +37,13 @@ pub(super) fn is_in_tunnel(hop: &Hop, path: &Path) -> bool {
 /// Whether the last that was seen of it on this node is that its tunnel took it in.
 pub(super) fn enters_tunnel(hop: &Hop, path: &Path) -> bool {
     last_here(hop, path).is_some_and(|last| last.action == Action::Encapsulate)
+}
+
+/// Whether it came straight from a pod's veth to the tunnel: no hop routed it, not even an inferred one.
+fn skips_routing(hop: &Hop, path: &Path) -> bool {
+    let mut before = path.hops.iter().rev().filter(|other| other.index < hop.index && other.node == hop.node);
+    before.next().is_some_and(|last| last.action == Action::Encapsulate)
+        && before.next().is_some_and(|last| last.action == Action::PodEgress)
 }
 
 /// The hop on the same node before a drop.
@@ -150,6 +158,21 @@ mod tests {
             assert!(said.contains(part) && !said.contains("CNI"), "{answer:?}: {said}");
             assert_eq!(part.contains("no route"), said.contains("no route"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_tunnel_lacks_a_peer_only_for_what_was_routed_to_it() {
+        let (mut path, drop) = dropped("NO_TX_TARGET", "vxlan_xmit");
+        let tunnel = path.hops[1].clone();
+        let hop = |index, action| Hop { index, action, drop: None, ..tunnel.clone() };
+        path.hops = vec![hop(0, Action::PodEgress), hop(1, Action::Route), hop(2, Action::Encapsulate)];
+        path.hops.push(Hop { drop: Some(drop.clone()), ..hop(3, Action::Drop) });
+        let advice_for =
+            |path: &Path| advice(&drop, &path.hops[path.hops.len() - 1], path).unwrap_or_default();
+        assert!(advice_for(&path).contains("has no peer"), "{}", advice_for(&path));
+        path.hops.remove(1);
+        let redirected = advice_for(&path);
+        assert!(redirected.contains("tc filter show dev") && !redirected.contains("no peer"), "{redirected}");
     }
 
     #[test]

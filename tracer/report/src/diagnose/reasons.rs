@@ -53,6 +53,11 @@ pub(super) const NO_SERVICE: &str = "{dst} is the address of Service {service}, 
 pub(super) const NO_TUNNEL: &str = "{node} received the encapsulated packet, but no tunnel device accepted it: the device \
     is down, missing, or uses another UDP port. On {node}: `ip -d link show type vxlan`";
 /// [`NO_SOCKET`] for a packet that does not open a connection.
+pub(super) const NO_PEER: &str = "the tunnel {device} has no peer for this packet. On {node}: `bridge fdb show dev {device}` \
+    must list the peer's address; is the CNI daemon running?";
+pub(super) const REDIRECTED: &str = "it came from the pod's veth to {device} without being routed. Possible: a tc filter or BPF \
+    program on the veth redirects it; or this trace misses the bridge between them. On {node}: `tc filter show dev {veth} \
+    ingress`";
 pub(super) const NO_CONNECTION: &str = "{to} has no connection that this packet belongs to: it came after the connection \
     was closed, or it is a reply whose source address was not translated back. Compare its source {src} with the address \
     that {to} connected to: `ss -nt` in {to}, `conntrack -L -d {dst}` on {node}";
@@ -222,11 +227,7 @@ pub(super) const CAUSES: &[Cause] = &[
         "{device} on {node} does not accept the source MAC address: two nodes share it, or it is the device's own. \
          Compare `ip link show {device}` on all nodes and `bridge fdb show dev {device}`",
     ),
-    reason(
-        &["NO_TX_TARGET"],
-        "the tunnel {device} has no peer for this packet. On {node}: `bridge fdb show dev {device}` must list the \
-         peer's address; is the CNI daemon running?",
-    ),
+    reason(&["NO_TX_TARGET"], NO_PEER),
     reason(
         &["TUNNEL_TXINFO", "IP_TUNNEL_ECN", "RECURSION_LIMIT"],
         "the tunnel {device} on {node} could not send or receive it: its remote, or the route to its remote, is \
