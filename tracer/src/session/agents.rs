@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use futures_util::future::join_all;
 use podtrace_protocol::frame::{Configuration, FromAgent, PodAddresses, ToAgent};
 use podtrace_protocol::inventory::Node;
@@ -503,40 +503,4 @@ fn check_pods(node: &str, topology: &Topology, configuration: &Configuration) ->
         "no network namespace on {node} has the address of {}: is the inventory outdated, or the pod gone?",
         missing.join(", ")
     ))
-}
-
-/// Starts an agent, asks it a question, and ends it. `each` gets every frame; `true` ends the exchange.
-pub(super) async fn ask(
-    node: &Node,
-    pods: Option<&AgentPods>,
-    question: ToAgent,
-    mut each: impl FnMut(FromAgent) -> bool,
-) -> Result<()> {
-    let (incoming, mut received) = mpsc::channel(INCOMING);
-    let link = Link::begin(LinkId(0), connect(node, pods).await?, incoming);
-    link.send(question);
-    let mut lifecycle = Lifecycle::begin(Instant::now());
-    lifecycle.connected(Instant::now());
-    let mut looked = tokio::time::interval(Duration::from_millis(250));
-    let result = loop {
-        let actions = tokio::select! {
-            received = received.recv() => match received.map(|(_, received)| received) {
-                Some(Ok(Some(frame))) => {
-                    let actions = lifecycle.frame(&frame, Instant::now());
-                    if actions.is_empty() && each(frame) {
-                        break Ok(());
-                    }
-                    actions
-                }
-                Some(Err(error)) => lifecycle.closed(Some(error), Instant::now()),
-                Some(Ok(None)) | None => lifecycle.closed(None, Instant::now()),
-            },
-            _ = looked.tick() => lifecycle.tick(Instant::now(), false),
-        };
-        if let Some(Action::Lost(why)) = actions.into_iter().next() {
-            break Err(anyhow::anyhow!(why));
-        }
-    };
-    link.end(false).await;
-    result.with_context(|| format!("asking the agent on {}", node.name))
 }

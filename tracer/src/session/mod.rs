@@ -2,6 +2,7 @@
 //! report. Reading a recording (`podtrace_report::replay`) is the same without agents.
 
 mod agents;
+mod ask;
 mod changes;
 mod follow;
 mod hooks;

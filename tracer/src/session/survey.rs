@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use futures_util::future::join_all;
 
-use super::agents::ask;
+use super::ask::ask;
 use super::plan::pods_of;
 use crate::agent::transport::AgentPods;
 use crate::node::topology::Reading;

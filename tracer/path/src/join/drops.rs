@@ -5,7 +5,8 @@
 
 use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
-use super::{Joiner, starts_here};
+use super::Joiner;
+use crate::join::begin::starts_here;
 use crate::join::journey::{LastPlace, Owner};
 use crate::join::matching::Match;
 use crate::join::shares::Shares;

@@ -18,7 +18,7 @@
 //! | path | a finished track, as it is reported |
 //!
 //! 1. **A track begins** where its packet is seen first and could not have been seen before: it leaves a pod, is sent by
-//!    the node itself, or arrives from outside the traced nodes ([`Joiner::begin`]).
+//!    the node itself, or arrives from outside the traced nodes ([`mod@begin`]).
 //! 2. **Within a node** observations are matched by identity, through NAT, encapsulation, clones and copies.
 //! 3. **Across nodes**, and for segments that GSO made, there is no common identity. Packets without TCP payload are matched
 //!    by the fields that forwarding does not change, the oldest track first ([`equals`]); packets with payload by their
@@ -38,6 +38,7 @@
 //! its content); otherwise the two packets are reported as one path.
 
 mod arrival;
+mod begin;
 mod content;
 mod drops;
 mod ending;
@@ -56,23 +57,22 @@ mod translation;
 mod waiting;
 
 use podtrace_protocol::frame::FilterSpec;
-use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
+use podtrace_protocol::wire::{Packet, Transport};
 
 use crate::join::arrival::{arrival, is_flooded_copy};
-use crate::join::content::ContentHash;
+use crate::join::begin::starts_here;
 use crate::join::equals::EqualTracks;
 use crate::join::flow::Flows;
 use crate::join::journey::{Extent, Journeys, LastPlace, Owner};
 use crate::join::matching::{Found, Match, Search, Window};
-use crate::join::shares::{Share, Shares};
-use crate::join::stream::Span;
-use crate::join::timers::{Look, Timers};
-use crate::join::track::{Arrival, Beginning, Track, TrackId, Tracks};
+use crate::join::shares::Shares;
+use crate::join::timers::Timers;
+use crate::join::track::{Arrival, Track, TrackId, Tracks};
 use crate::join::waiting::WaitingRoom;
-use crate::model::{Action, Point};
+use crate::model::Action;
 use crate::observation::key::DirectedKey;
 use crate::observation::{LocalPacket, Observation};
-use crate::time::{Moment, Nanos};
+use crate::time::Nanos;
 use crate::world::World;
 
 /// How long after its last event the verdict of a track normally stays open: for a drop in the receiver's stack, or a
@@ -427,112 +427,4 @@ impl Joiner {
             journey.last_place = last_place;
         }
     }
-
-    /// A path begins here, unless its flow has to be known first.
-    ///
-    /// That is so for a packet that matched by its node's address only; and for an answer, which may be read before the
-    /// packet that it answers: if that was translated, only it shows that both are of one flow.
-    fn begin_or_wait(&mut self, observation: &Observation, packet: &Packet, world: &World) {
-        let known = self.flows.known(packet, observation.moment(world)).is_some();
-        // A translated packet that is not traced was sorted out before.
-        let may_be_untraced = observation.only_if_translated && observation.translation().is_none();
-        let may_be_answer = world.nodes.len() > 1 && !self.flows.opens(packet);
-        if !known && (may_be_untraced || may_be_answer) {
-            self.wait(observation, true, world);
-        } else {
-            self.begin(observation, true, world);
-        }
-    }
-
-    /// A path begins with this observation.
-    fn begin(&mut self, observation: &Observation, start_seen: bool, world: &World) {
-        let Some(packet) = &observation.packet else { return };
-        if !self.journeys.has_room() {
-            self.unattributed.unmatched += 1;
-            return;
-        }
-        let at = observation.moment(world);
-        let sent = as_sent_by_node(observation, packet, world);
-        let id = self.add_track(observation, sent.as_ref().unwrap_or(packet), at, start_seen);
-        let share = Share { track: id, bytes: self.tracks[id].size() };
-        self.journeys.insert(observation.local, Owner::Tracks(Shares::One(share)), packet);
-        self.timers.look_first(id, at);
-        if observation.is_drop() {
-            self.attribute_drop(observation, &Shares::One(share), LastPlace::OnTheWay, world);
-        } else {
-            self.add_sightings(observation, &Shares::One(share), world);
-        }
-        if let Some(rejected) = self.note_rejection(id, world) {
-            self.timers.set(at + DROP_AFTER_REJECT_TIMEOUT, Look::Track(rejected));
-        }
-        self.resume_for_track(id, world);
-    }
-
-    /// Adds a track, to its flow and to where it is found by content.
-    fn add_track(
-        &mut self,
-        observation: &Observation,
-        packet: &Packet,
-        at: Moment,
-        start_seen: bool,
-    ) -> TrackId {
-        let flow = self.flows.of(packet, at);
-        self.flows.path_begins(flow.id);
-        let stream = self.flows.stream_mut(flow);
-        let bytes = packet.stream().map(|carried| stream.bytes(carried));
-        if let Transport::Tcp { seq, flags, .. } = &packet.transport {
-            stream.closed = flags & tcp_flag::SYN == 0 && (stream.closed || flags & tcp_flag::FIN != 0);
-            if bytes.is_none() {
-                // Takes note of it.
-                stream.unwrap(*seq);
-            }
-        }
-        let content = if bytes.is_some() { ContentHash::default() } else { ContentHash::of(packet, flow) };
-        let serial = self.next_serial();
-        let id = self.tracks.begin(
-            serial,
-            Beginning {
-                packet: packet.clone(),
-                flow,
-                stream: bytes,
-                content,
-                segments: observation.segments,
-                local: observation.local,
-                at,
-                start_seen,
-                report_after: self.answered(flow),
-            },
-        );
-        let stream = self.flows.stream_mut(flow);
-        stream.remember(id);
-        match bytes {
-            Some(bytes) => stream.add(Span { bytes, track: id }),
-            None => self.equals.add(content, id),
-        }
-        id
-    }
-
-    /// The path that a packet of this flow may answer, if that one has to be reported first: one that arrived at a node
-    /// itself stays under way for longer than its answer.
-    fn answered(&self, flow: flow::DirectedFlow) -> Option<TrackId> {
-        let newest = self.flows.stream(flow.back()).recent().next()?;
-        matches!(self.tracks[newest].arrival, Some(Arrival::Local(_))).then_some(newest)
-    }
-}
-
-/// Whether a packet that no path fits starts here: it is the node's own, or comes from where nobody is tracing.
-fn starts_here(observation: &Observation, packet: &Packet, world: &World) -> bool {
-    if let Some(pod) = observation.pod(world) {
-        return world.directory.pod(packet.src) == Some(pod);
-    }
-    let own = world.devices.is_own(observation.node(), packet.src);
-    (own && observation.point() != Point::TcIngress)
-        || !(own || world.directory.starts_on_traced_node(packet.src))
-}
-
-/// A packet of the node's own as it was sent, where it is first seen after its translation.
-fn as_sent_by_node(observation: &Observation, packet: &Packet, world: &World) -> Option<Packet> {
-    let ends = observation.translation()?.sent();
-    let own = observation.point() != Point::TcIngress && world.devices.is_own(observation.node(), ends[0].0);
-    own.then(|| packet.between(ends))
 }

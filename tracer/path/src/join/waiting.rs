@@ -11,7 +11,8 @@ use rustc_hash::FxHashMap;
 
 use podtrace_protocol::wire::Packet;
 
-use super::{Joiner, TOLERANCE, starts_here};
+use super::{Joiner, TOLERANCE};
+use crate::join::begin::starts_here;
 use crate::join::content::ContentHash;
 use crate::join::equals::MOST_COMPARED;
 use crate::join::flow::DirectedFlow;
