@@ -23,14 +23,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::future::join_all;
-use podtrace_protocol::frame::{Configuration, FromAgent, PodAddresses, ToAgent};
+use podtrace_protocol::frame::{Configuration, FromAgent, ToAgent};
 use podtrace_protocol::inventory::Node;
-use podtrace_protocol::topology::Topology;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::configured::{check_pods, differs};
 use super::lifecycle::{Action, Lifecycle, SILENCE_WARNING, Stage};
 use super::link::{INCOMING, Link, LinkId, Received};
 use crate::agent::transport::{AgentPods, Connection, connect};
@@ -476,31 +476,4 @@ impl Agents {
             self.has_begun = true;
         }
     }
-}
-
-/// Whether an agent has to get its new configuration: the filter or a tapped pod changed. A pod that is gone is no reason:
-/// the agent still needs its addresses for packets in flight.
-fn differs(before: &Configuration, now: &Configuration, recreated: &BTreeSet<String>) -> bool {
-    let known: Vec<&PodAddresses> = tapped(before).collect();
-    let is_new = |pod: &PodAddresses| !known.contains(&pod) || recreated.contains(&pod.pod);
-    before.filter != now.filter || tapped(now).any(is_new)
-}
-
-/// The tapped pods of a configuration.
-fn tapped(configuration: &Configuration) -> impl Iterator<Item = &PodAddresses> {
-    configuration.pods.iter().filter(|pod| configuration.tapped.contains(&pod.pod))
-}
-
-/// Refuses a topology without the veth of a pod that is traced: nothing would be seen of it, which looks like an answer.
-fn check_pods(node: &str, topology: &Topology, configuration: &Configuration) -> Result<(), String> {
-    let tapped = configuration.tapped.iter();
-    let missing: Vec<_> =
-        tapped.filter(|pod| topology.host_veth_of(pod).is_none()).map(String::as_str).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(format!(
-        "no network namespace on {node} has the address of {}: is the inventory outdated, or the pod gone?",
-        missing.join(", ")
-    ))
 }

@@ -4,6 +4,7 @@
 mod agents;
 mod ask;
 mod changes;
+mod configured;
 mod follow;
 mod hooks;
 mod interrupts;
