@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use podtrace_path::Engine;
-use podtrace_report::recording::{Next, Reader, Writer};
+use podtrace_report::recording::{Item, Reader, Writer};
 use podtrace_report::output::{Json, Report as _, Text};
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,14 +15,14 @@ fuzz_target!(|bytes: &[u8]| {
     let mut paths = Vec::new();
     while let Some(next) = reader.next_entry() {
         match next {
-            Next::Node(node, frame) => {
+            Item::Node(node, frame) => {
                 writer.frame(node, frame.as_ref());
                 match &frame {
                     Some(frame) => engine.ingest(node, frame, &mut paths),
                     None => engine.node_ended(node),
                 }
             }
-            Next::Cluster(update) => {
+            Item::Cluster(update) => {
                 engine.update(&update);
                 writer.update(&update);
                 for change in &update.changes {

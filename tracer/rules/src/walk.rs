@@ -6,15 +6,15 @@
 //! 1. Rules are visited in order. [`Known::matches`] returns for each whether it matches: yes, no or unknown.
 //! 2. A rule that does not match is skipped. One that matches is applied: it ends the evaluation of the base chain, sets
 //!    the packet's mark, jumps, or returns to the calling chain.
-//! 3. If it is unknown whether a rule matches, both branches are followed: its action, and the rules after it. There is one
-//!    state for both; a mark in which they differ becomes unknown.
-//! 4. A rule with a wanted action becomes a candidate. A rule that terminates or returns, and matches for certain, ends its
-//!    chain. The chain's outcome then depends on the uncertain rules before it:
+//! 3. If it is unknown whether a rule matches, both branches are followed: its action, and the rules after it. The state of
+//!    both is merged; a mark in which they differ becomes unknown.
+//! 4. A rule with a wanted action becomes a candidate; only an action that terminates can be wanted. A rule that certainly
+//!    matches, and terminates or returns, ends its chain. The chain's outcome then depends on the uncertain rules before it:
 //!
 //! | an earlier rule may have returned | … may have terminated | the chain's outcome |
 //! | --- | --- | --- |
 //! | yes | any | `Unknown` |
-//! | no | yes | `Terminated`: not certainly by a wanted rule |
+//! | no | yes | `Terminated`: possibly by a rule that is not wanted |
 //! | no | no | that of the rule: `Terminated` or `Wanted` |
 //!
 //! Limits: [`MAX_JUMP_DEPTH`] nested jumps and [`MAX_RULES`] rules. Beyond these the result is marked as incomplete.
@@ -31,7 +31,7 @@ const MAX_JUMP_DEPTH: usize = 64;
 /// Maximum number of rules visited in one query.
 const MAX_RULES: u32 = 500_000;
 
-/// A rule that matched, and the element of its verdict map that matched, if it has one.
+/// A rule that matched, and, if it has a verdict map, the position of the element that matched.
 pub(super) type RuleHit = (RuleId, Option<usize>);
 
 /// A rule or policy that may have issued the wanted verdict.
@@ -57,9 +57,9 @@ pub(super) enum Decision {
 enum Outcome {
     /// The packet continues after the chain or action.
     Continues,
-    /// It continues or is terminated.
+    /// Unknown which: it continues or is terminated.
     Unknown,
-    /// It is terminated, not certainly by a wanted rule.
+    /// It is terminated, possibly by a rule that is not wanted.
     Terminated,
     /// It is terminated by a wanted rule.
     Wanted,
@@ -125,12 +125,12 @@ impl<'a> Walk<'a> {
             self.incomplete = true;
             return Outcome::Unknown;
         }
-        let mark = self.known.mark;
-        // What earlier rules that are uncertain may have done.
+        // Possible effects of earlier uncertain rules, and the packet's marks when one of them may have returned.
         let (mut may_end, mut may_return) = (false, false);
+        let mut marks_at_return = Vec::new();
         let end_of_chain = |may_end| if may_end { Outcome::Unknown } else { Outcome::Continues };
         let mut outcome = None;
-        for (at, edges) in self.rules_to_visit(chain) {
+        for (position, edges) in self.rules_to_visit(chain) {
             if self.budget == 0 {
                 self.incomplete = true;
                 // A rule that was not visited may terminate the packet.
@@ -138,7 +138,7 @@ impl<'a> Walk<'a> {
                 break;
             }
             self.budget -= 1;
-            let rule = self.index.rule(self.rules, (chain, at));
+            let rule = self.index.rule(self.rules, (chain, position));
             let sets = &self.index.table_of(self.rules, chain).sets;
             let applies = self.known.matches(&rule.matches, sets);
             if applies == Some(false) {
@@ -147,9 +147,9 @@ impl<'a> Walk<'a> {
             let certain = applies == Some(true);
             let (rule_outcome, returns) = match &rule.action {
                 Action::Verdicts(fields, elements) => {
-                    self.apply_map((chain, at), &edges, fields, elements, certain)
+                    self.apply_map((chain, position), &edges, fields, elements, certain)
                 }
-                action => self.apply((chain, at), None, edges.first(), action, certain),
+                action => self.apply((chain, position), None, edges.first(), action, certain),
             };
             match (rule_outcome, returns) {
                 (Outcome::Terminated | Outcome::Wanted, _) if certain => {
@@ -170,38 +170,42 @@ impl<'a> Walk<'a> {
                 }
                 _ => {
                     may_end |= rule_outcome != Outcome::Continues;
-                    may_return |= returns != Returns::No;
+                    if returns != Returns::No {
+                        may_return = true;
+                        marks_at_return.push(self.known.mark);
+                    }
                 }
             }
         }
-        // An uncertain rule may have returned before the mark changed: it is unknown after that.
-        if may_return && self.known.mark != mark {
+        // The packet may have returned with an earlier mark.
+        if marks_at_return.iter().any(|mark| *mark != self.known.mark) {
             self.known.mark = None;
         }
         outcome.unwrap_or(end_of_chain(may_end))
     }
 
-    /// Positions of the rules of a chain that have an effect, in order, each with the jumps to follow.
+    /// Positions of the rules of a chain that have an effect, in order, each with its jumps to follow: several if it is a
+    /// verdict map.
     fn rules_to_visit(&self, chain: ChainId) -> Vec<(usize, Vec<Edge>)> {
         let edges = match &self.allowed_jumps {
             None => self.index.out[chain].as_slice(),
             Some(allowed) => allowed.get(&chain).map_or_else(<&[Edge]>::default, Vec::as_slice),
         };
-        let mut acting = self.index.acting[chain].iter().copied().peekable();
+        let mut effective = self.index.acting[chain].iter().copied().peekable();
         let mut visits: Vec<(usize, Vec<Edge>)> = Vec::new();
         for edge in edges {
-            let at = edge.from.1;
-            while let Some(earlier) = acting.next_if(|acting| *acting <= at) {
+            let position = edge.from.1;
+            while let Some(earlier) = effective.next_if(|effective| *effective <= position) {
                 if visits.last().is_none_or(|(last, _)| *last != earlier) {
                     visits.push((earlier, Vec::new()));
                 }
             }
             match visits.last_mut() {
-                Some((last, edges)) if *last == at => edges.push(*edge),
-                _ => visits.push((at, vec![*edge])),
+                Some((last, edges)) if *last == position => edges.push(*edge),
+                _ => visits.push((position, vec![*edge])),
             }
         }
-        visits.extend(acting.map(|at| (at, Vec::new())));
+        visits.extend(effective.map(|position| (position, Vec::new())));
         visits
     }
 
@@ -231,11 +235,10 @@ impl<'a> Walk<'a> {
             | Action::Masquerade
             | Action::Redirect(_) => (Outcome::Terminated, Returns::No),
             Action::Return => (Outcome::Continues, Returns::Yes),
-            Action::Mark(marking) => {
+            Action::Mark(change) => {
                 // mark = (mark & keep) ^ toggle, as `meta mark set` and `-j MARK` compute it.
-                let marked = self.known.mark.zip(*marking);
-                self.known.mark =
-                    marked.filter(|_| certain).map(|(mark, marking)| (mark & marking.keep) ^ marking.toggle);
+                let known = self.known.mark.zip(*change).filter(|_| certain);
+                self.known.mark = known.map(|(mark, change)| (mark & change.keep) ^ change.toggle);
                 (Outcome::Continues, Returns::No)
             }
             Action::Jump(_) | Action::Goto(_) => {
@@ -313,7 +316,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether the packet returns to the calling chain.
+/// Whether the packet returns from the current chain to the calling one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Returns {
     No,

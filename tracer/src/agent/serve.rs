@@ -1,9 +1,10 @@
-//! The agent: traces on one node. Frames of the tracer come in on stdin, its own go out on stdout.
+//! The agent: traces on one node. Frames from the tracer, which runs where the user is, arrive on stdin; the agent's own
+//! go to stdout. A frame is a message of the protocol between the two.
 //!
 //! 1. It answers questions until it gets its configuration.
 //! 2. It reads the node's networking, attaches the eBPF programs, and reports the hooks.
-//! 3. One loop handles everything that happens: frames of the tracer, the ring buffer, results of probes and of
-//!    [`readings`] of the node, signals. None of these waits, so the ring buffer does not fill up.
+//! 3. One loop handles everything that happens: frames from the tracer, the ring buffer, results of probes, [`readings`]
+//!    of the node's state, signals. Nothing in it waits but for a full stdout, and then nobody takes events anyway.
 //! 4. On a Stop frame, SIGTERM, or the end of its input, it detaches, sends the last events, and says goodbye.
 
 mod changes;
@@ -31,7 +32,7 @@ use self::symbols::LazySymbols;
 use super::clock;
 use super::conntrack;
 use crate::capture::{self, Drained};
-use crate::probe::{Settings, TcMode, Tracer};
+use crate::probe::{AttachedPrograms, Settings, TcMode};
 use podtrace_protocol::frame::{
     Accounting, Configuration, Conntracked, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent,
 };
@@ -40,17 +41,20 @@ use podtrace_protocol::topology::Topology;
 /// How often the ring buffer is read when nothing wakes the agent.
 const DRAIN_EVERY: Duration = Duration::from_millis(10);
 
-/// How many drains make a heartbeat.
+/// Ticks between heartbeats.
 const HEARTBEAT_EVERY: u32 = 3;
 
-/// How many drains until the kernel's counts of skipped program runs are read again: a file for each program.
-const SKIPPED_EVERY: u32 = 30;
+/// Ticks between readings of the programs' recursion misses: each reads one file for every program.
+const RECURSION_MISSES_EVERY: u32 = 30;
 
-/// Bytes of events in one frame, and frames drained before the loop goes on.
-const BATCH: usize = 256 << 10;
-const BATCHES: usize = 16;
+/// Maximum number of bytes of events in one frame.
+const FRAME_BYTES: usize = 256 << 10;
 
-/// At the end, how many times a millisecond is waited for outstanding events. Missing ones show in the counters.
+/// Maximum number of frames of events before the loop turns to its other work. The next tick takes the rest.
+const FRAMES_AT_ONCE: usize = 16;
+
+/// At the end, the maximum number of waits of one millisecond for outstanding events. Events that are still missing then show
+/// in the counters.
 const FINAL_DRAIN_ROUNDS: u32 = 1000;
 
 /// Serves until it is stopped. Errors are sent to the tracer, too.
@@ -77,12 +81,12 @@ pub fn serve() -> Result<()> {
     }
 }
 
-/// Raises the limit of open files: programs, maps and links are descriptors, some hundreds on a node with many pods. A failure
-/// shows when the limit is reached.
+/// Raises the limit of open files: programs, maps and links are descriptors, hundreds of them on a node with many pods. An
+/// error is ignored: opening the file that is one too many would fail, and say so.
 fn raise_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
@@ -107,20 +111,21 @@ async fn run(out: &mut Output) -> Result<()> {
     let symbols = LazySymbols::begin();
     let topology = send_topology(out, configuration.pods.clone()).await?;
     let rules = RulesReadings::begin(&topology);
-    // The thread that reads the input ends with it.
-    let tracer_is_there = || !input.is_closed();
-    let (tracer, ring, attached) = Tracer::attach(&settings(&configuration, &topology, &tracer_is_there))?;
+    // At the end of the input, the thread that reads it exits and closes the channel.
+    let session_is_open = || !input.is_closed();
+    let settings = settings(&configuration, &topology, &session_is_open);
+    let (programs, ring, attached) = AttachedPrograms::attach(&settings)?;
     out.send(&FromAgent::Attached(attached))?;
-    // SAFETY: the ring buffer owns its descriptor, keeps it for life, and is only ever reached through this.
+    // SAFETY: `RingBuf` owns the descriptor and keeps it open until it is dropped; nothing else uses it.
     let ring = unsafe { AsyncFd::register(ring) }.context("waiting for the ring buffer")?;
     let conntracked = conntrack::read();
     if let Some(counters) = conntracked {
         out.send(&FromAgent::Conntracked(counters))?;
     }
-    let named = BTreeSet::new();
+    let sent_names = BTreeSet::new();
     let sent_topology = topology.clone();
     let Configuration { pods, tapped, .. } = configuration;
-    // Attaching took a while: a reading at the start finds what changed meanwhile.
+    // Attaching takes seconds: read the state again at once, to see what changed meanwhile.
     let mut serving = Serving {
         rules,
         probes: Probes::new(),
@@ -128,12 +133,12 @@ async fn run(out: &mut Output) -> Result<()> {
         changes: ChangeReadings::begin(None),
         ticks: 0,
         out,
-        tracer,
+        programs,
         ring,
         sent: 0,
-        missed: 0,
+        recursion_misses: 0,
         symbols,
-        named,
+        sent_names,
         conntracked,
         topology,
         sent_topology,
@@ -148,16 +153,16 @@ async fn run(out: &mut Output) -> Result<()> {
 fn settings<'a>(
     configuration: &'a Configuration,
     topology: &'a Topology,
-    wanted: &'a dyn Fn() -> bool,
+    session_is_open: &'a dyn Fn() -> bool,
 ) -> Settings<'a> {
     let Configuration { filter, pods: _, tapped, node_addresses } = configuration;
-    Settings { filter, topology, tapped, node_addresses, mode: TcMode::from_env(), wanted }
+    Settings { filter, topology, tapped, node_addresses, mode: TcMode::from_env(), session_is_open }
 }
 
 /// An agent that traces.
 struct Serving<'a> {
     out: &'a mut Output,
-    tracer: Tracer,
+    programs: AttachedPrograms,
     ring: AsyncFd<RingBuf<MapData>>,
     rules: RulesReadings,
     probes: Probes,
@@ -167,14 +172,14 @@ struct Serving<'a> {
     ticks: u32,
     /// Number of events sent.
     sent: u64,
-    /// Program runs that the kernel skipped, as last read.
-    missed: u64,
+    /// Runs that the kernel skipped because the program was running on that CPU already, as last read.
+    recursion_misses: u64,
     symbols: LazySymbols,
     /// Kernel addresses whose names were sent.
-    named: BTreeSet<u64>,
+    sent_names: BTreeSet<u64>,
     /// The counters of connection tracking, as last sent.
     conntracked: Option<Conntracked>,
-    /// The topology that the taps were attached by.
+    /// The topology that was used to attach the taps.
     topology: Topology,
     /// The topology as last sent.
     sent_topology: Topology,
@@ -204,7 +209,7 @@ impl Serving<'_> {
                     self.update(at_ns, &configuration, reading)?;
                     let changes = self.listen();
                     self.changes.set_changes(changes);
-                    self.rules.again();
+                    self.rules.read_again();
                 }
                 reading = self.changes.next(&self.pods) => self.changed(reading)?,
                 _ = drain.tick() => self.tick()?,
@@ -219,12 +224,12 @@ impl Serving<'_> {
         self.stop().await
     }
 
-    /// Handles a frame of the tracer other than Stop.
+    /// Handles a frame from the tracer other than Stop.
     fn handle(&mut self, frame: ToAgent) -> Result<()> {
         match frame {
             ToAgent::Start { via } => {
-                self.tracer.add_via(&via)?;
-                self.tracer.enable(true)?;
+                self.programs.add_nat_addresses(&via)?;
+                self.programs.enable(true)?;
                 self.out.send(&FromAgent::Started)
             }
             ToAgent::Clock { sent_ns } => self.out.send(&clock_answer(sent_ns)),
@@ -246,8 +251,8 @@ impl Serving<'_> {
     fn tick(&mut self) -> Result<()> {
         self.ticks = self.ticks.wrapping_add(1);
         let until = self.drain()?;
-        if self.ticks.is_multiple_of(SKIPPED_EVERY) {
-            self.missed = self.tracer.missed();
+        if self.ticks.is_multiple_of(RECURSION_MISSES_EVERY) {
+            self.recursion_misses = self.programs.recursion_misses();
         }
         if self.ticks.is_multiple_of(HEARTBEAT_EVERY) {
             let counters = self.accounting()?;
@@ -260,8 +265,8 @@ impl Serving<'_> {
     /// time up to which everything was sent.
     fn drain(&mut self) -> Result<u64> {
         let now = clock::monotonic_ns();
-        for _ in 0..BATCHES {
-            let drained = capture::drain(self.ring.get_mut(), BATCH);
+        for _ in 0..FRAMES_AT_ONCE {
+            let drained = capture::drain(self.ring.get_mut(), FRAME_BYTES);
             let Drained { events, count, locations, last_ns, empty } = drained;
             self.send_names(&locations)?;
             if !locations.is_empty() {
@@ -301,7 +306,7 @@ impl Serving<'_> {
     fn send_names(&mut self, locations: &[u64]) -> Result<()> {
         let mut names = BTreeMap::new();
         for location in locations {
-            if self.named.insert(*location)
+            if self.sent_names.insert(*location)
                 && let Some(name) = self.symbols.name(*location)
             {
                 names.insert(*location, name.to_owned());
@@ -314,20 +319,20 @@ impl Serving<'_> {
     }
 
     fn accounting(&self) -> Result<Accounting> {
-        let counters = self.tracer.counters()?;
+        let counters = self.programs.counters()?;
         Ok(Accounting {
             produced: counters.produced,
             sent: self.sent,
             lost_ring: counters.lost_ring,
             lost_map: counters.lost_map,
-            missed_probes: self.missed,
+            missed_probes: self.recursion_misses,
         })
     }
 
     async fn stop(&mut self) -> Result<()> {
-        self.tracer.enable(false)?;
-        self.missed = self.tracer.missed();
-        self.tracer.detach();
+        self.programs.enable(false)?;
+        self.recursion_misses = self.programs.recursion_misses();
+        self.programs.detach();
         // A program that was running when it was detached may still be writing. It has counted its event already.
         for _ in 0..FINAL_DRAIN_ROUNDS {
             self.drain()?;

@@ -16,7 +16,7 @@ use aya::programs::{
 use podtrace_protocol::frame::{HookState, Mechanism};
 use podtrace_protocol::hook::{COPIES, HOOKS};
 
-use super::{prototypes::Prototypes, tracer::verified_instructions, verifier::verifier_error};
+use super::{attached::verified_instructions, prototypes::Prototypes, verifier::verifier_error};
 
 /// Exists if the kernel has kprobes: the type number of their perf events.
 const KPROBES: &str = "/sys/bus/event_source/devices/kprobe/type";

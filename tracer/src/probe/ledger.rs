@@ -68,7 +68,7 @@ struct Open {
 
 impl Ledger {
     /// Removes what a killed tracer left in this namespace. Returns a note for the user if there was anything.
-    pub(super) fn sweep() -> Result<Option<String>> {
+    pub(super) fn remove_stale() -> Result<Option<String>> {
         let path = path()?;
         if !path.exists() {
             return Ok(None);
@@ -105,8 +105,8 @@ impl Ledger {
         }
     }
 
-    /// Lets other tracers run at the same time.
-    pub(super) fn share(&mut self) {
+    /// Shares the lock of the file: other tracers may attach to the same devices from here on.
+    pub(super) fn allow_others(&mut self) {
         if let Some(open) = &self.0 {
             // If this fails, a second tracer has to wait: no reason to end this one.
             let _ = open.file.relock(FlockArg::LockShared);
@@ -114,7 +114,7 @@ impl Ledger {
     }
 
     /// Cleans up, unless another tracer still uses the same qdiscs. Call it after the filters are detached.
-    pub(super) fn close(self) {
+    pub(super) fn remove_all(self) {
         if let Some(open) = self.0
             && open.file.relock(FlockArg::LockExclusiveNonblock).is_ok()
         {

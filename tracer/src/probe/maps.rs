@@ -73,7 +73,7 @@ impl Maps {
     }
 
     /// Adds addresses of nodes, which NAT may put in place of a traced address.
-    pub(super) fn add_via(&mut self, addresses: &[IpAddr]) -> Result<()> {
+    pub(super) fn add_nat_addresses(&mut self, addresses: &[IpAddr]) -> Result<()> {
         for address in addresses {
             let address = filter::mapped(*address);
             let sides = self.addresses.get(&address, 0).unwrap_or(0);

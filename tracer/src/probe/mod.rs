@@ -1,7 +1,7 @@
 //! Loads podtrace's eBPF programs into one node's kernel and attaches them.
 //!
 //! Input: a filter (which packets), the node's topology (which devices), the kernel's BTF (where its structs keep
-//! their members). Output: a [`Tracer`], which detaches everything when it is dropped, and the ring buffer that the
+//! their members). Output: [`AttachedPrograms`], which detaches everything when it is dropped, and the ring buffer that the
 //! programs write events into.
 //!
 //! 1. [`Btf`] reads the kernel's type information. [`mod@offsets`] and `prototypes` take from it the struct offsets and
@@ -18,6 +18,7 @@
 //! so `ledger` records them for the next start. The programs look at one VXLAN port. The map of addresses has four times the
 //! room that the filter needs at first, at least 16,384; an update that needs more fails.
 
+mod attached;
 mod btf;
 mod clsact;
 mod filter;
@@ -31,9 +32,9 @@ mod symbols;
 mod taps;
 mod tc;
 mod tracepoints;
-mod tracer;
 mod verifier;
 
+pub use attached::{AttachedPrograms, Settings};
 pub use btf::{Btf, BtfError};
 pub use ledger::must_end_in_order;
 pub use object::embedded;
@@ -41,4 +42,3 @@ pub use offsets::{drop_reasons, offsets};
 pub use symbols::Symbols;
 pub use taps::{Tap, TapSide, TcProgram, taps};
 pub use tc::TcMode;
-pub use tracer::{Settings, Tracer};

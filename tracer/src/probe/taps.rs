@@ -21,7 +21,7 @@ pub struct Tap {
 
 impl Tap {
     /// Whether its device still exists.
-    pub(super) fn exists(&self) -> bool {
+    pub(super) fn device_exists(&self) -> bool {
         nix::net::if_::if_nametoindex(self.device.as_str()).is_ok_and(|index| index == self.ifindex)
     }
 }
@@ -81,14 +81,15 @@ pub fn taps(topology: &Topology, tapped: &[String], node_addresses: &[IpAddr]) -
     let Some(node) = topology.namespaces.first() else { return Vec::new() };
     let mut taps = Vec::new();
     for device in &node.devices {
-        let (ingress, egress) = match topology.role_given(node.inode, device.index, node_addresses) {
-            Role::PodVeth if is_tapped(topology, node, device.index, tapped) => {
-                (TcProgram::Entry, TcProgram::Egress)
-            }
-            Role::Uplink => (TcProgram::Entry, TcProgram::Exit),
-            Role::Bridge | Role::Tunnel => (TcProgram::Ingress, TcProgram::Egress),
-            Role::PodVeth | Role::Other => continue,
-        };
+        let (ingress, egress) =
+            match topology.role_with_node_addresses(node.inode, device.index, node_addresses) {
+                Role::PodVeth if is_tapped(topology, node, device.index, tapped) => {
+                    (TcProgram::Entry, TcProgram::Egress)
+                }
+                Role::Uplink => (TcProgram::Entry, TcProgram::Exit),
+                Role::Bridge | Role::Tunnel => (TcProgram::Ingress, TcProgram::Egress),
+                Role::PodVeth | Role::Other => continue,
+            };
         let tap = |side, program| Tap { device: device.name.clone(), ifindex: device.index, side, program };
         taps.push(tap(TapSide::Ingress, ingress));
         taps.push(tap(TapSide::Egress, egress));

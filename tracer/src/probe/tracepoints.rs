@@ -5,8 +5,8 @@ use aya::{Ebpf, programs::RawTracePoint};
 use podtrace_protocol::frame::{HookState, Mechanism};
 
 use super::{
+    attached::{program, verified_instructions},
     btf::Btf,
-    tracer::{program, verified_instructions},
     verifier::verifier_error,
 };
 

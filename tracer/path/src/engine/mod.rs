@@ -124,7 +124,7 @@ impl Engine {
         for name in joined {
             let name: Arc<str> = name.as_str().into();
             let addresses = self.world.directory.pod_addresses(&name).collect();
-            self.windows.push(Window::of_node(addresses, at));
+            self.windows.push(Window::of_new_node(addresses, at));
             self.world.add(&name);
             self.queues.push(NodeQueue::default());
         }
@@ -231,7 +231,7 @@ impl Engine {
         let queue = &mut self.queues[node];
         queue.end();
         self.world.nodes[node].agent_lost = !queue.goodbye;
-        self.windows.iter_mut().for_each(|window| window.ended(node));
+        self.windows.iter_mut().for_each(|window| window.node_ended(node));
     }
 
     /// Ends the trace: reports the paths in flight, as open unless they timed out, and returns the summary.
@@ -240,7 +240,7 @@ impl Engine {
         self.world.clocks.settle();
         self.join_until(Moment::MAX);
         // The trace ends at the earliest time up to which all nodes have reported.
-        let end = self.queues.ids().filter_map(|node| self.reported_until(node)).min();
+        let end = self.queues.ids().filter_map(|node| self.watermark(node)).min();
         if let Some(end) = end {
             self.report_until(end, out);
         }
@@ -331,8 +331,8 @@ impl Engine {
     }
 
     /// Up to when a node has reported everything, on the common timeline.
-    fn reported_until(&self, node: NodeId) -> Option<Moment> {
-        self.world.clocks.common(node, self.queues[node].reported_until()?)
+    fn watermark(&self, node: NodeId) -> Option<Moment> {
+        self.world.clocks.common(node, self.queues[node].watermark()?)
     }
 
     /// Time has passed on some node: joins what all nodes have reported up to the same moment, and reports paths that
@@ -349,7 +349,7 @@ impl Engine {
         let mut until = None;
         for (node, queue) in self.queues.iter() {
             if !queue.ended {
-                let reported = self.reported_until(node)?;
+                let reported = self.watermark(node)?;
                 until = Some(until.map_or(reported, |until: Moment| until.min(reported)));
             }
         }
@@ -468,7 +468,7 @@ impl Engine {
         }
         std::iter::once(track.tuple()).chain(finish::last_tuple(track)).any(|tuple| {
             let ends = [tuple.src, tuple.dst];
-            self.windows.iter().any(|window| window.cuts(ends, track.first, track.last))
+            self.windows.iter().any(|window| window.may_truncate(ends, track.first, track.last))
         })
     }
 }

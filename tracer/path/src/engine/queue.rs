@@ -1,4 +1,4 @@
-//! What one node has sent and is not joined yet.
+//! The observations of one node that are not matched to paths yet.
 
 use std::collections::VecDeque;
 
@@ -7,16 +7,16 @@ use podtrace_protocol::frame::Accounting;
 use crate::observation::Observation;
 use crate::time::NodeTime;
 
-/// One node's observations, and how far it has reported.
+/// One node's observations, and its watermark: the time before which it has sent everything.
 #[derive(Debug, Default)]
 pub(crate) struct NodeQueue {
     /// In the order in which they were read.
     incoming: Vec<Observation>,
-    /// In the order of time, up to the last heartbeat.
+    /// In the order of time, up to the watermark.
     ready: VecDeque<Observation>,
-    /// Everything before this has been reported.
-    reported_until: Option<NodeTime>,
-    /// Records that it has sent, unusable ones included.
+    /// The time of the last heartbeat: everything before it has been sent.
+    watermark: Option<NodeTime>,
+    /// Number of records that it has sent, including those that could not be decoded.
     pub(crate) records: u64,
     pub(crate) counters: Accounting,
     pub(crate) goodbye: bool,
@@ -28,35 +28,35 @@ impl NodeQueue {
         self.incoming.push(observation);
     }
 
-    /// Takes a heartbeat: everything before `now` is ready.
+    /// Handles a heartbeat: observations before `now` are complete, and become ready.
     pub(crate) fn heartbeat(&mut self, now: NodeTime, counters: Accounting) {
         self.counters = counters;
-        self.reported_until = self.reported_until.max(Some(now));
+        self.watermark = self.watermark.max(Some(now));
         self.sort_incoming();
         let count = self.incoming.partition_point(|observation| observation.time < now);
         self.ready.extend(self.incoming.drain(..count));
     }
 
-    /// Nothing more comes: everything is ready.
+    /// The node's stream has ended: everything is ready.
     pub(crate) fn end(&mut self) {
         self.ended = true;
         self.release_all();
     }
 
-    /// Everything is ready.
+    /// Makes everything ready.
     pub(crate) fn release_all(&mut self) {
         self.sort_incoming();
         self.ready.extend(self.incoming.drain(..));
     }
 
     fn sort_incoming(&mut self) {
-        // Stable, so that events of one moment stay in the order in which they were read; and quick, for they nearly are
-        // in order.
+        // Stable, so that events of one moment stay in the order in which they were read; and fast, because the input is
+        // almost sorted.
         self.incoming.sort_by_key(|observation| observation.time);
     }
 
-    pub(crate) fn reported_until(&self) -> Option<NodeTime> {
-        self.reported_until
+    pub(crate) fn watermark(&self) -> Option<NodeTime> {
+        self.watermark
     }
 
     /// The time of the next observation that is ready.
@@ -68,7 +68,8 @@ impl NodeQueue {
         self.ready.pop_front()
     }
 
-    /// The time that divides the oldest eighth of the observations that are ready from the others.
+    /// The time that divides the oldest eighth of the ready observations from the others: they are taken first when too much
+    /// waits.
     pub(crate) fn oldest_eighth(&self) -> Option<NodeTime> {
         self.ready.get(self.ready.len() / 8).map(|observation| observation.time)
     }

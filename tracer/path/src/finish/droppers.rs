@@ -72,7 +72,7 @@ fn at_device(device: Option<DeviceId>, last: Option<&Draft>) -> Option<Hook> {
 fn sent_tuple(node: NodeId, inner: &Tuple, world: &World) -> Option<Tuple> {
     let dport = world.devices.vxlan_ports(node).first().copied();
     let src = world.directory.listed_address(world.name(node))?;
-    let dst = world.directory.listed_address(world.directory.home(inner.dst)?)?;
+    let dst = world.directory.listed_address(world.directory.node_of(inner.dst)?)?;
     Some(Tuple { src, dst, proto: Protocol::Udp, sport: None, dport })
 }
 

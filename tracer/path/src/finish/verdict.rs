@@ -158,8 +158,8 @@ fn expected_next_node(track: &Track, last: &Sighting, world: &World) -> Option<N
 
 fn next_node<'a>(track: &Track, last: &Sighting, world: &'a World) -> Option<&'a Arc<str>> {
     match last.outer {
-        Some(outer) => world.directory.home(outer.dst),
-        None => world.directory.home(track.tuple_at(last).dst),
+        Some(outer) => world.directory.node_of(outer.dst),
+        None => world.directory.node_of(track.tuple_at(last).dst),
     }
 }
 

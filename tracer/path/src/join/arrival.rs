@@ -8,54 +8,57 @@ use crate::observation::Observation;
 use crate::world::World;
 use crate::world::devices::DeviceInfo;
 
-/// The pod behind a veth, compared with a packet's destination address.
+/// What the pod at the other end of a veth is to a packet, by the packet's destination address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Behind {
-    /// The packet's receiver. A pod whose addresses are unknown counts as one.
+enum PodAtVeth {
+    /// The receiver. So is a pod whose addresses are unknown, if the inventory has no other owner of the address.
     Receiver,
-    /// Another pod, which has the address too.
-    OtherHolder,
+    /// Not the owner of the address, but a second pod that is configured with it.
+    DuplicateHolder,
     /// A pod without this address.
-    Stranger,
+    NotAddressed,
 }
 
-/// A veth belongs to one pod, whatever addresses that pod has. If the pod that owns the destination address by the inventory
-/// no longer has it, the pod that has it now is the receiver: the inventory may be late.
-fn behind(device: &DeviceInfo, packet: &Packet, world: &World) -> Behind {
+/// Compares the inventory's owner of the destination address with the pod that a veth belongs to, and with the addresses that
+/// this pod has. If the inventory's owner no longer has the address, the pod that has it now is the receiver: the inventory
+/// may be stale.
+fn pod_at_veth(device: &DeviceInfo, packet: &Packet, world: &World) -> PodAtVeth {
     let holds = device.pod_addresses.contains(&packet.dst);
     match world.directory.pod(packet.dst) {
-        Some(owner) if device.pod.as_ref() == Some(owner) => Behind::Receiver,
-        Some(owner) if holds && world.devices.pod_holds(owner, packet.dst) => Behind::OtherHolder,
-        Some(_) if holds => Behind::Receiver,
-        Some(_) => Behind::Stranger,
-        None if holds || device.pod_addresses.is_empty() => Behind::Receiver,
-        None => Behind::Stranger,
+        Some(owner) if device.pod.as_ref() == Some(owner) => PodAtVeth::Receiver,
+        Some(owner) if holds && world.devices.pod_holds(owner, packet.dst) => PodAtVeth::DuplicateHolder,
+        Some(_) if holds => PodAtVeth::Receiver,
+        Some(_) => PodAtVeth::NotAddressed,
+        None if holds || device.pod_addresses.is_empty() => PodAtVeth::Receiver,
+        None => PodAtVeth::NotAddressed,
     }
 }
 
-/// Whether this is a copy that a bridge flooded: at the veth of another pod, or passed up to the host although one of the
-/// bridge's ports leads to the destination.
+/// Whether this is a copy that a bridge flooded: at the veth of another pod, or passed up to the bridge device itself although
+/// one of the bridge's ports leads to the destination pod.
 pub(super) fn is_flooded_copy(observation: &Observation, packet: &Packet, world: &World) -> bool {
     let Some(device) = observation.spot.device else { return false };
     let node = observation.node();
     match observation.action() {
-        Action::PodIngress => behind(world.devices.info(device), packet, world) == Behind::Stranger,
+        Action::PodIngress => {
+            pod_at_veth(world.devices.info(device), packet, world) == PodAtVeth::NotAddressed
+        }
         Action::Route if observation.point() == Point::TcIngress => {
-            // The search for the port is made only for pods of this node.
-            world.directory.home(packet.dst) == Some(world.name(node))
+            // Only a pod of this node can be at a local port, and the search for the port is slow.
+            world.directory.node_of(packet.dst) == Some(world.name(node))
                 && world.devices.port_to(node, device, packet.dst).is_some()
         }
         _ => false,
     }
 }
 
-/// The arrival that an observation shows; `None` if the packet goes on. Flooded copies must be filtered out before.
+/// The arrival that an observation shows; `None` if the packet is still in transit. Flooded copies must be filtered out before.
 pub(super) fn arrival(observation: &Observation, packet: &Packet, world: &World) -> Option<Arrival> {
     let device = world.devices.info(observation.spot.device?);
     let node = observation.node();
     match observation.action() {
-        Action::PodIngress => match (behind(device, packet, world), &device.pod) {
-            (Behind::OtherHolder, Some(pod)) => {
+        Action::PodIngress => match (pod_at_veth(device, packet, world), &device.pod) {
+            (PodAtVeth::DuplicateHolder, Some(pod)) => {
                 Some(Arrival::DuplicateAddress { holder: pod.clone(), node: None })
             }
             _ => Some(Arrival::Pod(node)),
@@ -71,12 +74,12 @@ pub(super) fn arrival(observation: &Observation, packet: &Packet, world: &World)
                 None => Arrival::Local(node),
             })
         }
-        Action::NodeEgress => match world.directory.home(packet.dst) {
+        Action::NodeEgress => match world.directory.node_of(packet.dst) {
             Some(home) if !world.directory.is_traced(home) => {
                 Some(Arrival::Untraced { device: device.name.clone(), node: home.clone() })
             }
             Some(_) => None,
-            // Nobody outside has a Service's address, and inside a tunnel it stays in the cluster.
+            // A Service's address is routed nowhere outside, and a packet in a tunnel stays in the cluster.
             None if observation.outer.is_some() || world.directory.service_at(packet.dst).is_some() => None,
             None => Some(Arrival::Outside(device.name.clone())),
         },

@@ -45,7 +45,7 @@ impl Joiner {
         self.journeys.insert(observation.local, Owner::Tracks(Shares::One(share)), packet);
         self.timers.look_first(id, at);
         if observation.is_drop() {
-            self.attribute_drop(observation, &Shares::One(share), LastPlace::OnTheWay, world);
+            self.attribute_drop(observation, &Shares::One(share), LastPlace::InTransit, world);
         } else {
             self.add_sightings(observation, &Shares::One(share), world);
         }

@@ -1,7 +1,8 @@
 //! Drops: which of them end a track, and which are harmless.
 //!
-//! The tracepoint `kfree_skb` also fires for harmless frees: copies that a bridge flooded, originals of which a socket got a
-//! clone, duplicate segments. [`DropMeaning::of`] lists them.
+//! The tracepoint `kfree_skb` also fires for harmless frees: copies that a bridge flooded, packets of which a socket has taken a
+//! clone, duplicate segments. [`DropMeaning::of`] lists them. Its order matters: first frees that are harmless wherever they
+//! happen, then those of a pod that is neither end, then the ordinary ends in a receiver. What is left is a loss.
 
 use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
@@ -17,7 +18,7 @@ use crate::observation::Observation;
 use crate::world::World;
 
 /// Functions that free an echo reply after raw sockets got clones, on kernels without drop reasons.
-const ECHO_REPLY_ENDS: [&str; 4] = ["icmp_rcv", "ping_rcv", "icmpv6_rcv", "raw_local_deliver"];
+const ECHO_REPLY_FREE_FUNCTIONS: [&str; 4] = ["icmp_rcv", "ping_rcv", "icmpv6_rcv", "raw_local_deliver"];
 
 /// What a drop means for a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +55,8 @@ impl Joiner {
     fn observe_new_drop(&mut self, observation: &Observation, world: &World) {
         match (self.find(observation, world), &observation.packet) {
             (Match::Whole(found) | Match::Part(found), _) => {
-                self.note_doubt(&found);
-                self.attribute_drop(observation, &found.shares, LastPlace::OnTheWay, world);
+                self.mark_ambiguous(&found);
+                self.attribute_drop(observation, &found.shares, LastPlace::InTransit, world);
             }
             (Match::None, Some(packet)) if observation.first_seen => {
                 if starts_here(observation, packet, world) {
@@ -64,11 +65,13 @@ impl Joiner {
                     self.wait(observation, false, world);
                 }
             }
-            // Presumably, its path was already reported.
+            // Most likely a late free: its path was reported and forgotten.
             (Match::None, _) => self.unattributed.ignored += 1,
         }
     }
 
+    /// Applies a drop to the tracks whose packets the sk_buff carried: several if GRO merged their packets. Counts it as
+    /// ignored if it is a hop of none of them.
     pub(super) fn attribute_drop(
         &mut self,
         observation: &Observation,
@@ -78,27 +81,24 @@ impl Joiner {
     ) {
         let at = observation.moment(world);
         let drop = observation.drop(world);
+        let mut is_hop = false;
         for share in shares.as_slice() {
             let track = &mut self.tracks[share.track];
-            if drop.reason.as_deref() == Some("OTHERHOST") && settle_holder(track, observation, world) {
-                self.unattributed.ignored += 1;
+            if drop.reason.as_deref() == Some("OTHERHOST") && settle_receiver(track, observation, world) {
                 continue;
             }
             let in_receiver = match DropMeaning::of(observation, &drop, track, last_place, world) {
                 DropMeaning::Lost { in_receiver } => in_receiver,
                 DropMeaning::DiscardedByReceiver(reason) => {
                     track.discarded_because.get_or_insert(reason);
-                    self.unattributed.ignored += 1;
                     continue;
                 }
-                DropMeaning::Harmless => {
-                    self.unattributed.ignored += 1;
-                    continue;
-                }
+                DropMeaning::Harmless => continue,
             };
+            is_hop = true;
             track.add_sighting(observation, share.bytes, at);
             if !track.dropped {
-                self.timers.look_again(track, share.track, at);
+                self.timers.reschedule(track, share.track, at);
             }
             track.dropped = true;
             if let Some(seen) = track.sightings.last_mut()
@@ -107,12 +107,15 @@ impl Joiner {
                 seen.drop = Some(Box::new(DropSeen { drop: drop.clone(), in_receiver }));
             }
         }
+        if !is_hop {
+            self.unattributed.ignored += 1;
+        }
     }
 }
 
-/// Two pods hold the destination address and both got a copy: an OTHERHOST drop in one shows that the frame's link-layer
+/// Two pods hold the destination address and both got a copy: an OTHERHOST drop in one of them shows that the destination MAC
 /// address was the other's. Returns whether this was such a drop.
-fn settle_holder(track: &mut Track, observation: &Observation, world: &World) -> bool {
+fn settle_receiver(track: &mut Track, observation: &Observation, world: &World) -> bool {
     let Some((veth, pod)) = track.other_holder.zip(observation.pod(world)) else { return false };
     let holder = world.devices.info(veth).pod.clone();
     if holder.as_ref() == Some(pod) {
@@ -120,13 +123,15 @@ fn settle_holder(track: &mut Track, observation: &Observation, world: &World) ->
         track.other_holder = None;
         return true;
     }
-    let refused =
-        world.directory.pod(track.packet.dst) == Some(pod) && matches!(track.arrival, Some(Arrival::Pod(_)));
-    let own = track.sightings.iter().filter(|seen| seen.action() == Action::PodIngress);
-    let own =
-        own.filter_map(Sighting::device).find(|seen| world.devices.info(*seen).pod.as_ref() == Some(pod));
-    let (Some(holder), Some(own), true) = (holder, own, refused) else { return false };
-    track.forget_copy(own);
+    if world.directory.pod(track.packet.dst) != Some(pod) || !matches!(track.arrival, Some(Arrival::Pod(_))) {
+        return false;
+    }
+    let arrivals = track.sightings.iter().filter(|seen| seen.action() == Action::PodIngress);
+    let owner_veth = arrivals
+        .filter_map(Sighting::device)
+        .find(|veth| world.devices.info(*veth).pod.as_ref() == Some(pod));
+    let (Some(holder), Some(owner_veth)) = (holder, owner_veth) else { return false };
+    track.forget_copy(owner_veth);
     track.arrival = Some(Arrival::DuplicateAddress { holder, node: None });
     true
 }
@@ -146,17 +151,17 @@ impl DropMeaning {
         }
         let pod = observation.pod(world);
         if reason == Some("OTHERHOST") {
-            // All copies of a frame have one link-layer address: the receiver refuses every one of them, or none.
-            // Anywhere else it is a flooded copy.
+            // All flooded copies have the same destination MAC address, so the receiver drops each of them or none. In
+            // any other pod it is a flooded copy.
             let dst = observation.packet.as_ref().map_or(track.packet.dst, |packet| packet.dst);
-            let refused = pod.is_some() && world.directory.pod(dst) == pod;
-            return if refused { Self::Lost { in_receiver: true } } else { Self::Harmless };
+            let by_receiver = pod.is_some() && world.directory.pod(dst) == pod;
+            return if by_receiver { Self::Lost { in_receiver: true } } else { Self::Harmless };
         }
         // Multicast: a copy at a host that has not joined the group, or that is not forwarded.
         if matches!(track.arrival, Some(Arrival::Link(_))) {
             return Self::Harmless;
         }
-        // A socket's copy of an ICMP packet was purged with its queue. The kernel has processed the packet itself.
+        // A raw socket was closed with a clone of an ICMP packet in its queue. The stack had handled the packet already.
         if reason == Some("QUEUE_PURGE") && matches!(track.packet.transport, Transport::Icmp { .. }) {
             return Self::Harmless;
         }
@@ -235,5 +240,6 @@ fn discarded_at_close(function: &str, reason: Option<&str>, packet: &Packet) -> 
 /// The ping's socket got a clone of the reply; nobody needs the original.
 fn is_spare_echo_reply(function: &str, reason: Option<&str>, packet: &Packet) -> bool {
     packet.echo() == Some(false)
-        && (reason == Some("NO_SOCKET") || ECHO_REPLY_ENDS.iter().any(|name| function.starts_with(name)))
+        && (reason == Some("NO_SOCKET")
+            || ECHO_REPLY_FREE_FUNCTIONS.iter().any(|name| function.starts_with(name)))
 }

@@ -25,7 +25,7 @@ pub(crate) enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastPlace {
     /// Between its source and its destination.
-    OnTheWay,
+    InTransit,
     /// At its destination.
     Destination,
     /// Where a bridge flooded a copy to.
@@ -82,7 +82,7 @@ impl Journeys {
     }
 
     pub(crate) fn insert(&mut self, local: LocalPacket, owner: Owner, packet: &Packet) {
-        let journey = Journey { owner, extent: Extent::of(packet), last_place: LastPlace::OnTheWay };
+        let journey = Journey { owner, extent: Extent::of(packet), last_place: LastPlace::InTransit };
         self.all.insert(local, journey);
     }
 

@@ -364,7 +364,7 @@ impl Joiner {
     fn attach(&mut self, observation: &Observation, found: Found, world: &World) {
         let local = observation.local;
         let Some(packet) = &observation.packet else { return };
-        self.note_doubt(&found);
+        self.mark_ambiguous(&found);
         let Found { shares, .. } = found;
         if self.journeys.get(local).is_some() || self.journeys.has_room() {
             self.journeys.insert(local, Owner::Tracks(shares.clone()), packet);
@@ -381,7 +381,7 @@ impl Joiner {
     }
 
     /// Where one of several paths was chosen, none of them is sure: not the chosen one, nor those that go without.
-    fn note_doubt(&mut self, found: &Found) {
+    fn mark_ambiguous(&mut self, found: &Found) {
         let Found { shares, candidates, others } = found;
         let chosen = shares.as_slice().iter().map(|share| share.track);
         for id in chosen.chain(others.iter().copied()) {
@@ -393,7 +393,7 @@ impl Joiner {
     /// Adds an observation at a tap to its paths.
     fn add_sightings(&mut self, observation: &Observation, shares: &Shares, world: &World) {
         let at = observation.moment(world);
-        let mut last_place = LastPlace::OnTheWay;
+        let mut last_place = LastPlace::InTransit;
         for share in shares.as_slice() {
             self.learn_translation(observation, share.track, world);
             let track = &mut self.tracks[share.track];
@@ -418,7 +418,7 @@ impl Joiner {
             if seen_whole {
                 if track.arrival.is_none() {
                     self.arrived.push(share.track);
-                    self.timers.look_again(track, share.track, at);
+                    self.timers.reschedule(track, share.track, at);
                 }
                 track.arrival = Some(arrival);
             }

@@ -48,7 +48,7 @@ impl Timers {
 
     /// A path has ended. If it was looked at before, the next look would be at the end of its patience only, long after
     /// others that began later.
-    pub(crate) fn look_again(&mut self, track: &Track, id: TrackId, now: Moment) {
+    pub(crate) fn reschedule(&mut self, track: &Track, id: TrackId, now: Moment) {
         if now > track.first + FIRST_LOOK {
             self.set(now + VERDICT_GRACE, Look::Track(id));
         }

@@ -250,8 +250,8 @@ impl Joiner {
     fn resume(&mut self, id: WaitingId, found: Found, world: &World) {
         let Some(waiting) = self.end_wait(id) else { return };
         if waiting.first.is_drop() {
-            self.note_doubt(&found);
-            self.attribute_drop(&waiting.first, &found.shares, LastPlace::OnTheWay, world);
+            self.mark_ambiguous(&found);
+            self.attribute_drop(&waiting.first, &found.shares, LastPlace::InTransit, world);
         } else {
             self.attach(&waiting.first, found, world);
         }

@@ -162,13 +162,13 @@ impl Directory {
     }
 
     /// Name of the node that has this address, or whose pod has it.
-    pub(crate) fn home(&self, address: IpAddr) -> Option<&Arc<str>> {
+    pub(crate) fn node_of(&self, address: IpAddr) -> Option<&Arc<str>> {
         self.pods.get(&address).map(|owner| &owner.node).or_else(|| self.nodes.get(&address))
     }
 
     /// Whether packets from this address start on a traced node.
     pub(crate) fn starts_on_traced_node(&self, address: IpAddr) -> bool {
-        self.home(address).is_some_and(|node| self.traced.contains(node))
+        self.node_of(address).is_some_and(|node| self.traced.contains(node))
     }
 
     pub(crate) fn is_traced(&self, node: &str) -> bool {

@@ -4,7 +4,7 @@ use crate::testkit::*;
 use podtrace_path::{Change, ChangeKind, Context, Engine, Path, Summary, Update, Verdict};
 use podtrace_protocol::frame::{FilterSpec, FromAgent, Side, Updated};
 use podtrace_protocol::inventory::{Delta, Pod};
-use podtrace_report::recording::{Header, Next, Reader, Writer};
+use podtrace_report::recording::{Header, Item, Reader, Writer};
 
 const MS: u64 = 1_000_000;
 
@@ -107,9 +107,9 @@ fn a_recording_tells_what_became_of_the_cluster_where_it_did() {
         let mut inputs = Vec::new();
         while let Some(next) = reader.next_entry() {
             match next {
-                Next::Node(node, Some(frame)) => inputs.push(Input::Node(node, frame)),
-                Next::Node(_, None) => {}
-                Next::Cluster(update) => inputs.push(Input::Cluster(update)),
+                Item::Node(node, Some(frame)) => inputs.push(Input::Node(node, frame)),
+                Item::Node(_, None) => {}
+                Item::Cluster(update) => inputs.push(Input::Cluster(update)),
             }
         }
         (context, inputs)

@@ -1,4 +1,4 @@
-//! Queries: the role of a device, the pod behind it, and the route to an address.
+//! Queries: the role of a device, the pod at its other end, and the route to an address.
 
 use std::net::IpAddr;
 
@@ -17,35 +17,35 @@ impl Topology {
         self.namespaces.first()
     }
 
-    /// Addresses of the node's own devices, bridges and tunnels included; no loopback or link-local ones.
+    /// Addresses in the namespaces that belong to no pod, bridges and tunnels included; no loopback or link-local ones.
     pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let own = self.namespaces.iter().filter(|namespace| namespace.pod.is_none());
         let addresses = own.flat_map(|namespace| &namespace.devices).flat_map(|device| &device.addresses);
         addresses.map(IpNet::addr).filter(|address| !address.is_loopback() && !is_link_local(*address))
     }
 
-    /// The namespace with an inode number.
+    /// The namespace with this inode number.
     #[must_use]
     pub fn namespace(&self, netns: u32) -> Option<&Namespace> {
         self.namespaces.iter().find(|namespace| namespace.inode == netns)
     }
 
-    /// The device with an index in the namespace with an inode number.
+    /// The device with this index in the namespace with this inode number.
     #[must_use]
     pub fn device(&self, netns: u32, ifindex: u32) -> Option<&Device> {
         self.namespace(netns)?.device(ifindex)
     }
 
-    /// The role of a device, derived from the kernel's tables alone. A device inside a pod is [`Role::Other`].
+    /// The role of a device, derived from the kernel's tables, without the cluster's. A device inside a pod is [`Role::Other`].
     #[must_use]
     pub fn role(&self, netns: u32, ifindex: u32) -> Role {
-        self.role_given(netns, ifindex, &[])
+        self.role_with_node_addresses(netns, ifindex, &[])
     }
 
     /// Like [`Topology::role`], but the device that has one of `node_addresses` is an uplink even if no route or tunnel
     /// uses it.
     #[must_use]
-    pub fn role_given(&self, netns: u32, ifindex: u32, node_addresses: &[IpAddr]) -> Role {
+    pub fn role_with_node_addresses(&self, netns: u32, ifindex: u32, node_addresses: &[IpAddr]) -> Role {
         match self.node() {
             Some(node) if node.inode == netns => match node.device(ifindex) {
                 Some(device) => self.role_of(node, device, node_addresses),
@@ -65,15 +65,18 @@ impl Topology {
     /// The node's end of a pod's veth pair. If there are several, the one whose other end is `eth0`.
     #[must_use]
     pub fn host_veth_of(&self, pod: &str) -> Option<&Device> {
-        let inside = self.namespaces.iter().find(|namespace| namespace.pod.as_deref() == Some(pod))?;
-        let mut ends: Vec<_> = self
+        let pod_netns = self.namespaces.iter().find(|namespace| namespace.pod.as_deref() == Some(pod))?;
+        let mut veths: Vec<_> = self
             .node()?
             .devices
             .iter()
-            .filter_map(|device| Some((device, device.peer.filter(|peer| peer.netns == Some(inside.inode))?)))
+            .filter_map(|device| {
+                Some((device, device.peer.filter(|peer| peer.netns == Some(pod_netns.inode))?))
+            })
             .collect();
-        ends.sort_by_key(|(_, peer)| inside.device(peer.index).is_none_or(|device| device.name != "eth0"));
-        ends.first().map(|(device, _)| *device)
+        veths
+            .sort_by_key(|(_, peer)| pod_netns.device(peer.index).is_none_or(|device| device.name != "eth0"));
+        veths.first().map(|(device, _)| *device)
     }
 
     /// The route to an address in the node's main table.
@@ -82,9 +85,9 @@ impl Topology {
         best(self.node()?.routes.iter(), ip)
     }
 
-    /// The route to an address among those through one device: the one that a packet took that left by it.
+    /// The best route to an address among those through one device: the route of a packet that left by this device.
     #[must_use]
-    pub fn route_to_by(&self, ip: IpAddr, ifindex: u32) -> Option<&Route> {
+    pub fn route_via(&self, ip: IpAddr, ifindex: u32) -> Option<&Route> {
         best(self.node()?.routes.iter().filter(|route| route.device == ifindex), ip)
     }
 
@@ -101,8 +104,8 @@ impl Topology {
         self.node().into_iter().flat_map(|node| &node.devices).filter(|device| is_tunnel(device))
     }
 
-    /// The uplinks: devices that have one of the node's addresses, carry a tunnel, or have a route with a gateway or a
-    /// default route.
+    /// The uplinks: devices that have one of the node's addresses, carry a VXLAN tunnel, or have a route with a gateway or
+    /// a default route.
     #[must_use]
     pub fn uplinks(&self, node_addresses: &[IpAddr]) -> Vec<&Device> {
         let Some(node) = self.node() else { return Vec::new() };
@@ -120,21 +123,22 @@ impl Topology {
         if device.kind == DeviceKind::Loopback {
             return Role::Other;
         }
-        let leads_out = leads_out(node, device, node_addresses);
-        if device.kind == DeviceKind::Bridge && self.has_pods(node, device, leads_out) {
+        let is_external = is_external(node, device, node_addresses);
+        if device.kind == DeviceKind::Bridge && self.has_pods(node, device, is_external) {
             return Role::Bridge;
         }
-        if leads_out {
+        if is_external {
             return Role::Uplink;
         }
         let Some(bridge) = self.bridge_of(device.index) else { return Role::Other };
-        let beyond_bridge = bridge_leads_out(node, bridge, node_addresses);
+        let bridge_is_external = self::is_external(node, bridge, node_addresses);
         match device.kind {
-            // An unknown pod: nothing else has a veth on a bridge that does not lead out.
-            DeviceKind::Veth if !beyond_bridge => Role::PodVeth,
-            // Pods are bridged directly to the outside: the port without a pod is the uplink.
+            // A pod that the inventory does not have yet, or a container of somebody else (docker0): it may be a pod's, so it
+            // is watched like one.
+            DeviceKind::Veth if !bridge_is_external => Role::PodVeth,
+            // If the bridge connects pods directly to the outside, its port without a pod is the uplink.
             DeviceKind::Physical | DeviceKind::Other(_)
-                if beyond_bridge && self.has_pods(node, bridge, true) =>
+                if bridge_is_external && self.has_pods(node, bridge, true) =>
             {
                 Role::Uplink
             }
@@ -142,18 +146,19 @@ impl Topology {
         }
     }
 
-    /// Whether a bridge has veths of pods as ports. On a bridge that leads out, only known pods count: virtual machines
-    /// and containers may be attached to it as well.
-    fn has_pods(&self, node: &Namespace, bridge: &Device, leads_out: bool) -> bool {
+    /// Whether a bridge has veths of pods as ports. On a bridge that leads out of the node only known pods count: virtual
+    /// machines and containers are often attached to such a bridge.
+    fn has_pods(&self, node: &Namespace, bridge: &Device, is_external: bool) -> bool {
         let mut ports = node.devices.iter().filter(|port| port.master == Some(bridge.index));
         ports.any(|port| {
-            self.pod_behind(node.inode, port.index).is_some() || (!leads_out && port.kind == DeviceKind::Veth)
+            self.pod_behind(node.inode, port.index).is_some()
+                || (!is_external && port.kind == DeviceKind::Veth)
         })
     }
 }
 
 impl Namespace {
-    /// The device with an index.
+    /// The device with this index.
     #[must_use]
     pub fn device(&self, ifindex: u32) -> Option<&Device> {
         self.devices.iter().find(|device| device.index == ifindex)
@@ -168,29 +173,29 @@ fn is_tunnel(device: &Device) -> bool {
     }
 }
 
-fn bridge_leads_out(node: &Namespace, device: &Device, node_addresses: &[IpAddr]) -> bool {
-    !is_tunnel(device) && leads_out(node, device, node_addresses)
-}
-
-fn leads_out(node: &Namespace, device: &Device, node_addresses: &[IpAddr]) -> bool {
-    let has = |ip: &IpAddr| device.addresses.iter().any(|address| address.addr() == *ip);
-    let carries = |tunnel: &Device| match &tunnel.kind {
+/// Whether a device leads out of the node: it has one of the node's addresses, is under a VXLAN tunnel, or has a route with a
+/// gateway or a default route.
+fn is_external(node: &Namespace, device: &Device, node_addresses: &[IpAddr]) -> bool {
+    let has_address = |ip: &IpAddr| device.addresses.iter().any(|address| address.addr() == *ip);
+    let underlies = |tunnel: &Device| match &tunnel.kind {
         DeviceKind::Vxlan(vxlan) => match vxlan.underlay {
             Some(underlay) => underlay == device.index,
-            None => vxlan.local.as_ref().is_some_and(has),
+            None => vxlan.local.as_ref().is_some_and(has_address),
         },
         _ => false,
     };
-    let beyond = |route: &Route| {
+    let is_external_route = |route: &Route| {
         route.device == device.index && (route.gateway.is_some() || route.destination.prefix_len() == 0)
     };
-    node_addresses.iter().any(has) || node.devices.iter().any(carries) || node.routes.iter().any(beyond)
+    node_addresses.iter().any(has_address)
+        || node.devices.iter().any(underlies)
+        || node.routes.iter().any(is_external_route)
 }
 
 fn best<'a>(routes: impl Iterator<Item = &'a Route>, ip: IpAddr) -> Option<&'a Route> {
     routes
         .filter(|route| route.destination.contains(&ip))
-        // Among equals the first one in the kernel's order.
+        // `min_by_key` keeps the first of equal routes, as the kernel does.
         .min_by_key(|route| (u8::MAX - route.destination.prefix_len(), route.metric))
 }
 
@@ -209,7 +214,7 @@ mod tests {
     fn roles(topology: &Topology, node_addresses: &[&str]) -> Vec<(String, Role)> {
         let addresses: Vec<IpAddr> = node_addresses.iter().map(|ip| ip.parse().unwrap()).collect();
         let node = topology.node().unwrap();
-        let role = |index| topology.role_given(node.inode, index, &addresses);
+        let role = |index| topology.role_with_node_addresses(node.inode, index, &addresses);
         node.devices.iter().map(|device| (device.name.clone(), role(device.index))).collect()
     }
 
@@ -375,7 +380,7 @@ mod tests {
     #[test]
     fn a_route_by_a_given_device() {
         let k3s = samples::k3s();
-        let by = |device| k3s.route_to_by("10.42.1.10".parse().unwrap(), device);
+        let by = |device| k3s.route_via("10.42.1.10".parse().unwrap(), device);
         assert_eq!(by(4).unwrap().destination.to_string(), "10.42.1.0/24");
         assert_eq!(by(2).unwrap().metric, 100);
         assert_eq!(by(3), None);

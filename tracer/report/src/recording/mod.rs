@@ -34,7 +34,7 @@ mod remark;
 mod writer;
 
 pub use entry::Header;
-pub use order::Next;
+pub use order::Item;
 pub use output::{Open, Recorder, Rotation, Target};
 pub use reader::{Files, Reader};
 pub use writer::Writer;

@@ -1,8 +1,13 @@
 //! Restores the order in which the agents sent the records and frames of a recording.
 //!
-//! A recording has packets in the order of finished paths. A frame has to wait until all records that its node had sent
-//! before it were read. The memory for waiting is limited: a writer delays no packet by more than fits into it, so a record
-//! that is still missing then is lost.
+//! A *record* is one encoded packet event, a *frame* one message of an agent; each node numbers its records. A recording has
+//! frames as they came, but each packet's records only where its path was finished, so later than they came.
+//!
+//! 1. Records wait by node and number, frames and cluster changes in one queue, in the order of the file.
+//! 2. The queue's first item leaves once all records that its node had sent before it have left. Records leave in batches, in
+//!    the order of their numbers.
+//! 3. A writer holds back less than [`MAX_BUFFERED`]. When more is waiting here, or at the end of the file, records that are
+//!    still missing are counted as lost and skipped. One that comes after all leaves late, and is no longer counted.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,160 +18,170 @@ use podtrace_path::Update;
 use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::record::encode;
 
-/// Maximum number of waiting bytes: more than a writer holds back.
-const MOST_WAITING: usize = 96 << 20;
+/// Maximum number of bytes that wait: more than a writer holds back.
+const MAX_BUFFERED: usize = 96 << 20;
 /// Approximate overhead of a record in bytes.
 const OVERHEAD: usize = 64;
 /// Maximum number of bytes of records in one frame.
 const BATCH: usize = 1 << 20;
 
-/// The next item of a recording.
+/// An item of a recording, in the order in which it came.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next {
+pub enum Item {
     /// A node's frame, or the end of its stream.
     Node(usize, Option<FromAgent>),
     /// A cluster change.
     Cluster(Box<Update>),
 }
 
+/// The records of one node that wait.
 #[derive(Debug, Default)]
-struct Node {
+struct NodeRecords {
     /// Encoded records by number.
-    records: BTreeMap<u64, Vec<u8>>,
-    /// All records before this number were returned, or given up as lost.
-    next: u64,
+    waiting: BTreeMap<u64, Vec<u8>>,
+    /// All records before this number have left, or were given up as lost.
+    next_number: u64,
 }
 
+/// A frame or a cluster change that waits.
 #[derive(Debug)]
 struct Entry {
-    node: usize,
-    /// Number of records that the node had sent before it.
-    records: u64,
-    next: Next,
+    item: Item,
+    /// Leaves after the records before this number of this node; a cluster change after none.
+    after: Option<(usize, u64)>,
     /// Bytes that it takes in the file.
     size: usize,
 }
 
-/// What was read and waits for records that were not.
+/// Items that were read, but wait for records that were not.
 #[derive(Debug)]
 pub(super) struct Order {
-    nodes: Vec<Node>,
+    nodes: Vec<NodeRecords>,
     entries: VecDeque<Entry>,
-    waiting: usize,
-    missing: u64,
+    /// Bytes that wait.
+    buffered: usize,
+    lost: u64,
 }
 
 impl Order {
     pub(super) fn new(nodes: usize) -> Self {
         Self {
-            nodes: (0..nodes).map(|_| Node::default()).collect(),
+            nodes: (0..nodes).map(|_| NodeRecords::default()).collect(),
             entries: VecDeque::new(),
-            waiting: 0,
-            missing: 0,
+            buffered: 0,
+            lost: 0,
         }
     }
 
     /// Sets the number of the node's first record.
-    pub(super) fn begin_with(&mut self, node: usize, number: u64) {
+    pub(super) fn set_first_number(&mut self, node: usize, number: u64) {
         if let Some(node) = self.nodes.get_mut(node) {
-            node.next = number;
+            node.next_number = number;
         }
     }
 
+    /// Adds a record with the bytes of its packet, which a record that shares another's bytes has not.
     pub(super) fn record(&mut self, record: &Record, bytes: &[u8]) {
         let Some(node) = self.nodes.get_mut(record.node) else { return };
         let bytes = if record.borrowed { &[] } else { bytes };
+        // Only a damaged file has more bytes than a record can say.
+        let bytes = &bytes[..bytes.len().min(usize::from(u16::MAX))];
         let mut event = record.event;
         event.captured = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         let mut encoded = Vec::with_capacity(size_of_val(&event) + bytes.len());
         encode(&event, record.conntrack.as_ref(), bytes, &mut encoded);
-        self.waiting += encoded.len() + OVERHEAD;
-        if let Some(twice) = node.records.insert(record.number, encoded) {
-            self.waiting -= twice.len() + OVERHEAD;
+        self.buffered += encoded.len() + OVERHEAD;
+        if let Some(replaced) = node.waiting.insert(record.number, encoded) {
+            self.buffered -= replaced.len() + OVERHEAD;
         }
     }
 
     /// Adds a frame, or the end of a node's stream; `size` is its number of bytes in the file.
     pub(super) fn frame(&mut self, node: usize, records: u64, frame: Option<FromAgent>, size: usize) {
-        self.push(Entry { node, records, next: Next::Node(node, frame), size });
+        self.push(Entry { item: Item::Node(node, frame), after: Some((node, records)), size });
     }
 
     /// Adds a cluster change, which waits for earlier frames only.
     pub(super) fn update(&mut self, update: Box<Update>, size: usize) {
-        let joined = update.joined.iter().map(|_| Node::default());
-        self.nodes.extend(joined);
-        self.push(Entry { node: 0, records: 0, next: Next::Cluster(update), size });
+        let new_nodes = update.joined.iter().map(|_| NodeRecords::default());
+        self.nodes.extend(new_nodes);
+        self.push(Entry { item: Item::Cluster(update), after: None, size });
     }
 
     fn push(&mut self, entry: Entry) {
         let entry = Entry { size: entry.size + OVERHEAD, ..entry };
-        self.waiting += entry.size;
+        self.buffered += entry.size;
         self.entries.push_back(entry);
     }
 
     /// Number of lost records so far.
-    pub(super) fn missing(&self) -> u64 {
-        self.missing
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
     }
 
     /// The next item, if it is available. `ended` means that nothing more will be read.
-    pub(super) fn next(&mut self, ended: bool) -> Option<Next> {
+    pub(super) fn next(&mut self, ended: bool) -> Option<Item> {
         loop {
             let Some(entry) = self.entries.front() else {
                 return if ended { self.leftovers() } else { None };
             };
-            let (number, until) = (entry.node, entry.records);
-            let node = self.nodes.get_mut(number)?;
-            if node.next >= until {
-                let Entry { next, size, .. } = self.entries.pop_front()?;
-                self.waiting -= size;
-                return Some(next);
+            let Some((node, until)) = entry.after.filter(|(node, until)| self.waits_for(*node, *until))
+            else {
+                let Entry { item, size, .. } = self.entries.pop_front()?;
+                self.buffered -= size;
+                return Some(item);
+            };
+            if let Some(events) = self.take(node, until) {
+                return Some(Item::Node(node, Some(events)));
             }
-            if let Some(events) = self.take(number, until) {
-                return Some(Next::Node(number, Some(events)));
-            }
-            if !ended && self.waiting <= MOST_WAITING {
+            if !ended && self.buffered <= MAX_BUFFERED {
                 return None;
             }
-            self.give_up(number, until);
+            self.give_up(node, until);
         }
     }
 
-    /// The node's next records, up to a gap.
-    fn take(&mut self, number: usize, until: u64) -> Option<FromAgent> {
-        let node = self.nodes.get_mut(number)?;
+    /// Whether records of the node before number `until` have not left yet. A node that the recording does not name has none.
+    fn waits_for(&self, node: usize, until: u64) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.next_number < until)
+    }
+
+    /// The node's next records before number `until`, up to a gap.
+    fn take(&mut self, node: usize, until: u64) -> Option<FromAgent> {
+        let node = self.nodes.get_mut(node)?;
         let mut batch = Vec::new();
-        while let Some(record) = node.records.first_entry()
-            && *record.key() <= node.next
+        while let Some(record) = node.waiting.first_entry()
+            && *record.key() <= node.next_number
             && *record.key() < until
             && batch.len() < BATCH
         {
-            if *record.key() == node.next {
-                node.next += 1;
+            if *record.key() == node.next_number {
+                node.next_number += 1;
             } else {
-                // It was given up, but was only late.
-                self.missing = self.missing.saturating_sub(1);
+                // Counted as lost already, but it was only late.
+                self.lost = self.lost.saturating_sub(1);
             }
             let encoded = record.remove();
-            self.waiting -= encoded.len() + OVERHEAD;
+            self.buffered -= encoded.len() + OVERHEAD;
             batch.extend_from_slice(&encoded);
         }
         (!batch.is_empty()).then(|| FromAgent::Events(Bytes::from(batch)))
     }
 
-    /// Gives up the node's next records as lost.
-    fn give_up(&mut self, number: usize, until: u64) {
-        let Some(node) = self.nodes.get_mut(number) else { return };
-        let there = node.records.keys().next().copied().filter(|there| *there < until).unwrap_or(until);
-        self.missing = self.missing.saturating_add(there.saturating_sub(node.next));
-        node.next = node.next.max(there);
+    /// Gives up the node's missing records before number `until`, up to the first that is there.
+    fn give_up(&mut self, node: usize, until: u64) {
+        let Some(node) = self.nodes.get_mut(node) else { return };
+        let first = node.waiting.keys().next().copied();
+        let available = first.filter(|number| *number < until).unwrap_or(until);
+        self.lost = self.lost.saturating_add(available.saturating_sub(node.next_number));
+        node.next_number = node.next_number.max(available);
     }
 
     /// Returns the records after the last frame.
-    fn leftovers(&mut self) -> Option<Next> {
-        let number = self.nodes.iter().position(|node| !node.records.is_empty())?;
-        self.give_up(number, u64::MAX);
-        self.take(number, u64::MAX).map(|events| Next::Node(number, Some(events)))
+    fn leftovers(&mut self) -> Option<Item> {
+        let node = self.nodes.iter().position(|node| !node.waiting.is_empty())?;
+        self.give_up(node, u64::MAX);
+        self.take(node, u64::MAX).map(|events| Item::Node(node, Some(events)))
     }
 }
 
@@ -193,8 +208,8 @@ mod tests {
         let mut items = Vec::new();
         while let Some(next) = order.next(ended) {
             let (node, frame) = match next {
-                Next::Node(node, frame) => (node, frame),
-                Next::Cluster(update) => {
+                Item::Node(node, frame) => (node, frame),
+                Item::Cluster(update) => {
                     items.push(format!("u{}", update.at_ns));
                     continue;
                 }
@@ -221,11 +236,11 @@ mod tests {
         assert_eq!(all(&mut order, false), [""; 0]);
         order.record(&record(0, 0), &[]);
         assert_eq!(all(&mut order, false), ["0:r0", "0:r1", "0:b9", "1:r0", "1:end"]);
-        assert_eq!((order.missing(), order.waiting), (0, 0));
+        assert_eq!((order.lost(), order.buffered), (0, 0));
     }
 
     #[test]
-    fn what_became_of_the_cluster_comes_between_the_frames_it_came_between() {
+    fn a_cluster_change_keeps_its_place_between_frames() {
         let mut order = Order::new(1);
         order.frame(0, 1, Some(beat(1)), 0);
         order.update(Box::new(Update { at_ns: 5, joined: vec!["b".to_owned()], ..Update::default() }), 0);
@@ -233,21 +248,21 @@ mod tests {
         assert_eq!(all(&mut order, false), [""; 0]);
         order.record(&record(0, 0), &[]);
         assert_eq!(all(&mut order, false), ["0:r0", "0:b1", "u5", "1:b2"]);
-        assert_eq!((order.missing(), order.waiting), (0, 0));
+        assert_eq!((order.lost(), order.buffered), (0, 0));
     }
 
     #[test]
-    fn what_does_not_come_is_counted() {
+    fn records_that_never_come_are_counted() {
         let mut order = Order::new(1);
         order.record(&record(0, 3), &[]);
         order.frame(0, 6, Some(beat(9)), 0);
         order.record(&record(0, 8), &[]);
         assert_eq!(all(&mut order, true), ["0:r3", "0:b9", "0:r8"]);
-        assert_eq!((order.missing(), order.waiting), (3 + 2 + 2, 0));
+        assert_eq!((order.lost(), order.buffered), (3 + 2 + 2, 0));
     }
 
     #[test]
-    fn a_gap_is_not_waited_for_at_any_price_and_what_was_late_still_counts() {
+    fn a_gap_is_given_up_when_too_much_waits_and_a_late_record_is_taken_all_the_same() {
         let mut order = Order::new(1);
         order.frame(0, 1, Some(beat(1)), 0);
         let mut items = Vec::new();
@@ -258,20 +273,21 @@ mod tests {
                 break;
             }
         }
-        assert_eq!((items[0].as_str(), order.missing()), ("0:b1", 1));
+        assert_eq!((items[0].as_str(), order.lost()), ("0:b1", 1));
         order.record(&record(0, 0), &[]);
         assert_eq!(all(&mut order, true), ["0:r0"]);
-        assert_eq!((order.missing(), order.waiting), (0, 0));
+        assert_eq!((order.lost(), order.buffered), (0, 0));
     }
 
     #[test]
-    fn impossible_numbers_are_survived() {
+    fn impossible_numbers_do_no_harm() {
         let mut order = Order::new(1);
         order.record(&record(0, u64::MAX), &[0; 500]);
         order.record(&record(9, 0), &[]);
         order.frame(0, u64::MAX, Some(beat(1)), 0);
+        order.frame(9, 5, Some(beat(2)), 0);
         order.frame(0, 0, None, 0);
-        assert_eq!(all(&mut order, true), ["0:b1", "0:end"]);
-        assert!(order.missing() > 0);
+        assert_eq!(all(&mut order, true), ["0:b1", "9:b2", "0:end"]);
+        assert!(order.lost() > 0);
     }
 }

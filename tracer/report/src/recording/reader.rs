@@ -17,7 +17,7 @@ use pcap_parser::{Block, EnhancedPacketBlock};
 use super::block::{ENTRY, RECORD};
 use super::blocks::{Blocks, Broken};
 use super::entry::{Content, Entry, Header, Record};
-use super::order::{Next, Order};
+use super::order::{Item, Order};
 use podtrace_protocol::frame::FromAgent;
 
 /// A file that is opened once the previous one has been read.
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         damage.found.extend(header.foreign());
         let mut order = Order::new(header.context.nodes.len());
         for (node, first) in header.first.iter().enumerate() {
-            order.begin_with(node, *first);
+            order.set_first_number(node, *first);
         }
         if header.part > 1 {
             damage.add(missing_parts(1, header.part - 1));
@@ -141,14 +141,14 @@ impl<'a> Reader<'a> {
     /// The next frame with the index of its node; `None` instead of a frame if the node's stream ended. Skips cluster changes.
     pub fn next_frame(&mut self) -> Option<(usize, Option<FromAgent>)> {
         loop {
-            if let Next::Node(node, frame) = self.next_entry()? {
+            if let Item::Node(node, frame) = self.next_entry()? {
                 return Some((node, frame));
             }
         }
     }
 
     /// The next frame or cluster change, in the order of the live trace.
-    pub fn next_entry(&mut self) -> Option<Next> {
+    pub fn next_entry(&mut self) -> Option<Item> {
         loop {
             if let Some(next) = self.order.next(self.at_end) {
                 return Some(next);
@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
         };
         count(*undecodable, "blocks unknown to this version of podtrace");
         count(*foreign, "packets not written by podtrace");
-        count(self.order.missing(), "packets missing");
+        count(self.order.lost(), "packets missing");
         if self.at_end && !self.is_complete {
             damage.push("the end is missing: the tracer was killed, or the file was truncated".to_owned());
         }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::{Aim, Outcome, Presenter};
 use crate::filter::Choice;
 use crate::output::Report;
-use crate::recording::{Header, Next, Reader, Recorder};
+use crate::recording::{Header, Item, Reader, Recorder};
 use podtrace_path::{Engine, Path};
 
 /// Result of a replay.
@@ -78,14 +78,14 @@ fn feed(
     let mut inventory = header.context.inventory.clone();
     while let Some(next) = recording.next_entry() {
         match next {
-            Next::Node(node, frame) => {
+            Item::Node(node, frame) => {
                 presenter.handle_frame(node, frame.as_ref());
                 match &frame {
                     Some(frame) => engine.ingest(node, frame, paths),
                     None => engine.node_ended(node),
                 }
             }
-            Next::Cluster(update) => {
+            Item::Cluster(update) => {
                 inventory.apply(&update.delta);
                 if let Some(aim) = aim {
                     presenter.widen(aim, &inventory);

@@ -218,3 +218,14 @@ fn what_a_rule_sends_on_is_known_only_where_it_matches() {
         assert_eq!(finder.sends_on(packet), expected, "{port}");
     }
 }
+
+#[test]
+fn a_mark_is_unknown_once_a_rule_may_have_returned_with_another() {
+    // Whether `quota` matches cannot be known: the packet returns with mark 1, or with the mark it came with.
+    let text = "*filter\n:FORWARD ACCEPT [0:0]\n:MARKER - [0:0]\n-A FORWARD -j MARKER\n\
+         -A FORWARD -m mark --mark 0x1 -j DROP\n-A MARKER -j MARK --set-xmark 0x1/0xffffffff\n\
+         -A MARKER -m quota --quota 10 -j RETURN\n-A MARKER -j MARK --set-xmark 0x0/0xffffffff\nCOMMIT\n";
+    let finder = Finder::new(Rules { tables: iptables::parse(text, Family::Ip), ..Rules::default() });
+    let dropped = finder.dropped(&loss(Hook::Forward, "tcp 10.42.0.10:1 10.42.1.10:1"));
+    assert_eq!(told(dropped), "iptables filter: FORWARD");
+}

@@ -48,7 +48,7 @@ impl Serving<'_> {
         self.sent_topology = topology;
         self.pods.clone_from(&configuration.pods);
         self.tapped.clone_from(&configuration.tapped);
-        self.tracer.update(&settings(configuration, &self.topology, &|| true))
+        self.programs.update(&settings(configuration, &self.topology, &|| true))
     }
 
     /// Listens for changes of the node's networking. If that is impossible, the tracer is warned, and explains drops by the

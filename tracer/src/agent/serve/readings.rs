@@ -53,7 +53,7 @@ impl RulesReadings {
     }
 
     /// Asks for another one in [`RULES_AFTER`].
-    pub(super) fn again(&mut self) {
+    pub(super) fn read_again(&mut self) {
         self.due = Some(Instant::now() + RULES_AFTER);
     }
 

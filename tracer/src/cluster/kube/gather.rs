@@ -44,7 +44,7 @@ pub async fn describe(api: &Api, machine: &Machine) -> Result<Described, ApiErro
     known.nodes = nodes.items;
     known.pods(Change::All(pods.items));
     known.services(Change::All(services.items));
-    let (slices, backing) = match behind {
+    let (has_endpoint_slices, endpoints) = match behind {
         Behind::Slices(Listed { items, version }) => {
             known.slices(Change::All(items));
             (true, version)
@@ -54,9 +54,9 @@ pub async fn describe(api: &Api, machine: &Machine) -> Result<Described, ApiErro
             (false, version)
         }
     };
-    let versions = Versions { pods: pods.version, services: services.version, backing };
+    let versions = Versions { pods: pods.version, services: services.version, endpoints };
     let (inventory, notes) = known.inventory(machine);
-    let watch = Watch { api: api.clone(), machine: machine.clone(), known, versions, slices };
+    let watch = Watch { api: api.clone(), machine: machine.clone(), known, versions, has_endpoint_slices };
     Ok(Described { inventory, notes, watch })
 }
 

@@ -1,4 +1,6 @@
-//! Watches a cluster while a trace runs, and reports each change as a complete inventory.
+//! Watches pods, Services and their endpoints while a trace runs, and reports each batch of changes as a complete inventory.
+//!
+//! Nodes are not watched: they are listed again when a pod is on one that is not known yet.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,12 +25,12 @@ const BATCH: Duration = Duration::from_millis(50);
 /// Maximum number of events that wait.
 const QUEUE: usize = 1024;
 
-/// The resource versions from which on to watch.
+/// The resource versions to start the watches from.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Versions {
     pub(super) pods: String,
     pub(super) services: String,
-    pub(super) backing: String,
+    pub(super) endpoints: String,
 }
 
 /// A cluster that was listed and can be watched from then on.
@@ -38,8 +40,8 @@ pub struct Watch {
     pub(super) machine: Machine,
     pub(super) known: Known,
     pub(super) versions: Versions,
-    /// Whether the server has endpoint slices.
-    pub(super) slices: bool,
+    /// Whether the server has endpoint slices. If not, Endpoints are watched.
+    pub(super) has_endpoint_slices: bool,
 }
 
 impl fmt::Debug for Watch {
@@ -98,54 +100,55 @@ impl Watch {
     /// Starts to watch.
     #[must_use]
     pub fn begin(self) -> Watching {
-        let (to, news) = mpsc::channel(1);
-        Watching { news, task: tokio::spawn(self.run(to)).abort_handle() }
+        let (sender, news) = mpsc::channel(1);
+        Watching { news, task: tokio::spawn(self.run(sender)).abort_handle() }
     }
 
-    async fn run(self, to: mpsc::Sender<News>) {
-        let Self { api, machine, known, versions, slices } = self;
+    async fn run(self, reports: mpsc::Sender<News>) {
+        let Self { api, machine, known, versions, has_endpoint_slices } = self;
         let (sender, mut receiver) = mpsc::channel(QUEUE);
         // Dropping the set ends its tasks.
         let mut tasks = JoinSet::new();
-        let Versions { pods, services, backing } = versions;
+        let Versions { pods, services, endpoints } = versions;
         spawn(&mut tasks, &api, PODS, pods, sender.clone(), AnyNews::Pods);
         spawn(&mut tasks, &api, SERVICES, services, sender.clone(), AnyNews::Services);
-        if slices {
-            spawn(&mut tasks, &api, ENDPOINT_SLICES, backing, sender, AnyNews::Slices);
+        if has_endpoint_slices {
+            spawn(&mut tasks, &api, ENDPOINT_SLICES, endpoints, sender, AnyNews::Slices);
         } else {
-            spawn(&mut tasks, &api, ENDPOINTS, backing, sender, AnyNews::Endpoints);
+            spawn(&mut tasks, &api, ENDPOINTS, endpoints, sender, AnyNews::Endpoints);
         }
-        let mut state = State { known, changed: false, lost: 0, why: None, denied: None };
+        let mut state = State { known, changed: false, lost: 0, error: None, denied: None };
         let mut reported_lost = false;
-        let mut unlisted = BTreeSet::new();
+        let mut nodes_not_found = BTreeSet::new();
         while let Some(first) = receiver.recv().await {
-            state.take(first);
+            state.apply(first);
             let deadline = Instant::now() + BATCH;
             while let Ok(Some(next)) = timeout_at(deadline, receiver.recv()).await {
-                state.take(next);
+                state.apply(next);
             }
-            let State { known, changed, lost, why, denied } = &mut state;
+            let State { known, changed, lost, error, denied } = &mut state;
             if let Some(error) = denied.take() {
                 // The receiver may be closed, which is no error.
-                let _ = to.send(News::Denied(error)).await;
+                let _ = reports.send(News::Denied(error)).await;
                 return;
             }
             let mut news = Vec::new();
-            if let Some(why) = why.take().filter(|_| !reported_lost && *lost > 0) {
+            if let Some(error) = error.take().filter(|_| !reported_lost && *lost > 0) {
                 reported_lost = true;
-                news.push(News::Lost(why));
+                news.push(News::Lost(error));
             }
             if std::mem::take(changed) {
                 let unknown = known.unknown_nodes();
-                if !unknown.is_subset(&unlisted) {
-                    // If this fails, the node stays unknown, and resolving a pod on it says so.
-                    if let Ok(nodes) = list(&api, NODES).await {
-                        known.nodes = nodes.items;
-                    }
-                    // A node that is still not listed is not looked for again.
-                    unlisted = known.unknown_nodes();
+                // A failure is no error here: the next change tries again, and resolving a pod on an unknown node says so.
+                if !unknown.is_subset(&nodes_not_found)
+                    && let Ok(nodes) = list(&api, NODES).await
+                {
+                    known.nodes = nodes.items;
+                    // Not looked for again: the list was complete.
+                    nodes_not_found = known.unknown_nodes();
                 }
-                let (inventory, _) = known.inventory(&machine);
+                // Its warnings were given when the cluster was listed.
+                let (inventory, _warnings) = known.inventory(&machine);
                 news.push(News::Cluster {
                     inventory: Box::new(inventory),
                     recreated: known.take_recreated(),
@@ -156,7 +159,7 @@ impl Watch {
                 news.push(News::Back);
             }
             for news in news {
-                if to.send(news).await.is_err() {
+                if reports.send(news).await.is_err() {
                     return;
                 }
             }
@@ -169,26 +172,26 @@ fn spawn<T>(
     api: &Api,
     kind: Kind,
     version: String,
-    to: mpsc::Sender<AnyNews>,
-    any: fn(WatchNews<T>) -> AnyNews,
+    sender: mpsc::Sender<AnyNews>,
+    wrap: fn(WatchNews<T>) -> AnyNews,
 ) where
     T: super::objects::Object + Clone + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
     let api = api.clone();
     tasks.spawn(async move {
-        let (sender, mut receiver) = mpsc::channel(1);
-        let pass = async {
+        let (own_sender, mut receiver) = mpsc::channel(1);
+        let forward = async {
             while let Some(news) = receiver.recv().await {
-                if to.send(any(news)).await.is_err() {
+                if sender.send(wrap(news)).await.is_err() {
                     return;
                 }
             }
         };
         let follow = async {
-            follow(&api, kind, version, &sender).await;
-            drop(sender);
+            follow(&api, kind, version, &own_sender).await;
+            drop(own_sender);
         };
-        tokio::join!(follow, pass);
+        tokio::join!(follow, forward);
     });
 }
 
@@ -197,12 +200,13 @@ struct State {
     changed: bool,
     /// Number of kinds whose watch has lost the server.
     lost: usize,
-    why: Option<ApiError>,
+    /// The first error since the last report.
+    error: Option<ApiError>,
     denied: Option<ApiError>,
 }
 
 impl State {
-    fn take(&mut self, any: AnyNews) {
+    fn apply(&mut self, any: AnyNews) {
         match any {
             AnyNews::Pods(news) => self.handle(news, Known::pods),
             AnyNews::Services(news) => self.handle(news, Known::services),
@@ -216,9 +220,9 @@ impl State {
             WatchNews::Change(change) => {
                 self.changed |= apply(&mut self.known, change);
             }
-            WatchNews::Lost(why) => {
+            WatchNews::Lost(error) => {
                 self.lost += 1;
-                self.why.get_or_insert(why);
+                self.error.get_or_insert(error);
             }
             WatchNews::Back => self.lost = self.lost.saturating_sub(1),
             WatchNews::Denied(error) => {

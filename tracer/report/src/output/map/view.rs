@@ -156,13 +156,14 @@ impl<'a> Cluster<'a> {
     }
 
     fn device(self, own: &'a Namespace, device: &'a Device) -> DeviceView<'a> {
-        let role = match self.topology.role_given(own.inode, device.index, &self.survey.addresses) {
-            Role::Bridge => RoleView::Bridge,
-            Role::PodVeth => RoleView::PodVeth,
-            Role::Tunnel => RoleView::Tunnel,
-            Role::Uplink => RoleView::Uplink,
-            Role::Other => RoleView::Other,
-        };
+        let role =
+            match self.topology.role_with_node_addresses(own.inode, device.index, &self.survey.addresses) {
+                Role::Bridge => RoleView::Bridge,
+                Role::PodVeth => RoleView::PodVeth,
+                Role::Tunnel => RoleView::Tunnel,
+                Role::Uplink => RoleView::Uplink,
+                Role::Other => RoleView::Other,
+            };
         let (peers, missing_peers) = match role {
             RoleView::Tunnel => self.beyond_tunnel(own, device),
             RoleView::Uplink => (self.beyond_uplink(own, device), Vec::new()),

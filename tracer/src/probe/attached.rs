@@ -1,4 +1,7 @@
 //! The eBPF programs of one node: loading, attaching, updating, detaching.
+//!
+//! A *hook* is any place in the kernel that a program is attached to. A *tap* is the hook of a tc program: one side of
+//! one device.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -41,14 +44,14 @@ pub struct Settings<'a> {
     pub filter: &'a FilterSpec,
     /// The node's networking; the first namespace is the host's.
     pub topology: &'a Topology,
-    /// `NAMESPACE/NAME` of the pods whose veths get taps.
+    /// `NAMESPACE/NAME` of the pods whose veths get a tc hook.
     pub tapped: &'a [String],
     /// The node's own addresses.
     pub node_addresses: &'a [IpAddr],
     /// How tc programs are attached.
     pub mode: TcMode,
-    /// Returns false when the session was closed. Checked between steps, because loading takes seconds.
-    pub wanted: &'a dyn Fn() -> bool,
+    /// Whether the session is still open. Checked between steps, because loading takes seconds.
+    pub session_is_open: &'a dyn Fn() -> bool,
 }
 
 impl<'a> Settings<'a> {
@@ -56,30 +59,31 @@ impl<'a> Settings<'a> {
         self.topology.namespaces.first().context("the topology has no namespace of the node itself")
     }
 
-    fn ensure_wanted(&self) -> Result<()> {
-        ensure!((self.wanted)(), "the tracing session ended while programs were loading");
+    fn ensure_session_is_open(&self) -> Result<()> {
+        ensure!((self.session_is_open)(), "the tracing session ended while programs were loading");
         Ok(())
     }
 }
 
 /// Loaded and attached eBPF programs. Dropping it detaches them.
-pub struct Tracer {
+pub struct AttachedPrograms {
     maps: Maps,
     /// `None` once detached.
-    attached: Option<Programs>,
+    programs: Option<Programs>,
 }
 
-/// Everything that is removed on detach.
+/// Owns everything that detaching removes.
 struct Programs {
     ebpf: Ebpf,
     taps: Vec<SchedClassifierLink>,
     /// Attached taps: the device's index and the side.
     attached_taps: BTreeSet<(u32, TapSide)>,
     functions: Vec<FunctionLink>,
+    /// Which clsact qdiscs and filters to remove, also on disk for the next start.
     ledger: Ledger,
 }
 
-impl Tracer {
+impl AttachedPrograms {
     /// Loads the programs and attaches them. They emit nothing until [`Self::enable`].
     ///
     /// # Errors
@@ -95,34 +99,34 @@ impl Tracer {
         let mut ebpf = create_maps(settings, &filter, &offsets, &prototypes)?;
         let (mut maps, ring) = Maps::take(&mut ebpf)?;
         maps.set_filter(settings.filter, settings.topology)?;
-        let swept = Ledger::sweep()?;
+        let removed = Ledger::remove_stale()?;
 
         // From here on an early return drops `programs`, which detaches what was attached.
         let mut programs = Programs::new(ebpf);
         programs.load_tc(settings)?;
         let mut hooks = programs.attach_taps(settings)?;
         ensure_some_tap(&hooks)?;
-        settings.ensure_wanted()?;
+        settings.ensure_session_is_open()?;
         hooks.push(tracepoints::attach_drops(&mut programs.ebpf, &btf, &missing));
         hooks.push(tracepoints::attach_queues(&mut programs.ebpf));
         hooks.push(tracepoints::attach_frees(&mut programs.ebpf));
-        settings.ensure_wanted()?;
+        settings.ensure_session_is_open()?;
         hooks.extend(programs.attach_functions(&prototypes));
 
-        let notes = warning.into_iter().chain(swept).collect();
+        let notes = warning.into_iter().chain(removed).collect();
         let attached = Attached { hooks, notes, drop_reasons: drop_reasons(&btf) };
-        Ok((Self { maps, attached: Some(programs) }, ring, attached))
+        Ok((Self { maps, programs: Some(programs) }, ring, attached))
     }
 
-    /// Changes a running trace: attaches taps to new devices and replaces the filter's addresses. Ports, protocol, and ends
-    /// without addresses are constants of the programs and stay. Returns the new hooks.
+    /// Changes a running trace: attaches taps to new devices and replaces the filter's addresses. Ports, protocol and
+    /// which ends are `any` were compiled in as constants, and cannot change. Returns the new hooks.
     ///
     /// # Errors
     ///
     /// If the programs are detached already, or a map cannot be written.
     pub fn update(&mut self, settings: &Settings<'_>) -> Result<Vec<HookState>> {
         let host = settings.host_namespace()?;
-        let Some(programs) = &mut self.attached else { bail!("the eBPF programs are detached") };
+        let Some(programs) = &mut self.programs else { bail!("the eBPF programs are detached") };
         // A new device may get the index of one that was removed.
         programs.attached_taps.retain(|(index, _)| host.device(*index).is_some());
         let hooks = programs.attach_taps(settings)?;
@@ -130,13 +134,13 @@ impl Tracer {
         Ok(hooks)
     }
 
-    /// Adds addresses of nodes, which NAT may put in place of a traced address.
+    /// Adds the nodes' addresses that SNAT or DNAT may put in place of a traced address.
     ///
     /// # Errors
     ///
     /// If the map cannot be written.
-    pub fn add_via(&mut self, addresses: &[IpAddr]) -> Result<()> {
-        self.maps.add_via(addresses)
+    pub fn add_nat_addresses(&mut self, addresses: &[IpAddr]) -> Result<()> {
+        self.maps.add_nat_addresses(addresses)
     }
 
     /// Enables or disables events.
@@ -160,14 +164,14 @@ impl Tracer {
     /// How often the kernel skipped a program because it was already running on that CPU. 0 on kernels that do not count
     /// this (before 5.12), and after [`Self::detach`].
     #[must_use]
-    pub fn missed(&self) -> u64 {
-        let programs = self.attached.iter().flat_map(|programs| programs.ebpf.programs());
+    pub fn recursion_misses(&self) -> u64 {
+        let programs = self.programs.iter().flat_map(|programs| programs.ebpf.programs());
         programs.filter_map(|(_, program)| recursion_misses(program)).sum()
     }
 
     /// Detaches all programs.
     pub fn detach(&mut self) {
-        self.attached = None;
+        self.programs = None;
     }
 }
 
@@ -183,9 +187,9 @@ impl Programs {
     }
 
     fn load_tc(&mut self, settings: &Settings<'_>) -> Result<()> {
-        for tc in TcProgram::ALL {
-            settings.ensure_wanted()?;
-            program::<SchedClassifier>(&mut self.ebpf, tc.name())?.load().map_err(verifier_error)?;
+        for tap_program in TcProgram::ALL {
+            settings.ensure_session_is_open()?;
+            program::<SchedClassifier>(&mut self.ebpf, tap_program.name())?.load().map_err(verifier_error)?;
         }
         Ok(())
     }
@@ -194,31 +198,31 @@ impl Programs {
     fn attach_taps(&mut self, settings: &Settings<'_>) -> Result<Vec<HookState>> {
         let mut hooks = Vec::new();
         for tap in taps(settings.topology, settings.tapped, settings.node_addresses) {
-            settings.ensure_wanted()?;
+            settings.ensure_session_is_open()?;
             if !self.attached_taps.contains(&(tap.ifindex, tap.side)) {
                 hooks.extend(self.attach_tap(&tap, settings.mode)?);
             }
         }
-        self.ledger.share();
+        self.ledger.allow_others();
         Ok(hooks)
     }
 
     /// `None` if the device was removed meanwhile.
     fn attach_tap(&mut self, tap: &Tap, mode: TcMode) -> Result<Option<HookState>> {
         let program: &mut SchedClassifier = program(&mut self.ebpf, tap.program.name())?;
-        let (how, note) = match tc::attach(program, tap, mode, &mut self.ledger) {
+        let (method, note) = match tc::attach(program, tap, mode, &mut self.ledger) {
             Ok(Attachment { how, note, link }) => {
                 self.taps.push(link);
                 self.attached_taps.insert((tap.ifindex, tap.side));
                 (Some(how), note)
             }
-            Err(_) if !tap.exists() => return Ok(None),
+            Err(_) if !tap.device_exists() => return Ok(None),
             Err(error) => (None, Some(format!("{error:#}"))),
         };
         Ok(Some(HookState {
             point: tap.side.point().to_owned(),
             device: Some(tap.device.clone()),
-            how,
+            how: method,
             note,
             instructions: self.ebpf.program(tap.program.name()).and_then(verified_instructions),
         }))
@@ -236,7 +240,7 @@ impl Drop for Programs {
         // Filters go before the qdiscs they are attached to.
         tc::detach(std::mem::take(&mut self.taps));
         tc::detach(std::mem::take(&mut self.functions));
-        std::mem::take(&mut self.ledger).close();
+        std::mem::take(&mut self.ledger).remove_all();
     }
 }
 
