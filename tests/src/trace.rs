@@ -129,6 +129,8 @@ pub struct Finished {
     pub paths: Vec<Path>,
     /// Changes of the cluster.
     pub changes: Vec<Change>,
+    /// Flows, routes, causes and their sums, as JSON.
+    pub totals: Vec<Value>,
     /// The summary; `None` if the trace could not run.
     pub summary: Option<Summary>,
 }
@@ -142,8 +144,16 @@ impl Finished {
     pub fn from(output: Output) -> Result<Self> {
         let code = output.code();
         let Output { stdout, stderr, .. } = output;
-        let mut finished =
-            Self { code, stdout, stderr, lines: vec![], paths: vec![], changes: vec![], summary: None };
+        let mut finished = Self {
+            code,
+            stdout,
+            stderr,
+            lines: vec![],
+            paths: vec![],
+            changes: vec![],
+            totals: vec![],
+            summary: None,
+        };
         for line in finished.stdout.lines() {
             ensure!(finished.summary.is_none(), "there is a line after the summary: {line}");
             let value = schema::parse(line)?;
@@ -155,10 +165,11 @@ impl Finished {
                 Some("change") => {
                     finished.changes.push(serde_json::from_value(value).context("reading a change")?);
                 }
+                Some("flow" | "route" | "cause" | "totals") => finished.totals.push(value),
                 Some("summary") => {
                     finished.summary = Some(serde_json::from_value(value).context("reading the summary")?);
                 }
-                _ => bail!("neither path nor change nor summary: {line}"),
+                _ => bail!("not of a known type: {line}"),
             }
         }
         if let Some(summary) = &finished.summary {

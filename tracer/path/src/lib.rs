@@ -59,6 +59,6 @@ pub use engine::Engine;
 
 pub use model::{
     Action, ConnState, ConnectionSeen, Direction, Drop, DropCause, End, EventCounts, Evidence, FlowRef, Hop,
-    HopEvent, Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Resolution, RouteTaken, ServiceRef,
-    Source, Summary, Translated, Tuple, Unwatched, Verdict, VerdictCounts, Via,
+    HopEvent, Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Reading, Resolution, RouteTaken,
+    Segment, ServiceRef, Source, Summary, Translated, Tuple, Unwatched, Verdict, VerdictCounts, Via,
 };

@@ -1,7 +1,7 @@
 //! From finished paths to what people and programs read.
 //!
-//! [`diagnose`] explains a path's end, [`filter`] picks the paths that are wanted, [`expect`] judges them, [`output`]
-//! renders them, [`recording`] keeps them with all frames, and [`replay`] reads a recording again. Expressions of both
+//! [`diagnose`] explains a path's end, [`filter`] picks the paths that are wanted, [`expect`] judges them, [`totals`] sums
+//! them, [`output`] renders them, [`recording`] keeps them with all frames, and [`replay`] reads a recording again. Expressions of both
 //! languages are split and refused by [`syntax`].
 
 pub mod diagnose;
@@ -11,3 +11,4 @@ pub mod output;
 pub mod recording;
 pub mod replay;
 pub mod syntax;
+pub mod totals;

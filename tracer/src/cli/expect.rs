@@ -14,6 +14,7 @@ use podtrace_path::{Change, Path, Summary};
 use podtrace_protocol::inventory::Inventory;
 use podtrace_report::expect::{Judge, Judgement, Suite, unfinished};
 use podtrace_report::output::Report;
+use podtrace_report::totals::Finished;
 
 /// The expectations of a trace, and the JUnit file for their results.
 pub(super) struct Judging {
@@ -108,6 +109,10 @@ impl Report for JudgedReport<'_> {
 
     fn damage(&mut self, damage: &str) -> io::Result<()> {
         self.forward(|report| report.damage(damage))
+    }
+
+    fn totals(&mut self, totals: &Finished) -> io::Result<()> {
+        self.forward(|report| report.totals(totals))
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {

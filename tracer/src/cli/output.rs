@@ -10,6 +10,7 @@ use super::args::{Color, Format, Output};
 use crate::files::{self, Inputs, OutputFile};
 use podtrace_path::{Change, Path, Summary};
 use podtrace_report::output::{Html, Json, Report, Text};
+use podtrace_report::totals::Finished;
 
 /// Applies `--color` to stdout and stderr.
 pub(super) fn choose_color(color: Color) {
@@ -100,6 +101,12 @@ impl Report for WithPage {
     fn damage(&mut self, damage: &str) -> io::Result<()> {
         let written = self.write(|page| page.damage(damage));
         self.show(|shown| shown.damage(damage))?;
+        written
+    }
+
+    fn totals(&mut self, totals: &Finished) -> io::Result<()> {
+        let written = self.write(|page| page.totals(totals));
+        self.show(|shown| shown.totals(totals))?;
         written
     }
 

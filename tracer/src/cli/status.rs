@@ -15,6 +15,7 @@ use super::args::Output;
 use crate::session::Progress;
 use podtrace_path::{Change, Path, Summary};
 use podtrace_report::output::{Report, thousands};
+use podtrace_report::totals::Finished;
 
 /// Returns to the start of the line and erases it.
 const ERASE: &str = "\r\x1b[2K";
@@ -121,6 +122,12 @@ impl Report for WithStatus {
 
     fn damage(&mut self, damage: &str) -> io::Result<()> {
         self.status.above(|| self.report.damage(damage))
+    }
+
+    fn totals(&mut self, totals: &Finished) -> io::Result<()> {
+        // Nothing but the summary follows.
+        self.status.clear();
+        self.report.totals(totals)
     }
 
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {

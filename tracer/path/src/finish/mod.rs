@@ -23,9 +23,10 @@ use podtrace_protocol::wire::Packet;
 
 use crate::finish::hops::Hops;
 pub(crate) use crate::finish::verdict::Ending;
+use crate::join::sighting::Sighting;
 use crate::join::track::Track;
 use crate::label::label;
-use crate::model::{FlowRef, Path, Protocol, Translated, Tuple};
+use crate::model::{FlowRef, Path, Protocol, Reading, Segment, Translated, Tuple};
 use crate::world::World;
 
 /// What a finished path has of the trace as a whole.
@@ -67,7 +68,13 @@ pub(crate) fn path(track: &Track, numbers: Numbers, ending: Ending<'_>, world: &
         duration_ns,
         duration_error_ns: error_ns,
         hops,
+        segment: Segment::of(packet),
+        seen: track.sightings.first().zip(track.sightings.last()).map(|(a, b)| (reading(a), reading(b))),
     }
+}
+
+fn reading(seen: &Sighting) -> Reading {
+    Reading { node: seen.node().index(), at_ns: seen.time.reading().get() }
 }
 
 /// Addresses and ports that the packet had where it was last seen.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+mod identity;
 mod point;
 mod summary;
 mod translation;
 
+pub use identity::{Reading, Segment};
 pub use point::{Point, Via};
 pub use summary::{EventCounts, Summary, Unwatched, VerdictCounts};
 pub use translation::{ConnState, ConnectionSeen, Nat, NatKind, ServiceRef, Translated};
@@ -56,6 +58,12 @@ pub struct Path {
     pub duration_error_ns: u64,
     /// In the order in which the packet passed them.
     pub hops: Vec<Hop>,
+    /// What tells it from other packets of its flow; no part of the JSON.
+    #[serde(skip)]
+    pub segment: Option<Segment>,
+    /// When it was seen first and last, by the clocks of the nodes where that was; no part of the JSON.
+    #[serde(skip)]
+    pub seen: Option<(Reading, Reading)>,
 }
 
 /// A flow and a packet's place in it.

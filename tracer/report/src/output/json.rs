@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
 use super::Report;
+use crate::totals::{Cause, Finished, Flow, Route, Totals};
 use podtrace_escape::is_deceptive;
 use podtrace_path::{Change, Path, Summary};
 
@@ -39,6 +40,14 @@ impl<W: Write> Report for Json<W> {
         self.line(&Line::Change(change))
     }
 
+    fn totals(&mut self, totals: &Finished) -> io::Result<()> {
+        let Finished { causes, routes, flows, totals } = totals;
+        flows.iter().try_for_each(|flow| self.line(&Line::Flow(flow)))?;
+        routes.iter().try_for_each(|route| self.line(&Line::Route(route)))?;
+        causes.iter().try_for_each(|cause| self.line(&Line::Cause(cause)))?;
+        self.line(&Line::Totals(totals))
+    }
+
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         self.line(&Line::Summary(summary))
     }
@@ -49,6 +58,10 @@ impl<W: Write> Report for Json<W> {
 enum Line<'a> {
     Path(&'a Path),
     Change(&'a Change),
+    Flow(&'a Flow),
+    Route(&'a Route),
+    Cause(&'a Cause),
+    Totals(&'a Totals),
     Summary(&'a Summary),
 }
 
@@ -78,8 +91,11 @@ impl Formatter for Visible {
 mod tests {
     use serde_json::{Value, json};
 
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::output::samples;
+    use crate::totals::Collector;
     use podtrace_path::{ChangeKind, Evidence, Place, RouteTaken};
 
     const SCHEMA: &str = include_str!("../../../../schema/podtrace.schema.json");
@@ -125,6 +141,25 @@ mod tests {
              \"unmatched\":0},\"complete\":true}\n"
         );
         assert!(validator().is_valid(&serde_json::from_str(&line).unwrap()));
+    }
+
+    #[test]
+    fn totals_fit_the_schema() {
+        let validator = validator();
+        let mut collector = Collector::default();
+        samples::all().iter().for_each(|(_, path)| collector.add(path));
+        let mut out = Vec::new();
+        Json::new(&mut out).totals(&collector.finished()).unwrap();
+        let mut kinds = BTreeMap::<String, u32>::new();
+        for line in String::from_utf8(out).unwrap().lines() {
+            let value: Value = serde_json::from_str(line).unwrap();
+            let faults: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+            assert_eq!(faults, Vec::<String>::new(), "{line}");
+            assert!(!line.contains(is_deceptive), "{line}");
+            *kinds.entry(value["type"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        assert_eq!(kinds.keys().collect::<Vec<_>>(), ["cause", "flow", "route", "totals"]);
+        assert_eq!((kinds["totals"], kinds["cause"]), (1, 4));
     }
 
     #[test]

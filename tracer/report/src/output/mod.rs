@@ -24,6 +24,7 @@ mod snapshot_tests;
 
 use std::io;
 
+use crate::totals::Finished;
 use podtrace_path::{Change, Path, Summary};
 
 pub use html::Html;
@@ -32,7 +33,8 @@ pub use summary::losses;
 pub use text::Text;
 pub use words::thousands;
 
-/// One output of a trace. It gets paths and changes in order, the damage of a recording at most once, and the summary last.
+/// One output of a trace. It gets paths and changes in order, the damage of a recording at most once, and at the end
+/// the totals and the summary.
 ///
 /// Every call writes its part completely and flushes it, so that a reader of a pipe sees a path as soon as it is finished.
 /// All errors are those of the writer; the caller decides what a broken pipe means.
@@ -57,6 +59,14 @@ pub trait Report {
     /// # Errors
     /// If writing fails.
     fn damage(&mut self, _damage: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Reports what the trace amounts to, before its summary.
+    ///
+    /// # Errors
+    /// If writing fails.
+    fn totals(&mut self, _totals: &Finished) -> io::Result<()> {
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 
 use anyhow::{Context as _, Result};
-use podtrace_path::{Context, Path, Summary, Update, Verdict, VerdictCounts};
+use podtrace_path::{Context, Path, Summary, Update};
 use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::inventory::Inventory;
 
@@ -13,6 +13,7 @@ use crate::diagnose::Diagnosis;
 use crate::filter::Choice;
 use crate::output::{Report, plain};
 use crate::recording::Recorder;
+use crate::totals::Collector;
 
 /// Outcome of a trace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct Presenter<'a> {
     limit: Option<u64>,
     /// Number of paths reported.
     reported: u64,
-    verdicts: VerdictCounts,
+    totals: Collector,
 }
 
 impl<'a> Presenter<'a> {
@@ -62,7 +63,7 @@ impl<'a> Presenter<'a> {
             diagnosis: Diagnosis::new(context),
             limit,
             reported: 0,
-            verdicts: VerdictCounts::default(),
+            totals: Collector::default(),
         }
     }
 
@@ -122,13 +123,7 @@ impl<'a> Presenter<'a> {
                 continue;
             }
             self.reported += 1;
-            *match path.verdict {
-                Verdict::Delivered => &mut self.verdicts.delivered,
-                Verdict::Dropped => &mut self.verdicts.dropped,
-                Verdict::Vanished => &mut self.verdicts.vanished,
-                Verdict::Rejected => &mut self.verdicts.rejected,
-                Verdict::Open => &mut self.verdicts.open,
-            } += 1;
+            self.totals.add(&path);
             self.report(|report| report.path(&path))?;
         }
         self.record(Recorder::flush)
@@ -160,14 +155,24 @@ impl<'a> Presenter<'a> {
         self.report(|report| report.damage(damage))
     }
 
+    /// Reports the totals and the summary, whose paths are those that were reported.
+    fn conclude(&mut self, summary: &mut Summary) -> Result<()> {
+        summary.paths = self.totals.paths();
+        if self.report.is_none() {
+            return Ok(());
+        }
+        let totals = self.totals.finished();
+        self.report(|report| report.totals(&totals))?;
+        self.report(|report| report.summary(summary))
+    }
+
     /// Reports the summary and completes the recording, each as far as it can be written.
     ///
     /// # Errors
     ///
     /// If one of them could not be written.
     pub fn finish(mut self, mut summary: Summary) -> Result<Outcome> {
-        summary.paths = self.verdicts;
-        let reported = self.report(|report| report.summary(&summary));
+        let reported = self.conclude(&mut summary);
         let recorded = self.recorder.map_or(Ok(()), |recorder| recorder.finish(&summary));
         reported.and(recorded)?;
         Ok(Outcome { summary, all_lost: false, diagnosis: self.diagnosis })
@@ -176,8 +181,8 @@ impl<'a> Presenter<'a> {
     /// Ends a trace whose output could not be written: a full disk. Reports the summary, which is never complete, and
     /// completes the recording, each as far as it can be written. Returns the summary if it could not be reported.
     pub fn fail(mut self, summary: Summary) -> Option<String> {
-        let summary = Summary { paths: self.verdicts, complete: false, ..summary };
-        let reported = self.report(|report| report.summary(&summary));
+        let mut summary = Summary { complete: false, ..summary };
+        let reported = self.conclude(&mut summary);
         // The error to report is the first one.
         let _ = self.record(Recorder::flush);
         if let Some(recorder) = self.recorder {
