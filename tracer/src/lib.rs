@@ -16,6 +16,7 @@ macro_rules! detail {
 
 pub mod agent;
 pub mod capture;
+mod cgroup;
 pub mod cli;
 pub mod cluster;
 pub mod files;

@@ -16,6 +16,9 @@ pub struct Context {
     pub nodes: Vec<String>,
     /// What is traced.
     pub filter: FilterSpec,
+    /// Ceiling for the memory of packets and flows, in bytes; [`DEFAULT_MEMORY`](crate::DEFAULT_MEMORY) without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
 }
 
 impl Context {

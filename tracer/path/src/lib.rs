@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`model`] | finished paths, as reports and JSON have them |
 //! | [`change`], [`context`] | what is traced, and its changes |
+//! | [`memory`] | the ceiling for what is held, and its costs |
 //! | [`time`], [`node`] | types for numbers that are easily confused |
 //! | [`world`] | what is known besides packets: nodes, devices, clocks, addresses, rules |
 //! | [`observation`] | one kernel record, understood |
@@ -47,6 +48,7 @@ mod engine;
 mod finish;
 mod join;
 mod label;
+mod memory;
 mod model;
 mod node;
 mod observation;
@@ -56,9 +58,10 @@ mod world;
 pub use change::{Change, ChangeKind, Place, Update};
 pub use context::Context;
 pub use engine::Engine;
+pub use memory::{DEFAULT_MEMORY, LEAST_MEMORY};
 
 pub use model::{
     Action, ConnState, ConnectionSeen, Direction, Drop, DropCause, End, EventCounts, Evidence, FlowRef, Hop,
     HopEvent, Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Reading, Resolution, RouteTaken,
-    Segment, ServiceRef, Source, Summary, Translated, Tuple, Unwatched, Verdict, VerdictCounts, Via,
+    Segment, ServiceRef, Shed, Source, Summary, Translated, Tuple, Unwatched, Verdict, VerdictCounts, Via,
 };

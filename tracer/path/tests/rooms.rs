@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Lowest first.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 12] = [
     "model",
     "change",
     "context",
+    "memory",
     "time",
     "node",
     "world",

@@ -88,6 +88,10 @@ pub(super) struct Trace {
     /// Bytes to capture of each packet
     #[arg(long, value_name = "BYTES", default_value_t = SNAPLEN.1, value_parser = clap::value_parser!(u16).range(i64::from(SNAPLEN.0)..=i64::from(SNAPLEN.1)))]
     pub(super) snaplen: u16,
+    /// Memory for packets and flows, at least 16M; beyond it the oldest are given up, and the trace is incomplete [default:
+    /// a quarter of the cgroup's limit, or 256M]
+    #[arg(long, value_name = "SIZE", value_parser = super::size::memory)]
+    pub(super) max_memory: Option<u64>,
     /// Read the cluster from a YAML inventory instead of the Kubernetes API
     #[arg(long, value_name = "FILE")]
     pub(super) cluster: Option<PathBuf>,

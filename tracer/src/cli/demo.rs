@@ -81,6 +81,7 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
         write: None,
         inputs: Inputs::default(),
         snaplen: None,
+        memory: podtrace_path::DEFAULT_MEMORY,
         inventory: inventory.clone(),
         following: None,
     })

@@ -8,6 +8,7 @@ mod notes;
 mod output;
 mod plan;
 mod read;
+mod size;
 mod source;
 mod status;
 mod topology;

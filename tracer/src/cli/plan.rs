@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::UsageError;
 use super::args::{Proto, Read, Trace};
 use super::source::{self, Cluster};
+use crate::cgroup;
 use crate::cluster::Wanted;
 use crate::files::Inputs;
 use crate::session::{Followed, Plan, ProbePlan};
@@ -75,6 +76,7 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
         write,
         inputs: Inputs::new(args.cluster.iter().chain(&args.kubeconfig).cloned()),
         snaplen: (usize::from(args.snaplen) < tracer_common::CAPTURE).then_some(args.snaplen),
+        memory: args.max_memory.unwrap_or_else(cgroup::memory_for_trace),
         inventory,
         following: watch.map(|watch| Followed { watch, aim, from, to }),
     })

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::UsageError;
 use super::args::Write;
+use super::{UsageError, size};
 use podtrace_report::recording::{Rotation, Target};
 
 impl Write {
@@ -42,16 +42,7 @@ pub(super) fn rotation(text: &str) -> Result<Rotation, String> {
         Some((size, keep)) => (size, Some(keep)),
         None => (text, None),
     };
-    let (digits, unit) = match size.strip_suffix(['k', 'K']) {
-        Some(digits) => (digits, 1_000),
-        None => match (size.strip_suffix('M'), size.strip_suffix('G')) {
-            (Some(digits), _) => (digits, 1_000_000),
-            (None, Some(digits)) => (digits, 1_000_000_000),
-            (None, None) => (size, 1),
-        },
-    };
-    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    let size = size.ok_or_else(|| "expected a size such as 500k, 100M or 2G".to_owned())?;
+    let size = size::bytes(size)?;
     if size < SMALLEST {
         return Err(format!("expected a size of at least {}k", SMALLEST / 1_000));
     }

@@ -41,6 +41,8 @@ pub struct Plan {
     pub inputs: Inputs,
     /// Bytes kept of each packet, where that is fewer than the eBPF programs copy.
     pub snaplen: Option<u16>,
+    /// Ceiling for the memory of packets and flows, in bytes.
+    pub memory: u64,
     /// What is traced, for the line that says so.
     pub title: String,
     /// How what becomes of the cluster is followed; what a file describes stays as it is.

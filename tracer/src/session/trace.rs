@@ -389,7 +389,12 @@ impl<'a> Session<'a> {
 
 /// The engine and the outputs of a plan.
 fn live<'a>(plan: &Plan, report: &'a mut dyn Report, nodes: Vec<String>) -> Result<Live<'a>> {
-    let context = Context { inventory: plan.inventory.clone(), nodes, filter: plan.filter.clone() };
+    let context = Context {
+        inventory: plan.inventory.clone(),
+        nodes,
+        filter: plan.filter.clone(),
+        memory: Some(plan.memory),
+    };
     let recorder = match &plan.write {
         Some(target) => Some(files::recorder(
             target.clone(),

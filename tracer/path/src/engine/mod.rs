@@ -10,6 +10,7 @@
 //! trace. A node that is alive and sends nothing holds everything back, up to a limit: then the oldest observations of
 //! all nodes are discarded and counted, and paths that overlap the gap are reported as open.
 
+mod limits;
 mod queue;
 mod window;
 
@@ -22,6 +23,7 @@ use podtrace_rules::Rules;
 
 use crate::change::Update;
 use crate::context::Context;
+use crate::engine::limits::Limits;
 use crate::engine::queue::NodeQueue;
 use crate::engine::window::Window;
 use crate::finish::{self, Ending, Numbers};
@@ -39,12 +41,8 @@ use crate::world::{self, ConntrackCounters, World};
 /// Reason of an open path that nodes may have missed, because they did not have the new filter yet.
 const FILTER_CHANGED: &str = "the trace filter changed while it was in flight";
 
-/// Reason of an open path some of whose events may have been discarded.
-const EVENTS_DISCARDED: &str =
-    "events were discarded while it was in flight, as a node was silent for too long";
-
-/// Maximum number of observations that wait while a node is silent: some 200 MB.
-const MAX_WAITING: usize = 1 << 19;
+/// Observations joined between two looks at the memory.
+const JOINED_AT_ONCE: u32 = 1024;
 
 /// Builds paths from the frames of all nodes.
 #[derive(Debug)]
@@ -66,12 +64,9 @@ pub struct Engine {
     blind: bool,
     /// Taps that could not be attached. Kept even if they are attached later, because earlier packets were missed.
     unwatched: BTreeSet<Unwatched>,
-    /// Maximum number of waiting observations.
-    limit: usize,
-    /// Number of discarded observations.
-    discarded: u64,
-    /// Times of the first and the last of them.
-    discarded_times: Option<(Moment, Moment)>,
+    limits: Limits,
+    /// Up to when observations were joined last.
+    joined_until: Moment,
 }
 
 impl Engine {
@@ -97,15 +92,14 @@ impl Engine {
             windows: Vec::new(),
             blind: false,
             unwatched: BTreeSet::new(),
-            limit: MAX_WAITING,
-            discarded: 0,
-            discarded_times: None,
+            limits: Limits::new(context.memory),
+            joined_until: Moment::ORIGIN,
         }
     }
 
     /// Sets the maximum number of observations that wait while a node is silent.
     pub fn hold_at_most(&mut self, observations: usize) {
-        self.limit = observations;
+        self.limits.waiting = observations;
     }
 
     /// Applies a change of the cluster, between two frames.
@@ -156,6 +150,7 @@ impl Engine {
             FromAgent::Events(body) => {
                 self.ingest_events(node, body);
                 self.keep_to_limit();
+                self.keep_to_memory(self.joined_until, out);
             }
             FromAgent::Heartbeat { now_ns, counters } => {
                 self.queues[node].heartbeat(NodeTime::from_nanos(*now_ns), *counters);
@@ -238,7 +233,7 @@ impl Engine {
     pub fn finish(mut self, out: &mut Vec<Path>) -> Summary {
         self.queues.values_mut().for_each(NodeQueue::release_all);
         self.world.clocks.settle();
-        self.join_until(Moment::MAX);
+        self.join_until(Moment::MAX, out);
         // The trace ends at the earliest time up to which all nodes have reported.
         let end = self.queues.ids().filter_map(|node| self.watermark(node)).min();
         if let Some(end) = end {
@@ -263,43 +258,6 @@ impl Engine {
         self.queues.values().map(NodeQueue::len).sum()
     }
 
-    /// While too many observations wait, discards the oldest: up to the same time on all nodes.
-    fn keep_to_limit(&mut self) {
-        while self.waiting() > self.limit {
-            let fullest = self.queues.iter().max_by_key(|(_, queue)| queue.len());
-            let Some(fullest) = fullest.map(|(node, _)| node) else { return };
-            self.queues[fullest].release_all();
-            // An eighth at a time, because each round visits every node.
-            let Some(until) = self.queues[fullest].oldest_eighth() else { return };
-            let common = self.world.clocks.common(fullest, until);
-            for node in self.queues.ids() {
-                if node == fullest {
-                    self.discard(node, |time, _| time <= until);
-                } else {
-                    // A node whose clock is not known yet cannot be compared.
-                    self.discard(node, |_, moment| moment.is_some() && moment < common);
-                }
-            }
-        }
-    }
-
-    /// Discards a node's oldest observations as long as `is_old` holds of their time, on its clock and on the common
-    /// timeline.
-    fn discard(&mut self, node: NodeId, is_old: impl Fn(NodeTime, Option<Moment>) -> bool) {
-        while let Some(time) = self.queues[node].next_time() {
-            let moment = self.world.clocks.common(node, time);
-            if !is_old(time, moment) {
-                return;
-            }
-            self.queues[node].pop();
-            self.discarded += 1;
-            if let Some(moment) = moment {
-                let (from, until) = self.discarded_times.unwrap_or((moment, moment));
-                self.discarded_times = Some((from.min(moment), until.max(moment)));
-            }
-        }
-    }
-
     /// The counts so far.
     #[must_use]
     pub fn summary(&self) -> Summary {
@@ -312,15 +270,16 @@ impl Engine {
             lost_ring,
             lost_map,
             missed_probes: sum(|of| of.missed_probes),
-            unmatched: self.joiner.unattributed.unmatched + self.unusable + self.discarded,
+            unmatched: self.joiner.unattributed.unmatched + self.unusable + self.limits.discarded,
         };
         let complete = !self.blind
             && self.unwatched.is_empty()
+            && self.limits.shed.is_nothing()
             && self.queues.values().all(|queue| queue.goodbye)
             && events.produced == events.delivered
             && lost_ring + lost_map + events.missed_probes + events.unmatched == 0;
         let unwatched = self.unwatched.iter().cloned().collect();
-        Summary { paths: self.verdicts, events, complete, unwatched }
+        Summary { paths: self.verdicts, events, complete, unwatched, shed: self.limits.shed }
     }
 
     /// Events that belong to no path and need none: flooded copies, harmless drops, and events of packets whose path had
@@ -340,8 +299,10 @@ impl Engine {
     fn advance(&mut self, out: &mut Vec<Path>) {
         let Some(until) = self.reported_by_all() else { return };
         self.world.clocks.advance(until);
-        self.join_until(until);
+        self.joined_until = until;
+        self.join_until(until, out);
         self.report_until(until - self.world.clocks.worst_error(), out);
+        self.keep_to_memory(until, out);
     }
 
     /// Up to when all live nodes have reported everything; `None` if that is not known of one, or if none is alive.
@@ -357,16 +318,21 @@ impl Engine {
     }
 
     /// Joins the observations that were made before `until`, in the order of the common timeline.
-    fn join_until(&mut self, until: Moment) {
+    fn join_until(&mut self, until: Moment, out: &mut Vec<Path>) {
         let lost = |queue: &NodeQueue| queue.counters.lost_ring + queue.counters.lost_map > 0;
         if self.queues.values().any(lost) {
             self.joiner.note_lost_events();
         }
         self.joiner.set_clock_error(self.world.clocks.worst_error());
+        let mut joined = 0;
         while let Some(Turn { node, bound }) = self.next_turn(until) {
             // At least one, where two nodes are level.
             while let Some(observation) = self.queues[node].pop() {
                 self.joiner.observe(&observation, &self.world);
+                joined += 1;
+                if joined % JOINED_AT_ONCE == 0 {
+                    self.keep_to_memory(observation.moment(&self.world), out);
+                }
                 if self.next_moment(node).is_none_or(|next| next >= bound) {
                     break;
                 }
@@ -420,9 +386,10 @@ impl Engine {
     fn report(&mut self, id: TrackId, timed_out: bool, out: &mut Vec<Path>) {
         let Some(mut track) = self.joiner.take(id) else { return };
         track.sort();
-        let cut = self.cut(&track);
+        let given_up = self.limits.cut(&track);
+        let is_cut = self.is_cut(&track);
         let unattributed = &mut self.joiner.unattributed;
-        match (track.start_seen, cut.is_some()) {
+        match (track.start_seen, is_cut) {
             (true, _) => {}
             // When it started, it was not traced yet.
             (false, true) => unattributed.ignored += track.events,
@@ -433,9 +400,12 @@ impl Engine {
         let numbers = Numbers { path: self.reported, flow, relative_sequence };
         let ending = Ending { timed_out, filter: self.joiner.filter() };
         let mut path = finish::path(&track, numbers, ending, &self.world);
+        let cut = given_up.or(is_cut.then_some(FILTER_CHANGED));
         if let Some(reason) = cut.filter(|_| path.verdict == Verdict::Vanished) {
             path.verdict = Verdict::Open;
             path.reason = Some(reason.to_owned());
+        } else if path.verdict == Verdict::Open && path.reason.is_none() {
+            path.reason = given_up.map(str::to_owned);
         }
         self.count(path.verdict);
         out.push(path);
@@ -451,14 +421,6 @@ impl Engine {
             Verdict::Open => &mut self.verdicts.open,
         };
         *count += 1;
-    }
-
-    /// Why it may lack hops that nobody looked for or that were discarded, if it may.
-    fn cut(&self, track: &Track) -> Option<&'static str> {
-        let lacks_events = self.discarded_times.is_some_and(|(from, until)| {
-            track.first <= until + VANISH_TIMEOUT && track.last + VANISH_TIMEOUT >= from
-        });
-        if lacks_events { Some(EVENTS_DISCARDED) } else { self.is_cut(track).then_some(FILTER_CHANGED) }
     }
 
     /// Whether it may lack hops because the filter changed while it was under way.

@@ -74,6 +74,12 @@ impl NodeQueue {
         self.ready.get(self.ready.len() / 8).map(|observation| observation.time)
     }
 
+    /// Gives back the memory of what was discarded.
+    pub(crate) fn shrink(&mut self) {
+        self.incoming.shrink_to(2 * self.incoming.len());
+        self.ready.shrink_to(2 * self.ready.len());
+    }
+
     /// How many observations it holds.
     pub(crate) fn len(&self) -> usize {
         self.incoming.len() + self.ready.len()

@@ -97,6 +97,7 @@ impl Joiner {
             };
             is_hop = true;
             track.add_sighting(observation, share.bytes, at);
+            self.events_held += 1;
             if !track.dropped {
                 self.timers.reschedule(track, share.track, at);
             }

@@ -65,6 +65,7 @@ impl Joiner {
     /// Takes a path out of everything.
     pub(crate) fn take(&mut self, id: TrackId) -> Option<Track> {
         let track = self.tracks.remove(id)?;
+        self.events_held -= track.events;
         for local in &track.locals {
             self.journeys.release(*local, id);
         }

@@ -14,6 +14,7 @@ use podtrace_protocol::frame::FilterSpec;
 use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
 use crate::join::stream::Stream;
+use crate::memory::{self, cost};
 use crate::model::Direction;
 use crate::observation::connection::Connection;
 use crate::observation::key::{DirectedKey, Endpoint, FlowKey};
@@ -21,7 +22,9 @@ use crate::time::{Moment, Nanos};
 
 /// How long a flow without packets is remembered, so that its number stays its own.
 const IDLE: Nanos = Nanos::from_secs(60);
-/// How many flows and fragmented packets may be known before idle ones are looked for.
+/// How long a first fragment is remembered: the kernel gives up on the others after 30 s (`ipfrag_time`).
+const FRAGMENTS: Nanos = Nanos::from_secs(30);
+/// How many flows may be known before idle ones are looked for.
 const PURGE_FROM: usize = 65_536;
 /// Most rejections of a flow that wait for the packet they are about.
 const MOST_REJECTIONS: usize = 16;
@@ -66,7 +69,7 @@ pub(crate) struct Flow {
     live: u32,
     last: Moment,
     /// Rejections that were seen before the packet they are about.
-    pub(crate) rejections: VecDeque<EarlyRejection>,
+    rejections: VecDeque<EarlyRejection>,
 }
 
 impl Flow {
@@ -82,14 +85,6 @@ impl Flow {
             Direction::Request => &mut self.requests,
             Direction::Reply => &mut self.replies,
         }
-    }
-
-    /// Keeps a rejection until the packet it is about turns up.
-    pub(crate) fn keep(&mut self, rejection: EarlyRejection) {
-        if self.rejections.len() == MOST_REJECTIONS {
-            self.rejections.pop_front();
-        }
-        self.rejections.push_back(rejection);
     }
 }
 
@@ -126,6 +121,10 @@ pub(crate) struct Flows {
     /// How many flows have a number.
     numbered: u64,
     purge_at: usize,
+    /// When fragments were looked through last.
+    fragments_purged: Option<Moment>,
+    /// Rejections that wait, in all flows.
+    rejections: usize,
 }
 
 impl Flows {
@@ -137,6 +136,8 @@ impl Flows {
             filter,
             numbered: 0,
             purge_at: PURGE_FROM,
+            fragments_purged: None,
+            rejections: 0,
         }
     }
 
@@ -185,6 +186,7 @@ impl Flows {
         let entry = self.by_key.get(&key.key).copied()?;
         let flow = DirectedFlow { id: entry.flow, direction: entry.direction_of(key) };
         if packet.fragment.is_some_and(|fragment| fragment.offset == 0) {
+            self.purge_fragments(now);
             self.fragmented.insert(fragment_key, Fragmented { flow, seen: now });
         }
         self.all[flow.id.0].last = now;
@@ -244,27 +246,79 @@ impl Flows {
     }
 
     fn purge(&mut self, now: Moment) {
-        if self.all.len() + self.fragmented.len() < self.purge_at {
+        if self.all.len() < self.purge_at {
             return;
         }
-        let by_key = &mut self.by_key;
+        self.forget(|flow| flow.live == 0 && now - flow.last >= IDLE);
+        // Doubling keeps the cost of looking in proportion to what there is.
+        self.purge_at = (2 * self.all.len()).max(PURGE_FROM);
+    }
+
+    /// Forgets the flows of which this holds, and their fragmented packets.
+    fn forget(&mut self, is_over: impl Fn(&Flow) -> bool) {
+        let Self { by_key, rejections, .. } = self;
         self.all.retain(|_, flow| {
-            let keep = flow.live > 0 || now - flow.last < IDLE;
-            if !keep {
+            let over = is_over(flow);
+            if over {
+                *rejections -= flow.rejections.len();
                 for key in &flow.keys {
                     by_key.remove(key);
                 }
             }
-            keep
+            !over
         });
-        let all = &self.all;
-        self.fragmented.retain(|_, of| all.contains(of.flow.id.0) && now - of.seen < IDLE);
-        // Doubling keeps the cost of looking in proportion to what there is.
-        self.purge_at = (2 * (self.all.len() + self.fragmented.len())).max(PURGE_FROM);
+        self.fragmented.retain(|_, of| self.all.contains(of.flow.id.0));
     }
 
-    pub(crate) fn get_mut(&mut self, flow: FlowId) -> &mut Flow {
-        &mut self.all[flow.0]
+    /// Forgets the fragmented packets whose fragments have all passed, or never will, every few seconds.
+    fn purge_fragments(&mut self, now: Moment) {
+        if self.fragments_purged.is_none_or(|last| now - last >= FRAGMENTS) {
+            self.fragments_purged = Some(now);
+            self.fragmented.retain(|_, of| now - of.seen < FRAGMENTS);
+        }
+    }
+
+    /// Forgets an eighth of the flows without packets in flight, the longest idle first. Returns how many of them were idle for less than `enough`; `None` if there are none.
+    pub(crate) fn forget_oldest(&mut self, now: Moment, enough: Nanos) -> Option<u64> {
+        let mut idle: Vec<Moment> =
+            self.all.iter().filter(|(_, flow)| flow.live == 0).map(|(_, flow)| flow.last).collect();
+        let place = idle.len().checked_sub(1)? / 8;
+        let until = *idle.select_nth_unstable(place).1;
+        let young = idle.iter().filter(|last| **last <= until && now - **last < enough).count();
+        self.forget(|flow| flow.live == 0 && flow.last <= until);
+        self.by_key.shrink_to(2 * self.by_key.len());
+        Some(u64::try_from(young).unwrap_or(u64::MAX))
+    }
+
+    /// Estimated memory in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        cost(memory::FLOW, self.all.len())
+            + cost(memory::FLOW_KEY, self.by_key.len())
+            + cost(memory::FRAGMENTED, self.fragmented.len())
+            + cost(memory::REJECTION, self.rejections)
+    }
+
+    /// Keeps a rejection until the packet it is about turns up.
+    pub(crate) fn keep_rejection(&mut self, flow: FlowId, rejection: EarlyRejection) {
+        let kept = &mut self.all[flow.0].rejections;
+        if kept.len() == MOST_REJECTIONS {
+            kept.pop_front();
+        } else {
+            self.rejections += 1;
+        }
+        kept.push_back(rejection);
+    }
+
+    /// Takes out the oldest rejection of a flow of which this holds.
+    pub(crate) fn take_rejection(
+        &mut self,
+        flow: FlowId,
+        is_about: impl Fn(&EarlyRejection) -> bool,
+    ) -> Option<EarlyRejection> {
+        let kept = &mut self.all[flow.0].rejections;
+        let taken = kept.iter().position(is_about).and_then(|place| kept.remove(place))?;
+        self.rejections -= 1;
+        Some(taken)
     }
 
     pub(crate) fn stream(&self, flow: DirectedFlow) -> &Stream {
@@ -283,6 +337,11 @@ impl Flows {
     pub(crate) fn path_reported(&mut self, flow: FlowId) -> u64 {
         let flow = &mut self.all[flow.0];
         flow.live -= 1;
+        if flow.live == 0 {
+            // Most flows are idle for nearly all the time that they are remembered.
+            flow.requests.release();
+            flow.replies.release();
+        }
         if flow.number == 0 {
             self.numbered += 1;
             flow.number = self.numbered;

@@ -76,6 +76,10 @@ impl Journeys {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// Whether there is room for one more.
     pub(crate) fn has_room(&self) -> bool {
         self.all.len() < MOST_JOURNEYS

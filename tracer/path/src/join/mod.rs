@@ -48,6 +48,7 @@ mod journey;
 mod matching;
 mod rejection;
 mod shares;
+mod shed;
 pub(crate) mod sighting;
 mod stream;
 mod table;
@@ -107,6 +108,8 @@ pub(crate) struct Joiner {
     equals: EqualTracks,
     waiting: WaitingRoom,
     timers: Timers,
+    /// Events of the tracks under way.
+    events_held: u64,
     /// Tracks that arrived since [`Joiner::take_arrived`] was last called.
     arrived: Vec<TrackId>,
     pub(crate) unattributed: Unattributed,
@@ -127,6 +130,7 @@ impl Joiner {
             equals: EqualTracks::default(),
             waiting: WaitingRoom::default(),
             timers: Timers::default(),
+            events_held: 0,
             arrived: Vec::new(),
             unattributed: Unattributed::default(),
             serial: 0,
@@ -279,9 +283,12 @@ impl Joiner {
             Owner::Waiting(waiting) => self.waiting.push(*waiting, observation),
             Owner::Tracks(shares) => {
                 for share in shares.as_slice() {
-                    if !self.tracks[share.track].add_step(observation, at) {
+                    let track = &mut self.tracks[share.track];
+                    let events = track.events;
+                    if !track.add_step(observation, at) {
                         self.unattributed.ignored += 1;
                     }
+                    self.events_held += track.events - events;
                 }
             }
         }
@@ -398,6 +405,7 @@ impl Joiner {
             self.learn_translation(observation, share.track, world);
             let track = &mut self.tracks[share.track];
             let seen_whole = track.add_sighting(observation, share.bytes, at);
+            self.events_held += 1;
             let packet = observation.packet.as_ref().unwrap_or(&track.packet);
             let Some(arrival) = arrival(observation, packet, world) else {
                 if track.is_in_stack_of(observation.node()) {

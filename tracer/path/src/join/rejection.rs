@@ -40,7 +40,7 @@ impl Joiner {
             None => {
                 let early =
                     EarlyRejection { packet: packet.clone(), direction: flow.direction, reason, after_close };
-                self.flows.get_mut(flow.id).keep(early);
+                self.flows.keep_rejection(flow.id, early);
             }
         }
         rejected
@@ -49,11 +49,10 @@ impl Joiner {
     /// Looks whether this path was rejected before it was seen.
     fn take_early_rejection(&mut self, id: TrackId) -> Option<TrackId> {
         let track = &mut self.tracks[id];
-        let waiting = &mut self.flows.get_mut(track.flow.id).rejections;
-        let found = waiting
-            .iter()
-            .position(|early| early.direction != track.flow.direction && rejects(&early.packet, track))?;
-        let EarlyRejection { reason, after_close, .. } = waiting.remove(found)?;
+        let is_about =
+            |early: &EarlyRejection| early.direction != track.flow.direction && rejects(&early.packet, track);
+        let EarlyRejection { reason, after_close, .. } =
+            self.flows.take_rejection(track.flow.id, is_about)?;
         track.rejection = Some(Rejection { reason, at: track.first, after_close });
         Some(id)
     }

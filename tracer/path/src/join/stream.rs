@@ -115,6 +115,13 @@ impl Stream {
         self.recent.push_back(track);
     }
 
+    /// Gives back the memory of what is under way, if nothing is.
+    pub(crate) fn release(&mut self) {
+        if self.spans.is_empty() && self.recent.is_empty() {
+            (self.spans, self.recent) = Default::default();
+        }
+    }
+
     pub(crate) fn forget(&mut self, track: TrackId) {
         if let Some(place) = self.recent.iter().position(|other| *other == track) {
             self.recent.remove(place);

@@ -54,6 +54,16 @@ impl Timers {
         }
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Forgets the timers of what is gone.
+    pub(crate) fn retain(&mut self, is_left: impl Fn(Look) -> bool) {
+        self.heap.retain(|Reverse(timer)| is_left(timer.look));
+        self.heap.shrink_to(2 * self.heap.len());
+    }
+
     /// Takes the next one that is due by `now`.
     pub(crate) fn pop_due(&mut self, now: Moment) -> Option<Look> {
         self.heap.peek().filter(|Reverse(timer)| timer.due <= now)?;

@@ -188,7 +188,8 @@ impl Tracks {
 
     /// Keeps a finished path's memory for a new one.
     pub(crate) fn recycle(&mut self, track: Track) {
-        if self.recycled.len() < MAX_RECYCLED {
+        let is_small = track.sightings.capacity() <= 16 && track.steps.capacity() <= 32;
+        if is_small && self.recycled.len() < MAX_RECYCLED {
             self.recycled.push(track);
         }
     }

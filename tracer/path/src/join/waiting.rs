@@ -21,6 +21,7 @@ use crate::join::matching::{Found, Match};
 use crate::join::table::{Key, Table};
 use crate::join::timers::Look;
 use crate::join::track::{TrackId, is_unlike};
+use crate::memory::{self, cost};
 use crate::model::Action;
 use crate::node::NodeId;
 use crate::observation::Observation;
@@ -64,11 +65,14 @@ pub(crate) struct WaitingRoom {
     table: Table<Waiting>,
     /// Oldest first.
     by_key: FxHashMap<WaitKey, BTreeSet<WaitingId>>,
+    /// Observations of all packets that wait.
+    observations: usize,
 }
 
 impl WaitingRoom {
     fn insert(&mut self, serial: u64, waiting: Waiting) -> WaitingId {
         let key = waiting.key;
+        self.observations += 1 + waiting.later.len();
         let id = WaitingId(self.table.insert(serial, waiting));
         self.by_key.entry(key).or_default().insert(id);
         id
@@ -78,6 +82,7 @@ impl WaitingRoom {
     pub(crate) fn push(&mut self, id: WaitingId, observation: &Observation) {
         if let Some(waiting) = self.table.get_mut(id.0) {
             waiting.later.push(observation.clone());
+            self.observations += 1;
         }
     }
 
@@ -100,6 +105,7 @@ impl WaitingRoom {
     fn remove(&mut self, id: WaitingId) -> Option<Waiting> {
         let waiting = self.table.remove(id.0)?;
         self.unlist(id, waiting.key);
+        self.observations -= 1 + waiting.later.len();
         Some(waiting)
     }
 
@@ -143,6 +149,19 @@ impl WaitingRoom {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn is_waiting(&self, id: WaitingId) -> bool {
+        self.table.get(id.0).is_some()
+    }
+
+    /// Estimated memory in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        cost(memory::OBSERVATION, self.observations) + cost(memory::WAITING, self.table.len())
     }
 }
 
@@ -264,7 +283,7 @@ impl Joiner {
         }
     }
 
-    fn end_wait(&mut self, id: WaitingId) -> Option<Waiting> {
+    pub(super) fn end_wait(&mut self, id: WaitingId) -> Option<Waiting> {
         let waiting = self.waiting.remove(id)?;
         self.journeys.remove(waiting.first.local);
         Some(waiting)
@@ -279,8 +298,7 @@ impl Joiner {
             // It matched by a node's address, which stood for no traced packet.
             Match::None if first.only_if_translated => {
                 if let Some(waiting) = self.end_wait(id) {
-                    let events = u64::try_from(waiting.later.len() + 1).unwrap_or(u64::MAX);
-                    self.unattributed.ignored += events;
+                    self.unattributed.ignored += waiting.events();
                 }
             }
             Match::None => self.begin_waiting(id, begins, world),
@@ -289,6 +307,11 @@ impl Joiner {
 }
 
 impl Waiting {
+    /// How many events it has.
+    pub(super) fn events(&self) -> u64 {
+        u64::try_from(self.later.len() + 1).unwrap_or(u64::MAX)
+    }
+
     /// Whether it has any of these stream bytes: sequence number and count.
     fn overlaps(&self, (seq, count): (u32, u32)) -> bool {
         let own = self.first.packet.as_ref().and_then(Packet::stream);

@@ -12,7 +12,7 @@ mod translation;
 
 pub use identity::{Reading, Segment};
 pub use point::{Point, Via};
-pub use summary::{EventCounts, Summary, Unwatched, VerdictCounts};
+pub use summary::{EventCounts, Shed, Summary, Unwatched, VerdictCounts};
 pub use translation::{ConnState, ConnectionSeen, Nat, NatKind, ServiceRef, Translated};
 
 use podtrace_protocol::wire::Packet;

@@ -9,11 +9,34 @@ pub struct Summary {
     pub paths: VerdictCounts,
     /// Hop events by fate.
     pub events: EventCounts,
-    /// Whether every hop event produced is accounted for and none was lost, and every tap was attached.
+    /// Whether every hop event produced is accounted for and none was lost, every tap was attached, and nothing was given
+    /// up to save memory.
     pub complete: bool,
     /// Where packets passed unseen, as a tap could not be attached there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unwatched: Vec<Unwatched>,
+    /// What was given up to stay within the limits for what is held.
+    #[serde(default, skip_serializing_if = "Shed::is_nothing")]
+    pub shed: Shed,
+}
+
+/// What was given up, oldest first, to stay within the limits for what is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shed {
+    /// Packets in flight, whose paths were reported as they stood.
+    pub paths: u64,
+    /// Events that were discarded before they were matched; `unmatched` has them, too.
+    pub events: u64,
+    /// Flows without packets in flight that were forgotten early: their next packets count as new flows.
+    pub flows: u64,
+}
+
+impl Shed {
+    /// Whether nothing was given up.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A place without the tap that it should have.

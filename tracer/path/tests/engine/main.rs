@@ -6,6 +6,7 @@ mod changing;
 mod endings;
 mod equals;
 mod impossible;
+mod memory;
 mod order;
 mod receivers;
 mod recorded;

@@ -95,7 +95,7 @@ fn text(judgement: &Judgement) -> String {
 }
 
 fn properties(summary: &Summary) -> Vec<(&'static str, String)> {
-    let Summary { paths, events, complete, unwatched } = summary;
+    let Summary { paths, events, complete, unwatched, shed } = summary;
     let VerdictCounts { delivered, dropped, vanished, rejected, open } = *paths;
     vec![
         ("complete", complete.to_string()),
@@ -107,6 +107,7 @@ fn properties(summary: &Summary) -> Vec<(&'static str, String)> {
         ("events.produced", events.produced.to_string()),
         ("events.delivered", events.delivered.to_string()),
         ("unwatched", unwatched.len().to_string()),
+        ("shed.paths", shed.paths.to_string()),
     ]
 }
 

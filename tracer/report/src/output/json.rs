@@ -126,6 +126,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_up_fits_the_schema() {
+        let mut out = Vec::new();
+        let shed = podtrace_path::Shed { paths: 1, events: 2, flows: 3 };
+        Json::new(&mut out).summary(&Summary { shed, ..Summary::default() }).unwrap();
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value["shed"], json!({"paths": 1, "events": 2, "flows": 3}));
+        assert!(validator().is_valid(&value));
+    }
+
+    #[test]
     fn a_summary_fits_the_schema() {
         let mut out = Vec::new();
         let mut summary = Summary { complete: true, ..Summary::default() };

@@ -5,7 +5,7 @@
 
 use super::phrase::{BAD, DIM, DOUBT, GOOD, LOUD, PLAIN, Phrase};
 use super::words::{INFERRED, thousands};
-use podtrace_path::{EventCounts, Evidence, Path, Summary, Unwatched, Verdict, VerdictCounts};
+use podtrace_path::{EventCounts, Evidence, Path, Shed, Summary, Unwatched, Verdict, VerdictCounts};
 
 /// How many doubtful paths are listed by number; the rest is only counted.
 const LISTED: usize = 10;
@@ -45,7 +45,7 @@ impl SummaryNotes {
 
     /// The summary lines.
     pub(super) fn lines(&self, summary: &Summary) -> Vec<Phrase> {
-        let Summary { paths, events, complete, unwatched: _ } = summary;
+        let Summary { paths, events, complete, unwatched: _, shed: _ } = summary;
         let mut first = counts(paths);
         first.push(DIM, " · ");
         first.push(PLAIN, count(events.produced, "event"));
@@ -147,9 +147,27 @@ fn lost(summary: &Summary) -> Option<String> {
         .into_iter()
         .filter(|(number, ..)| *number > 0)
         .map(|(number, thing, cause)| format!("{} {cause}", count(number, thing)))
+        .chain(shed(summary.shed))
         .chain(unwatched(&summary.unwatched))
         .collect();
     (!causes.is_empty()).then(|| causes.join(", "))
+}
+
+/// What was given up; `None` if nothing.
+fn shed(shed: Shed) -> Option<String> {
+    let Shed { paths, events, flows } = shed;
+    let given_up = [
+        (paths, "packet", "given up in flight"),
+        (events, "event", "discarded"),
+        (flows, "flow", "forgotten early"),
+    ];
+    let given_up: Vec<_> = given_up
+        .into_iter()
+        .filter(|(number, ..)| *number > 0)
+        .map(|(number, thing, what)| format!("{} {what}", count(number, thing)))
+        .collect();
+    (!given_up.is_empty())
+        .then(|| format!("{} to stay within the memory limit (--max-memory)", given_up.join(", ")))
 }
 
 /// Where packets passed unseen; `None` if nowhere.
@@ -269,5 +287,16 @@ mod tests {
         let lines = text(&[], &Summary::default());
         assert_eq!(lines.lines().count(), 3, "{lines}");
         assert!(lines.contains("INCOMPLETE  some events are unaccounted for"), "{lines}");
+    }
+
+    #[test]
+    fn what_was_given_up_is_named() {
+        let shed = Shed { paths: 1, events: 2_000, flows: 0 };
+        let summary = Summary { shed, ..Summary::default() };
+        assert_eq!(
+            losses(&summary).unwrap(),
+            "this trace is incomplete: 1 packet given up in flight, 2,000 events discarded to stay within the memory \
+             limit (--max-memory)"
+        );
     }
 }

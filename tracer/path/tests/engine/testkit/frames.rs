@@ -56,6 +56,7 @@ impl Scene {
             },
             nodes: if self.one_node { vec!["node1".into()] } else { vec!["node1".into(), "node2".into()] },
             filter: FilterSpec::default(),
+            memory: None,
         }
     }
 
