@@ -388,8 +388,9 @@ impl Engine {
         track.sort();
         let given_up = self.limits.cut(&track);
         let is_cut = self.is_cut(&track);
+        let is_excluded = finish::excluded_start(&track, self.joiner.filter(), &self.world).is_some();
         let unattributed = &mut self.joiner.unattributed;
-        match (track.start_seen, is_cut) {
+        match (track.start_seen, is_cut || is_excluded) {
             (true, _) => {}
             // When it started, it was not traced yet.
             (false, true) => unattributed.ignored += track.events,

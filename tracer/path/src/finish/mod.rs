@@ -22,7 +22,7 @@ mod verdict;
 use podtrace_protocol::wire::Packet;
 
 use crate::finish::hops::Hops;
-pub(crate) use crate::finish::verdict::Ending;
+pub(crate) use crate::finish::verdict::{Ending, excluded_start};
 use crate::join::sighting::Sighting;
 use crate::join::track::Track;
 use crate::label::label;
@@ -42,6 +42,7 @@ pub(crate) struct Numbers {
 
 /// Makes the finished path of a track whose sightings are in order.
 pub(crate) fn path(track: &Track, numbers: Numbers, ending: Ending<'_>, world: &World) -> Path {
+    let is_excluded = excluded_start(track, ending.filter, world).is_some();
     let (verdict, reason) = verdict::verdict(track, ending, world);
     let Hops { hops, duration_ns, error_ns } = hops::hops(track, world);
     let ends = |tuple: &Tuple| world.directory.ends(tuple, track.first);
@@ -52,7 +53,7 @@ pub(crate) fn path(track: &Track, numbers: Numbers, ending: Ending<'_>, world: &
         verdict,
         reason,
         advice: None,
-        confidence: confidence(track),
+        confidence: confidence(track, is_excluded),
         flow: FlowRef { id: numbers.flow, direction: track.flow.direction },
         from,
         to,
@@ -82,8 +83,8 @@ pub(crate) fn last_tuple(track: &Track) -> Option<Tuple> {
     track.sightings.last().map(|last| track.tuple_at(last))
 }
 
-fn confidence(track: &Track) -> f64 {
+fn confidence(track: &Track, is_excluded: bool) -> f64 {
     let of_joins = 1.0 / f64::from(track.candidates.max(1));
-    // Without its start, it may as well be the continuation of a path that was lost.
-    if track.start_seen { of_joins } else { of_joins / 2.0 }
+    // Without its start, it may as well be the continuation of a path that was lost; unless nobody looked for the start.
+    if track.start_seen || is_excluded { of_joins } else { of_joins / 2.0 }
 }

@@ -38,7 +38,10 @@ pub(crate) fn verdict(track: &Track, ending: Ending<'_>, world: &World) -> (Verd
     {
         return (Verdict::Dropped, drop.reason.clone().or_else(|| drop.location.clone()));
     }
-    let missing_start = (!track.start_seen).then(|| "first hops not seen".to_owned());
+    let missing_start = (!track.start_seen).then(|| match excluded_start(track, ending.filter, world) {
+        Some((src, dst)) => format!("first hops not traced: this trace does not include {src} → {dst}"),
+        None => "first hops not seen".to_owned(),
+    });
     match &track.arrival {
         Some(Arrival::Local(node)) if is_redirected(track, *node, world) => {
             let place = track.sightings.last().map(|last| last_point(last, world)).unwrap_or_default();
@@ -135,13 +138,29 @@ fn open_or_vanished(
 fn matches_filter(track: &Track, last: &Sighting, filter: &FilterSpec, world: &World) -> bool {
     let Tuple { src, dst, .. } = track.tuple_at(last);
     let all = |side: &Side| side.addresses.is_empty();
-    // With SNAT or a node port, a node's address stands in for a pod's.
-    let known = |address: IpAddr| {
-        filter.from.addresses.contains(&address)
-            || filter.to.addresses.contains(&address)
-            || world.directory.node(address).is_some()
-    };
+    let known = |address: IpAddr| is_traced(address, filter, world);
     all(&filter.from) || all(&filter.to) || (known(src) && known(dst))
+}
+
+/// Addresses of a packet whose beginning was not seen, if the nodes did not look for it as it was there: its addresses, or
+/// those of the packet that it is about, were translated since.
+pub(crate) fn excluded_start(track: &Track, filter: &FilterSpec, world: &World) -> Option<(IpAddr, IpAddr)> {
+    let first = track.sightings.first().filter(|_| !track.start_seen)?;
+    let known = |address: IpAddr| is_traced(address, filter, world);
+    let Tuple { src, dst, .. } = track.tuple_at(first);
+    let about = track.packet.quoted().map(|quoted| (quoted.src, quoted.dst));
+    let all = |side: &Side| side.addresses.is_empty();
+    if all(&filter.from) || all(&filter.to) {
+        return None;
+    }
+    about.into_iter().chain([(src, dst)]).find(|(src, dst)| !(known(*src) && known(*dst)))
+}
+
+/// Whether an address is one that the trace is about, or a node's: with SNAT or a node port, it stands in for a pod's.
+fn is_traced(address: IpAddr, filter: &FilterSpec, world: &World) -> bool {
+    filter.from.addresses.contains(&address)
+        || filter.to.addresses.contains(&address)
+        || world.directory.node(address).is_some()
 }
 
 fn device<'a>(seen: &Sighting, world: &'a World) -> &'a str {

@@ -403,7 +403,7 @@ pub enum DropCause {
         /// Connections that it may hold.
         max: Option<u64>,
     },
-    /// Another packet had opened the same connection meanwhile, with another translation.
+    /// Its table holds a connection with the same addresses and ports already.
     ConntrackClash,
 }
 

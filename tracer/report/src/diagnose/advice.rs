@@ -13,7 +13,7 @@ use podtrace_rules::{Framework, Kind};
 
 /// Names that [`Cause::text`] may hold in braces.
 #[cfg(test)]
-pub(super) const PLACEHOLDERS: [&str; 13] = [
+pub(super) const PLACEHOLDERS: [&str; 14] = [
     "node",
     "device",
     "conf",
@@ -27,6 +27,7 @@ pub(super) const PLACEHOLDERS: [&str; 13] = [
     "proto",
     "sockets",
     "bytes",
+    "ttl",
 ];
 
 /// Advice for a drop; `None` if its cause is unknown.
@@ -37,7 +38,7 @@ pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
         (false, true) => Some("this node reaches no pod of another node"),
         (false, false) => None,
     };
-    if let Some(text) = by_rule(drop, tunnel) {
+    if let Some(text) = by_conntrack(drop, hop, path).or_else(|| by_rule(drop, tunnel)) {
         return Some(fill(&text, hop, path));
     }
     let text = fitting::text(cause(drop)?.text, drop, hop, path);
@@ -48,31 +49,42 @@ pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
     })
 }
 
-/// Advice for a drop by a known rule or by conntrack.
-fn by_rule(drop: &Drop, tunnel: Option<&str>) -> Option<String> {
-    match drop.cause {
-        Some(DropCause::ConntrackTableFull { count, max }) => {
+/// Advice for a drop by conntrack.
+fn by_conntrack(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
+    match drop.cause? {
+        DropCause::ConntrackTableFull { count, max } => {
             let number =
                 |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
-            return Some(format!(
+            Some(format!(
                 "the conntrack table on {{node}} is full ({} of {} entries): raise the limit with `sysctl -w \
                  net.netfilter.nf_conntrack_max=…`, and see what fills it: `conntrack -L | sort` or \
                  `cat /proc/net/nf_conntrack`",
                 number(count),
                 number(max)
-            ));
+            ))
         }
-        Some(DropCause::ConntrackClash) => {
-            return Some(
-                "another packet created the same connection at the same time, and conntrack on {node} kept only one \
-                 (insert_failed in `conntrack -S`). Typical causes: two DNS queries from one socket, or pods \
-                 masqueraded to the same port. Use a node-local DNS cache, `options single-request-reopen` in the \
-                 pod's resolv.conf, or random ports: `MASQUERADE --random-fully`"
-                    .to_owned(),
-            );
+        DropCause::ConntrackClash => {
+            let known = "conntrack on {node} did not add its connection: one with these addresses and ports exists \
+                 already (insert_failed in `conntrack -S`)";
+            let exhausted = "no port is left in the port range of the rule that masquerades it, for this destination (compare \
+                 `conntrack -L -d {dst}` with the range)";
+            let race = "two packets opened it at the same time, such as two DNS queries from one socket (use a node-local DNS \
+                 cache, `options single-request-reopen` in the pod's resolv.conf, or `MASQUERADE --random-fully`)";
+            let masquerades = |other: &&Hop| {
+                other.node == hop.node
+                    && other.index <= hop.index
+                    && other.nat.as_ref().is_some_and(|nat| nat.before.sport != nat.after.sport)
+            };
+            Some(match path.hops.iter().find(masquerades) {
+                Some(_) => format!("{known}. Possible: {exhausted}; or {race}"),
+                None => format!("{known}. Possible: {race}; or {exhausted}"),
+            })
         }
-        None => {}
     }
+}
+
+/// Advice for a drop by a known rule.
+fn by_rule(drop: &Drop, tunnel: Option<&str>) -> Option<String> {
     let rule = drop.rule.as_deref().filter(|rule| rule.certain)?;
     let (table, chain) = (rule.table.as_deref()?, rule.chains.last()?);
     // Names are outside text, and braces are placeholders here.
@@ -103,7 +115,7 @@ pub(super) fn annotate(path: &mut Path, facts: &Facts, findings: &[Finding]) {
     let explained = explain(path, facts, findings).map(|explanation| explanation.to_string());
     if let Some(text) = explained {
         let last = path.hops.iter_mut().rev().find_map(|hop| hop.drop.as_mut());
-        match last.filter(|_| path.verdict != Verdict::Vanished) {
+        match last.filter(|_| matches!(path.verdict, Verdict::Dropped | Verdict::Rejected)) {
             Some(drop) => drop.advice = drop.advice.take().or(Some(text)),
             None => path.advice = path.advice.take().or(Some(text)),
         }
@@ -196,6 +208,7 @@ fn value(name: &str, hop: &Hop, path: &Path) -> String {
         }
         .to_owned(),
         "bytes" => hop.bytes.to_string(),
+        "ttl" => fitting::initial_ttl(hop, path).to_string(),
         _ => String::new(),
     }
 }

@@ -9,7 +9,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use podtrace_path::{Action, Evidence, Hop, Path, Verdict};
+use podtrace_path::{Action, End, Evidence, Hop, Path, Verdict};
 use podtrace_protocol::topology::{Device, DeviceKind, Vxlan};
 
 use super::facts::{Facts, Node, Place};
@@ -67,8 +67,22 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
                 }
             })
         }
-        Verdict::Delivered | Verdict::Open => None,
+        Verdict::Delivered => {
+            let is_ignored = |finding: &&Finding| finding.kind == Kind::EchoIgnored && ignores(finding, path);
+            findings.iter().find(is_ignored).map(Explanation::Known)
+        }
+        Verdict::Open => None,
     }
+}
+
+/// Whether a finding is that the pod answers no pings, and the path is one to it.
+fn ignores(finding: &Finding, path: &Path) -> bool {
+    let receiver = path.translated.as_deref().map_or(&path.to, |translated| &translated.to);
+    let is_ipv6 = finding.subject == Subject::Echo { ipv6: true };
+    path.label.starts_with("echo request")
+        && receiver.pod.is_some()
+        && receiver.pod.as_deref() == finding.pod.as_deref()
+        && receiver.ip.is_ipv6() == is_ipv6
 }
 
 /// Kinds of finding that can cause a drop with this reason or at this kernel function, the likeliest first.
@@ -102,8 +116,8 @@ fn kinds_for_drop(hop: &Hop) -> Option<&'static [Kind]> {
             Some(&[Kind::Refused, Kind::ForwardingOff])
         }
         "veth_xdp_rcv_skb" | "do_xdp_generic" | "netif_receive_generic_xdp" => Some(&[Kind::Xdp]),
-        "br_handle_frame" | "br_forward" | "__br_forward" | "br_handle_frame_finish" => {
-            Some(&[Kind::BridgePort])
+        "br_handle_frame" | "br_forward" | "__br_forward" | "br_handle_frame_finish" | "br_dev_xmit" => {
+            Some(&[Kind::BridgePort, Kind::PortsIsolated])
         }
         "dev_queue_xmit" | "__dev_queue_xmit" | "dev_hard_start_xmit" | "noop_enqueue" => {
             Some(&[Kind::Diverted, Kind::LinkDown])
@@ -162,11 +176,16 @@ fn kinds_for_last_hop(hop: &Hop) -> &'static [Kind] {
         Action::NodeEgress => &[Kind::LinkDown, Kind::AddressTwice],
         Action::NodeIngress => &[Kind::TunnelMismatch, Kind::ForwardingOff, Kind::ReversePath],
         Action::Encapsulate => {
-            &[Kind::TunnelAddress, Kind::TunnelMismatch, Kind::NoTunnelEnd, Kind::LinkDown]
+            &[Kind::TunnelMtu, Kind::TunnelAddress, Kind::TunnelMismatch, Kind::NoTunnelEnd, Kind::LinkDown]
         }
-        Action::PodEgress | Action::Bridge => {
-            &[Kind::BridgePort, Kind::LinkDown, Kind::WrongNeighbour, Kind::AddressTwice, Kind::Xdp]
-        }
+        Action::PodEgress | Action::Bridge => &[
+            Kind::BridgePort,
+            Kind::PortsIsolated,
+            Kind::LinkDown,
+            Kind::WrongNeighbour,
+            Kind::AddressTwice,
+            Kind::Xdp,
+        ],
         Action::Route | Action::Decapsulate | Action::Nat => {
             &[Kind::Refused, Kind::ForwardingOff, Kind::ReversePath, Kind::LinkDown, Kind::WrongNeighbour]
         }
@@ -292,6 +311,8 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
                 None => (at_node && on_way(device)) || leads_to(facts, &finding.node, device, path),
             }
         }
+        (Kind::PortsIsolated, _) => at_node && are_isolated(facts, finding, path),
+        (Kind::TunnelMtu, _) => at_node && exceeds_tunnel(finding, hop, facts),
         (Kind::WrongGateway, _) => path.from.pod == finding.pod.as_deref().map(Into::into),
         (Kind::Unanswered, Subject::To(address)) => {
             let outer = hop.outer.as_ref().map(|outer| outer.dst);
@@ -317,7 +338,7 @@ pub fn for_no_traffic<'a>(
     let Some(place) = facts.pod(pod) else { return Vec::new() };
     let veth = place.node.topology.host_veth_of(pod).map(|device| device.name.as_str());
     let is_relevant = |finding: &&Finding| match (finding.kind, finding.subject) {
-        (Kind::ForwardingOff | Kind::ReversePath | Kind::TunnelMismatch, _) => false,
+        (Kind::ForwardingOff | Kind::ReversePath | Kind::TunnelMismatch | Kind::EchoIgnored, _) => false,
         (Kind::Refused, Subject::Between(_, Some(network))) if finding.pod.as_deref() == Some(pod) => {
             to.is_empty() || to.iter().any(|address| network.contains(address))
         }
@@ -328,6 +349,23 @@ pub fn for_no_traffic<'a>(
         _ => finding.pod.is_none() && finding.node == place.node.name && finding.device.as_deref() == veth,
     };
     findings.iter().filter(is_relevant).collect()
+}
+
+/// Whether both ends of a path are pods of the finding's node whose bridge ports are isolated, one of them its own.
+fn are_isolated(facts: &Facts, finding: &Finding, path: &Path) -> bool {
+    let Some(node) = facts.node(&finding.node) else { return false };
+    let receiver = path.translated.as_deref().map_or(&path.to, |translated| &translated.to);
+    let port = |end: &End| node.topology.host_veth_of(end.pod.as_deref()?);
+    let Some((one, other)) = port(&path.from).zip(port(receiver)) else { return false };
+    let isolated = |device: &Device| device.port.is_some_and(|port| port.isolated);
+    isolated(one) && isolated(other) && finding.device.as_deref() == Some(&one.name)
+}
+
+/// Whether a packet is at the finding's tunnel, and as large as only the tunnel takes it.
+fn exceeds_tunnel(finding: &Finding, hop: &Hop, facts: &Facts) -> bool {
+    let device = finding.device.as_deref().and_then(|device| device_of(facts, &finding.node, device));
+    let room = device.and_then(|device| super::check::tunnels::room(facts.node(&finding.node)?, device));
+    hop.device.as_deref() == finding.device.as_deref() && room.is_some_and(|room| hop.bytes > room)
 }
 
 /// Whether the finding is in the namespace that routes the packet: the node's own.

@@ -64,6 +64,12 @@ pub enum Kind {
     ReversePath,
     /// A bridge port is disabled, blocking, isolated or not in hairpin mode.
     BridgePort,
+    /// Ports of a bridge are isolated from one another.
+    PortsIsolated,
+    /// A tunnel's MTU is too large for the device that its packets leave by.
+    TunnelMtu,
+    /// Pings are not answered.
+    EchoIgnored,
     /// The device has a smaller MTU than the one before it.
     Mtu,
     /// An XDP program is attached.
@@ -83,6 +89,11 @@ pub enum Subject {
     Between(Option<IpNet>, Option<IpNet>),
     /// Those that pass through the device.
     Device,
+    /// Pings of one version of IP.
+    Echo {
+        /// Whether it is IPv6.
+        ipv6: bool,
+    },
 }
 
 impl Finding {

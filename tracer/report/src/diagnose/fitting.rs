@@ -6,7 +6,8 @@ use podtrace_path::{Action, Direction, Drop, Evidence, Hop, Path, Protocol};
 use super::reasons::{
     ADDRESSED_ELSEWHERE, BLACKHOLE, LOOP, NEIGHBOUR, NEIGHBOUR_IN_POD, NETFILTER, NETFILTER_IN_POD,
     NETFILTER_OF_TUNNEL, NO_CONNECTION, NO_HAIRPIN, NO_PEER, NO_ROUTE, NO_ROUTE_OF_TUNNEL, NO_SERVICE,
-    NO_SOCKET, NO_TUNNEL, NOT_BRIDGED, NOT_THIS_DEVICE, PROHIBIT, REDIRECTED, SMALL_TTL, TTL, UNREACHABLE,
+    NO_SERVICE_UNTRACKED, NO_SOCKET, NO_TUNNEL, NOT_BRIDGED, NOT_THIS_DEVICE, PROHIBIT, REDIRECTED,
+    SMALL_TTL, TTL, UNREACHABLE,
 };
 
 /// The text that fits, given the one for the drop's function and reason alone.
@@ -16,7 +17,13 @@ pub(super) fn text(general: &'static str, drop: &Drop, hop: &Hop, path: &Path) -
         NO_PEER if skips_routing(hop, path) => REDIRECTED,
         NO_SOCKET if belongs_to_a_connection(path) => NO_CONNECTION,
         NO_ROUTE if enters_tunnel(hop, path) => NO_ROUTE_OF_TUNNEL,
-        NO_ROUTE if path.to.service.is_some() && path.to.ip == hop.tuple.dst => NO_SERVICE,
+        NO_ROUTE if path.to.service.is_some() && path.to.ip == hop.tuple.dst => {
+            if hop.conntrack.is_some() {
+                NO_SERVICE
+            } else {
+                NO_SERVICE_UNTRACKED
+            }
+        }
         NO_ROUTE => refused_by(drop, path),
         TTL if passes_twice(path) => LOOP,
         TTL if is_whole(path) => SMALL_TTL,
@@ -70,6 +77,17 @@ fn belongs_to_a_connection(path: &Path) -> bool {
         Protocol::Udp => path.flow.direction == Direction::Reply,
         Protocol::Icmp | Protocol::Icmpv6 | Protocol::Sctp | Protocol::Other(_) => false,
     }
+}
+
+/// The TTL with which a packet was sent, given that it expired at `hop` and that its whole path was seen: each node that
+/// routed it took one off.
+pub(super) fn initial_ttl(hop: &Hop, path: &Path) -> u32 {
+    let sender = path.hops.first().filter(|first| first.action == Action::LocalOut).map(|first| &first.node);
+    let forwarded = |other: &&Hop| {
+        other.action == Action::Route && other.index < hop.index && Some(&other.node) != sender
+    };
+    let forwarded = path.hops.iter().filter(forwarded).count();
+    u32::try_from(forwarded).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// The kinds of routes that refuse differ in what the sender is answered.
@@ -191,7 +209,7 @@ mod tests {
     #[test]
     fn a_small_time_to_live_is_no_loop() {
         let (mut path, drop) = dropped("IP_INHDR", "ip_forward");
-        assert!(said(&path, &drop).contains("small initial TTL"), "{}", said(&path, &drop));
+        assert!(said(&path, &drop).contains("with a TTL of "), "{}", said(&path, &drop));
         assert!(!said(&path, &drop).contains("routing loop"));
         let again = path.hops[1].clone();
         path.hops.insert(2, again);

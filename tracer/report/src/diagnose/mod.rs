@@ -10,7 +10,9 @@ pub mod explain;
 pub mod facts;
 pub mod finding;
 mod fitting;
+mod nobody;
 mod reasons;
+mod untranslated;
 mod vanished;
 mod words;
 
@@ -24,19 +26,23 @@ use std::net::IpAddr;
 use podtrace_path::{Context, Path};
 use podtrace_protocol::frame::FromAgent;
 
+use self::untranslated::Translations;
+
 /// Explains lost packets by the network state collected from the nodes so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnosis {
     facts: Facts,
     /// Cached findings; `None` if the facts changed since they were computed.
     findings: Option<Vec<Finding>>,
+    /// How requests were translated.
+    translations: Translations,
 }
 
 impl Diagnosis {
     /// Starts with the nodes' names and addresses; [`Self::learn`] adds their state.
     #[must_use]
     pub fn new(context: &Context) -> Self {
-        Self { facts: Facts::new(context), findings: None }
+        Self { facts: Facts::new(context), ..Self::default() }
     }
 
     /// Processes a frame of a node.
@@ -59,7 +65,7 @@ impl Diagnosis {
 
     /// The facts, and the findings from them.
     fn current(&mut self) -> (&Facts, &[Finding]) {
-        let Self { facts, findings } = self;
+        let Self { facts, findings, translations: _ } = self;
         let findings = findings.get_or_insert_with(|| check::findings(facts));
         (facts, findings)
     }
@@ -70,7 +76,8 @@ impl Diagnosis {
         explain::for_no_traffic(pod, to, facts, findings).iter().map(ToString::to_string).collect()
     }
 
-    /// Adds advice to a path that was not delivered. Advice that is there already stays.
+    /// Adds advice to a path that was not delivered, or that its receiver will not answer. Paths come in the order of their
+    /// reports: of a flow, the request goes first. Advice that is there already stays.
     ///
     /// # Examples
     ///
@@ -95,7 +102,13 @@ impl Diagnosis {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn annotate(&mut self, path: &mut Path) {
+        self.translations.learn(path);
+        let untranslated = self.translations.explain(path, &self.facts);
+        if let Some(drop) = path.hops.last_mut().and_then(|last| last.drop.as_mut()) {
+            drop.advice = drop.advice.take().or(untranslated);
+        }
         let (facts, findings) = self.current();
         advice::annotate(path, facts, findings);
+        path.advice = path.advice.take().or_else(|| nobody::advice(path, facts));
     }
 }

@@ -49,6 +49,10 @@ pub(super) const BLACKHOLE: &str = "a route or an `ip rule` on {node} drops it w
 pub(super) const NO_SERVICE: &str = "{dst} is the address of Service {service}, and nothing on {node} translated this packet. \
     A Service answers at its own ports and protocols only, and never to a ping. If this is one of them, its rules are \
     missing or were bypassed. Compare `kubectl get service -A`, and on {node} `nft list ruleset` or `iptables-save -t nat`";
+/// [`NO_SERVICE`] for a packet that passed connection tracking untracked.
+pub(super) const NO_SERVICE_UNTRACKED: &str = "{dst} is the address of Service {service}, and nothing on {node} translated \
+    this packet: connection tracking did not track it, so that no DNAT rule applied. Possible: a rule leaves it untracked \
+    (`notrack`), or no rule on {node} translates at all. On {node}: `nft list ruleset`, `iptables-save -t raw`";
 /// [`NO_SOCKET`] for a tunnel's outer packet.
 pub(super) const NO_TUNNEL: &str = "{node} received the encapsulated packet, but no tunnel device accepted it: the device \
     is down, missing, or uses another UDP port. On {node}: `ip -d link show type vxlan`";
@@ -68,8 +72,8 @@ pub(super) const RPFILTER: &str = "reverse path filter: {node} has no route back
 pub(super) const TTL: &str = "TTL expired on {node}: a small initial TTL, as traceroute sends, or a routing loop. On {node}: \
     `ip route get {dst}`, and the same on the next hop";
 /// [`TTL`] for a packet whose whole path was seen.
-pub(super) const SMALL_TTL: &str = "TTL expired on {node}, without a loop: the sender used a small initial TTL, as traceroute \
-    does. In the sender: `sysctl net.ipv4.ip_default_ttl`";
+pub(super) const SMALL_TTL: &str = "TTL expired on {node}, without a loop: the sender sent it with a TTL of {ttl}, as \
+    traceroute does. In the sender: `sysctl net.ipv4.ip_default_ttl`";
 /// [`TTL`] for a packet that passed a point twice.
 pub(super) const LOOP: &str = "TTL expired on {node}: a routing loop. On {node}: `ip route get {dst}`, and the same on the \
     next hop";
@@ -331,7 +335,14 @@ pub(super) const CAUSES: &[Cause] = &[
     ),
     symbol(&["veth_xmit", "dev_hard_start_xmit", "validate_xmit_skb"], LINK_DOWN),
     symbol(
-        &["br_handle_frame", "br_handle_frame_finish", "br_forward", "__br_forward", "br_flood"],
+        &[
+            "br_handle_frame",
+            "br_handle_frame_finish",
+            "br_forward",
+            "__br_forward",
+            "br_flood",
+            "br_dev_xmit",
+        ],
         NOT_BRIDGED,
     ),
     symbol(&["tcf_classify", "sch_handle_ingress", "sch_handle_egress", "tc_run"], BPF),

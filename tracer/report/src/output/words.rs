@@ -134,7 +134,7 @@ pub(super) fn drop_reason(drop: &Drop) -> String {
     };
     let reason = match drop.cause {
         Some(DropCause::ConntrackTableFull { .. }) => format!("{reason}: conntrack table full"),
-        Some(DropCause::ConntrackClash) => format!("{reason}: lost a race to create its conntrack entry"),
+        Some(DropCause::ConntrackClash) => format!("{reason}: conntrack did not add its connection"),
         None => reason,
     };
     match (&drop.rule, &drop.netfilter) {

@@ -15,11 +15,13 @@ use podtrace_protocol::topology::state::{
 };
 
 /// Settings of the whole namespace.
-const GLOBAL: [&str; 10] = [
+const GLOBAL: [&str; 12] = [
     "ipv4/ip_forward",
+    "ipv4/icmp_echo_ignore_all",
     "ipv4/conf/all/forwarding",
     "ipv4/conf/all/rp_filter",
     "ipv4/conf/all/proxy_arp",
+    "ipv6/icmp/echo_ignore_all",
     "ipv6/conf/all/forwarding",
     "ipv6/conf/all/disable_ipv6",
     "bridge/bridge-nf-call-iptables",

@@ -6,6 +6,9 @@ use crate::diagnose::facts::{Facts, Place};
 use crate::diagnose::finding::{Finding, Kind, Subject};
 use crate::diagnose::words::quoted;
 
+/// Ports that one finding names at most.
+const NAMED: usize = 4;
+
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     for place in facts.places() {
         for device in place.namespace.devices.iter().filter(|device| device.kind != DeviceKind::Loopback) {
@@ -76,10 +79,25 @@ fn port(place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
     if port.state != PortState::Forwarding && device.up {
         found.push(finding(format!("the bridge port {name} of {at} is {}", port.state), "state 3"));
     }
-    if port.isolated {
-        let problem = format!("the bridge port {name} of {at} is isolated from other isolated ports");
-        found.push(finding(problem, "isolated off"));
+    let isolated = if port.isolated { isolated_ports(place, device) } else { Vec::new() };
+    // One alone exchanges packets with all.
+    if isolated.len() > 1 {
+        let problem =
+            format!("the bridge ports {} of {at} are isolated from one another", isolated.join(" and "));
+        let isolated = finding(problem, "isolated off");
+        found.push(Finding { kind: Kind::PortsIsolated, ..isolated });
     }
+}
+
+/// Names of the isolated ports of a device's bridge, at most [`NAMED`] of them: the device's own is one.
+fn isolated_ports(place: Place<'_>, device: &Device) -> Vec<String> {
+    let is_other = |other: &&Device| {
+        other.master == device.master
+            && other.index != device.index
+            && other.port.is_some_and(|port| port.isolated)
+    };
+    let others = place.namespace.devices.iter().filter(is_other).take(NAMED - 1);
+    std::iter::once(device).chain(others).map(|device| quoted(&device.name)).collect()
 }
 
 fn xdp(place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {

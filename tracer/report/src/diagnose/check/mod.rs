@@ -6,7 +6,7 @@ mod links;
 mod neighbours;
 mod pods;
 mod routing;
-mod tunnels;
+pub(super) mod tunnels;
 
 use super::facts::Facts;
 use super::finding::Finding;

@@ -7,12 +7,13 @@ use podtrace_protocol::topology::{Device, DeviceKind};
 
 use crate::diagnose::facts::{Facts, Place};
 use crate::diagnose::finding::{Finding, Kind, Subject};
-use crate::diagnose::words::quoted;
+use crate::diagnose::words::{quoted, sysctl};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     for place in facts.places() {
         if place.namespace.pod.is_some() {
             default_routes(place, found);
+            echoes(place, found);
         }
         unanswered(facts, place, found);
     }
@@ -74,6 +75,22 @@ fn default_routes(place: Place<'_>, found: &mut Vec<Finding>) {
     }
 }
 
+/// A pod that answers no pings.
+fn echoes(place: Place<'_>, found: &mut Vec<Finding>) {
+    for (path, ipv6) in [("ipv4/icmp_echo_ignore_all", false), ("ipv6/icmp/echo_ignore_all", true)] {
+        if place.namespace.state.sysctls.get(path).is_none_or(|value| *value == 0) {
+            continue;
+        }
+        let path = sysctl(path);
+        let problem = format!("{} does not answer pings: {path} is not 0", quoted(place.name()));
+        found.push(
+            Finding::at(place, "", Kind::EchoIgnored, Subject::Echo { ipv6 })
+                .says(problem, format!("sysctl {path}"))
+                .fixed_by(format!("sysctl -w {path}=0")),
+        );
+    }
+}
+
 /// Neighbours that were asked for and did not answer.
 fn unanswered(facts: &Facts, place: Place<'_>, found: &mut Vec<Finding>) {
     for entry in &place.namespace.state.neighbours {
@@ -108,7 +125,16 @@ fn silencers(place: Place<'_>, asking: &Device, holder: Option<(Place<'_>, &Devi
     }
     let node = quoted(&place.node.name);
     if let Some((holder, device)) = holder {
-        let state = if device.up && device.carrier != Some(false) { "does not answer" } else { "is down" };
+        let veth = holder.namespace.pod.as_deref().and_then(|pod| holder.node.topology.host_veth_of(pod));
+        if let Some(veth) = veth.filter(|veth| !veth.up) {
+            let (veth, at) = (quoted(&veth.name), quoted(&holder.node.name));
+            possible.push(format!("{veth} of {at} is down (on {at}: `ip -d link show {veth}`)"));
+        }
+        let state = match (device.up, device.carrier) {
+            (false, _) => "is down",
+            (true, Some(false)) => "has no carrier",
+            (true, _) => "does not answer",
+        };
         let (name, at) = (quoted(&device.name), quoted(holder.name()));
         possible.push(format!("{name} of {at} {state} (in {at}: `ip -d link show {name}`)"));
     }

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use podtrace_protocol::topology::{Device, DeviceKind, Vxlan};
 
-use crate::diagnose::facts::{Facts, Node, Place};
+use crate::diagnose::facts::{Facts, Node, Place, has};
 use crate::diagnose::finding::{Finding, Kind, Subject};
 use crate::diagnose::words::{mac, quoted};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     for (place, device, vxlan) in tunnels(facts) {
         local_address(place, device, vxlan, found);
+        mtu(place, device, found);
         forwarding(facts, place, device, found);
         settings(facts, place, device, vxlan, found);
     }
@@ -34,6 +35,40 @@ fn local_address(place: Place<'_>, device: &Device, vxlan: &Vxlan, found: &mut V
         format!("{name} on {} sends from {local}, which no device of the node has", quoted(&place.node.name));
     let finding = Finding::at(place, &device.name, Kind::TunnelAddress, Subject::Device);
     found.push(finding.says(problem, format!("ip -d link show {name}")));
+}
+
+/// Bytes that VXLAN adds to a packet: outer IP, UDP and VXLAN headers, and the inner Ethernet header.
+fn overhead(vxlan: &Vxlan) -> u32 {
+    if vxlan.local.is_some_and(|local| local.is_ipv6()) { 70 } else { 50 }
+}
+
+/// The largest packet that the network below a tunnel takes whole, with the headers that the tunnel adds; `None` where the
+/// device below is not known.
+pub(in crate::diagnose) fn room(node: &Node, device: &Device) -> Option<u32> {
+    let DeviceKind::Vxlan(vxlan) = &device.kind else { return None };
+    let own = node.topology.node()?;
+    let holds = |other: &&Device| vxlan.local.is_some_and(|local| has(other, local));
+    let below =
+        vxlan.underlay.and_then(|index| own.device(index)).or_else(|| own.devices.iter().find(holds))?;
+    Some(below.mtu.saturating_sub(overhead(vxlan)))
+}
+
+/// What a tunnel makes of a packet has to fit the device below.
+fn mtu(place: Place<'_>, device: &Device, found: &mut Vec<Finding>) {
+    let Some(room) = room(place.node, device).filter(|room| *room < device.mtu) else { return };
+    let name = quoted(&device.name);
+    let problem = format!(
+        "{name} of {} has MTU {}, so that its largest packets leave as fragments: without them it can be {room} at most, \
+         the MTU of the device below less the tunnel's headers",
+        quoted(&place.node.name),
+        device.mtu
+    );
+    let finding = Finding::at(place, &device.name, Kind::TunnelMtu, Subject::Device);
+    found.push(
+        finding
+            .says(problem, format!("ip -d link show {name}"))
+            .fixed_by(format!("ip link set {name} mtu {room}")),
+    );
 }
 
 /// A forwarding entry for another node's tunnel has to lead to that node.

@@ -36,6 +36,7 @@ fn nodes() -> [Topology; 2] {
             metric: 0,
         });
         let own = &mut node.namespaces[0];
+        own.devices.iter_mut().filter(|device| device.name == "eth0").for_each(|device| device.mtu = 1500);
         let tunnel = own.devices.iter_mut().find(|device| device.name == "flannel.1").unwrap();
         tunnel.mac = Some(tunnel_mac);
     }
@@ -204,19 +205,31 @@ fn a_blackhole_route_counts_only_if_no_longer_one_leads_on() {
 }
 
 #[test]
-fn a_port_that_is_isolated_is_possible_where_the_packet_was_on_the_bridge() {
+fn ports_that_are_isolated_explain_what_is_lost_between_them() {
     let [mut first, second] = nodes();
-    let veth = first.namespaces[0]
-        .devices
-        .iter_mut()
-        .find(|device| device.kind == DeviceKind::Veth && device.master.is_some());
-    veth.unwrap().port = Some(Port { state: PortState::Forwarding, hairpin: false, isolated: true });
+    let mut pod2 = first.namespaces[1].clone();
+    (pod2.inode, pod2.pod) = (pod2.inode + 7, Some("default/pod2".to_owned()));
+    pod2.devices.iter_mut().for_each(|device| device.addresses.clear());
+    let own = &mut first.namespaces[0];
+    let port = Some(Port { state: PortState::Forwarding, hairpin: false, isolated: true });
+    let is_veth = |device: &&mut Device| device.kind == DeviceKind::Veth && device.master.is_some();
+    let veth = own.devices.iter_mut().find(is_veth).unwrap();
+    veth.port = port;
+    let mut other = veth.clone();
+    (other.index, other.name) = (77, "veth77".to_owned());
+    other.peer = Some(Peer { netns: Some(pod2.inode), index: 2 });
+    own.devices.push(other);
+    first.namespaces.push(pod2);
     let mut path = samples::cross_node_request();
     path.verdict = Verdict::Vanished;
     path.hops.truncate(1);
-    let text = explained([first, second], &path).unwrap();
-    assert!(text.starts_with("possibly: the bridge port "), "{text}");
+    (path.to.pod, path.to.node) = (Some("default/pod2".into()), Some("node1".into()));
+    let text = explained([first.clone(), second.clone()], &path).unwrap();
+    assert!(text.starts_with("possibly: the bridge ports ") && text.contains("and veth77"), "{text}");
     assert!(text.contains("isolated off"), "{text}");
+    // One alone exchanges packets with all others.
+    first.namespaces[0].devices.last_mut().unwrap().port = None;
+    assert_eq!(explained([first, second], &path), None);
 }
 
 #[test]
