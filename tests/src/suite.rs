@@ -1,5 +1,6 @@
-//! Runs a test binary's trials: two at a time, each skipped with a reason if the machine does not have what it needs.
+//! Runs a test binary's trials: some at a time, each skipped with a reason if the machine does not have what it needs.
 
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -9,8 +10,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::{conntrack, lab, need};
 
-/// Trials at a time: each has a lab and a busy tracer.
-const AT_A_TIME: usize = 2;
+/// Trials at a time on each processor: each has a lab of its own, and mostly waits.
+const AT_A_TIME_PER_CPU: usize = 2;
 
 /// Notes to print after all trials.
 static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -65,7 +66,8 @@ pub fn note(text: &str) {
 /// Runs the trials as the command line says.
 #[must_use]
 pub fn run(trials: Vec<Trial>) -> ExitCode {
-    go(trials, AT_A_TIME)
+    let cpus = std::thread::available_parallelism().map_or(1, NonZero::get);
+    go(trials, cpus * AT_A_TIME_PER_CPU)
 }
 
 /// Runs the trials, or reports why they could not be set up.

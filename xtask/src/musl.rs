@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::build::host_cargo;
+use crate::run::Beside;
 use crate::toolchain::Toolchain;
 use crate::{ebpf, run, rustup};
 
@@ -23,38 +24,43 @@ const PROFILE: &str = "guest";
 
 /// Compiles podtrace, its tests' programs and these suites of them; where each is, by name.
 pub(crate) fn programs(toolchain: &Toolchain, suites: &[String]) -> Result<BTreeMap<String, PathBuf>> {
+    prepare(toolchain)?;
+    run::step("compiling for guests and images", &mut cargo(suites))?;
+    find(suites)
+}
+
+/// Begins to compile what [`programs`] needs, beside something that leaves the processors idle.
+pub(crate) fn begin(toolchain: &Toolchain, suites: &[String]) -> Result<Beside<'static>> {
+    prepare(toolchain)?;
+    Beside::start("compiling for guests and images, beside that", cargo(suites))
+}
+
+fn prepare(toolchain: &Toolchain) -> Result<()> {
     ebpf::build(toolchain)?;
     // Without rustup, whether the target is there shows when it is compiled for.
     rustup::target(TARGET, "guests and images have no C library")?;
-    compile(suites)
+    Ok(())
 }
 
-fn compile(suites: &[String]) -> Result<BTreeMap<String, PathBuf>> {
-    let cargo = || {
-        let mut cargo = host_cargo("build");
-        // What is C among the dependencies wants nothing of the C library, so the host's compiler does.
-        if std::env::var_os(C_COMPILER).is_none() {
-            cargo.env(C_COMPILER, "cc");
-        }
-        // Always both packages: with one alone their common dependencies may have other features, and all would be
-        // compiled once more.
-        cargo.args([
-            "--profile",
-            PROFILE,
-            "--target",
-            TARGET,
-            "--package",
-            "podtrace",
-            "--package",
-            "podtrace-tests",
-        ]);
-        cargo.args(["--bin", "podtrace"]);
-        // What tests run besides podtrace is compiled with them.
-        cargo.args(suites.iter().flat_map(|suite| ["--test", suite]));
-        cargo
-    };
-    run::step("compiling for guests and images", &mut cargo())?;
-    let messages = run::ask(cargo().args(["--quiet", "--message-format", "json"]));
+fn cargo(suites: &[String]) -> Command {
+    let mut cargo = host_cargo("build");
+    // What is C among the dependencies wants nothing of the C library, so the host's compiler does.
+    if std::env::var_os(C_COMPILER).is_none() {
+        cargo.env(C_COMPILER, "cc");
+    }
+    // Always both packages: with one alone their common dependencies may have other features, and all would be
+    // compiled once more.
+    let packages = ["--package", "podtrace", "--package", "podtrace-tests"];
+    cargo.args(["--profile", PROFILE, "--target", TARGET]).args(packages);
+    cargo.args(["--bin", "podtrace"]);
+    // What tests run besides podtrace is compiled with them.
+    cargo.args(suites.iter().flat_map(|suite| ["--test", suite]));
+    cargo
+}
+
+/// Where cargo put the programs, by name.
+fn find(suites: &[String]) -> Result<BTreeMap<String, PathBuf>> {
+    let messages = run::ask(cargo(suites).args(["--quiet", "--message-format", "json"]));
     let messages = messages.context("cargo does not say where its programs are")?;
     let mut found = BTreeMap::new();
     for line in messages.lines() {

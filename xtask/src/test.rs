@@ -27,6 +27,9 @@ const SCENARIO_TOOLS: [(&str, &str, &str); 10] = [
     ("chromium", "chromium", "the pages of --html are looked at in a browser"),
 ];
 
+/// The tests in virtual machines, in the report.
+const GUESTS: &str = "virtual machines";
+
 pub(crate) fn run(route: Option<Route>) -> Result<ExitCode> {
     let mut report = Report::default();
     let built = report.step("build", || build::provide(What::Tests, route));
@@ -37,11 +40,17 @@ pub(crate) fn run(route: Option<Route>) -> Result<ExitCode> {
         }
         return Ok(report.close());
     };
+    let ready = guests_ready(&mut report);
+    // Tests on packets mostly wait.
+    let compiling = ready.as_ref().and_then(|_| report.step(GUESTS, || vm::begin_compiling(&toolchain)));
     match scenarios(&binary) {
         Ok(tests) => report.tests("scenario tests", tests),
         Err(error) => report.fail("scenario tests", &error),
     }
-    guests(&mut report, &toolchain);
+    let compiled = compiling.and_then(|compiling| report.step(GUESTS, || compiling.finish()));
+    if let (Some(ready), Some(())) = (ready, compiled) {
+        guests(&mut report, &toolchain, &ready);
+    }
     cluster(&mut report, &toolchain, &binary);
     Ok(report.close())
 }
@@ -62,18 +71,25 @@ fn scenarios(binary: &Path) -> Result<Command> {
     Ok(tests)
 }
 
-/// Runs what may differ from kernel to kernel in virtual machines.
-fn guests(report: &mut Report, toolchain: &Toolchain) {
-    const NAME: &str = "virtual machines";
+/// Provides virtual machines; what cannot be had is skipped.
+fn guests_ready(report: &mut Report) -> Option<vm::Ready> {
     let ready = match vm::prepare_compact() {
         Ok(ready) => ready,
-        Err(error) => return report.skip(NAME, &format!("{error:#}; `cargo xtask vm` tries again")),
+        Err(error) => {
+            report.skip(GUESTS, &format!("{error:#}; `cargo xtask vm` tries again"));
+            return None;
+        }
     };
     for (series, problem) in &ready.absent {
         report.skip(&format!("kernel {series}"), &format!("{problem}; `cargo xtask vm` tries again"));
     }
-    if let Some(tested) = report.step(NAME, || vm::compact(toolchain, &ready)) {
-        report.add(NAME, tested.tally, &tested.problems);
+    Some(ready)
+}
+
+/// Runs what may differ from kernel to kernel in virtual machines.
+fn guests(report: &mut Report, toolchain: &Toolchain, ready: &vm::Ready) {
+    if let Some(tested) = report.step(GUESTS, || vm::compact(toolchain, ready)) {
+        report.add(GUESTS, tested.tally, &tested.problems);
     }
 }
 

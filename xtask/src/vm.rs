@@ -38,9 +38,10 @@ use self::row::Row;
 use self::script::{Choice, Share};
 use self::series::Series;
 use crate::debian::{Host, PrivateApt};
+use crate::run::Beside;
 use crate::tally::Tally;
 use crate::toolchain::{Route, Toolchain};
-use crate::workspace;
+use crate::{musl, workspace};
 
 /// Seconds that a guest may take.
 const WITHIN: u64 = 1800;
@@ -145,6 +146,12 @@ fn prepare(wanted: &[Series], update: bool) -> Result<Ready> {
 /// Provides what [`compact`] needs.
 pub(crate) fn prepare_compact() -> Result<Ready> {
     prepare(&series::COMPACT, false)
+}
+
+/// Begins to compile what [`compact`] runs in guests.
+pub(crate) fn begin_compiling(toolchain: &Toolchain) -> Result<Beside<'static>> {
+    let suites = payload::COMPACT.into_iter().chain([pair::SUITE]).map(str::to_owned);
+    musl::begin(toolchain, &suites.collect::<Vec<_>>())
 }
 
 /// What came of guests.
