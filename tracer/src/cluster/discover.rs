@@ -110,6 +110,7 @@ pub fn discover(wanted: &Wanted, host: &Host<'_>) -> Result<Discovered, NotFound
     }
     looked.push("--kubeconfig: not given".to_owned());
 
+    let mut notes: Vec<_> = missing_hint(host).into_iter().collect();
     for Place { name, found } in places(host) {
         match found {
             Ok(files) => {
@@ -120,7 +121,8 @@ pub fn discover(wanted: &Wanted, host: &Host<'_>) -> Result<Discovered, NotFound
                     format!("{name}: {}", names.join(", "))
                 });
                 let source = Source::Kubeconfig { files, context: context.clone() };
-                return Ok(Discovered { source, looked, notes: lab_hint(host).into_iter().collect() });
+                notes.extend(lab_hint(host));
+                return Ok(Discovered { source, looked, notes });
             }
             Err(why) => looked.push(format!("{name}: {why}")),
         }
@@ -132,7 +134,7 @@ pub fn discover(wanted: &Wanted, host: &Host<'_>) -> Result<Discovered, NotFound
     match (host.in_pod, (host.exists)(Path::new(TOKEN))) {
         (true, true) => {
             looked.push(format!("{in_cluster}: found"));
-            let notes = lab_hint(host).into_iter().collect();
+            notes.extend(lab_hint(host));
             return Ok(Discovered { source: Source::InCluster, looked, notes });
         }
         (true, false) => looked.push(format!("{in_cluster}: no token is mounted")),
@@ -141,13 +143,25 @@ pub fn discover(wanted: &Wanted, host: &Host<'_>) -> Result<Discovered, NotFound
     match &host.lab {
         Some(file) => {
             looked.push(format!("running lab: {}", file.display()));
-            Ok(Discovered { source: Source::Lab(file.clone()), looked, notes: Vec::new() })
+            Ok(Discovered { source: Source::Lab(file.clone()), looked, notes })
         }
         None => {
             looked.push("running lab: none".to_owned());
             Err(NotFound::Nowhere { looked })
         }
     }
+}
+
+/// A hint if KUBECONFIG names files that do not exist: the user expects these, not what is found elsewhere.
+fn missing_hint(host: &Host<'_>) -> Option<String> {
+    let value = host.kubeconfig.as_ref().filter(|value| !value.is_empty())?;
+    let missing: Vec<_> = std::env::split_paths(value)
+        .filter(|path| !(host.exists)(path))
+        .map(|path| path.display().to_string())
+        .collect();
+    let verb = if missing.len() == 1 { "does" } else { "do" };
+    (!missing.is_empty())
+        .then(|| format!("KUBECONFIG names {}, which {verb} not exist", missing.join(" and ")))
 }
 
 /// A hint if a kubeconfig takes precedence over a running lab: the user may want the lab.
@@ -282,7 +296,13 @@ mod tests {
             let found = find(&files, &Wanted::default(), true, true).unwrap();
             assert_eq!(found.source, source);
             assert_eq!(found.looked.last().unwrap(), last);
-            assert_eq!(found.notes, ["a lab is also running: use `--cluster /run/lab.yaml` to trace in it"]);
+            let lab = "a lab is also running: use `--cluster /run/lab.yaml` to trace in it";
+            let missing = match there {
+                6 => None,
+                5 => Some("KUBECONFIG names /a/config, which does not exist"),
+                _ => Some("KUBECONFIG names /a/config and /b/config, which do not exist"),
+            };
+            assert!(found.notes.iter().map(String::as_str).eq(missing.into_iter().chain([lab])));
             files.remove(0);
         }
         let found = find(&files, &Wanted::default(), true, true).unwrap();
@@ -300,7 +320,7 @@ mod tests {
                 "running lab: /run/lab.yaml",
             ]
         );
-        assert!(found.notes.is_empty());
+        assert_eq!(found.notes, ["KUBECONFIG names /a/config and /b/config, which do not exist"]);
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! The connection to a cluster's API server.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
-use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
 
-use super::error::{ApiError, innermost};
-use podtrace_protocol::inventory::nearest_text;
+use super::error::{ApiError, auth, innermost};
+use super::kubeconfig::{self, plain};
 
 /// Time limit for connecting: a server that runs accepts at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,9 +32,10 @@ impl Api {
     ///
     /// If a file cannot be read, or the context is missing or incomplete.
     pub async fn by_kubeconfig(files: &[PathBuf], context: Option<&str>) -> Result<Self, ApiError> {
-        let kubeconfig = read(files)?;
+        let mut kubeconfig = kubeconfig::read(files)?;
         let names = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
-        let context = choose(&kubeconfig, context, &names)?;
+        let context = kubeconfig::choose(&kubeconfig, context, &names)?;
+        kubeconfig::as_kubectl_reads_it(&mut kubeconfig);
         let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
             ApiError::Kubeconfig {
@@ -65,9 +65,14 @@ impl Api {
             (None, _) => "a URL without a host".to_owned(),
         };
         let namespace = config.default_namespace.clone();
+        // The only programs that are run are those of the context's user.
+        let plugin = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
         let client = Client::try_from(config).map_err(|error| ApiError::Login {
             account: account.clone(),
-            what: login_error(&innermost(&error)),
+            what: match &error {
+                kube::Error::Auth(error) => auth(error, plugin.as_deref()),
+                error => login_error(&innermost(error)),
+            },
         })?;
         Ok(Self { client, server, namespace, account })
     }
@@ -91,42 +96,6 @@ impl Api {
     }
 }
 
-fn read(files: &[PathBuf]) -> Result<Kubeconfig, ApiError> {
-    let mut merged = Kubeconfig::default();
-    for file in files {
-        let failed = |error: KubeconfigError| ApiError::Kubeconfig {
-            files: file.display().to_string(),
-            what: read_error(&error, file),
-        };
-        merged = Kubeconfig::read_from(file).and_then(|next| merged.merge(next)).map_err(failed)?;
-    }
-    Ok(merged)
-}
-
-fn read_error(error: &KubeconfigError, file: &Path) -> String {
-    match error {
-        KubeconfigError::ReadConfig(error, _) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            format!(
-                "{error}: run podtrace as root, or copy the file to where you can read it (sudo cat {} > …)",
-                file.display()
-            )
-        }
-        _ => plain(error),
-    }
-}
-
-/// The error without an excerpt of the file, which contains keys.
-fn plain(error: &KubeconfigError) -> String {
-    match error {
-        KubeconfigError::Parse(error) => {
-            let at = error.location().map(|at| format!("line {}: ", at.line())).unwrap_or_default();
-            format!("{at}{}", DefaultMessageFormatter.format_message(error.without_snippet()))
-        }
-        KubeconfigError::ReadConfig(error, _) => error.to_string(),
-        _ => error.to_string(),
-    }
-}
-
 /// An error about keys or certificates, reworded if the library's message does not help.
 fn login_error(words: &str) -> String {
     // rustls says "peer certificate", although it is the user's own.
@@ -136,25 +105,6 @@ fn login_error(words: &str) -> String {
             .to_owned();
     }
     words.to_owned()
-}
-
-/// The context to use: the given one, otherwise the current context of the files.
-fn choose(kubeconfig: &Kubeconfig, wanted: Option<&str>, files: &str) -> Result<String, ApiError> {
-    let names = || kubeconfig.contexts.iter().map(|context| context.name.as_str());
-    let error = |what: String| ApiError::Kubeconfig { files: files.to_owned(), what };
-    let Some(context) = wanted.or(kubeconfig.current_context.as_deref()).filter(|name| !name.is_empty())
-    else {
-        let names: Vec<_> = names().collect();
-        return Err(error(if names.is_empty() {
-            "it has no contexts: is it a kubeconfig?".to_owned()
-        } else {
-            format!("it has no current context: choose one with --context: {}", names.join(", "))
-        }));
-    };
-    if names().any(|name| name == context) {
-        return Ok(context.to_owned());
-    }
-    Err(error(format!("there is no context {context:?}; {}", nearest_text(context, "contexts", names()))))
 }
 
 #[cfg(test)]
@@ -225,6 +175,31 @@ current-context: home
     async fn a_missing_file_is_named() {
         let error = Api::by_kubeconfig(&["/nonexistent/config".into()], None).await.err().unwrap();
         assert!(error.to_string().starts_with("cannot use the kubeconfig /nonexistent/config: "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_may_have_no_scheme() {
+        for (server, port) in [("127.0.0.1:8080", "127.0.0.1:8080"), ("work.example", "work.example")] {
+            let text = CONFIG.replace("'http://user:secret@work.example'", server);
+            assert_eq!(api(&text, Some("work")).await.unwrap().server, port);
+        }
+        let error = api(&CONFIG.replace("http://user:secret@work.example", ""), Some("work")).await;
+        assert!(error.err().unwrap().starts_with("cannot use the kubeconfig FILE"));
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_fails_is_named_without_its_arguments_and_environment() {
+        for (command, expected) in [
+            ("/nonexistent/plugin", "cannot run the credential plugin /nonexistent/plugin: No such file"),
+            ("sh", "the credential plugin sh failed (exit status: 3)"),
+        ] {
+            let exec = format!(
+                "exec: {{apiVersion: client.authentication.k8s.io/v1, command: {command}, args: [-c, 'exit 3 # hunter2'], \
+                 env: [{{name: PASSWORD, value: hunter3}}], interactiveMode: Never}}"
+            );
+            let error = api(&CONFIG.replace("token: t", &exec), None).await.err().unwrap();
+            assert!(error.contains(expected) && !error.contains("hunter"), "{error}");
+        }
     }
 
     #[tokio::test]

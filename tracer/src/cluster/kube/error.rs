@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use kube::client::AuthError;
+
 /// A permission of the Kubernetes API (RBAC).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permission {
@@ -185,9 +187,26 @@ impl ApiError {
             kube::Error::SerdeError(error) => {
                 Self::Answer { server, permission, words: format!("cannot parse the answer ({error})") }
             }
-            kube::Error::Auth(error) => Self::Login { account: server, what: innermost(&error) },
+            kube::Error::Auth(error) => Self::Login { account: server, what: auth(&error, None) },
             error => Self::Unreachable { server, what: innermost(&error) },
         }
+    }
+}
+
+/// Why logging in failed. The library's message about a credential plugin has its arguments, environment and output, and so
+/// passwords.
+pub(super) fn auth(error: &AuthError, plugin: Option<&str>) -> String {
+    let plugin = plugin
+        .map_or_else(|| "the credential plugin".to_owned(), |name| format!("the credential plugin {name}"));
+    match error {
+        AuthError::AuthExecStart(error) => {
+            format!("cannot run {plugin}: {error}; install it, or log in another way")
+        }
+        AuthError::AuthExecRun { out, .. } => {
+            format!("{plugin} failed ({}); run it by hand to see why", out.status)
+        }
+        AuthError::AuthExecParse(_) => format!("{plugin} printed no ExecCredential object"),
+        error => innermost(error),
     }
 }
 

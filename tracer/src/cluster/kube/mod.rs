@@ -15,6 +15,7 @@ mod error;
 mod follow;
 mod gather;
 mod known;
+mod kubeconfig;
 mod list;
 mod machine;
 mod manifest;
