@@ -1,121 +1,102 @@
-//! `cargo xtask bench`: what reading a large recording takes, in time and in memory, by what is made of it.
+//! `cargo xtask bench`: what podtrace costs. Two parts: `traffic`, what tracing costs the traffic that is traced, and
+//! `reading`, what reading a large recording takes.
 //!
-//! Numbers of one machine mean little on another: what is compared is told as ratios.
+//! Numbers of one machine mean little on another: what is compared are ratios. What a part measured stands in a table on
+//! stdout, and of `traffic` also in a file, as JSON.
 
-use std::fs;
+mod beside;
+mod condition;
+mod kernel;
+mod lab;
+mod load;
+mod reading;
+mod statistics;
+mod table;
+mod traffic;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, ensure};
-use clap::Args;
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
 
 use crate::build::{self, What};
 use crate::toolchain::Route;
 use crate::{run, workspace};
 
-/// The recording whose packets are repeated.
-const TEMPLATE: &str = "tests/recordings/cross-node-ping.pcapng";
-
-/// What a recording is read to: a name, and the arguments of `podtrace read`. `OUT` is a file.
-const READS: [(&str, &[&str]); 5] = [
-    ("json", &["-o", "json"]),
-    ("text", &["-o", "text"]),
-    ("json, filtered", &["-o", "json", "--filter", "icmp and src net 10.42.0.0/24 or udp port 53"]),
-    ("pcapng", &["-o", "json", "--write", "OUT"]),
-    ("html", &["-o", "json", "--html", "OUT"]),
-];
-
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A tenth of the million events
+    /// Only this part [default: both]
+    #[arg(value_enum)]
+    part: Option<Part>,
+    /// A tenth of the million events, and one short round of traffic
     #[arg(long)]
     quick: bool,
+    /// Rounds of traffic [default: 5, or 1 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Seconds that each load runs [default: 2, or 1 with --quick]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: Option<u32>,
+    /// Only loads and conditions whose names contain one of these; untraced traffic is always measured
+    #[arg(long, value_name = "WORD", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Measure this podtrace instead of building one
+    #[arg(long, value_name = "FILE")]
+    podtrace: Option<PathBuf>,
+    /// Where the figures of traffic are kept, as JSON [default: target/bench.json]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What tracing costs the traffic, on real packets in the lab (root)
+    Traffic,
+    /// What reading a recording of a million events takes
+    Reading,
+}
+
+impl Options {
+    fn has(&self, part: Part) -> bool {
+        self.part.is_none_or(|only| only == part)
+    }
 }
 
 pub(crate) fn run(options: &Options, route: Option<Route>) -> Result<ExitCode> {
-    let podtrace = build::provide(What::Release, route)?.1;
-    let helper = helper()?;
-    let directory = workspace::root().join("target/bench");
-    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
-    let events: u64 = if options.quick { 100_000 } else { 1_000_000 };
-    let outcome = measure(&podtrace, &helper, &directory, events);
-    // Hundreds of megabytes, which nobody needs any more.
-    fs::remove_dir_all(&directory).with_context(|| format!("removing {}", directory.display()))?;
-    outcome?;
+    let podtrace = match &options.podtrace {
+        Some(given) => given.canonicalize().with_context(|| format!("looking for {}", given.display()))?,
+        None => build::provide(What::Release, route)?.1,
+    };
+    if options.has(Part::Traffic) {
+        traffic::run(options, &podtrace)?;
+    }
+    if options.has(Part::Reading) {
+        reading::run(options.quick, &podtrace, &helper(Profile::Release)?)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The program that makes recordings and measures commands.
-fn helper() -> Result<PathBuf> {
+/// How the helper is compiled: what it does for `traffic` is to wait for the kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Profile {
+    Debug,
+    Release,
+}
+
+/// The program that makes recordings, exchanges datagrams, and asks the kernel about eBPF programs.
+fn helper(profile: Profile) -> Result<PathBuf> {
     let mut cargo = build::host_cargo("build");
-    cargo.args(["--release", "--package", "podtrace-tests", "--bin", "bench"]);
+    let directory = match profile {
+        Profile::Debug => {
+            cargo.args(build::USER_SPACE).args(["--bin", "bench"]);
+            "debug"
+        }
+        Profile::Release => {
+            cargo.args(["--release", "--package", "podtrace-tests", "--bin", "bench"]);
+            "release"
+        }
+    };
     run::step("compiling what measures", &mut cargo)?;
-    Ok(workspace::target_dir().join("release/bench"))
-}
-
-fn measure(podtrace: &Path, helper: &Path, directory: &Path, events: u64) -> Result<()> {
-    let (large, small) = (directory.join("large.pcapng"), directory.join("small.pcapng"));
-    for (file, events) in [(&small, events / 10), (&large, events)] {
-        let mut generate = Command::new(helper);
-        generate.arg("generate").arg(workspace::root().join(TEMPLATE)).arg(file).arg(events.to_string());
-        run::step(&format!("making a recording of {events} events"), &mut generate)?;
-    }
-    let size = fs::metadata(&large).context("looking at the recording")?.len();
-    println!("{events} events, {} MB, {} bytes an event", size / 1_000_000, size / events);
-    println!(
-        "{:16} {:>8} {:>12} {:>9} {:>10} {:>24}",
-        "read to", "time", "events/s", "of json's", "memory", "of a tenth of the events"
-    );
-    let knows_html =
-        run::ask(Command::new(podtrace).args(["read", "--help"])).is_some_and(|help| help.contains("--html"));
-    let mut json = None;
-    for (name, arguments) in READS {
-        if name == "html" && !knows_html {
-            println!("{name:16} not written by this podtrace");
-            continue;
-        }
-        let read = |file: &Path| Cost::of(podtrace, helper, file, &directory.join("out"), arguments);
-        let tenth = read(&small)?;
-        let whole = read(&large)?;
-        let of = *json.get_or_insert(whole.milliseconds);
-        println!(
-            "{name:16} {:>6.1} s {:>12} {:>9.2} {:>7} MB {:>24.2}",
-            whole.milliseconds / 1e3,
-            (1e3 * events as f64 / whole.milliseconds).round(),
-            whole.milliseconds / of,
-            whole.kib / 1024,
-            whole.kib as f64 / tenth.kib as f64
-        );
-    }
-    Ok(())
-}
-
-/// What a command took.
-#[derive(Clone, Copy)]
-struct Cost {
-    milliseconds: f64,
-    /// The most memory at once.
-    kib: u64,
-}
-
-impl Cost {
-    fn of(podtrace: &Path, helper: &Path, file: &Path, out: &Path, arguments: &[&str]) -> Result<Self> {
-        let mut measured = Command::new(helper);
-        measured.arg("measure").arg(podtrace).args(["read", "-q"]).arg(file);
-        for argument in arguments {
-            if *argument == "OUT" {
-                measured.arg(out)
-            } else {
-                measured.arg(argument)
-            };
-        }
-        let output = measured.output().with_context(|| format!("running {}", helper.display()))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "reading {} failed: {said}", file.display());
-        let numbers = String::from_utf8_lossy(&output.stdout);
-        let parsed = numbers.trim().split_once(' ').and_then(|(time, memory)| {
-            Some(Self { milliseconds: time.parse().ok()?, kib: memory.parse().ok()? })
-        });
-        parsed.with_context(|| format!("the measurement says {numbers:?}"))
-    }
+    Ok(workspace::target_dir().join(Path::new(directory)).join("bench"))
 }

@@ -73,7 +73,7 @@ enum Command {
         #[command(subcommand)]
         action: k8s::Action,
     },
-    /// Read a recording of a million events to every output, and print time and memory
+    /// Measure what tracing costs the traffic (root), and what reading a recording of a million events takes
     Bench {
         #[command(flatten)]
         toolchain: Toolchain,

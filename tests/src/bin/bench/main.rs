@@ -1,6 +1,9 @@
-//! What `cargo xtask bench` runs: makes a recording of any size, and measures a command.
+//! What `cargo xtask bench` runs: makes a recording of any size, measures a command, exchanges datagrams, and reads what the
+//! kernel knows of podtrace's programs.
 
+mod exchange;
 mod generate;
+mod kernel;
 
 use std::fs::File;
 use std::path::Path;
@@ -29,7 +32,14 @@ fn run(words: &[&str]) -> Result<()> {
             generate::recording(Path::new(template), Path::new(file), events)
         }
         ["measure", program, arguments @ ..] => measure(program, arguments),
-        _ => bail!("generate TEMPLATE FILE EVENTS, or measure PROGRAM [ARGUMENT…]"),
+        ["answer", address] => exchange::answer(address),
+        ["ask", address, seconds] => {
+            exchange::ask(address, seconds.parse().context("the number of seconds")?)
+        }
+        ["kernel", pids @ ..] => kernel::print(pids),
+        _ => bail!(
+            "generate TEMPLATE FILE EVENTS, measure PROGRAM [ARGUMENT…], answer ADDRESS, ask ADDRESS SECONDS, or kernel [PID…]"
+        ),
     }
 }
 
