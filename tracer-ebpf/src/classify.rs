@@ -119,12 +119,12 @@ fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> Match {
     if any != both {
         let unknown = header.unknown();
         let known_src = header::veiled(sides(&header.src), unknown);
-        let known_dst = header::veiled(sides(&header.dst), unknown);
         src |= known_src & both;
-        dst |= known_dst & both;
         if src == 0 && known_src == 0 {
             return Match::NO;
         }
+        let known_dst = header::veiled(sides(&header.dst), unknown);
+        dst |= known_dst & both;
         // A node's address may stand for one end's, if the other end's own is there.
         let one_way = filter.flags & filter_flag::ONE_WAY != 0;
         if filter.flags & filter_flag::NODE_PORTS != 0 && (known_src | known_dst) & side::VIA != 0 {

@@ -9,15 +9,15 @@ use tracer_common::{Event, Record, flag};
 
 use crate::{
     conntrack,
-    globals::{COUNTERS, EVENTS, count},
+    globals::{COUNTERS, EVENTS, WOKEN, count},
     identity::Identity,
     reader::{Device, Reader, SkbReader},
     route,
 };
 
-/// Unread bytes in the ring from which on the reader is woken. Below that, it polls every 10 ms: a wake-up costs eight
-/// times as much as the record.
-const WAKE_AT: u64 = 256 << 10;
+/// Unread bytes in the ring from which on the reader is woken. Below that, it polls every 10 ms: a wake-up interrupts
+/// another CPU, which costs more than several records.
+const WAKE_AT: u64 = 1 << 20;
 
 /// What a hook knows about a packet, apart from its bytes.
 pub(crate) struct Sighting {
@@ -152,10 +152,22 @@ unsafe fn write(to: *mut Event, sighting: &Sighting, flags: u16, captured: u16) 
 
 #[inline(always)]
 fn submit<T>(entry: RingBufEntry<T>) {
-    let wake = if EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    };
+    let wake = if wakes_reader() { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     entry.submit(u64::from(wake));
+}
+
+/// Whether this record wakes the reader: the first one beyond [`WAKE_AT`] since the reader last drained the ring. A reader
+/// that is behind is awake: waking it with each record would slow the traffic down to what it can read.
+#[inline(always)]
+fn wakes_reader() -> bool {
+    let Some(woken) = WOKEN.get_ptr_mut(0) else { return false };
+    // SAFETY: a live map value. Two CPUs that read it at once both wake the reader, which costs little. If the reader
+    // clears it just before it is set, no wake-up comes until the reader polls.
+    unsafe {
+        if woken.read_volatile() != 0 || EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) < WAKE_AT {
+            return false;
+        }
+        woken.write_volatile(1);
+    }
+    true
 }

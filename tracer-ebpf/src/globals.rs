@@ -101,6 +101,13 @@ pub(crate) static NAMESPACES: HashMap<u32, u32> = HashMap::with_max_entries(4096
 #[map]
 pub(crate) static PACKETS: LruHashMap<u64, Tracked> = LruHashMap::with_max_entries(65536, 0);
 
+/// How many of [`PACKETS`] have their sk_buff in each of these parts of the memory, or more: where it is 0, none has.
+#[map]
+pub(crate) static PARTS: Array<u64> = Array::with_max_entries(PARTS_NUMBER, 0);
+
+/// A power of two. All parts together fit into a first-level cache.
+pub(crate) const PARTS_NUMBER: u32 = 4096;
+
 /// Fragmented packets whose first fragment matched a filter with ports, which the others do not carry.
 #[map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, u32> = LruHashMap::with_max_entries(4096, 0);
@@ -121,6 +128,10 @@ pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entrie
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
+/// 1 once the reader was woken, until it has drained [`EVENTS`] and clears this.
+#[map]
+pub(crate) static WOKEN: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Whether events are wanted.
 #[inline(always)]
 pub(crate) fn enabled() -> bool {
@@ -137,16 +148,25 @@ pub(crate) fn is_ours(netns: u32) -> bool {
 #[inline(always)]
 pub(crate) fn count(counter: impl Fn(*mut Counters) -> *mut u64) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        let counter = counter(counters);
-        // A tracepoint in process context may be interrupted by a tap on the same CPU: a plain increment could
-        // lose one. Written out because core has no read-modify-write atomics for this target, and because
-        // those that fetch would need 5.12.
+        // A tracepoint in process context may be interrupted by a tap on the same CPU: a plain increment could lose one.
         // SAFETY: an aligned member of a live map value, which programs only ever add to.
-        #[cfg(target_arch = "bpf")]
-        unsafe {
-            core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1u64);
-        }
-        #[cfg(not(target_arch = "bpf"))]
-        let _ = counter;
+        unsafe { add(counter(counters), 1) };
     }
+}
+
+/// Adds to a number at once, whatever other CPUs do. Written out because core has no read-modify-write atomics for this
+/// target, and because those that fetch would need 5.12.
+///
+/// # Safety
+///
+/// `number` is an aligned member of a live map value.
+#[inline(always)]
+pub(crate) unsafe fn add(number: *mut u64, summand: i64) {
+    // SAFETY: the caller's.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) number, in(reg) summand);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = (number, summand);
 }

@@ -5,7 +5,7 @@ use tracer_common::flag;
 
 use crate::{
     classify::{self, Class},
-    globals::{Fingerprint, PACKETS, Tracked, count},
+    globals::{self, Fingerprint, PACKETS, PARTS, PARTS_NUMBER, Tracked, count},
     reader::Reader,
 };
 
@@ -33,20 +33,31 @@ pub(crate) struct Identity {
     pub(crate) left: bool,
 }
 
+/// What a hook says of a packet besides what it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) passage: Passage,
+    /// Whether it is on its way out of a device.
+    pub(crate) sent: bool,
+}
+
+impl Moment {
+    /// On its way, and not out of a device.
+    pub(crate) const WITHIN: Self = Self { passage: Passage::Within, sent: false };
+}
+
 /// The identity of a packet that matches or is followed; `None` if it is neither.
 #[inline(always)]
-pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, passage: Passage) -> Option<Identity> {
+pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, moment: Moment) -> Option<Identity> {
+    let Moment { passage, sent } = moment;
     if !class.matches && (passage == Passage::Enters || !is_known(skb)) {
         return None;
     }
     let fingerprint = class.packet.fingerprint(reader);
     // VERIFIER: asked again, so that it need not remember what the answer was.
     if passage != Passage::Enters
-        && let Some(identity) = recognised(skb, fingerprint)
+        && let Some(identity) = recognised(skb, fingerprint, passage == Passage::Leaves, sent)
     {
-        if passage == Passage::Leaves {
-            leave(skb);
-        }
         let flags = if class.matches { class.flags } else { flag::FOLLOWED };
         return Some(Identity { flags, ..identity });
     }
@@ -82,6 +93,11 @@ fn new_number() -> (u64, u64) {
 /// Remembers a packet; a failure is counted.
 #[inline(always)]
 fn store(skb: u64, tracked: &Tracked) -> bool {
+    // First the part, then the packet: who finds the part empty may rely on it. A packet that takes another one's place
+    // leaves the number as it is.
+    if !is_known(skb) {
+        count_in_part(skb, 1);
+    }
     let stored = PACKETS.insert(skb, tracked, 0).is_ok();
     if !stored {
         count(|counters| {
@@ -92,10 +108,31 @@ fn store(skb: u64, tracked: &Tracked) -> bool {
     stored
 }
 
-/// Whether this sk_buff's memory has been a packet of interest: the quick answer for hooks that see all packets.
+/// Whether this sk_buff's memory may be a packet that is followed. The quick answer for hooks that see all packets of the
+/// machine: where nothing is followed, or nothing in this part of the memory, it takes no search.
+#[inline(always)]
+pub(crate) fn may_be_known(skb: u64) -> bool {
+    PARTS.get(part(skb)).is_some_and(|number| *number != 0)
+}
+
+/// Which of [`PARTS`] an sk_buff is in. sk_buffs are 256 bytes apart.
+#[inline(always)]
+fn part(skb: u64) -> u32 {
+    ((skb >> 8) ^ (skb >> 20)) as u32 & (PARTS_NUMBER - 1)
+}
+
+#[inline(always)]
+fn count_in_part(skb: u64, summand: i64) {
+    if let Some(number) = PARTS.get_ptr_mut(part(skb)) {
+        // SAFETY: a live map value. What makes room in the map of packets is not subtracted: the number is too high then.
+        unsafe { globals::add(number, summand) };
+    }
+}
+
+/// Whether this sk_buff's memory has been a packet of interest.
 #[inline(always)]
 pub(crate) fn is_known(skb: u64) -> bool {
-    PACKETS.get_ptr(skb).is_some()
+    may_be_known(skb) && PACKETS.get_ptr(skb).is_some()
 }
 
 /// The identity of a packet that was seen before. Where the filter is not asked, nothing is said of whether its
@@ -103,7 +140,7 @@ pub(crate) fn is_known(skb: u64) -> bool {
 #[inline(always)]
 pub(crate) fn known<R: Reader>(skb: u64, reader: &R) -> Option<Identity> {
     let (fingerprint, in_tunnel) = classify::fingerprint(reader)?;
-    let identity = recognised(skb, fingerprint)?;
+    let identity = recognised(skb, fingerprint, false, false)?;
     Some(Identity { flags: if in_tunnel { flag::IN_TUNNEL } else { 0 }, ..identity })
 }
 
@@ -120,41 +157,34 @@ pub(crate) fn copied(skb: u64, copy: u64) {
 /// The identity of a packet that was seen before, whether its headers of the moment match or not.
 #[inline(always)]
 pub(crate) fn followed<R: Reader>(skb: u64, class: &Class, reader: &R) -> Option<Identity> {
-    let identity = recognised(skb, class.packet.fingerprint(reader))?;
+    let identity = recognised(skb, class.packet.fingerprint(reader), false, false)?;
     let flags = if class.matches { class.flags } else { flag::FOLLOWED };
     Some(Identity { flags, ..identity })
 }
 
+/// A packet that was seen before, and remembers of it whether it leaves the node and whether it is sent.
 #[inline(always)]
-fn recognised(skb: u64, fingerprint: Fingerprint) -> Option<Identity> {
+fn recognised(skb: u64, fingerprint: Fingerprint, leaves: bool, sent: bool) -> Option<Identity> {
+    let tracked = PACKETS.get_ptr_mut(skb)?;
     // SAFETY: an entry that changes while it is read belongs to an sk_buff that was freed meanwhile; its
     // fingerprint then differs.
-    let tracked = unsafe { PACKETS.get(skb) }?;
-    if !tracked.fingerprint.fits(fingerprint) {
+    let Tracked { packet, fingerprint: stored, parent, sent_ns, left } = unsafe { *tracked };
+    if !stored.fits(fingerprint) {
         return None;
     }
-    let Tracked { packet, fingerprint: _, parent, sent_ns, left } = *tracked;
     // SAFETY: a helper without preconditions.
     let at_ns = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: a live map value; at worst the LRU has given it to another packet, whose wait is then not reported, or which
+    // then looks departed to drops without a device.
+    unsafe {
+        if sent {
+            (*tracked).sent_ns = at_ns;
+        }
+        if leaves {
+            (*tracked).left = 1;
+        }
+    }
     Some(Identity { packet, parent, at_ns, flags: 0, sent_ns, left: left != 0 })
-}
-
-/// A tap saw it on its way out of a device.
-#[inline(always)]
-pub(crate) fn sent(skb: u64, at_ns: u64) {
-    if let Some(tracked) = PACKETS.get_ptr_mut(skb) {
-        // SAFETY: a live map value; at worst the LRU has given it to another packet, whose wait is then not told.
-        unsafe { (*tracked).sent_ns = at_ns };
-    }
-}
-
-#[inline(always)]
-fn leave(skb: u64) {
-    if let Some(tracked) = PACKETS.get_ptr_mut(skb) {
-        // SAFETY: a live map value; at worst the LRU has given it to another packet, which then looks departed
-        // to drops without a device.
-        unsafe { (*tracked).left = 1 };
-    }
 }
 
 /// The sk_buff is freed: its memory may become another packet. A clone has an sk_buff of its own, so that the packet it
@@ -164,6 +194,8 @@ pub(crate) fn forget(skb: u64) {
     // Hooks of freeing see all packets of the machine: looking takes no lock, removing does.
     if is_known(skb) {
         // Absent if the LRU made room meanwhile: nothing to forget then.
-        let _ = PACKETS.remove(skb);
+        if PACKETS.remove(skb).is_ok() {
+            count_in_part(skb, -1);
+        }
     }
 }

@@ -46,8 +46,8 @@ use tracer_common::hook;
 
 use crate::{
     emit::{Sighting, emit, emit_alone},
-    identity::Passage,
-    reader::{Device, SkbReader, TcReader},
+    identity::{Moment, Passage},
+    reader::{Device, SkbReader, TcReader, plain},
 };
 
 /// Shortest time in a queue that is reported, in nanoseconds. Without a queue a packet takes about as long.
@@ -91,12 +91,10 @@ fn try_tap(ctx: &TcContext, hook: u16, passage: Passage) -> Option<()> {
     let reader = TcReader::new(ctx);
     // The context of a tc program is the sk_buff itself, so its address equals the one that tracepoints and kprobes
     // get for the same packet.
-    let skb = ctx.as_ptr() as u64;
+    let skb = plain(ctx.as_ptr() as u64)?;
     let class = classify::classify(&reader)?;
-    let identity = identity::of(skb, &class, &reader, passage)?;
-    if hook == hook::TC_EGRESS {
-        identity::sent(skb, identity.at_ns);
-    }
+    let moment = Moment { passage, sent: hook == hook::TC_EGRESS };
+    let identity = identity::of(skb, &class, &reader, moment)?;
     let sk_buff = ctx.skb.skb;
     // SAFETY: `sk_buff` is the program's context; the verifier checks these accesses.
     let (ifindex, len, mark, gso_segs, gso_size) = unsafe {
@@ -158,7 +156,7 @@ fn try_drop_seen(skb: u64, location: u64, reason: u32) -> Option<()> {
     // In a socket's receive queue `dev` is null or something else. Then only a packet that this node's taps have seen,
     // and that has not left the node, belongs to this node.
     let identity = if device.is_some() {
-        identity::of(skb, &class, &reader, Passage::Within)?
+        identity::of(skb, &class, &reader, Moment::WITHIN)?
     } else {
         identity::followed(skb, &class, &reader).filter(|identity| !identity.left)?
     };
@@ -186,21 +184,19 @@ fn podtrace_consumed(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "net_dev_start_xmit")]
 fn podtrace_queued(ctx: RawTracePointContext) -> i32 {
     if globals::enabled() {
-        let _ = try_queued(ctx.arg(0));
+        let _ = try_queued(ctx.arg(0), ctx.arg(1));
     }
     0
 }
 
 #[inline(always)]
-fn try_queued(skb: u64) -> Option<()> {
-    if !identity::is_known(skb) {
+fn try_queued(skb: u64, dev: u64) -> Option<()> {
+    // All packets of the machine pass here, those that are followed several times: what costs least is asked first.
+    if !identity::may_be_known(skb) || !reader::has_queue(dev) || !identity::is_known(skb) {
         return None;
     }
     let reader = SkbReader::new(skb)?;
-    let device = reader.device().filter(|device| device.netns == globals::NODE_NETNS.load())?;
-    if !reader.is_at_queue() {
-        return None;
-    }
+    let device = Device::read(dev).filter(|device| device.netns == globals::NODE_NETNS.load())?;
     let identity = identity::known(skb, &reader)?;
     if identity.at_ns.wrapping_sub(identity.sent_ns) < QUEUED_NS {
         return None;

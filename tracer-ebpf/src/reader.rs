@@ -107,6 +107,18 @@ impl Device {
     }
 }
 
+/// Whether the `struct net_device` at `dev` has a queue. Bridges, tunnels and veths have none by default.
+#[inline(always)]
+pub(crate) fn has_queue(dev: u64) -> bool {
+    // All queues of a device are of one kind, so the first one suffices.
+    let enqueue = || {
+        let queue: u64 = kernel(dev, offset!(dev_tx))?;
+        let qdisc: u64 = kernel(queue, offset!(queue_qdisc))?;
+        kernel::<u64>(qdisc, offset!(qdisc_enqueue))
+    };
+    enqueue().is_some_and(|enqueue| enqueue != 0)
+}
+
 impl SkbReader {
     #[inline(always)]
     pub(crate) fn new(skb: u64) -> Option<Self> {
@@ -123,19 +135,6 @@ impl SkbReader {
     #[inline(always)]
     pub(crate) fn device(&self) -> Option<Device> {
         Device::read(kernel(self.skb, offset!(skb_dev))?)
-    }
-
-    /// Whether its device has a queue. Bridges, tunnels and veths have none by default.
-    #[inline(always)]
-    pub(crate) fn is_at_queue(&self) -> bool {
-        // All queues of a device are of one kind, so the first one suffices.
-        let enqueue = || {
-            let dev: u64 = kernel(self.skb, offset!(skb_dev))?;
-            let queue: u64 = kernel(dev, offset!(dev_tx))?;
-            let qdisc: u64 = kernel(queue, offset!(queue_qdisc))?;
-            kernel::<u64>(qdisc, offset!(qdisc_enqueue))
-        };
-        enqueue().is_some_and(|enqueue| enqueue != 0)
     }
 
     #[inline(always)]
@@ -208,4 +207,10 @@ pub(crate) fn kernel<T: Copy>(base: u64, offset: u32) -> Option<T> {
     }
     // SAFETY: the helper fails on addresses that cannot be read.
     unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.ok()
+}
+
+/// VERIFIER: a typed pointer, with which hardly any arithmetic is allowed, as a number: what is read from memory is one.
+#[inline(always)]
+pub(crate) fn plain(pointer: u64) -> Option<u64> {
+    kernel((&raw const pointer) as u64, 0)
 }

@@ -14,8 +14,8 @@ use crate::{
     classify,
     emit::{Sighting, emit, emit_alone},
     globals::{NODE_NETNS, enabled, member, offset},
-    identity::{self, Passage},
-    reader::{SkbReader, kernel},
+    identity::{self, Moment},
+    reader::{SkbReader, kernel, plain},
     route,
 };
 
@@ -148,7 +148,7 @@ fn local_out(call: &impl Call, hook: u16) -> Option<()> {
     let device = route::device(skb).filter(|device| device.netns == NODE_NETNS.load())?;
     let reader = SkbReader::new(skb)?;
     let class = classify::classify(&reader)?;
-    let identity = identity::of(skb, &class, &reader, Passage::Within)?;
+    let identity = identity::of(skb, &class, &reader, Moment::WITHIN)?;
     if identity.flags & flag::FIRST_SEEN == 0 {
         return None;
     }
@@ -173,15 +173,8 @@ fn number(argument: u8) -> Option<u8> {
 /// The address of the sk_buff, if the packet is followed.
 #[inline(always)]
 fn followed(call: &impl Call, hook: u16) -> Option<u64> {
-    let skb = skb(call, hook)?;
-    if identity::is_known(skb) { plain(skb) } else { None }
-}
-
-/// VERIFIER: in fentry an argument is a typed pointer, with which hardly any arithmetic is allowed. Reading it from memory
-/// turns it into a number.
-#[inline(always)]
-fn plain(pointer: u64) -> Option<u64> {
-    kernel((&raw const pointer) as u64, 0)
+    let skb = plain(skb(call, hook)?)?;
+    if identity::is_known(skb) { Some(skb) } else { None }
 }
 
 /// Emits an event for a packet in this node's stack.
@@ -201,26 +194,32 @@ fn seen(skb: u64, hook: u16, aux: u32) -> Option<()> {
 /// `skb_clone` has returned a copy.
 #[fexit]
 fn fexit_skb_clone(ctx: FExitContext) -> i32 {
-    copied(ctx.arg(0), ctx.arg(2))
+    let _ = copied(ctx.arg(0), ctx.arg(2));
+    0
 }
 
 /// `skb_copy` has returned a copy.
 #[fexit]
 fn fexit_skb_copy(ctx: FExitContext) -> i32 {
-    copied(ctx.arg(0), ctx.arg(2))
+    let _ = copied(ctx.arg(0), ctx.arg(2));
+    0
 }
 
 /// `__pskb_copy_fclone` has returned a copy.
 #[fexit]
 fn fexit_pskb_copy_fclone(ctx: FExitContext) -> i32 {
-    copied(ctx.arg(0), ctx.arg(4))
+    let _ = copied(ctx.arg(0), ctx.arg(4));
+    0
 }
 
 /// `returned` follows the arguments in the context. The helper for it (`bpf_get_func_ret`) needs 5.17.
 #[inline(always)]
-fn copied(skb: u64, returned: u64) -> i32 {
-    if enabled() && returned != 0 && identity::is_known(skb) {
-        identity::copied(skb, returned);
+fn copied(skb: u64, returned: u64) -> Option<()> {
+    if enabled() && returned != 0 {
+        let (skb, copy) = (plain(skb)?, plain(returned)?);
+        if identity::is_known(skb) {
+            identity::copied(skb, copy);
+        }
     }
-    0
+    Some(())
 }

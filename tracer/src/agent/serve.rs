@@ -135,6 +135,7 @@ async fn run(out: &mut Output) -> Result<()> {
         out,
         programs,
         ring,
+        buffer: Vec::new(),
         sent: 0,
         recursion_misses: 0,
         symbols,
@@ -170,6 +171,8 @@ struct Serving<'a> {
     changes: ChangeReadings,
     /// Number of ticks so far.
     ticks: u32,
+    /// Memory for events that are sent: used again, since hundreds of frames a second are sent at most.
+    buffer: Vec<u8>,
     /// Number of events sent.
     sent: u64,
     /// Runs that the kernel skipped because the program was running on that CPU already, as last read.
@@ -261,21 +264,33 @@ impl Serving<'_> {
         Ok(())
     }
 
+    /// Sends what the ring buffer holds, and lets the programs wake the agent again. Returns the time up to which everything
+    /// was sent.
+    fn drain(&mut self) -> Result<u64> {
+        let until = self.send_events()?;
+        // Only now: an agent that is busy sending needs no wake-ups.
+        self.programs.expect_wake_up()?;
+        Ok(until)
+    }
+
     /// Sends what the ring buffer holds, up to a limit, so that a flood cannot keep the agent from its other work. Returns the
     /// time up to which everything was sent.
-    fn drain(&mut self) -> Result<u64> {
+    fn send_events(&mut self) -> Result<u64> {
         let now = clock::monotonic_ns();
         for _ in 0..FRAMES_AT_ONCE {
-            let drained = capture::drain(self.ring.get_mut(), FRAME_BYTES);
+            let drained = capture::drain(self.ring.get_mut(), FRAME_BYTES, std::mem::take(&mut self.buffer));
             let Drained { events, count, locations, last_ns, empty } = drained;
             self.send_names(&locations)?;
             if !locations.is_empty() {
                 self.send_conntracked()?;
             }
+            let events = Bytes::from(events);
             if count > 0 {
-                self.out.send(&FromAgent::Events(Bytes::from(events)))?;
+                self.out.send(&FromAgent::Events(events.clone()))?;
                 self.sent += count;
             }
+            // The frame is gone, so this is the same memory again.
+            self.buffer = events.into();
             if empty {
                 return Ok(now);
             }

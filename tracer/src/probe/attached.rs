@@ -152,6 +152,16 @@ impl AttachedPrograms {
         self.maps.enable(enabled)
     }
 
+    /// Has the programs wake the reader of the ring buffer again when much is in it. They do so once, so that a reader that
+    /// is behind is not woken by every event.
+    ///
+    /// # Errors
+    ///
+    /// If the map cannot be written.
+    pub fn expect_wake_up(&mut self) -> Result<()> {
+        self.maps.expect_wake_up()
+    }
+
     /// The programs' counters, summed over all CPUs. They stay readable after [`Self::detach`].
     ///
     /// # Errors

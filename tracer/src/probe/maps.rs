@@ -18,6 +18,8 @@ use super::filter;
 pub(super) struct Maps {
     enabled: Array<MapData, u32>,
     counters: PerCpuArray<MapData, Counters>,
+    /// 1 once the programs have woken the reader of the ring buffer.
+    woken: Array<MapData, u32>,
     /// Which side an address is on: bits of [`side`].
     addresses: HashMap<MapData, Address, u32>,
     /// Which side a port of a node is on, see [`filter::node_ports`].
@@ -34,6 +36,7 @@ impl Maps {
         let maps = Self {
             enabled: take(ebpf, "ENABLED")?,
             counters: take(ebpf, "COUNTERS")?,
+            woken: take(ebpf, "WOKEN")?,
             addresses: take(ebpf, "ADDRESSES")?,
             node_ports: take(ebpf, "NODE_PORTS")?,
             namespaces: take(ebpf, "NAMESPACES")?,
@@ -95,6 +98,11 @@ impl Maps {
     pub(super) fn enable(&mut self, enabled: bool) -> Result<()> {
         let what = if enabled { "starting" } else { "stopping" };
         self.enabled.set(0, u32::from(enabled), 0).with_context(|| format!("{what} the eBPF programs"))
+    }
+
+    /// Has the programs wake the reader of the ring buffer again when much is in it.
+    pub(super) fn expect_wake_up(&mut self) -> Result<()> {
+        self.woken.set(0, 0, 0).context("asking the eBPF programs for a wake-up")
     }
 
     /// The programs' counters, summed over all CPUs.
