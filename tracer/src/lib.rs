@@ -24,6 +24,7 @@ pub mod lab;
 pub mod lock;
 pub mod netns;
 pub mod node;
+pub mod priority;
 pub mod probe;
 pub mod run_directory;
 pub mod session;

@@ -9,6 +9,7 @@ use super::notes;
 use super::output::{choose_color, reports};
 use super::status::Status;
 use super::{FAILED, plan, runtime};
+use crate::priority;
 use crate::session::{Plan, Progress, trace};
 use podtrace_report::diagnose::Diagnosis;
 use podtrace_report::output::losses;
@@ -18,6 +19,9 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let status = Status::of(&args.output);
     notes::show(&args.output, status.clone());
     let runtime = runtime()?;
+    // This thread makes paths of events. The others, which start agents and read from them, are there already and stay as
+    // they are: an agent that is slow loses events.
+    priority::yield_to_traffic();
     let plan = runtime.block_on(plan::plan(args))?;
     let mut judging = Judging::start(&args.expect, &plan.inventory, &plan.title, &plan.inputs)?;
     let reports = reports(&args.output, &plan.title, args.write.takes_stdout(), &plan.inputs)?;
