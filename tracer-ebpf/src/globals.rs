@@ -126,7 +126,7 @@ pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entrie
 
 /// Events on their way to user space.
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
 /// 1 once the reader was woken, until it has drained [`EVENTS`] and clears this.
 #[map]
