@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anstream::StripStream;
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
-use podtrace_report::output::{Html, Json, Report, Text};
+use podtrace_report::output::{Html, Json, Paths, Report, Text, View};
 use podtrace_report::recording::Reader;
 use podtrace_report::replay::{ReplayOptions, Replayed, replay};
 use podtrace_tests::scenario::Scenario;
@@ -109,12 +109,16 @@ fn rendered(name: &str, output: &str, render: Render) -> Result<()> {
     compare(name, output, &render(&bytes)?)
 }
 
+/// On a terminal of 80 columns, with what is alike folded.
 fn text(recording: &[u8]) -> Result<String> {
-    into_text(recording, |out| Box::new(Text::new(StripStream::new(out))))
+    let view = View { width: 80, ..View::default() };
+    into_text(recording, |out| Box::new(Text::new(StripStream::new(out)).with(view)))
 }
 
+/// Every path with all its hops.
 fn wide(recording: &[u8]) -> Result<String> {
-    into_text(recording, |out| Box::new(Text::wide(StripStream::new(out))))
+    let view = View { paths: Paths::All, ..View::default() };
+    into_text(recording, |out| Box::new(Text::wide(StripStream::new(out)).with(view)))
 }
 
 /// The data of the page, with a line of its own for every hop.

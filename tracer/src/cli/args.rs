@@ -145,6 +145,15 @@ pub(super) struct Output {
     /// Output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
+    /// Show every path in full: do not fold those that are like one before
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Show only paths with these verdicts; totals count all
+    #[arg(long, value_enum, value_name = "VERDICT,…", value_delimiter = ',')]
+    pub(super) verdict: Vec<VerdictName>,
+    /// Show only paths that were dropped or rejected, or vanished
+    #[arg(long, conflicts_with = "verdict")]
+    pub(super) failed: bool,
     /// Also write an HTML page
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
@@ -287,12 +296,26 @@ pub(super) enum Proto {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// Human-readable
+    /// Human-readable: what is new in full, the rest folded; at the end causes, routes and flows
     Text,
-    /// Human-readable, for wide terminals: adds tuples, hook points, and times since the start
+    /// Only the end: causes of failures, routes, flows, numbers
+    Summary,
+    /// A table of flows
+    Flows,
+    /// Like text, for wide terminals: adds tuples, hook points, and times since the start
     Wide,
     /// One JSON object per line, described by schema/podtrace.schema.json
     Json,
+}
+
+/// Verdicts by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum VerdictName {
+    Delivered,
+    Dropped,
+    Vanished,
+    Rejected,
+    Open,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,13 +3,14 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::args::Format;
-use super::output::report;
+use super::output::{report, width};
 use super::{FAILED, SUCCESS, notes, runtime};
 use crate::files::Inputs;
 use crate::lab::{Lab, RuleSet};
 use crate::session::{Plan, ProbePlan, trace};
 use podtrace_protocol::frame::{FilterSpec, ProbeKind, Side};
 use podtrace_protocol::inventory::{Inventory, Pod, load};
+use podtrace_report::output::View;
 use podtrace_report::replay::Outcome;
 
 /// A separate lab, so that the user's own one is not touched.
@@ -35,7 +36,7 @@ fn show(lab: &Lab) -> Result<bool> {
     for (title, to) in [("On one node", "pod2"), ("Across two nodes, through the VXLAN tunnel", "pod3")] {
         anstream::println!("{title}:  podtrace --from pod1 --to {to} --probe icmp\n");
         let plan = ping(&inventory, "pod1", to)?;
-        let mut report = report(Format::Text);
+        let mut report = report(Format::Text, View { width: width(), ..View::default() });
         let Outcome { summary, .. } = runtime.block_on(trace(&plan, &mut *report, &mut |_| {}))?;
         healthy &= summary.complete && summary.paths.delivered == 2;
         anstream::println!();

@@ -1,15 +1,16 @@
 //! Sets up the outputs of a trace: stdout and the HTML page.
 
-use std::io::{self, BufWriter, Stdout};
+use std::io::{self, BufWriter, IsTerminal as _, Stdout};
 use std::path::{Path as FilePath, PathBuf};
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, Result};
+use terminal_size::{Width, terminal_size_of};
 
-use super::args::{Color, Format, Output};
+use super::args::{Color, Format, Output, VerdictName};
 use crate::files::{self, Inputs, OutputFile};
-use podtrace_path::{Change, Path, Summary};
-use podtrace_report::output::{Html, Json, Report, Text};
+use podtrace_path::{Change, Path, Summary, Verdict};
+use podtrace_report::output::{Html, Json, Paths, Report, Text, UNLIMITED, View};
 use podtrace_report::totals::Finished;
 
 /// Applies `--color` to stdout and stderr.
@@ -30,7 +31,8 @@ pub(super) fn reports(
     stdout_is_taken: bool,
     inputs: &Inputs,
 ) -> Result<Box<dyn Report>> {
-    let shown = if stdout_is_taken { Box::new(Json::new(io::sink())) } else { report(output.output) };
+    let shown =
+        if stdout_is_taken { Box::new(Json::new(io::sink())) } else { report(output.output, view(output)) };
     Ok(match &output.html {
         Some(path) => {
             Box::new(WithPage { shown: Some(shown), page: Some(Page::begin(path, title, inputs)?) })
@@ -40,11 +42,46 @@ pub(super) fn reports(
 }
 
 /// The report for `-o`, on stdout.
-pub(super) fn report(format: Format) -> Box<dyn Report> {
+pub(super) fn report(format: Format, view: View) -> Box<dyn Report> {
     match format {
-        Format::Text => Box::new(Text::new(stdout())),
-        Format::Wide => Box::new(Text::wide(stdout())),
-        Format::Json => Box::new(Json::new(BufWriter::new(io::stdout()))),
+        Format::Text => Box::new(Text::new(stdout()).with(view)),
+        Format::Summary => Box::new(Text::new(stdout()).with(View { paths: Paths::None, ..view })),
+        Format::Flows => Box::new(Text::new(stdout()).with(View { paths: Paths::None, flows: true, ..view })),
+        Format::Wide => Box::new(Text::wide(stdout()).with(view)),
+        Format::Json => Box::new(Json::new(BufWriter::new(io::stdout())).with(view)),
+    }
+}
+
+/// What `--all`, `--verdict` and `--failed` show, as wide as the terminal.
+fn view(output: &Output) -> View {
+    let verdicts = if output.failed {
+        vec![Verdict::Dropped, Verdict::Vanished, Verdict::Rejected]
+    } else {
+        output.verdict.iter().map(|name| verdict(*name)).collect()
+    };
+    let paths = if output.all { Paths::All } else { Paths::Folded };
+    View { width: width(), paths, verdicts, ..View::default() }
+}
+
+fn verdict(name: VerdictName) -> Verdict {
+    match name {
+        VerdictName::Delivered => Verdict::Delivered,
+        VerdictName::Dropped => Verdict::Dropped,
+        VerdictName::Vanished => Verdict::Vanished,
+        VerdictName::Rejected => Verdict::Rejected,
+        VerdictName::Open => Verdict::Open,
+    }
+}
+
+/// Columns of a terminal that does not know its own.
+const COLUMNS: usize = 80;
+
+/// Columns of the terminal. Unlimited if stdout is none: other programs want whole lines.
+pub(super) fn width() -> usize {
+    match terminal_size_of(io::stdout()) {
+        _ if !io::stdout().is_terminal() => UNLIMITED,
+        Some((Width(columns), _)) if columns > 0 => usize::from(columns),
+        _ => COLUMNS,
     }
 }
 

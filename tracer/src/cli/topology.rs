@@ -1,15 +1,14 @@
 //! `podtrace topology`.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use anstream::AutoStream;
 use anyhow::{Context as _, Result, ensure};
-use terminal_size::{Width, terminal_size_of};
 use tracing::warn;
 
 use super::args::{Topology, TopologyFormat};
 use super::notes;
-use super::output::choose_color;
+use super::output::{choose_color, width};
 use super::source::{self, Cluster};
 use super::{FAILED, SUCCESS, runtime};
 use crate::agent::transport::AgentPods;
@@ -65,12 +64,4 @@ async fn survey_nodes(inventory: &Inventory, pods: Option<&AgentPods>) -> Vec<Su
         }
     }
     surveys
-}
-
-/// Width of the terminal in columns; unlimited if stdout is not a terminal.
-fn width() -> usize {
-    match terminal_size_of(io::stdout()) {
-        Some((Width(columns), _)) if io::stdout().is_terminal() => usize::from(columns),
-        _ => usize::MAX,
-    }
 }

@@ -127,7 +127,9 @@ impl Changes {
     /// Handles an agent's answer to an update of its configuration.
     pub(super) fn updated(&self, name: &str, updated: &Updated, live: &mut Live<'_>) -> Result<()> {
         let Updated { of: _, at_ns: _, hooks, missing, error } = updated;
-        hooks::report(name, &Attached { hooks: hooks.clone(), ..Attached::default() });
+        let mut notes = hooks::Notes::default();
+        hooks::report(name, &Attached { hooks: hooks.clone(), ..Attached::default() }, &mut notes);
+        notes.report();
         detail!("{name}: trace filter updated");
         let why = |pod: &String| match error {
             Some(error) => Some(error.clone()),

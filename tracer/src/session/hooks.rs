@@ -8,10 +8,28 @@ use tracing::{info, warn};
 use podtrace_protocol::frame::{Attached, HookState};
 use podtrace_protocol::hook::{COPIES, Hook};
 
-/// Reports what was attached on a node.
-pub(super) fn report(node: &str, attached: &Attached) {
+/// Notes that several nodes have: each is reported once.
+#[derive(Debug, Default)]
+pub(super) struct Notes(BTreeMap<String, Vec<String>>);
+
+impl Notes {
+    fn add(&mut self, node: &str, note: String) {
+        self.0.entry(note).or_default().push(node.to_owned());
+    }
+
+    /// Reports them, once all nodes have been added.
+    pub(super) fn report(&mut self) {
+        for (note, mut nodes) in std::mem::take(&mut self.0) {
+            nodes.sort();
+            info!("{}: {note}", nodes.join(", "));
+        }
+    }
+}
+
+/// Reports what was attached on a node, and adds what others may have as well.
+pub(super) fn report(node: &str, attached: &Attached, notes: &mut Notes) {
     for note in &attached.notes {
-        info!("{node}: {note}");
+        notes.add(node, note.clone());
     }
     let (stack, others): (Vec<_>, Vec<_>) = attached.hooks.iter().partition(|hook| is_stack(hook));
     let mut alike = BTreeMap::<_, Vec<String>>::new();
@@ -32,11 +50,11 @@ pub(super) fn report(node: &str, attached: &Attached) {
             None => warn!("{node}: not attached, hops are missing here ({note}): {places}"),
         }
     }
-    report_stack(node, &stack);
+    report_stack(node, &stack, notes);
 }
 
 /// Reports which functions of the network stack are hooked: what the others would have seen is inferred.
-fn report_stack(node: &str, hooks: &[&HookState]) {
+fn report_stack(node: &str, hooks: &[&HookState], notes: &mut Notes) {
     let mut absent = BTreeMap::<&str, Vec<&str>>::new();
     for hook in hooks {
         match &hook.how {
@@ -50,7 +68,7 @@ fn report_stack(node: &str, hooks: &[&HookState]) {
         let functions =
             if none && functions.len() > 3 { String::new() } else { format!(": {}", functions.join(", ")) };
         if none {
-            info!("{node}: hops inside the network stack are inferred ({note}){functions}");
+            notes.add(node, format!("hops inside the network stack are inferred ({note}){functions}"));
         } else {
             detail!("{node}: inferred ({note}){functions}");
         }

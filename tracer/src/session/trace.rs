@@ -143,6 +143,8 @@ struct Session<'a> {
     /// Whether the user wants it to end at once.
     is_urgent: bool,
     probing: Probing,
+    /// What nodes have in common, until it is reported.
+    notes: hooks::Notes,
     ticks: Interval,
     ticked_at: Instant,
     started_at: Instant,
@@ -175,6 +177,7 @@ impl<'a> Session<'a> {
             phase: Phase::SettingUp,
             is_urgent: false,
             probing: Probing::default(),
+            notes: hooks::Notes::default(),
             ticks,
             ticked_at: now,
             started_at: now,
@@ -248,6 +251,7 @@ impl<'a> Session<'a> {
 
     fn begin_tracing(&mut self) -> Result<()> {
         self.phase = Phase::Tracing;
+        self.notes.report();
         self.ready_at = Instant::now();
         self.deadline = self.plan.timeout.map(|timeout| self.ready_at + timeout);
         self.changes.watch(self.plan);
@@ -324,7 +328,12 @@ impl<'a> Session<'a> {
             FromAgent::Topology(Topology { cni: Some(cni), .. }) => {
                 detail!("{name}: CNI plugin: {cni} ({})", cni.config_file);
             }
-            FromAgent::Attached(attached) => hooks::report(name, attached),
+            FromAgent::Attached(attached) => {
+                hooks::report(name, attached, &mut self.notes);
+                if !matches!(self.phase, Phase::SettingUp) {
+                    self.notes.report();
+                }
+            }
             _ => {}
         }
         match node {

@@ -234,7 +234,7 @@ fn failures_show_the_nearest_path_and_where_it_parts() {
         lines("delivered", &[samples::cross_node_request(), samples::dropped()], &complete()),
         "expectation failed: delivered\n  \
          holds for 1 of 2 paths; must hold for every path\n  \
-         nearest: ✗ DROPPED  #4  flow 4 →  udp datagram  default/pod1 10.42.0.10:40000 → default/pod3 \
+         nearest: ✗ DROPPED #4  flow 4 →  udp datagram  default/pod1 10.42.0.10:40000 → default/pod3 \
          10.42.1.10:53  128 B\n    \
          differs at hop 3 of 3, node1 cni0 (✗ dropped  NETFILTER_DROP in nf_hook_slow): expected delivered, found \
          dropped"
@@ -359,7 +359,7 @@ fn of_several_paths_the_nearest_is_shown() {
     let near = samples::vanished();
     let paths = [samples::ipv6(), samples::same_node(), near, samples::nat()];
     let text = lines(&format!("any({WHOLE_WAY})"), &paths, &complete());
-    assert!(text.contains("nearest: ? VANISHED  #5"), "{text}");
+    assert!(text.contains("nearest: ? VANISHED #5"), "{text}");
     assert!(text.contains("differs at hop 4 of 4, node1 eth0"), "{text}");
     assert!(text.ends_with("expected eth0, found the end of the path"), "{text}");
     // Of alternatives, the nearer one determines the difference.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 
-use super::Report;
+use super::{Report, View};
 use crate::totals::{Cause, Finished, Flow, Route, Totals};
 use podtrace_escape::is_deceptive;
 use podtrace_path::{Change, Path, Summary};
@@ -14,12 +14,19 @@ use podtrace_path::{Change, Path, Summary};
 #[derive(Debug)]
 pub struct Json<W> {
     out: W,
+    view: View,
 }
 
 impl<W: Write> Json<W> {
     /// Writes to `out`.
     pub fn new(out: W) -> Self {
-        Self { out }
+        Self { out, view: View::default() }
+    }
+
+    /// Shows this of the trace: only the verdicts matter.
+    #[must_use]
+    pub fn with(self, view: View) -> Self {
+        Self { view, ..self }
     }
 
     fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
@@ -33,7 +40,7 @@ impl<W: Write> Json<W> {
 
 impl<W: Write> Report for Json<W> {
     fn path(&mut self, path: &Path) -> io::Result<()> {
-        self.line(&Line::Path(path))
+        if self.view.shows(path.verdict) { self.line(&Line::Path(path)) } else { Ok(()) }
     }
 
     fn change(&mut self, change: &Change) -> io::Result<()> {
@@ -95,7 +102,7 @@ mod tests {
 
     use super::*;
     use crate::output::samples;
-    use crate::totals::Collector;
+    use crate::totals::{Collector, End};
     use podtrace_path::{ChangeKind, Evidence, Place, RouteTaken};
 
     const SCHEMA: &str = include_str!("../../../../schema/podtrace.schema.json");
@@ -159,7 +166,7 @@ mod tests {
         let mut collector = Collector::default();
         samples::all().iter().for_each(|(_, path)| collector.add(path));
         let mut out = Vec::new();
-        Json::new(&mut out).totals(&collector.finished()).unwrap();
+        Json::new(&mut out).totals(&collector.finished(End::default())).unwrap();
         let mut kinds = BTreeMap::<String, u32>::new();
         for line in String::from_utf8(out).unwrap().lines() {
             let value: Value = serde_json::from_str(line).unwrap();

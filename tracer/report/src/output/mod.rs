@@ -5,8 +5,11 @@
 //! packets) reaches a terminal through [`podtrace_escape::escape`] only, see `phrase`.
 
 mod change;
+mod closing;
+mod fold;
 mod html;
 mod json;
+mod layout;
 pub mod map;
 mod phrase;
 pub(crate) mod plain;
@@ -14,6 +17,7 @@ mod summary;
 mod text;
 mod timing;
 mod verdict;
+mod view;
 mod wide;
 mod words;
 
@@ -29,8 +33,10 @@ use podtrace_path::{Change, Path, Summary};
 
 pub use html::Html;
 pub use json::Json;
+pub use layout::UNLIMITED;
 pub use summary::losses;
 pub use text::Text;
+pub use view::{Paths, View};
 pub use words::thousands;
 
 /// One output of a trace. It gets paths and changes in order, the damage of a recording at most once, and at the end

@@ -32,6 +32,15 @@ pub(super) const ADVICE: Style = AnsiColor::Yellow.on_default();
 #[derive(Clone, Debug, Default)]
 pub(super) struct Phrase(Vec<(Style, String)>);
 
+/// A word of a line.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Word {
+    /// How many spaces stand before it.
+    pub(super) spaces: usize,
+    /// Its text, which may have several styles.
+    pub(super) text: Phrase,
+}
+
 impl Phrase {
     /// Nothing yet.
     pub(super) fn new() -> Self {
@@ -85,6 +94,27 @@ impl Phrase {
         self.0.iter().map(|(_, text)| text.width()).sum()
     }
 
+    /// Its words: what stands between spaces, each with the spaces before it.
+    pub(super) fn words(&self) -> Vec<Word> {
+        let mut words = vec![Word::default()];
+        for (style, text) in &self.0 {
+            for part in text.split_inclusive(' ') {
+                let (word, spaces) = part.strip_suffix(' ').map_or((part, 0), |word| (word, 1));
+                if let Some(last) = words.last_mut().filter(|_| !word.is_empty()) {
+                    last.text.0.push((*style, word.to_owned()));
+                }
+                if spaces > 0 {
+                    match words.last_mut().filter(|last| last.text.0.is_empty()) {
+                        Some(last) => last.spaces += 1,
+                        None => words.push(Word { spaces: 1, text: Self::new() }),
+                    }
+                }
+            }
+        }
+        words.retain(|word| !word.text.0.is_empty());
+        words
+    }
+
     /// Writes it with its colours.
     pub(super) fn write(&self, out: &mut String) {
         for (style, text) in &self.0 {
@@ -113,42 +143,6 @@ impl Phrase {
     pub(super) fn write_line(&self, indent: usize, out: &mut String) {
         out.push_str(&" ".repeat(indent));
         self.write(out);
-        out.push('\n');
-    }
-}
-
-/// Which side of its column a cell keeps to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Align {
-    /// Text.
-    Left,
-    /// Numbers.
-    Right,
-}
-
-/// Writes rows with their columns aligned, two spaces apart, behind two spaces. Columns that are empty in every
-/// row take no room, and no line ends in spaces.
-pub(super) fn write_table(rows: &[Vec<Phrase>], align: &[Align], out: &mut String) {
-    let widths: Vec<usize> = (0..align.len())
-        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(Phrase::width).max().unwrap_or(0))
-        .collect();
-    for row in rows {
-        let last = row.iter().rposition(|cell| !cell.is_empty());
-        for (column, cell) in row.iter().enumerate().take(last.map_or(0, |last| last + 1)) {
-            let (Some(&width), Some(&align)) = (widths.get(column), align.get(column)) else { continue };
-            if width == 0 {
-                continue;
-            }
-            out.push_str("  ");
-            let padding = " ".repeat(width - cell.width());
-            if align == Align::Right {
-                out.push_str(&padding);
-            }
-            cell.write(out);
-            if align == Align::Left && Some(column) != last {
-                out.push_str(&padding);
-            }
-        }
         out.push('\n');
     }
 }

@@ -11,7 +11,7 @@ use podtrace_path::{Path, Summary};
 
 /// The header of a path.
 pub(crate) fn headline(path: &Path) -> String {
-    plain(&header(path)).trim_start().to_owned()
+    plain(&header(path, false))
 }
 
 /// Describes a hop: `node1 cni0 (bridged)`; `None` if there is no hop with this index.

@@ -5,7 +5,8 @@
 
 use std::path::PathBuf;
 
-use super::{Html, Report, Text, samples};
+use super::{Html, Paths, Report, Text, View, samples};
+use crate::totals::{Collector, End};
 use podtrace_path::{Summary, Verdict};
 
 pub(super) fn compare(name: &str, text: &str) {
@@ -25,19 +26,15 @@ fn render(make: impl FnOnce(&mut Vec<u8>) -> Box<dyn Report + '_>) -> String {
     let mut out = Vec::new();
     let mut report = make(&mut out);
     let mut summary = Summary { complete: true, ..Summary::default() };
+    let mut collector = Collector::default();
     for (_, path) in samples::all() {
         report.path(&path).unwrap();
-        let paths = &mut summary.paths;
-        *match path.verdict {
-            Verdict::Delivered => &mut paths.delivered,
-            Verdict::Dropped => &mut paths.dropped,
-            Verdict::Vanished => &mut paths.vanished,
-            Verdict::Rejected => &mut paths.rejected,
-            Verdict::Open => &mut paths.open,
-        } += 1;
+        collector.add(&path);
         summary.events.produced += u64::try_from(path.hops.len()).unwrap();
     }
     summary.events.delivered = summary.events.produced;
+    summary.paths = collector.paths();
+    report.totals(&collector.finished(End::default())).unwrap();
     report.summary(&summary).unwrap();
     drop(report);
     String::from_utf8(out).unwrap()
@@ -49,6 +46,29 @@ fn text() {
     compare("text.txt", &plain(&coloured));
     // Escape characters become symbols, so that printing the file does not change the terminal.
     compare("text.colour.txt", &coloured.replace('\x1b', "␛"));
+}
+
+#[test]
+fn narrow() {
+    let view = View { width: 80, ..View::default() };
+    compare("text-80.txt", &plain(&render(|out| Box::new(Text::new(out).with(view)))));
+}
+
+#[test]
+fn summary() {
+    let view = View { width: 80, paths: Paths::None, ..View::default() };
+    let coloured = render(|out| Box::new(Text::new(out).with(view)));
+    compare("summary.txt", &plain(&coloured));
+    compare("summary.colour.txt", &coloured.replace('\x1b', "␛"));
+}
+
+#[test]
+fn flows() {
+    let failed = vec![Verdict::Dropped, Verdict::Vanished, Verdict::Rejected];
+    for (name, verdicts) in [("flows.txt", Vec::new()), ("flows-failed.txt", failed)] {
+        let view = View { width: 80, paths: Paths::None, flows: true, verdicts };
+        compare(name, &plain(&render(|out| Box::new(Text::new(out).with(view)))));
+    }
 }
 
 #[test]

@@ -1,45 +1,76 @@
 //! `-o text`: prints each path as a header line, one line per hop, and its verdict.
 //!
-//! Input: finished [`Path`]s, cluster changes, what is damaged in a recording, and at the end the summary. Output: styled
-//! text.
+//! Input: finished [`Path`]s, cluster changes, what is damaged in a recording, and at the end the totals and the summary.
+//! Output: styled text.
 //!
-//! 1. A path starts with a header line: verdict, path and flow number, packet, endpoints, size.
+//! 1. A path starts with a header line: verdict, path and flow number, time of day, packet, endpoints, size.
 //! 2. Each hop is a table row: node, time since the previous hop, device, description. The node is printed only where it
 //!    changes. The times add up to the path's duration, and a slow hop is easy to spot.
 //! 3. A row for the wire separates two nodes. Two clocks measured its time, so it has an error bound.
 //! 4. Below the table: the verdict, advice, and notes on an ambiguous match.
 //! 5. An empty line separates paths, except a request from the reply that directly follows it.
+//! 6. What is like a path before is folded to a line or counted ([`fold`](super::fold)); the end sums it up
+//!    ([`closing`]).
 //!
 //! `-o wide` differs in the table only, see [`wide`]. Both always write colours; the caller's writer strips them where they
 //! are not wanted.
 
 use std::io::{self, Write};
 
-use super::phrase::{Align, CHANGED, DIM, NAME, PLAIN, Phrase, WIRE, write_table};
+use super::closing::{self, Sections};
+use super::fold::{Folding, Shown};
+use super::layout::{Align, write_line, write_table};
+use super::phrase::{CHANGED, DIM, DOUBT, NAME, PLAIN, Phrase, WIRE};
 use super::summary::SummaryNotes;
-use super::timing::{Step, Unit, steps};
+use super::timing::{Step, Unit, span, steps};
 use super::verdict;
-use super::words::{address, bytes, describe_hop, device, endpoint_name, protocol};
-use super::{Report, change, wide};
+use super::words::{
+    address, bytes, describe_hop_of, device, endpoint_name, protocol, thousands, time_of_day,
+};
+use super::{Paths, Report, View, change, wide};
+use crate::totals::{Finished, First};
 use podtrace_path::{Change, Direction, End, FlowRef, Hop, Path, Summary, Translated, Verdict};
+
+/// How far the continuation of a path's header is indented.
+const CONTINUED: usize = 4;
 
 /// The text output. `-o text` and `-o wide` differ in the table of hops only.
 #[derive(Debug)]
 pub struct Text<W> {
     out: W,
-    /// Appends a path's table and verdict to the text.
-    push_table: fn(&Path, &mut String),
+    view: View,
+    /// Appends a path's table and verdict to the text, at most so many columns wide.
+    push_table: fn(&Path, usize, &mut String),
     notes: SummaryNotes,
-    /// Flow of the path printed last; `None` before the first path.
-    previous_flow: Option<FlowRef>,
-    /// Whether a cluster change was printed after the last path.
-    after_change: bool,
+    folding: Folding,
+    /// Paths that are not shown because of their verdict.
+    hidden: u64,
+    /// The last thing that was printed.
+    last: Last,
+}
+
+/// What was printed last: a path in full is separated from it by an empty line, or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    Nothing,
+    /// A path in full.
+    Path(FlowRef),
+    /// One line.
+    Line,
 }
 
 impl<W: Write> Text<W> {
-    /// `-o text`.
+    /// `-o text`, for a terminal of any width.
     pub fn new(out: W) -> Self {
-        Self { out, push_table, notes: SummaryNotes::default(), previous_flow: None, after_change: false }
+        Self {
+            out,
+            view: View::default(),
+            push_table,
+            notes: SummaryNotes::default(),
+            folding: Folding::default(),
+            hidden: 0,
+            last: Last::Nothing,
+        }
     }
 
     /// `-o wide`: adds tuples, hook points, and times since the first hop.
@@ -47,35 +78,123 @@ impl<W: Write> Text<W> {
         Self { push_table: wide::push_table, ..Self::new(out) }
     }
 
+    /// Shows this of the trace.
+    #[must_use]
+    pub fn with(self, view: View) -> Self {
+        Self { view, ..self }
+    }
+
     /// Writes one part of the output at once, so that readers of a pipe see it immediately.
     fn write(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
+
+    fn line(&self, phrase: &Phrase, further: usize, text: &mut String) {
+        write_line(phrase, 0, further, self.view.width, text);
+    }
+
+    /// A path in full. An outlier has the time that others took at most.
+    fn push_path(&mut self, path: &Path, usual: Option<u64>, text: &mut String) {
+        let follows = match self.last {
+            Last::Nothing => true,
+            Last::Path(previous) => is_reply_to(path.flow, previous),
+            Last::Line => false,
+        };
+        if !follows {
+            text.push('\n');
+        }
+        self.last = Last::Path(path.flow);
+        self.push_header(path, text);
+        (self.push_table)(path, self.view.width, text);
+        if let Some(usual) = usual {
+            let usual = span(i64::try_from(usual).unwrap_or(i64::MAX));
+            let note = format!("slow: 99 of 100 packets on this way took at most {usual} so far");
+            write_line(&Phrase::new().with(DOUBT, note), 2, 2, self.view.width, text);
+        }
+    }
+
+    /// The header of a path. Where it does not fit one line, the ends have their own.
+    fn push_header(&self, path: &Path, text: &mut String) {
+        let header = header(path, true);
+        if header.width() <= self.view.width {
+            return self.line(&header, CONTINUED, text);
+        }
+        let mut first = start(path, true);
+        first.append(PLAIN, bytes(path.bytes));
+        self.line(&first, CONTINUED, text);
+        write_line(&ends(path), CONTINUED, CONTINUED, self.view.width, text);
+    }
+
+    /// The paths that were only counted since the last line.
+    fn push_counted(&mut self, text: &mut String) {
+        let waiting = self.folding.waiting();
+        if waiting.is_empty() {
+            return;
+        }
+        let mut phrase = Phrase::new().with(DIM, "…");
+        let mut kinds: Vec<_> = waiting.into_iter().collect();
+        kinds.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+        let (named, rest) = kinds.split_at(kinds.len().min(NAMED));
+        for (index, (like, number)) in named.iter().enumerate() {
+            let number = thousands(*number);
+            let what = match like {
+                0 => format!("{number} more on ways not shown"),
+                like => format!("#{like}'s way: {number} more"),
+            };
+            phrase.push(DIM, if index == 0 { " " } else { " · " });
+            phrase.push(DIM, what);
+        }
+        let more: u64 = rest.iter().map(|(_, number)| number).sum();
+        if more > 0 {
+            phrase.push(DIM, format!(" · {} more on {} other ways", thousands(more), rest.len()));
+        }
+        self.line(&phrase, 2, text);
+        self.last = Last::Line;
+    }
 }
+
+/// How many ways are named where paths are counted.
+const NAMED: usize = 3;
 
 impl<W: Write> Report for Text<W> {
     fn path(&mut self, path: &Path) -> io::Result<()> {
         self.notes.add_path(path);
-        let mut text = String::new();
-        let previous_flow = self.previous_flow.replace(path.flow);
-        if std::mem::take(&mut self.after_change)
-            || previous_flow.is_some_and(|previous| !is_reply_to(path.flow, previous))
-        {
-            text.push('\n');
+        if !self.view.shows(path.verdict) {
+            self.hidden += 1;
+            return Ok(());
         }
-        header(path).write_line(0, &mut text);
-        (self.push_table)(path, &mut text);
+        let mut text = String::new();
+        match self.view.paths {
+            Paths::None => return Ok(()),
+            Paths::All => {
+                self.folding.show();
+                self.push_path(path, None, &mut text);
+            }
+            Paths::Folded => match self.folding.next(path) {
+                Shown::Full(usual) => {
+                    self.push_counted(&mut text);
+                    self.push_path(path, usual, &mut text);
+                }
+                Shown::Line(first) => {
+                    self.push_counted(&mut text);
+                    self.line(&folded(path, first), CONTINUED, &mut text);
+                    self.last = Last::Line;
+                }
+                Shown::Counted => return Ok(()),
+            },
+        }
         self.write(&text)
     }
 
     fn change(&mut self, change: &Change) -> io::Result<()> {
         let mut text = String::new();
-        if self.previous_flow.is_some() && !self.after_change {
+        self.push_counted(&mut text);
+        if matches!(self.last, Last::Path(_)) {
             text.push('\n');
         }
-        self.after_change = true;
-        change::line(change).write_line(0, &mut text);
+        self.last = Last::Line;
+        self.line(&change::line(change), 2, &mut text);
         self.write(&text)
     }
 
@@ -84,16 +203,58 @@ impl<W: Write> Report for Text<W> {
         Ok(())
     }
 
-    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+    fn totals(&mut self, totals: &Finished) -> io::Result<()> {
         let mut text = String::new();
-        if self.previous_flow.is_some() || self.after_change {
+        self.push_counted(&mut text);
+        if self.last != Last::Nothing {
             text.push('\n');
         }
+        self.last = Last::Nothing;
+        let is_summary = self.view.paths == Paths::None;
+        let many = self.folding.are_many();
+        let sections = Sections {
+            causes: is_summary || many || self.folding.folded_failures(),
+            routes: (is_summary || many) && !self.view.flows,
+            flows: is_summary || many,
+            every_flow: self.view.flows,
+        };
+        closing::push(totals, sections, &self.view, &mut text);
+        self.write(&text)
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        let mut text = String::new();
+        if self.last != Last::Nothing {
+            text.push('\n');
+        }
+        if self.hidden > 0 && self.view.paths != Paths::None {
+            let paths = if self.hidden == 1 { "path is" } else { "paths are" };
+            let hidden = format!("{} {paths} not shown: --verdict chooses others", thousands(self.hidden));
+            self.line(&Phrase::new().with(DIM, hidden), 2, &mut text);
+        }
         for line in self.notes.lines(summary) {
-            line.write_line(0, &mut text);
+            self.line(&line, 2, &mut text);
         }
         self.write(&text)
     }
+}
+
+/// A path that took the same way as one before and ended like it, for the same cause: on one line.
+fn folded(path: &Path, first: First) -> Phrase {
+    let mut phrase = start(path, true);
+    let is_failure = !matches!(path.verdict, Verdict::Delivered | Verdict::Open);
+    // Of another flow, the ends tell which one failed.
+    if is_failure && path.flow.id != first.flow.id {
+        phrase.push(PLAIN, "  ");
+        phrase.join(ends(path));
+    }
+    let unit = Unit::of(path);
+    phrase.push(PLAIN, format!(", like #{}, ", first.id));
+    phrase.push(PLAIN, unit.duration(path.duration_ns, path.duration_error_ns));
+    if path.confidence < 1.0 {
+        phrase.push(DOUBT, format!(", confidence {:.2}", path.confidence));
+    }
+    phrase
 }
 
 /// Whether a path is the reply to the request printed before it.
@@ -101,21 +262,19 @@ fn is_reply_to(flow: FlowRef, previous: FlowRef) -> bool {
     flow.id == previous.id && previous.direction == Direction::Request && flow.direction == Direction::Reply
 }
 
-/// The first line of a path: `✓ #1  flow 1 →  icmp echo request  pod1 10.42.0.10 → pod3 10.42.1.10  84 B`.
-pub(super) fn header(path: &Path) -> Phrase {
-    let mut phrase = verdict::mark(path.verdict);
-    phrase.push(PLAIN, " ");
-    phrase.push(NAME, format!("#{}", path.id));
-    let arrow = match path.flow.direction {
-        Direction::Request => "→",
-        Direction::Reply => "←",
-    };
-    phrase.append(DIM, format!("flow {} ", path.flow.id));
-    phrase.push(PLAIN, arrow);
-    phrase.append(NAME, protocol(path.proto));
-    phrase.push(PLAIN, " ");
-    phrase.push(NAME, &path.label);
+/// The first line of a path, with or without the time of day:
+/// `✓ #1  05:00:00.000000  flow 1 →  icmp echo request  pod1 10.42.0.10 → pod3 10.42.1.10  84 B`.
+pub(super) fn header(path: &Path, timed: bool) -> Phrase {
+    let mut phrase = start(path, timed);
     phrase.push(PLAIN, "  ");
+    phrase.join(ends(path));
+    phrase.append(PLAIN, bytes(path.bytes));
+    phrase
+}
+
+/// The ends of a path.
+fn ends(path: &Path) -> Phrase {
+    let mut phrase = Phrase::new();
     push_endpoint(&path.from, &mut phrase);
     phrase.push(PLAIN, " → ");
     push_endpoint(&path.to, &mut phrase);
@@ -126,7 +285,26 @@ pub(super) fn header(path: &Path) -> Phrase {
         phrase.push(CHANGED, " ⇒ ");
         push_endpoint(to, &mut phrase);
     }
-    phrase.append(PLAIN, bytes(path.bytes));
+    phrase
+}
+
+/// The start of a path's first line: verdict, number, time of day, flow and packet.
+fn start(path: &Path, timed: bool) -> Phrase {
+    let mut phrase = verdict::mark(path.verdict);
+    phrase.push(PLAIN, " ");
+    phrase.push(NAME, format!("#{}", path.id));
+    if timed {
+        phrase.append(DIM, time_of_day(path.started_at));
+    }
+    let arrow = match path.flow.direction {
+        Direction::Request => "→",
+        Direction::Reply => "←",
+    };
+    phrase.append(DIM, format!("flow {} ", path.flow.id));
+    phrase.push(PLAIN, arrow);
+    phrase.append(NAME, protocol(path.proto));
+    phrase.push(PLAIN, " ");
+    phrase.push(NAME, &path.label);
     phrase
 }
 
@@ -140,7 +318,7 @@ fn push_endpoint(endpoint: &End, header: &mut Phrase) {
 }
 
 /// Appends the table of hops and the verdict.
-fn push_table(path: &Path, text: &mut String) {
+fn push_table(path: &Path, width: usize, text: &mut String) {
     let unit = Unit::of(path);
     let mut rows = Vec::with_capacity(path.hops.len() + 1);
     let mut previous = None;
@@ -150,7 +328,7 @@ fn push_table(path: &Path, text: &mut String) {
             // The wire's row has the step, so the hop's own row has none.
             rows.push(wire_row(from, &hop.node, step.take(), unit));
         }
-        let mut description = describe_hop(hop, previous);
+        let mut description = describe_hop_of(path, hop, previous);
         if let Some(error) = step.and_then(|step| step.error_ns) {
             description.append(DIM, format!("{} clock error", unit.error(error)));
         }
@@ -164,9 +342,9 @@ fn push_table(path: &Path, text: &mut String) {
         }
         previous = Some(hop);
     }
-    write_table(&rows, &[Align::Left, Align::Right, Align::Left, Align::Left], text);
+    write_table(&rows, &[Align::Left, Align::Right, Align::Left, Align::Left], width, text);
     for line in verdict::lines(path, unit) {
-        line.write_line(2, text);
+        write_line(&line, 2, 2, width, text);
     }
 }
 

@@ -24,7 +24,7 @@ impl Unit {
         Self::for_up_to(longest)
     }
 
-    fn for_up_to(nanoseconds: u64) -> Self {
+    pub(super) fn for_up_to(nanoseconds: u64) -> Self {
         match nanoseconds {
             0..2_000_000 => Self::Microseconds,
             2_000_000..2_000_000_000 => Self::Milliseconds,

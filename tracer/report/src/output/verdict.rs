@@ -5,12 +5,13 @@ use super::timing::Unit;
 use super::words::{INFERRED, drop_reason, final_drop};
 use podtrace_path::{Action, Evidence, Hop, Path, Verdict};
 
-/// The mark at the start of a header: unobtrusive for a delivered packet, loud for any other.
+/// The mark at the start of a header: unobtrusive for a delivered packet, loud for any other. A line that begins with it is a
+/// path's first, so that `grep '^✗'` finds them.
 pub(super) fn mark(verdict: Verdict) -> Phrase {
     match verdict {
         Verdict::Delivered => Phrase::new().with(GOOD, "✓"),
-        Verdict::Dropped => Phrase::new().with(LOUD, " ✗ DROPPED "),
-        Verdict::Vanished => Phrase::new().with(LOUD, " ? VANISHED "),
+        Verdict::Dropped => Phrase::new().with(LOUD, "✗ DROPPED"),
+        Verdict::Vanished => Phrase::new().with(LOUD, "? VANISHED"),
         Verdict::Rejected => Phrase::new().with(BAD, "✗ REJECTED"),
         Verdict::Open => Phrase::new().with(DOUBT, "… OPEN"),
     }

@@ -4,11 +4,12 @@
 //! time since the first and the previous hop, device, hook point, tuple, size and description; between these, dimmed, one
 //! row per observation in the network stack. [`super::text`] prints the header and separates paths.
 
-use super::phrase::{Align, CHANGED, DIM, PLAIN, Phrase, WIRE, write_table};
+use super::layout::{Align, UNLIMITED, write_line, write_table};
+use super::phrase::{CHANGED, DIM, PLAIN, Phrase, WIRE};
 use super::text::{Position, QUEUED, harmless_drop_advice, queue_step, step_cell, wire_error_cell};
 use super::timing::{Step, Unit, steps};
 use super::verdict;
-use super::words::{bytes, describe_hop, device, start_time, tuple};
+use super::words::{bytes, describe_hop_of, device, start_time, tuple};
 use podtrace_path::{Direction, Evidence, Hop, HopEvent, Path};
 
 const COLUMNS: [Align; 8] = [
@@ -23,9 +24,9 @@ const COLUMNS: [Align; 8] = [
 ];
 
 /// Appends everything below a path's header.
-pub(super) fn push_table(path: &Path, text: &mut String) {
-    details(path).write_line(2, text);
-    hops(path, text);
+pub(super) fn push_table(path: &Path, width: usize, text: &mut String) {
+    write_line(&details(path), 2, 2, width, text);
+    hops(path, width, text);
 }
 
 /// Start time, flow, payload and confidence of a path, on one line.
@@ -47,7 +48,7 @@ fn details(path: &Path) -> Phrase {
 }
 
 /// Appends the table of hops and the verdict.
-fn hops(path: &Path, text: &mut String) {
+fn hops(path: &Path, width: usize, text: &mut String) {
     let unit = Unit::of(path);
     let mut rows = Vec::with_capacity(path.hops.len() + 1);
     let mut previous = None;
@@ -71,7 +72,7 @@ fn hops(path: &Path, text: &mut String) {
             point_cell(hop),
             tuple_cell(hop, previous),
             Phrase::new().with(PLAIN, bytes(hop.bytes)),
-            describe_hop(hop, previous),
+            describe_hop_of(path, hop, previous),
         ]);
         rows.extend(in_stack().filter(|event| !is_earlier(event)).map(|event| stack_row(event, unit)));
         if let Some(step) = queue_step(hop) {
@@ -88,9 +89,10 @@ fn hops(path: &Path, text: &mut String) {
         }
         previous = Some(hop);
     }
-    write_table(&rows, &COLUMNS, text);
+    // A table as wide as this is for terminals that are.
+    write_table(&rows, &COLUMNS, UNLIMITED, text);
     for line in verdict::lines(path, unit) {
-        line.write_line(2, text);
+        write_line(&line, 2, 2, width, text);
     }
 }
 

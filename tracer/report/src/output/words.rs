@@ -10,7 +10,7 @@ use super::phrase::{BAD, CHANGED, DIM, PLAIN, Phrase};
 use super::timing::span;
 use podtrace_path::{
     Action, Drop, DropCause, End, Evidence, Hop, Nat, NatKind, Neighbour, Outer, Path, Protocol, Resolution,
-    RouteTaken, ServiceRef, Tuple,
+    RouteTaken, ServiceRef, Tuple, Verdict,
 };
 
 /// Marks everything that was inferred, not observed.
@@ -18,6 +18,20 @@ pub(super) const INFERRED: &str = "≈";
 
 /// Describes what happened at a hop: its action, and what changed since the previous hop.
 pub(super) fn describe_hop(hop: &Hop, previous: Option<&Hop>) -> Phrase {
+    describe(hop, previous, action)
+}
+
+/// The same for a hop of a path whose last lines are near: the drop that ended it is explained there, and only named here.
+pub(super) fn describe_hop_of(path: &Path, hop: &Hop, previous: Option<&Hop>) -> Phrase {
+    let ended = final_drop(path).filter(|_| path.verdict == Verdict::Dropped);
+    if ended.is_some_and(|(last, _)| last.index == hop.index) {
+        describe(hop, previous, dropped)
+    } else {
+        describe_hop(hop, previous)
+    }
+}
+
+fn describe(hop: &Hop, previous: Option<&Hop>, action: fn(&Hop) -> Phrase) -> Phrase {
     let mut phrase = match hop.evidence {
         Evidence::Observed => action(hop),
         Evidence::Inferred => {
@@ -97,6 +111,11 @@ pub(super) fn timestamp(nanoseconds: u64) -> String {
         .map_or_else(|_| "?".to_owned(), |time| format!("{time:.9}"))
 }
 
+/// Time of day in UTC to the microsecond: `05:00:00.000088`.
+pub(super) fn time_of_day(nanoseconds: u64) -> String {
+    timestamp(nanoseconds).get(11..26).unwrap_or("?").to_owned()
+}
+
 /// Name of the hop's device, or `–` without one.
 pub(super) fn device(hop: &Hop) -> Phrase {
     let style = match hop.evidence {
@@ -153,9 +172,7 @@ pub(super) fn final_drop(path: &Path) -> Option<(&Hop, &Drop)> {
 fn action(hop: &Hop) -> Phrase {
     let phrase = Phrase::new();
     if let Some(drop) = &hop.drop {
-        let phrase = phrase.with(BAD, "✗ dropped");
-        let phrase = if hop.pod.is_some() { pod(phrase.with(PLAIN, " inside "), hop) } else { phrase };
-        return phrase.with(PLAIN, "  ").with(BAD, drop_reason(drop));
+        return dropped(hop).with(PLAIN, "  ").with(BAD, drop_reason(drop));
     }
     match hop.action {
         Action::PodEgress => pod(phrase.with(PLAIN, "from "), hop),
@@ -175,6 +192,12 @@ fn action(hop: &Hop) -> Phrase {
         Action::Queue => phrase.with(PLAIN, "queued"),
         Action::Drop => phrase.with(BAD, "✗ dropped"),
     }
+}
+
+/// `✗ dropped`, and inside which pod.
+fn dropped(hop: &Hop) -> Phrase {
+    let phrase = Phrase::new().with(BAD, "✗ dropped");
+    if hop.pod.is_some() { pod(phrase.with(PLAIN, " inside "), hop) } else { phrase }
 }
 
 /// Adds the pod's name without its namespace, which is in the header.
@@ -252,7 +275,7 @@ fn translation(nat: &Nat, phrase: &mut Phrase) {
 }
 
 /// Name of a kind of translation.
-fn kind_of_nat(kind: NatKind) -> &'static str {
+pub(super) fn kind_of_nat(kind: NatKind) -> &'static str {
     match kind {
         NatKind::Dnat => "dnat",
         NatKind::Redirect => "redirect",

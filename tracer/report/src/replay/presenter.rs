@@ -13,7 +13,7 @@ use crate::diagnose::Diagnosis;
 use crate::filter::Choice;
 use crate::output::{Report, plain};
 use crate::recording::Recorder;
-use crate::totals::Collector;
+use crate::totals::{Collector, End};
 
 /// Outcome of a trace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Presenter<'a> {
     /// Number of paths reported.
     reported: u64,
     totals: Collector,
+    /// Whether the trace leaves answers out.
+    is_one_way: bool,
 }
 
 impl<'a> Presenter<'a> {
@@ -64,6 +66,7 @@ impl<'a> Presenter<'a> {
             limit,
             reported: 0,
             totals: Collector::default(),
+            is_one_way: context.filter.one_way,
         }
     }
 
@@ -161,7 +164,9 @@ impl<'a> Presenter<'a> {
         if self.report.is_none() {
             return Ok(());
         }
-        let totals = self.totals.finished();
+        let end =
+            End { are_answers_traced: !self.is_one_way && self.choice.is_all(), is_limited: self.is_full() };
+        let totals = self.totals.finished(end);
         self.report(|report| report.totals(&totals))?;
         self.report(|report| report.summary(summary))
     }

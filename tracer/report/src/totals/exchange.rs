@@ -85,16 +85,20 @@ impl Exchanges {
         Some(RoundTrip { kind, ns })
     }
 
-    /// What there was of each kind.
-    pub(super) fn finished(&self) -> Vec<Exchanged> {
+    /// What there was of each kind. Where answers may not have been traced, that there was none says nothing.
+    pub(super) fn finished(&self, are_answers_traced: bool) -> Vec<Exchanged> {
         let kinds = [ExchangeKind::Echo, ExchangeKind::Handshake, ExchangeKind::Datagram];
         let finished = kinds.into_iter().zip(&self.counts).map(|(kind, counts)| Exchanged {
             kind,
             asked: counts.asked,
-            answered: counts.answered,
+            answered: (are_answers_traced || counts.answered > 0).then_some(counts.answered),
             rtt: round_trips(&counts.round_trips),
         });
-        finished.filter(|exchanged| exchanged.asked > 0 || exchanged.answered > 0).collect()
+        finished
+            .filter(|exchanged| {
+                exchanged.asked > 0 || exchanged.answered.is_some_and(|answered| answered > 0)
+            })
+            .collect()
     }
 }
 
@@ -189,8 +193,8 @@ mod tests {
         assert_eq!(ns(exchanges.add(&echo(1, 2, true, 260))), Some(60));
         assert_eq!(ns(exchanges.add(&echo(2, 1, true, 900))), None, "of another flow");
         assert_eq!(ns(exchanges.add(&echo(2, 1, false, 850))), Some(50));
-        let [finished] = exchanges.finished().try_into().unwrap();
-        assert_eq!((finished.kind, finished.asked, finished.answered), (ExchangeKind::Echo, 3, 2));
+        let [finished] = exchanges.finished(true).try_into().unwrap();
+        assert_eq!((finished.kind, finished.asked, finished.answered), (ExchangeKind::Echo, 3, Some(2)));
         let rtt = finished.rtt.unwrap();
         assert_eq!((rtt.count, rtt.min_ns, rtt.avg_ns, rtt.max_ns), (2, 50, 55, 60));
     }
@@ -202,7 +206,7 @@ mod tests {
         let mut reply = echo(1, 1, true, 200);
         reply.seen = reply.seen.map(|(first, _)| (first, first));
         assert_eq!(ns(exchanges.add(&reply)), None);
-        assert_eq!(exchanges.finished()[0].answered, 1);
+        assert_eq!(exchanges.finished(true)[0].answered, Some(1));
     }
 
     #[test]
@@ -214,7 +218,7 @@ mod tests {
         exchanges.add(&tcp(1_000, 0, tcp_flag::SYN, 1_100));
         assert_eq!(ns(exchanges.add(&tcp(90, 1_001, tcp_flag::SYN | tcp_flag::ACK, 1_170))), None);
         assert_eq!(ns(exchanges.add(&tcp(8, 91, tcp_flag::ACK, 80))), None);
-        assert_eq!((exchanges.finished()[0].asked, exchanges.finished()[0].answered), (2, 2));
+        assert_eq!((exchanges.finished(true)[0].asked, exchanges.finished(true)[0].answered), (2, Some(2)));
     }
 
     #[test]
@@ -222,8 +226,9 @@ mod tests {
         let mut exchanges = Exchanges::default();
         exchanges.add(&echo(1, 1, false, 100));
         exchanges.add(&Path { verdict: Verdict::Dropped, ..echo(1, 1, true, 200) });
-        let finished = &exchanges.finished()[0];
-        assert_eq!((finished.asked, finished.answered, finished.rtt), (1, 0, None));
+        let finished = &exchanges.finished(true)[0];
+        assert_eq!((finished.asked, finished.answered, finished.rtt), (1, Some(0), None));
+        assert_eq!(exchanges.finished(false)[0].answered, None, "answers are not traced");
     }
 
     #[test]
@@ -238,7 +243,7 @@ mod tests {
         assert_eq!(ns(exchanges.add(&datagram(true, 140))), None, "which one it answers is unknown");
         exchanges.add(&datagram(false, 200));
         assert_eq!(ns(exchanges.add(&datagram(true, 240))), Some(40));
-        let [finished] = exchanges.finished().try_into().unwrap();
-        assert_eq!((finished.kind, finished.asked, finished.answered), (ExchangeKind::Datagram, 1, 1));
+        let [finished] = exchanges.finished(true).try_into().unwrap();
+        assert_eq!((finished.kind, finished.asked, finished.answered), (ExchangeKind::Datagram, 1, Some(1)));
     }
 }

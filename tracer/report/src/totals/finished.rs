@@ -40,6 +40,8 @@ pub struct Totals {
     pub unlisted_cause_paths: u64,
     /// Requests and their answers.
     pub exchanges: Vec<Exchanged>,
+    /// Whether the trace ended at its number of paths: answers may have come later.
+    pub limited: bool,
 }
 
 /// The packets of one connection or one ICMP exchange, both ways, through NAT.
@@ -130,8 +132,8 @@ pub struct Exchanged {
     pub kind: ExchangeKind,
     /// Different requests; for UDP flows with a request.
     pub asked: u64,
-    /// Those of which an answer was delivered.
-    pub answered: u64,
+    /// Those of which an answer was delivered; `None` if answers were not traced.
+    pub answered: Option<u64>,
     /// Round trips.
     pub rtt: Option<RoundTrips>,
 }

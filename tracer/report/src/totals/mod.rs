@@ -64,6 +64,21 @@ use exchange::Exchanges;
 use flow::Flows;
 use route::Routes;
 
+/// What is known of a trace besides its paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Whether every answer to a request that was traced is traced as well.
+    pub are_answers_traced: bool,
+    /// Whether it ended at its number of paths.
+    pub is_limited: bool,
+}
+
+impl Default for End {
+    fn default() -> Self {
+        Self { are_answers_traced: true, is_limited: false }
+    }
+}
+
 /// Sums paths.
 #[derive(Clone, Debug, Default)]
 pub struct Collector {
@@ -94,7 +109,7 @@ impl Collector {
 
     /// What the paths so far amount to.
     #[must_use]
-    pub fn finished(&self) -> Finished {
+    pub fn finished(&self, end: End) -> Finished {
         Finished {
             causes: self.causes.finished(),
             routes: self.routes.finished(),
@@ -108,7 +123,8 @@ impl Collector {
                 unlisted_flow_paths: self.flows.unlisted(),
                 unlisted_route_paths: self.routes.unlisted(),
                 unlisted_cause_paths: self.causes.unlisted(),
-                exchanges: self.exchanges.finished(),
+                exchanges: self.exchanges.finished(end.are_answers_traced),
+                limited: end.is_limited,
             },
         }
     }

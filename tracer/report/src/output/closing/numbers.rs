@@ -1,0 +1,113 @@
+//! Requests, answers and round trips, as ping ends with them; and what was sent again.
+
+use crate::output::phrase::{BAD, DOUBT, GOOD, PLAIN, Phrase};
+use crate::output::timing::Unit;
+use crate::output::words::thousands;
+use crate::totals::{ExchangeKind, Exchanged, Finished, RoundTrips};
+
+/// One line for each kind of exchange.
+pub(super) fn lines(finished: &Finished) -> Vec<Phrase> {
+    let totals = &finished.totals;
+    let mut lines: Vec<_> =
+        totals.exchanges.iter().map(|exchanged| exchange(exchanged, totals.limited)).collect();
+    if totals.retransmitted > 0 {
+        let segments = if totals.retransmitted == 1 { "segment" } else { "segments" };
+        let text = format!("{} TCP {segments} sent again", thousands(totals.retransmitted));
+        lines.push(Phrase::new().with(DOUBT, text));
+    }
+    lines
+}
+
+/// `10 echo requests, 10 answered, 0% lost · rtt min/avg/p99/max 68.1/74.0/90.2/90.2 µs`.
+fn exchange(exchanged: &Exchanged, is_limited: bool) -> Phrase {
+    let Exchanged { kind, asked, answered, rtt } = *exchanged;
+    let (one, many, done) = match kind {
+        ExchangeKind::Echo => ("echo request", "echo requests", "answered"),
+        ExchangeKind::Handshake => ("TCP connection attempt", "TCP connection attempts", "accepted"),
+        ExchangeKind::Datagram => ("UDP flow", "UDP flows", "with replies"),
+    };
+    let mut phrase =
+        Phrase::new().with(PLAIN, format!("{} {}", thousands(asked), if asked == 1 { one } else { many }));
+    if let Some(answered) = answered {
+        // A UDP flow without a reply may never have expected one.
+        let style = match kind {
+            _ if answered >= asked => GOOD,
+            ExchangeKind::Datagram => PLAIN,
+            ExchangeKind::Echo | ExchangeKind::Handshake => BAD,
+        };
+        phrase.push(PLAIN, ", ");
+        phrase.push(style, format!("{} {done}", thousands(answered)));
+        if is_limited && answered < asked {
+            phrase.push(PLAIN, " before the trace ended at its number of paths");
+        } else if kind == ExchangeKind::Echo {
+            phrase.push(style, format!(", {}% lost", lost(asked, answered)));
+        }
+    }
+    if let Some(rtt) = rtt {
+        phrase.push(PLAIN, format!(" · rtt {}", figures(&rtt)));
+    }
+    phrase
+}
+
+fn figures(rtt: &RoundTrips) -> String {
+    let RoundTrips { count, min_ns, avg_ns, p99_ns, max_ns } = *rtt;
+    let unit = Unit::for_up_to(max_ns);
+    let number = |ns| unit.number(i64::try_from(ns).unwrap_or(i64::MAX));
+    match count {
+        1 => format!("{} {}", number(max_ns), unit.symbol()),
+        _ => format!(
+            "min/avg/p99/max {}/{}/{}/{} {}",
+            number(min_ns),
+            number(avg_ns),
+            number(p99_ns),
+            number(max_ns),
+            unit.symbol()
+        ),
+    }
+}
+
+/// The share that was not answered, in percent: `0`, `0.4`, `12`. Never `0` if one was not.
+fn lost(asked: u64, answered: u64) -> String {
+    let missing = u128::from(asked.saturating_sub(answered));
+    let per_mille = (missing * 1_000).div_ceil(u128::from(asked.max(1)));
+    match (per_mille, per_mille % 10) {
+        (0..100, tenths) if tenths > 0 => format!("{}.{tenths}", per_mille / 10),
+        (per_mille, _) => (per_mille / 10).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::plain::plain;
+
+    #[test]
+    fn an_exchange_ends_like_ping() {
+        let rtt = RoundTrips { count: 10, min_ns: 68_100, avg_ns: 74_000, p99_ns: 90_200, max_ns: 90_200 };
+        let exchanged = Exchanged { kind: ExchangeKind::Echo, asked: 10, answered: Some(9), rtt: Some(rtt) };
+        assert_eq!(
+            plain(&exchange(&exchanged, false)),
+            "10 echo requests, 9 answered, 10% lost · rtt min/avg/p99/max 68.1/74.0/90.2/90.2 µs"
+        );
+        let one = Exchanged { kind: ExchangeKind::Handshake, asked: 1, answered: Some(0), rtt: None };
+        assert_eq!(plain(&exchange(&one, false)), "1 TCP connection attempt, 0 accepted");
+        let ended = " before the trace ended at its number of paths";
+        assert_eq!(plain(&exchange(&one, true)), format!("1 TCP connection attempt, 0 accepted{ended}"));
+        let one_way = Exchanged { answered: None, ..one };
+        assert_eq!(plain(&exchange(&one_way, false)), "1 TCP connection attempt");
+    }
+
+    #[test]
+    fn a_loss_is_never_nothing() {
+        for (asked, answered, text) in [
+            (10, 10, "0"),
+            (200, 198, "1"),
+            (10_000, 9_999, "0.1"),
+            (1_000, 985, "1.5"),
+            (3, 0, "100"),
+            (0, 0, "0"),
+        ] {
+            assert_eq!(lost(asked, answered), text);
+        }
+    }
+}
