@@ -4,6 +4,7 @@
 mod bounds;
 mod ends;
 mod files;
+mod forged;
 mod identity;
 mod isolation;
 mod kill;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     trials.extend(bounds::trials());
     trials.extend(ends::trials());
     trials.extend(files::trials());
+    trials.extend(forged::trials());
     trials.extend(page::trials());
     trials.extend(terminal::trials());
     trials.extend(kubernetes::trials());

@@ -4,6 +4,7 @@
 mod agents;
 mod ask;
 mod changes;
+mod claims;
 mod configured;
 mod follow;
 mod hooks;

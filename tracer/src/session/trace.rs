@@ -27,7 +27,7 @@ use super::agents::{AgentId, Agents, Notification};
 use super::changes::Changes;
 use super::interrupts::Interrupts;
 use super::live::Live;
-use super::{Plan, agents, changes, hooks};
+use super::{Plan, agents, changes, claims, hooks};
 use crate::agent::clock;
 use crate::files;
 
@@ -335,6 +335,9 @@ impl<'a> Session<'a> {
                 }
             }
             _ => {}
+        }
+        if let FromAgent::Topology(topology) = frame {
+            claims::warnings(topology).iter().for_each(|warning| warn!("{name}: {warning}"));
         }
         match node {
             Some(node) => self.live.take(node, Some(frame)),

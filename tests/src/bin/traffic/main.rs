@@ -4,6 +4,7 @@ mod bad;
 mod bpf;
 mod deaf;
 mod echo;
+mod forge;
 mod offload;
 mod race;
 mod stream;
@@ -20,7 +21,8 @@ const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE | udp ADDRESS PORT C
                      udp6-sink PORT COUNT | \
                      udp-race POD POD ADDRESS PORT COUNT | udp-deaf PORT | udp-bad ADDRESS PORT | \
                      tcp ADDRESS PORT BYTES | tcp-sink PORT | web ADDRESS PORT CONNECTIONS | web-fill ADDRESS PORT MOST | \
-                     offload DEVICE on|off | bpf-drop tc|xdp DEVICE";
+                     offload DEVICE on|off | forge-udp FROM ADDRESS PORT TTL | forge-unreachable FROM ADDRESS ABOUT PORT | \
+                     forge-tunnel NODE MAC FROM ADDRESS PORT | bpf-drop tc|xdp DEVICE";
 
 /// Room for datagrams that wait to be received, in bytes of the kernel's memory: a small one takes about a kilobyte.
 const SINK_BUFFER: usize = 16 << 20;
@@ -59,6 +61,20 @@ fn run(words: &[&str]) -> Result<()> {
         ["web-fill", to, port, most] => {
             web::fill(SocketAddrV4::new(address(to)?, number(port)?), number(most)?)
         }
+        ["forge-udp", from, to, port, ttl] => {
+            forge::datagram(address(from)?, SocketAddrV4::new(address(to)?, number(port)?), number(ttl)?)
+        }
+        ["forge-unreachable", from, to, about, port] => forge::unreachable(
+            address(from)?,
+            address(to)?,
+            SocketAddrV4::new(address(about)?, number(port)?),
+        ),
+        ["forge-tunnel", node, mac, from, to, port] => forge::tunnel(
+            address(node)?,
+            mac_address(mac)?,
+            address(from)?,
+            SocketAddrV4::new(address(to)?, number(port)?),
+        ),
         ["tcp-sink", port] => stream::receive(number(port)?),
         ["bpf-drop", kind, device] => bpf::stay(kind, device),
         ["offload", device, "on"] => offload::switch(device, true),
@@ -69,6 +85,12 @@ fn run(words: &[&str]) -> Result<()> {
 
 fn address(word: &str) -> Result<Ipv4Addr> {
     word.parse().with_context(|| format!("`{word}` is no address"))
+}
+
+fn mac_address(word: &str) -> Result<[u8; 6]> {
+    let bytes: Result<Vec<u8>, _> = word.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
+    let bytes = bytes.ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.with_context(|| format!("`{word}` is no MAC address"))
 }
 
 fn any_address(word: &str) -> Result<IpAddr> {

@@ -108,6 +108,7 @@ impl Engine {
         self.limits.shed_times.extend(first);
         self.limits.shed_times.extend(now);
         self.joiner.note_lost_events();
+        self.world.events_lost = true;
         self.report(id, false, out);
     }
 

@@ -81,6 +81,7 @@ impl Engine {
                 devices: Devices::new(count),
                 clocks: Clocks::new(count),
                 nodes: names.into_iter().map(world::Node::new).collect(),
+                events_lost: false,
             },
             joiner: Joiner::new(context.filter.clone()),
             queues: (0..count).map(|_| NodeQueue::default()).collect(),
@@ -153,7 +154,9 @@ impl Engine {
                 self.keep_to_memory(self.joined_until, out);
             }
             FromAgent::Heartbeat { now_ns, counters } => {
-                self.queues[node].heartbeat(NodeTime::from_nanos(*now_ns), *counters);
+                let now = NodeTime::from_nanos(*now_ns);
+                self.queues[node].heartbeat(now, *counters);
+                self.world.nodes[node].taps.heartbeat(now);
                 self.advance(out);
             }
             FromAgent::Clock { sent_ns, node_ns, received_ns } => {
@@ -200,8 +203,9 @@ impl Engine {
         }
     }
 
-    /// Notes the taps that could not be attached: the hooks that have a device. Other hooks only add detail.
+    /// Notes the taps that are attached, and those that could not be: the hooks that have a device. Other hooks only add detail.
     fn note_unwatched(&mut self, node: NodeId, hooks: &[HookState]) {
+        self.world.nodes[node].taps.attached(hooks);
         let name = &self.world.nodes[node].name;
         self.unwatched.extend(hooks.iter().filter(|hook| hook.how.is_none()).filter_map(|hook| {
             let device = hook.device.clone()?;
@@ -322,6 +326,7 @@ impl Engine {
         let lost = |queue: &NodeQueue| queue.counters.lost_ring + queue.counters.lost_map > 0;
         if self.queues.values().any(lost) {
             self.joiner.note_lost_events();
+            self.world.events_lost = true;
         }
         self.joiner.set_clock_error(self.world.clocks.worst_error());
         let mut joined = 0;

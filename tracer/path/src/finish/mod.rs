@@ -46,7 +46,15 @@ pub(crate) fn path(track: &Track, numbers: Numbers, ending: Ending<'_>, world: &
     let (verdict, reason) = verdict::verdict(track, ending, world);
     let Hops { hops, duration_ns, error_ns } = hops::hops(track, world);
     let ends = |tuple: &Tuple| world.directory.ends(tuple, track.first);
-    let (from, to) = ends(&track.tuple());
+    let (mut from, to) = ends(&track.tuple());
+    let reason = match &track.forged {
+        Some(forged) => {
+            // By the veth, not by the address.
+            (from.pod, from.node) = (forged.pod.clone(), Some(forged.node.clone()));
+            Some(reason.map_or_else(|| forged.to_string(), |reason| format!("{forged}; {reason}")))
+        }
+        None => reason,
+    };
     let packet: &Packet = &track.packet;
     Path {
         id: numbers.path,
@@ -69,6 +77,7 @@ pub(crate) fn path(track: &Track, numbers: Numbers, ending: Ending<'_>, world: &
         duration_ns,
         duration_error_ns: error_ns,
         hops,
+        forged: track.forged.clone(),
         segment: Segment::of(packet),
         seen: track.sightings.first().zip(track.sightings.last()).map(|(a, b)| (reading(a), reading(b))),
     }

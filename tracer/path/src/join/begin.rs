@@ -4,6 +4,7 @@ use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
 use super::{DROP_AFTER_REJECT_TIMEOUT, Joiner, flow};
 use crate::join::content::ContentHash;
+use crate::join::forgery::{forgery, other_port};
 use crate::join::journey::{LastPlace, Owner};
 use crate::join::shares::{Share, Shares};
 use crate::join::stream::Span;
@@ -41,6 +42,7 @@ impl Joiner {
         let at = observation.moment(world);
         let sent = as_sent_by_node(observation, packet, world);
         let id = self.add_track(observation, sent.as_ref().unwrap_or(packet), at, start_seen);
+        self.tracks[id].forged = forgery(observation, packet, world);
         let share = Share { track: id, bytes: self.tracks[id].size() };
         self.journeys.insert(observation.local, Owner::Tracks(Shares::One(share)), packet);
         self.timers.look_first(id, at);
@@ -49,7 +51,8 @@ impl Joiner {
         } else {
             self.add_sightings(observation, &Shares::One(share), world);
         }
-        if let Some(rejected) = self.note_rejection(id, world) {
+        let rejected = if self.tracks[id].forged.is_none() { self.note_rejection(id, world) } else { None };
+        if let Some(rejected) = rejected {
             self.timers.set(at + DROP_AFTER_REJECT_TIMEOUT, Look::Track(rejected));
         }
         self.resume_for_track(id, world);
@@ -111,6 +114,9 @@ impl Joiner {
 pub(super) fn starts_here(observation: &Observation, packet: &Packet, world: &World) -> bool {
     if let Some(pod) = observation.pod(world) {
         return world.directory.pod(packet.src) == Some(pod);
+    }
+    if other_port(observation, packet, world).is_some() {
+        return true;
     }
     let own = world.devices.is_own(observation.node(), packet.src);
     (own && observation.point() != Point::TcIngress)

@@ -63,6 +63,8 @@ pub(crate) struct Flow {
     keys: Vec<FlowKey>,
     /// Given when its first path is reported; 0 before.
     number: u64,
+    /// The same of its forged packets: they are no part of it.
+    forged_number: u64,
     requests: Stream,
     replies: Stream,
     /// Paths under way.
@@ -160,6 +162,7 @@ impl Flows {
         let flow = FlowId(self.all.insert(Flow {
             keys: vec![key.key],
             number: 0,
+            forged_number: 0,
             requests: Stream::default(),
             replies: Stream::default(),
             live: 0,
@@ -231,6 +234,15 @@ impl Flows {
         let onward = self.filter.from.has(packet.src, sport) && self.filter.to.has(packet.dst, dport);
         let back = self.filter.from.has(packet.dst, dport) && self.filter.to.has(packet.src, sport);
         onward || !back
+    }
+
+    /// Whether the filter matches a packet by its own addresses, ports and protocol.
+    pub(crate) fn is_traced(&self, packet: &Packet) -> bool {
+        let FilterSpec { from, to, protocol, one_way } = &self.filter;
+        let (sport, dport) = packet.ports().unzip();
+        let forth = from.has(packet.src, sport) && to.has(packet.dst, dport);
+        let back = from.has(packet.dst, dport) && to.has(packet.src, sport);
+        protocol.is_none_or(|number| number == packet.protocol) && (forth || back && !one_way)
     }
 
     /// Whether a translated connection is one that is traced. Another's packets may only look so: all pods may be
@@ -334,7 +346,7 @@ impl Flows {
     }
 
     /// Number, from 1, of the flow of a path that is reported now.
-    pub(crate) fn path_reported(&mut self, flow: FlowId) -> u64 {
+    pub(crate) fn path_reported(&mut self, flow: FlowId, is_forged: bool) -> u64 {
         let flow = &mut self.all[flow.0];
         flow.live -= 1;
         if flow.live == 0 {
@@ -342,10 +354,11 @@ impl Flows {
             flow.requests.release();
             flow.replies.release();
         }
-        if flow.number == 0 {
+        let number = if is_forged { &mut flow.forged_number } else { &mut flow.number };
+        if *number == 0 {
             self.numbered += 1;
-            flow.number = self.numbered;
+            *number = self.numbered;
         }
-        flow.number
+        *number
     }
 }

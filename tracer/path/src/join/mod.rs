@@ -44,6 +44,7 @@ mod drops;
 mod ending;
 mod equals;
 mod flow;
+mod forgery;
 mod journey;
 mod matching;
 mod rejection;
@@ -183,7 +184,7 @@ impl Joiner {
 
     /// Notes that a track is reported. Returns its flow's number, and the relative sequence number of its payload.
     pub(crate) fn report(&mut self, track: &Track) -> (u64, u64) {
-        let number = self.flows.path_reported(track.flow.id);
+        let number = self.flows.path_reported(track.flow.id, track.forged.is_some());
         let relative = match (track.stream, &track.packet.transport) {
             (Some(bytes), Transport::Tcp { .. }) => self.flows.stream(track.flow).relative(bytes.start),
             _ => 0,
@@ -203,6 +204,10 @@ impl Joiner {
 
     /// Processes the next observation.
     pub(crate) fn observe(&mut self, observation: &Observation, world: &World) {
+        if observation.not_a_tunnel && self.is_not_wanted(observation) {
+            self.unattributed.ignored += 1;
+            return;
+        }
         if observation.is_drop() {
             return self.observe_drop(observation, world);
         }
@@ -241,6 +246,12 @@ impl Joiner {
                 }
             }
         }
+    }
+
+    /// Whether it only matched by what looked like a tunnel's inner packet, and is followed for no other reason.
+    fn is_not_wanted(&self, observation: &Observation) -> bool {
+        self.journeys.get(observation.local).is_none()
+            && observation.packet.as_ref().is_some_and(|packet| !self.flows.is_traced(packet))
     }
 
     /// Whether the kernel has reused the sk_buff for another packet without the eBPF programs noticing. Assumed if the track
@@ -321,7 +332,9 @@ impl Joiner {
             self.unattributed.ignored += 1;
             return;
         }
-        if observation.action() == Action::PodEgress {
+        let is_new = observation.action() == Action::PodEgress
+            || forgery::stranger_in_tunnel(observation, world).is_some();
+        if is_new {
             return self.begin_or_wait(observation, packet, world);
         }
         // A copy belongs to the paths of its original, also where its headers cannot be recognised any more.

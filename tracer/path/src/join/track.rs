@@ -12,7 +12,7 @@ use crate::join::flow::DirectedFlow;
 use crate::join::sighting::{Sighting, Step};
 use crate::join::stream::Bytes;
 use crate::join::table::{Key, Table};
-use crate::model::{Action, Point, Tuple};
+use crate::model::{Action, Forged, Point, Tuple};
 use crate::node::NodeId;
 use crate::observation::{LocalPacket, Observation, Spot};
 use crate::time::{Moment, NodeTime};
@@ -114,6 +114,8 @@ pub(crate) struct Track {
     pub(crate) translation_known: bool,
     /// Why its receiver discarded it although it arrived, such as a duplicate; human-readable.
     pub(crate) discarded_because: Option<&'static str>,
+    /// Set if its source address is another's.
+    pub(crate) forged: Option<Box<Forged>>,
 }
 
 /// The first observation of a new track.
@@ -170,6 +172,7 @@ impl Tracks {
             report_after,
             translation_known: false,
             discarded_because: None,
+            forged: None,
         };
         TrackId(self.table.insert(serial, track))
     }

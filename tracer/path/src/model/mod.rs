@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+mod forged;
 mod identity;
 mod point;
 mod summary;
 mod translation;
 
+pub use forged::Forged;
 pub use identity::{Reading, Segment};
 pub use point::{Point, Via};
 pub use summary::{EventCounts, Shed, Summary, Unwatched, VerdictCounts};
@@ -58,6 +60,9 @@ pub struct Path {
     pub duration_error_ns: u64,
     /// In the order in which the packet passed them.
     pub hops: Vec<Hop>,
+    /// Set if its source address is another's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forged: Option<Box<Forged>>,
     /// What tells it from other packets of its flow; no part of the JSON.
     #[serde(skip)]
     pub segment: Option<Segment>,

@@ -70,8 +70,12 @@ pub(crate) struct Observation {
     pub(crate) segments: u32,
     /// `None` if its bytes could not be read: then only its identity says which packet it is.
     pub(crate) packet: Option<Packet>,
+    /// Source address of its Ethernet header.
+    pub(crate) source_mac: Option<[u8; 6]>,
     /// The tunnel header around it.
     pub(crate) outer: Option<Encapsulation>,
+    /// Whether it looks like a tunnel's packet and is none: this node is neither of its ends, or a pod sent it.
+    pub(crate) not_a_tunnel: bool,
     /// The route that the kernel has looked up for it.
     pub(crate) next_hop: Option<NextHop>,
     /// Whether the hook saw the outer packet of a tunnel.
@@ -124,6 +128,13 @@ impl Observation {
             vxlan_ports: devices.vxlan_ports(node),
         };
         let headers = if event.flags & flag::NO_BYTES == 0 { parse(raw.bytes, reading) } else { None };
+        let looks_tunnelled = headers.as_ref().and_then(|headers| headers.outer);
+        let not_a_tunnel = looks_tunnelled.is_some_and(|outer| {
+            let is_end = devices.is_own(node, outer.src) || devices.is_own(node, outer.dst);
+            role == Role::PodVeth || devices.pod_of(node, event.netns).is_some() || !is_end
+        });
+        let headers =
+            if not_a_tunnel { parse(raw.bytes, Reading { vxlan_ports: &[], ..reading }) } else { headers };
         let (packet, outer) = match headers {
             Some(headers) => (Some(headers.packet), headers.outer),
             None => (None, None),
@@ -148,7 +159,9 @@ impl Observation {
             location: event.location,
             segments: u32::from(event.gso_segs).max(by_size).max(1),
             packet,
+            source_mac: raw.bytes.get(6..12).filter(|_| reading.ethernet).and_then(|mac| mac.try_into().ok()),
             outer,
+            not_a_tunnel,
             next_hop: next_hop(node, &event, devices),
             in_tunnel: event.flags & flag::IN_TUNNEL != 0,
             aux: event.aux,

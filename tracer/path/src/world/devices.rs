@@ -39,6 +39,8 @@ pub(crate) struct DeviceInfo {
     pub(crate) name: Arc<str>,
     pub(crate) role: Role,
     pub(crate) ethernet: bool,
+    /// Link-layer address.
+    pub(crate) mac: Option<[u8; 6]>,
     /// Index within its namespace.
     pub(crate) index: u32,
     /// The pod behind a pod's veth, or whose namespace this device is in.
@@ -67,6 +69,8 @@ struct Node {
     routes: Vec<NodeRoute>,
     addresses: FxHashSet<IpAddr>,
     vxlan_ports: Vec<u16>,
+    /// Where the node's tunnels lead.
+    remotes: FxHashSet<IpAddr>,
     /// From earlier topologies: events of them may still come.
     former_devices: FxHashMap<(u32, u32), DeviceId>,
     former_namespaces: FxHashMap<u32, Option<Arc<str>>>,
@@ -108,6 +112,7 @@ impl Devices {
                 known.addresses.extend(device.addresses.iter().map(IpNet::addr));
                 if let DeviceKind::Vxlan(vxlan) = &device.kind {
                     known.vxlan_ports.push(vxlan.port);
+                    known.remotes.extend(&vxlan.remotes);
                 }
             }
             known.routes.extend(namespace.routes.iter().map(|route| NodeRoute {
@@ -157,6 +162,33 @@ impl Devices {
             .flat_map(|node| node.devices.values())
             .map(|id| self.info(*id))
             .any(|device| device.pod.as_deref() == Some(pod) && device.pod_addresses.contains(&address))
+    }
+
+    /// Whether a node, or another pod than this, has this address on one of its devices.
+    pub(crate) fn is_held_elsewhere(&self, pod: &Arc<str>, address: IpAddr) -> bool {
+        self.nodes.values().any(|node| {
+            let others = node.devices.values().map(|id| self.info(*id));
+            let mut others = others.filter(|device| device.pod.as_ref().is_some_and(|other| other != pod));
+            node.addresses.contains(&address) || others.any(|other| other.pod_addresses.contains(&address))
+        })
+    }
+
+    /// The veths on this node that lead to a pod.
+    pub(crate) fn veths_of(&self, node: NodeId, pod: &str) -> impl Iterator<Item = &DeviceInfo> {
+        let devices = self.nodes[node].devices.values().map(|id| self.info(*id));
+        devices.filter(move |device| device.role == Role::PodVeth && device.pod.as_deref() == Some(pod))
+    }
+
+    /// The pod of this node that has a device with this link-layer address.
+    pub(crate) fn pod_with_mac(&self, node: NodeId, mac: [u8; 6]) -> Option<&Arc<str>> {
+        let devices = self.nodes[node].devices.values().map(|id| self.info(*id));
+        let mut inside = devices.filter(|device| device.role != Role::PodVeth && device.mac == Some(mac));
+        inside.find_map(|device| device.pod.as_ref())
+    }
+
+    /// Whether a tunnel of the node leads to this address.
+    pub(crate) fn is_remote(&self, node: NodeId, address: IpAddr) -> bool {
+        self.nodes[node].remotes.contains(&address)
     }
 
     pub(crate) fn vxlan_ports(&self, node: NodeId) -> &[u16] {
@@ -210,6 +242,7 @@ fn describe(
         name: device.name.as_str().into(),
         role,
         ethernet: device.ethernet,
+        mac: device.mac,
         index: device.index,
         pod: home.and_then(|home| home.pod.as_deref()).map(Arc::from),
         pod_addresses,

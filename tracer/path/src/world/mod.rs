@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod devices;
 pub(crate) mod directory;
 pub(crate) mod rules;
+pub(crate) mod taps;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::world::clock::Clocks;
 use crate::world::devices::Devices;
 use crate::world::directory::Directory;
 use crate::world::rules::NodeRules;
+use crate::world::taps::Taps;
 
 /// Everything that an event is understood by.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct World {
     pub(crate) directory: Directory,
     pub(crate) devices: Devices,
     pub(crate) clocks: Clocks,
+    /// Whether events were lost: where a packet was not seen, it may have been.
+    pub(crate) events_lost: bool,
 }
 
 /// What is known of one node, apart from its devices and its clock.
@@ -36,6 +40,7 @@ pub(crate) struct Node {
     pub(crate) name: Arc<str>,
     pub(crate) kernel: Kernel,
     pub(crate) rules: NodeRules,
+    pub(crate) taps: Taps,
     pub(crate) conntrack: Option<ConntrackCounters>,
     /// Whether its agent ended without a goodbye.
     pub(crate) agent_lost: bool,
@@ -47,6 +52,7 @@ impl Node {
             name,
             kernel: Kernel::default(),
             rules: NodeRules::default(),
+            taps: Taps::default(),
             conntrack: None,
             agent_lost: false,
         }
@@ -107,7 +113,7 @@ impl Kernel {
 impl World {
     /// Adds a node.
     pub(crate) fn add(&mut self, name: &Arc<str>) {
-        let Self { nodes, directory, devices, clocks } = self;
+        let Self { nodes, directory, devices, clocks, events_lost: _ } = self;
         nodes.push(Node::new(name.clone()));
         directory.trace(name);
         devices.add();

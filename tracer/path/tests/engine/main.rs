@@ -5,6 +5,7 @@
 mod changing;
 mod endings;
 mod equals;
+mod forged;
 mod impossible;
 mod memory;
 mod order;

@@ -1,5 +1,6 @@
 //! Queries: the role of a device, the pod at its other end, and the route to an address.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -11,6 +12,26 @@ const TUNNEL_KINDS: [&str; 9] =
     ["geneve", "gre", "gretap", "ip6gre", "ip6gretap", "ip6tnl", "ipip", "sit", "wireguard"];
 
 impl Topology {
+    /// Addresses that more than one pod has, one of them on its way to the node: for each the pods, with the device of
+    /// each. Addresses that pods have on devices of their own, such as a bridge within, may be equal.
+    #[must_use]
+    pub fn held_twice(&self) -> BTreeMap<IpAddr, Vec<(&str, &Device)>> {
+        let mut holders = BTreeMap::<IpAddr, Vec<(&str, &Device)>>::new();
+        for namespace in &self.namespaces {
+            let Some(pod) = namespace.pod.as_deref() else { continue };
+            for device in &namespace.devices {
+                let addresses = device.addresses.iter().map(IpNet::addr);
+                addresses.for_each(|address| holders.entry(address).or_default().push((pod, device)));
+            }
+        }
+        holders.retain(|address, holders| {
+            let by_several = holders.iter().any(|(pod, _)| *pod != holders[0].0);
+            let to_the_node = holders.iter().any(|(_, device)| device.peer.is_some());
+            by_several && to_the_node && !is_link_local(*address)
+        });
+        holders
+    }
+
     /// The node's own namespace.
     #[must_use]
     pub fn node(&self) -> Option<&Namespace> {

@@ -36,8 +36,11 @@ impl Judge {
         self.tallies.iter().map(|tally| tally.expectation.text.as_str())
     }
 
-    /// Adds a path.
+    /// Adds a path. One with a forged source address says nothing of the traffic that it claims to belong to.
     pub fn path(&mut self, path: &Path) {
+        if path.forged.is_some() {
+            return;
+        }
         for tally in &mut self.tallies {
             tally.path(path);
         }

@@ -57,6 +57,7 @@ fn path(id: u64, verdict: Verdict, proto: Protocol, label: &str, bytes: u32, fro
         duration_ns: 0,
         duration_error_ns: 0,
         hops: Vec::new(),
+        forged: None,
         segment: None,
         seen: None,
     }

@@ -77,8 +77,14 @@ fn owners<'a, 'p>(
     owners.iter().zip(&fitting).map(|(owner, fitting)| owner.or(fitting.first().copied())).collect()
 }
 
+/// Whether a device has any of these addresses. The loopback device does not count: a pod may put any address there, and
+/// would be taken for the pod that has it.
 fn holds_any(dump: &Dump, ips: &[IpAddr]) -> bool {
-    dump.addresses.iter().any(|(_, network)| ips.contains(&network.addr()))
+    let is_loopback = |index: u32| {
+        let device = dump.links.iter().map(|link| &link.device).find(|device| device.index == index);
+        device.is_some_and(|device| device.kind == DeviceKind::Loopback)
+    };
+    dump.addresses.iter().any(|(device, network)| ips.contains(&network.addr()) && !is_loopback(*device))
 }
 
 /// Indices, on the node and in the pod, of the veth pairs between the two.
@@ -266,6 +272,16 @@ mod tests {
             let named: Vec<_> = topology.namespaces.iter().filter_map(|ns| ns.pod.as_deref()).collect();
             assert_eq!(named, expected);
         }
+    }
+
+    #[test]
+    fn an_address_on_lo_names_no_pod() {
+        let mut thief = candidate(102, 2, 6, "10.42.0.11/24");
+        thief.dump.addresses.insert(0, address(1, "10.42.0.10/32"));
+        let pods = [pod("pod1", "10.42.0.10"), pod("pod2", "10.42.0.11")];
+        let topology = assemble(&node(), &[thief, candidate(101, 1, 5, "10.42.0.10/24")], &pods);
+        let names: Vec<_> = topology.namespaces.iter().map(|ns| (ns.inode, ns.pod.as_deref())).collect();
+        assert_eq!(names, [(100, None), (102, Some("default/pod2")), (101, Some("default/pod1"))]);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use tracer_common::hook;
 
 use podtrace_path::{Context, Path, Summary};
-use podtrace_protocol::frame::{Accounting, Attached, FilterSpec, FromAgent, Hello, HookState, Mechanism};
+use podtrace_protocol::frame::{
+    Accounting, Attached, FilterSpec, FromAgent, Hello, HookState, Mechanism, Side,
+};
 use podtrace_protocol::hook::{HOOKS, Hook};
 use podtrace_protocol::inventory::{Inventory, Node, Pod, Service, ServicePort};
 use podtrace_protocol::record::encode;
@@ -131,6 +133,16 @@ impl Scene {
             frames.push((node, FromAgent::Goodbye { counters }));
         }
         frames
+    }
+
+    /// Plays the scene, traced between these addresses.
+    pub(crate) fn play_filtered(&self, from: &[[u8; 4]], to: &[[u8; 4]]) -> (Vec<Path>, Summary) {
+        let side = |addresses: &[[u8; 4]]| Side {
+            addresses: addresses.iter().map(|address| (*address).into()).collect(),
+            ..Side::default()
+        };
+        let filter = FilterSpec { from: side(from), to: side(to), ..FilterSpec::default() };
+        play(Context { filter, ..self.context() }, &self.frames(100_000_000))
     }
 
     /// Plays the scene with heartbeats every 100 ms.

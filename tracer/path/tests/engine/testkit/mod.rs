@@ -14,7 +14,7 @@ mod nodes;
 mod wire;
 
 use nodes::{pod_inode, root};
-pub(super) use wire::{Tcp, Wire, echo, echo_reply, fragments, port_unreachable, udp};
+pub(super) use wire::{Tcp, Wire, echo, echo_reply, fragments, in_tunnel_of, port_unreachable, udp};
 use wire::{framed, in_vxlan};
 
 pub(super) const NODE1: usize = 0;
@@ -150,6 +150,13 @@ impl Scene {
             ..blank()
         };
         self.push(node, at, event, &bytes);
+    }
+
+    /// An event of a tc program, of a packet without a tunnel of the nodes' around it.
+    pub(super) fn see_bare(&mut self, node: usize, at: u64, place: At, identity: u64, packet: &Wire) {
+        let tunnel = std::mem::replace(&mut self.tunnel, false);
+        self.see(node, at, place, identity, packet);
+        self.tunnel = tunnel;
     }
 
     /// Connection tracking says this of the packet of the last event.

@@ -129,14 +129,20 @@ pub(super) fn framed(ip: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A packet in a tunnel packet between these addresses.
+pub(in super::super) fn in_tunnel_of(src: [u8; 4], dst: [u8; 4], inner: &Wire) -> Wire {
+    wire(encapsulated(src, dst, &inner.bytes))
+}
+
 pub(super) fn in_vxlan(node: usize, ip: &[u8], inbound: bool) -> Vec<u8> {
     let (src, dst) = if (node == NODE1) == inbound { (12, 11) } else { (11, 12) };
+    encapsulated([192, 168, 56, src], [192, 168, 56, dst], ip)
+}
+
+fn encapsulated(src: [u8; 4], dst: [u8; 4], ip: &[u8]) -> Vec<u8> {
     let mut payload = vec![8, 0, 0, 0, 0, 0, 1, 0];
     payload.extend_from_slice(&framed(ip));
     let mut bytes = Vec::new();
-    PacketBuilder::ipv4([192, 168, 56, src], [192, 168, 56, dst], 64)
-        .udp(51_234, 8472)
-        .write(&mut bytes, &payload)
-        .unwrap();
+    PacketBuilder::ipv4(src, dst, 64).udp(51_234, 8472).write(&mut bytes, &payload).unwrap();
     bytes
 }
