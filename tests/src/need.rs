@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Programs that tests run, and their Debian packages.
-const PACKAGES: [(&str, &str); 16] = [
+const PACKAGES: [(&str, &str); 18] = [
     ("ip", "iproute2"),
     ("bridge", "iproute2"),
     ("tc", "iproute2"),
@@ -18,6 +18,8 @@ const PACKAGES: [(&str, &str); 16] = [
     ("setpriv", "util-linux"),
     ("tshark", "tshark"),
     ("capinfos", "tshark"),
+    ("editcap", "tshark"),
+    ("mergecap", "tshark"),
     ("script", "bsdutils"),
     ("stty", "coreutils"),
 ];

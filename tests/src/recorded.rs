@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use podtrace_path::{Evidence, Hop, HopEvent, Path as Finished, Protocol};
 use serde::Deserialize;
 
-use crate::command::{Output, SHORT, run};
+use crate::command::{Output, SHORT, run, succeed};
 use crate::{binary, trace};
 
-/// What tshark and capinfos are asked by.
-pub const TOOLS: [&str; 2] = ["tshark", "capinfos"];
+/// Programs that read what traces leave.
+pub const TOOLS: [&str; 5] = ["tshark", "capinfos", "editcap", "mergecap", "tcpdump"];
 
 /// What tshark says to root, whatever the file.
 const TO_ROOT: &str = "Running as user \"root\" and group \"root\". This could be dangerous.\n";
@@ -99,6 +99,38 @@ pub fn packets(file: &Path) -> Result<Vec<Packet>> {
     let counted = counted.and_then(|count| count.trim().parse().ok());
     ensure!(counted == Some(packets.len()), "tshark shows {} packets: {}", packets.len(), about.stdout);
     Ok(packets)
+}
+
+/// Checks that programs which rewrite files, and tcpdump, read the file's packets to the end.
+///
+/// # Errors
+///
+/// If one does not, or loses a packet.
+pub fn is_read_by_others(file: &Path, packets: usize) -> Result<()> {
+    counts(file, packets)?;
+    if packets == 0 {
+        // editcap writes no interface then, and tcpdump reads no file without one.
+        return Ok(());
+    }
+    let directory = tempfile::tempdir()?;
+    let written = |name: &str| directory.path().join(name);
+    let mut editcap = Command::new("editcap");
+    editcap.arg(file).arg(written("editcap"));
+    let mut mergecap = Command::new("mergecap");
+    mergecap.arg("-w").arg(written("mergecap")).args([file, file]);
+    for (name, mut command, times) in [("editcap", editcap, 1), ("mergecap", mergecap, 2)] {
+        succeed(&mut command, SHORT)?;
+        counts(&written(name), packets * times).with_context(|| format!("of what {name} wrote"))?;
+    }
+    Ok(())
+}
+
+/// Checks how many packets tcpdump counts.
+fn counts(file: &Path, packets: usize) -> Result<()> {
+    let counted = succeed(Command::new("tcpdump").args(["-n", "--count", "-r"]).arg(file), SHORT)?.stdout;
+    let is_right = counted.split_whitespace().next() == Some(&packets.to_string());
+    ensure!(is_right, "tcpdump counts {counted:?}, not {packets} packets");
+    Ok(())
 }
 
 /// Checks that a file's packets are those that the trace reported: one for each event that has bytes, and each hop's with its

@@ -48,7 +48,10 @@ impl Run {
 
     fn is_shown_by_tshark(&self) -> Result<()> {
         let Kept { finished, directory } = self.outcome()?;
-        recorded::agrees(finished, &recorded::packets(&directory.path().join("trace.pcapng"))?)
+        let file = directory.path().join("trace.pcapng");
+        let packets = recorded::packets(&file)?;
+        recorded::agrees(finished, &packets)?;
+        recorded::is_read_by_others(&file, packets.len())
     }
 }
 

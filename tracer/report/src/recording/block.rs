@@ -38,7 +38,6 @@ pub(super) enum Way {
 pub(super) struct InterfaceFacts {
     pub(super) name: String,
     pub(super) description: String,
-    pub(super) linktype: Linktype,
     pub(super) snaplen: u32,
     pub(super) os: Option<String>,
 }
@@ -84,7 +83,8 @@ pub(super) fn interface(facts: &InterfaceFacts, out: &mut Vec<u8>) {
     let mut block = InterfaceDescriptionBlock {
         block_type: 0,
         block_len1: 0,
-        linktype: facts.linktype,
+        // All have the same: tcpdump reads no file with several.
+        linktype: Linktype::ETHERNET,
         reserved: 0,
         snaplen: facts.snaplen,
         options,

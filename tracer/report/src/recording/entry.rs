@@ -172,6 +172,10 @@ impl Entry {
     }
 }
 
+/// Flags of a record.
+const BORROWED: u8 = 1;
+const ADDED_ETHERNET: u8 = 2;
+
 /// The kernel's record of a packet, without the captured bytes, which are the packet's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
@@ -180,6 +184,8 @@ pub(super) struct Record {
     pub(super) number: u64,
     /// Whether the packet's bytes are those of another record of the same packet, because this one has none.
     pub(super) borrowed: bool,
+    /// Whether the packet begins with an Ethernet header that the writer added, because the kernel captured none.
+    pub(super) added_ethernet: bool,
     pub(super) event: Event,
     pub(super) conntrack: Option<Conntrack>,
 }
@@ -188,7 +194,9 @@ impl Record {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(16 + size_of::<Event>());
         out.extend(u16::try_from(self.node).unwrap_or(u16::MAX).to_le_bytes());
-        out.extend([u8::from(self.borrowed), 0, 0, 0, 0, 0]);
+        let borrowed = if self.borrowed { BORROWED } else { 0 };
+        let added_ethernet = if self.added_ethernet { ADDED_ETHERNET } else { 0 };
+        out.extend([borrowed | added_ethernet, 0, 0, 0, 0, 0]);
         out.extend(self.number.to_le_bytes());
         encode(&self.event, self.conntrack.as_ref(), &[], &mut out);
         out
@@ -201,7 +209,8 @@ impl Record {
         let number = u64::from_le_bytes(*head[8..].first_chunk()?);
         match Records::new(rest).collect::<Vec<_>>().as_slice() {
             [Ok(RawEvent { event, conntrack, bytes: [] })] => {
-                Some(Self { node, number, borrowed: head[2] != 0, event: *event, conntrack: *conntrack })
+                let [borrowed, added_ethernet] = [BORROWED, ADDED_ETHERNET].map(|flag| head[2] & flag != 0);
+                Some(Self { node, number, borrowed, added_ethernet, event: *event, conntrack: *conntrack })
             }
             _ => None,
         }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use pcap_parser::Linktype;
 use tracer_common::{Conntrack, Event};
 
 /// How long a packet is held, by its node's clock: more than twice the time that a path may go unobserved.
@@ -52,8 +51,8 @@ pub(super) struct Annotation {
 /// Bytes of another record of the same packet, for a record without any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lent {
+    /// With an Ethernet header.
     pub(super) bytes: Box<[u8]>,
-    pub(super) linktype: Linktype,
     /// Length of the packet.
     pub(super) length: u32,
 }

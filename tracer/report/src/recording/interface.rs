@@ -1,8 +1,8 @@
-//! Interfaces of a recording: one for each hook point of each device of each node, named `NODE/DEVICE POINT`.
+//! Interfaces of a recording: one for each hook point of each device of each node, named `NODE/DEVICE POINT`, and before
+//! them one without packets: editcap and its like rewrite only files whose first block is an interface.
 
 use std::collections::HashMap;
 
-use pcap_parser::Linktype;
 use tracer_common::{Event, flag};
 
 use super::block::{InterfaceFacts, Way};
@@ -12,14 +12,13 @@ use podtrace_protocol::frame::Hello;
 use podtrace_protocol::hook::Hook;
 use podtrace_protocol::topology::{Device, DeviceKind, Namespace, Topology};
 
-/// Where a packet was seen, and its link type.
+/// Where a packet was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     node: usize,
     netns: u32,
     device: u32,
     hook: u16,
-    linktype: i32,
 }
 
 /// An interface in the file.
@@ -56,7 +55,21 @@ pub(super) struct Interfaces {
 impl Interfaces {
     pub(super) fn new(names: &[String], snaplen: u32) -> Self {
         let nodes = names.iter().map(|name| Node { name: name.clone(), ..Node::default() }).collect();
-        Self { nodes, snaplen, numbers: HashMap::new(), all: Vec::new() }
+        let mut interfaces = Self { nodes, snaplen, numbers: HashMap::new(), all: Vec::new() };
+        interfaces.begin();
+        interfaces
+    }
+
+    /// Starts a file: it has the interface without packets.
+    fn begin(&mut self) {
+        let facts = InterfaceFacts {
+            name: "podtrace".to_owned(),
+            description: "podtrace's own blocks, no packets".to_owned(),
+            snaplen: self.snaplen,
+            os: None,
+        };
+        self.numbers.clear();
+        self.all = vec![Interface { facts, packets: 0 }];
     }
 
     /// Adds a node.
@@ -92,28 +105,20 @@ impl Interfaces {
         &self.all
     }
 
-    /// Starts a new part, which has no interfaces yet.
+    /// Starts a new part, where no interface is described yet.
     pub(super) fn forget(&mut self) {
-        self.numbers.clear();
-        self.all.clear();
+        self.begin();
     }
 
-    /// Link type of a record's bytes.
-    pub(super) fn linktype(&self, node: usize, event: &Event) -> Linktype {
+    /// Whether a record's bytes begin with an Ethernet header.
+    pub(super) fn has_ethernet(&self, node: usize, event: &Event) -> bool {
         let device = self.nodes.get(node).and_then(|node| node.device(event.netns, event.ifindex));
-        let ethernet = event.flags & flag::FROM_NETWORK == 0 && device.is_none_or(|device| device.ethernet);
-        if ethernet { Linktype::ETHERNET } else { Linktype::RAW }
+        event.flags & flag::FROM_NETWORK == 0 && device.is_none_or(|device| device.ethernet)
     }
 
     /// Counts a packet at its interface. Also returns the interface's description if it is new.
-    pub(super) fn count(
-        &mut self,
-        node: usize,
-        event: &Event,
-        linktype: Linktype,
-    ) -> (u32, Option<&InterfaceFacts>) {
-        let Linktype(linktype) = linktype;
-        let key = Key { node, netns: event.netns, device: event.ifindex, hook: event.hook, linktype };
+    pub(super) fn count(&mut self, node: usize, event: &Event) -> (u32, Option<&InterfaceFacts>) {
+        let key = Key { node, netns: event.netns, device: event.ifindex, hook: event.hook };
         if let Some(number) = self.numbers.get(&key) {
             if let Some(interface) = self.all.get_mut(*number as usize) {
                 interface.packets += 1;
@@ -151,7 +156,6 @@ impl Interfaces {
         InterfaceFacts {
             name: escape(&format!("{place}{point}")).into_owned(),
             description: escape(&format!("{device} {home}, packets seen at {point}")).into_owned(),
-            linktype: Linktype(key.linktype),
             snaplen: self.snaplen,
             os: node.and_then(|node| node.os.clone()),
         }

@@ -196,7 +196,14 @@ mod tests {
     fn record(node: usize, number: u64) -> Record {
         let blank = [0; size_of::<Event>()];
         let event = Records::new(&blank).next().unwrap().unwrap().event;
-        Record { node, number, borrowed: false, event: Event { at_ns: number, ..event }, conntrack: None }
+        Record {
+            node,
+            number,
+            borrowed: false,
+            added_ethernet: false,
+            event: Event { at_ns: number, ..event },
+            conntrack: None,
+        }
     }
 
     fn beat(now_ns: u64) -> FromAgent {

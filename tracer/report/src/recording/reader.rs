@@ -18,6 +18,7 @@ use super::block::{ENTRY, RECORD};
 use super::blocks::{Blocks, Broken};
 use super::entry::{Content, Entry, Header, Record};
 use super::order::{Item, Order};
+use super::writer::ETHERNET_LENGTH;
 use podtrace_protocol::frame::FromAgent;
 
 /// A file that is opened once the previous one has been read.
@@ -233,7 +234,8 @@ impl<'a> Reader<'a> {
         let record = option.as_bytes().ok().and_then(Record::decode);
         match (record, packet.data.get(..packet.caplen as usize)) {
             (Some(record), Some(bytes)) if record.node < self.nodes => {
-                self.order.record(&record, bytes);
+                let added = if record.added_ethernet { ETHERNET_LENGTH as usize } else { 0 };
+                self.order.record(&record, bytes.get(added..).unwrap_or_default());
             }
             _ => self.damage.undecodable += 1,
         }
@@ -296,19 +298,22 @@ fn first_header<R: Read>(blocks: &mut Blocks<R>) -> Result<Header> {
     if !Blocks::<R>::is_section(beginning) {
         bail!("not a podtrace recording (made with --write FILE)");
     }
-    // The pcapng section header, then podtrace's header.
-    for _ in 0..2 {
+    // The section header and interfaces come before podtrace's header, and blocks that others have added may.
+    loop {
         let Ok(Some(block)) = blocks.next() else { bail!("the recording ends before its header") };
-        if let Some(Block::Unknown(block)) = parse(&block)
-            && block.block_type == ENTRY
-        {
-            return match Entry::decode(block.data) {
-                Some(Entry { content: Content::Header(header), .. }) => Ok(*header),
-                _ => bail!("this version of podtrace cannot read the recording's header"),
-            };
+        match parse(&block) {
+            Some(Block::Unknown(block)) if block.block_type == ENTRY => {
+                return match Entry::decode(block.data) {
+                    Some(Entry { content: Content::Header(header), .. }) => Ok(*header),
+                    _ => bail!("this version of podtrace cannot read the recording's header"),
+                };
+            }
+            Some(Block::EnhancedPacket(_) | Block::SimplePacket(_)) => {
+                bail!("this pcapng file was not written by podtrace: it has packets, but no trace")
+            }
+            _ => {}
         }
     }
-    bail!("this pcapng file was not written by podtrace: it has packets, but no trace")
 }
 
 fn parse(bytes: &[u8]) -> Option<Block<'_>> {

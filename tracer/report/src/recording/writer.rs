@@ -18,6 +18,9 @@ const HINT: &str = "Packet comments name the path and hop of each packet; `podtr
                     Interfaces are named NODE/DEVICE POINT. To decode VXLAN on a port other than 4789, such as \
                     flannel's: tshark -d udp.port==8472,vxlan";
 
+/// Length of the Ethernet header that is added where the kernel captured none.
+pub(super) const ETHERNET_LENGTH: u32 = 14;
+
 /// Produces the bytes of a recording.
 #[derive(Debug)]
 pub struct Writer {
@@ -46,7 +49,7 @@ impl Writer {
         let mut writer = Self {
             out: Vec::new(),
             hold: Hold::new(count),
-            interfaces: Interfaces::new(&header.context.nodes, header.snaplen),
+            interfaces: Interfaces::new(&header.context.nodes, header.snaplen + ETHERNET_LENGTH),
             nodes: (0..count).map(|_| Node::default()).collect(),
             last: 0,
             header,
@@ -90,6 +93,9 @@ impl Writer {
         let title = podtrace_escape::escape(&self.header.title);
         let comment = if title.is_empty() { HINT.to_owned() } else { format!("{title}. {HINT}") };
         block::section(&application, &comment, &mut self.out);
+        for interface in self.interfaces.all() {
+            block::interface(&interface.facts, &mut self.out);
+        }
         let header = Content::Header(Box::new(self.header.clone()));
         self.entry(&Entry { node: 0, records: 0, repeated: false, content: header });
     }
@@ -207,9 +213,12 @@ impl Writer {
     }
 
     fn lend_to(&mut self, borrower: Source, (event, bytes, node): &(Event, Box<[u8]>, usize)) {
-        let linktype = self.interfaces.linktype(*node, event);
+        let lent = match self.interfaces.has_ethernet(*node, event) {
+            true => Lent { bytes: bytes.clone(), length: length(event, bytes) },
+            false => Lent { bytes: with_ethernet(bytes), length: length(event, bytes) + ETHERNET_LENGTH },
+        };
         if let Some(held) = self.hold.get_mut(borrower.node, borrower.number) {
-            held.lent = Some(Lent { bytes: bytes.clone(), linktype, length: length(event, bytes) });
+            held.lent = Some(lent);
         }
     }
 
@@ -234,23 +243,27 @@ impl Writer {
     fn write(&mut self, node: usize, number: u64) {
         let Some(held) = self.hold.take(node, number) else { return };
         let event = held.event;
-        let mut record =
-            Record { node, number, borrowed: false, event, conntrack: held.conntrack.map(|of| *of) };
-        let (bytes, linktype, length) = match held.lent {
-            Some(Lent { bytes, linktype, length }) => {
+        let conntrack = held.conntrack.map(|of| *of);
+        let mut record = Record { node, number, borrowed: false, added_ethernet: false, event, conntrack };
+        let (bytes, length) = match held.lent {
+            Some(Lent { bytes, length }) => {
                 record.borrowed = true;
-                (bytes, linktype, length)
+                (bytes, length)
             }
             None if held.bytes.is_empty() => {
                 let content = Content::Record(record);
                 return self.entry(&Entry { node, records: 0, repeated: false, content });
             }
-            None => {
+            None if self.interfaces.has_ethernet(node, &event) => {
                 let length = length(&event, &held.bytes);
-                (held.bytes, self.interfaces.linktype(node, &event), length)
+                (held.bytes, length)
+            }
+            None => {
+                record.added_ethernet = true;
+                (with_ethernet(&held.bytes), length(&event, &held.bytes) + ETHERNET_LENGTH)
             }
         };
-        let (interface, new) = self.interfaces.count(node, &event, linktype);
+        let (interface, new) = self.interfaces.count(node, &event);
         if let Some(facts) = new {
             block::interface(facts, &mut self.out);
         }
@@ -279,6 +292,17 @@ impl Writer {
         // In this order, nothing of it is negative unless the packet is older than 1970.
         realtime.saturating_add(at).saturating_sub(monotonic)
     }
+}
+
+/// Bytes with an Ethernet header before them, for a packet that was captured at its network header. Its addresses are zero.
+fn with_ethernet(bytes: &[u8]) -> Box<[u8]> {
+    let ethertype: [u8; 2] = match bytes.first().map(|first| first >> 4) {
+        Some(4) => [0x08, 0x00],
+        Some(6) => [0x86, 0xdd],
+        // Reserved: nothing decodes what follows.
+        _ => [0xff, 0xff],
+    };
+    [&[0; 12], &ethertype[..], bytes].concat().into()
 }
 
 /// Length of a packet where it was seen. At tracepoints the kernel's length depends on where its data pointer is, so the
