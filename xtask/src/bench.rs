@@ -39,7 +39,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     seconds: Option<u32>,
     /// Only loads and conditions whose names contain one of these; untraced traffic is always measured
-    #[arg(long, value_name = "WORD", value_delimiter = ',')]
+    #[arg(long, value_name = "WORD", value_delimiter = ',', allow_hyphen_values = true)]
     only: Vec<String>,
     /// Measure this podtrace instead of building one
     #[arg(long, value_name = "FILE")]

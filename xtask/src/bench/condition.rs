@@ -22,17 +22,20 @@ pub(super) enum Condition {
     Missing,
     /// podtrace traces all that the sending pod sends and gets.
     Json,
-    /// The same, with a recording.
+    /// The same, of which only the summary is shown.
+    Summary,
+    /// The same as JSON, with a recording.
     Write,
     /// tcpdump at the same devices, with the same filter, capturing as many bytes.
     Tcpdump,
 }
 
 /// In the order of the first round.
-pub(super) const CONDITIONS: [Condition; 6] = [
+pub(super) const CONDITIONS: [Condition; 7] = [
     Condition::Untraced,
     Condition::Missing,
     Condition::Json,
+    Condition::Summary,
     Condition::Untraced,
     Condition::Write,
     Condition::Tcpdump,
@@ -44,6 +47,7 @@ impl Condition {
             Self::Untraced => "untraced",
             Self::Missing => "podtrace, not matching",
             Self::Json => "podtrace -o json",
+            Self::Summary => "podtrace -o summary",
             Self::Write => "podtrace -o json -w",
             Self::Tcpdump => "tcpdump",
         }
@@ -51,7 +55,7 @@ impl Condition {
 
     /// Whether podtrace runs.
     pub(super) fn is_traced(self) -> bool {
-        matches!(self, Self::Missing | Self::Json | Self::Write)
+        matches!(self, Self::Missing | Self::Json | Self::Summary | Self::Write)
     }
 
     /// Starts what it takes, and waits until that is ready. Files go into `directory`.
@@ -66,9 +70,10 @@ impl Condition {
                     }
                 }
             }
-            Self::Missing | Self::Json | Self::Write => {
+            Self::Missing | Self::Json | Self::Summary | Self::Write => {
                 let mut trace = lab.trace();
-                trace.args(["-o", "json", "--from", FROM]);
+                let output = if self == Self::Summary { "summary" } else { "json" };
+                trace.args(["-o", output, "--from", FROM]);
                 if self == Self::Missing {
                     trace.args(["--to", SILENT]);
                 }

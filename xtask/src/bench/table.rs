@@ -132,7 +132,6 @@ fn programs(figures: &Figures) -> Vec<(Condition, String)> {
         ran.map(|(name, _)| (sample.condition, name.clone())).collect::<Vec<_>>()
     };
     let mut programs = distinct(figures.timed.iter().flat_map(of));
-    programs.retain(|(condition, _)| *condition != Condition::Write);
     programs.sort_by(|one, other| (one.0 as u8, &one.1).cmp(&(other.0 as u8, &other.1)));
     programs
 }
