@@ -1,6 +1,7 @@
 //! Tests that do not fit into a scenario file: load, isolation, kills, errors, recordings, how a trace ends, its page, the
 //! status line, `podtrace topology`, and changes of a cluster during a trace.
 
+mod answer;
 mod bounds;
 mod ends;
 mod files;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     trials.extend(services::trials());
     trials.extend(silent::trials());
     trials.extend(record::trials());
+    trials.extend(answer::trials());
     trials.extend(bounds::trials());
     trials.extend(ends::trials());
     trials.extend(files::trials());

@@ -51,7 +51,9 @@ fn exchange(exchanged: &Exchanged, is_limited: bool) -> Phrase {
 
 fn figures(rtt: &RoundTrips) -> String {
     let RoundTrips { count, min_ns, avg_ns, p99_ns, max_ns } = *rtt;
-    let unit = Unit::for_up_to(max_ns);
+    // Not in seconds, however long the longest is: the shortest is to be read as well.
+    let unit =
+        if Unit::for_up_to(max_ns) == Unit::Microseconds { Unit::Microseconds } else { Unit::Milliseconds };
     let number = |ns| unit.number(i64::try_from(ns).unwrap_or(i64::MAX));
     match count {
         1 => format!("{} {}", number(max_ns), unit.symbol()),
