@@ -56,7 +56,38 @@ pub(crate) fn trials() -> Vec<Trial> {
             let needs: &[&str] = if refusal.nobody { &["setpriv"] } else { &[] };
             trial(format!("refuses-{}", refusal.name), needs, move || refusal.check())
         })
+        .chain([trial("an-agents-pod-runs-nothing-but-agents", &[""; 0], only_agents)])
         .collect()
+}
+
+/// Where the environment is that of an agent's pod, nothing reads or writes files or runs a command.
+fn only_agents() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let place = directory.path().to_str().context("the directory's name")?;
+    let secret = format!("{place}/secret");
+    fs::write(&secret, "secret")?;
+    for words in [
+        format!("read {secret}"),
+        format!("topology --cluster {secret}"),
+        format!("--from pod1 --cluster {secret} -w {place}/written"),
+        "lab up".to_owned(),
+        "lab exec pod1 -- id".to_owned(),
+        "manifest".to_owned(),
+    ] {
+        let mut command = podtrace(&binary::podtrace()?);
+        command.env("PODTRACE_AGENT_ONLY", "1").args(words.split(' '));
+        let output = run(&mut command, SHORT)?;
+        ensure!(output.code() == 1 && output.stdout.is_empty(), "{words}: {}", output.stdout);
+        ensure!(output.stderr.contains("only `podtrace agent` runs in an agent's pod"), "{}", output.stderr);
+        ensure!(!output.stderr.contains("secret\n"), "{}", output.stderr);
+    }
+    ensure!(fs::read_dir(place)?.count() == 1, "a file was written");
+    // An agent runs: without a tracer, it ends.
+    let mut command = podtrace(&binary::podtrace()?);
+    command.env("PODTRACE_AGENT_ONLY", "1").arg("agent").stdin(std::process::Stdio::null());
+    let output = run(&mut command, SHORT)?;
+    ensure!(!output.stderr.contains("only `podtrace agent`"), "{}", output.stderr);
+    Ok(())
 }
 
 impl Refusal {

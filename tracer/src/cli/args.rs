@@ -247,6 +247,9 @@ pub(super) struct Manifest {
     /// Image to run agents from
     #[arg(long, value_name = "IMAGE", default_value_t = crate::cluster::kube::default_image())]
     pub(super) image: String,
+    /// Leave out the policy that only agents are executed in their pods: servers before Kubernetes 1.30 do not know it
+    #[arg(long)]
+    pub(super) no_admission_policy: bool,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -36,6 +36,9 @@ const EXPECTATION_FAILED: u8 = 3;
 /// No matching packet before `--timeout`.
 const NO_PACKET: u8 = 4;
 
+/// Environment variable of agents' pods: nothing but an agent runs where it is set.
+pub(crate) const AGENT_ONLY: &str = "PODTRACE_AGENT_ONLY";
+
 /// A usage error that clap cannot detect.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -45,6 +48,10 @@ struct UsageError(String);
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if std::env::var_os(AGENT_ONLY).is_some() && !matches!(cli.command, Some(Command::Agent(_))) {
+        anstream::eprintln!("podtrace: only `podtrace agent` runs in an agent's pod ({AGENT_ONLY} is set)");
+        return ExitCode::from(FAILED);
+    }
     let result = match cli.command {
         None => trace::run(&cli.trace),
         Some(Command::Read(args)) => read::run(&args),
@@ -52,7 +59,7 @@ pub fn main() -> ExitCode {
         Some(Command::Lab(args)) => lab::run(&args),
         Some(Command::Demo) => demo::run(),
         Some(Command::Agent(args)) => agent(args.idle),
-        Some(Command::Manifest(args)) => manifest(&args.image),
+        Some(Command::Manifest(args)) => manifest(&args),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Man) => man(),
     };
@@ -83,8 +90,8 @@ fn agent(idle: Option<Option<Duration>>) -> Result<u8> {
     Ok(if crate::agent::serve().is_ok() { SUCCESS } else { FAILED })
 }
 
-fn manifest(image: &str) -> Result<u8> {
-    print(crate::cluster::kube::manifest(image).as_bytes())
+fn manifest(args: &args::Manifest) -> Result<u8> {
+    print(crate::cluster::kube::manifest(&args.image, !args.no_admission_policy).as_bytes())
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<u8> {

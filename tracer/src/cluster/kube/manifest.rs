@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 /// Installed by an administrator: a DaemonSet of agents, and the roles for those who trace.
 const AGENTS: &str = include_str!("manifests/agents.yaml");
+/// Limits what may be executed in agents' pods.
+const ADMISSION: &str = include_str!("manifests/admission.yaml");
 /// Created by podtrace for one trace, on a node without an installed agent.
 const SHORT_LIVED: &str = include_str!("manifests/short-lived.yaml");
 
@@ -18,11 +20,13 @@ pub fn default_image() -> String {
     format!("localhost/podtrace:{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// The manifest that an administrator installs: YAML, several documents.
+/// The manifest that an administrator installs: YAML, several documents. Servers before Kubernetes 1.30 do not know the
+/// admission policy.
 #[must_use]
-pub fn manifest(image: &str) -> String {
+pub fn manifest(image: &str, with_admission_policy: bool) -> String {
     // A JSON string is a YAML string, whatever it contains.
-    AGENTS.replace(VERSION, env!("CARGO_PKG_VERSION")).replace(IMAGE, &json!(image).to_string())
+    let agents = AGENTS.replace(VERSION, env!("CARGO_PKG_VERSION")).replace(IMAGE, &json!(image).to_string());
+    if with_admission_policy { agents + ADMISSION } else { agents }
 }
 
 /// A short-lived pod on a node.
@@ -42,7 +46,7 @@ mod tests {
     use super::*;
 
     fn objects() -> Vec<Value> {
-        serde_saphyr::from_multiple(&manifest("img")).unwrap()
+        serde_saphyr::from_multiple(&manifest("img", true)).unwrap()
     }
 
     fn daemon_set() -> Value {
@@ -52,7 +56,7 @@ mod tests {
     #[test]
     fn image_and_version_are_filled_in() {
         let image = "registry/\"quoted\": #x";
-        let text = manifest(image);
+        let text = manifest(image, true);
         let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
         assert_eq!(objects[2]["spec"]["template"]["spec"]["containers"][0]["image"], image);
         let pod = short_lived("node1", image);
@@ -109,7 +113,31 @@ mod tests {
         let context = &daemon_set["spec"]["template"]["spec"]["containers"][0]["securityContext"];
         assert!(context.get("privileged").is_none());
         assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        assert_eq!(context["readOnlyRootFilesystem"], true);
+        assert_eq!(context["seccompProfile"]["type"], "RuntimeDefault");
         // Who may trace is the administrator's decision.
-        assert!(!objects().iter().any(|object| object["kind"].as_str().unwrap().ends_with("Binding")));
+        assert!(!objects().iter().any(|object| object["kind"].as_str().unwrap().ends_with("RoleBinding")));
+    }
+
+    #[test]
+    fn only_agents_are_executed_in_agents_pods() {
+        let policy =
+            objects().into_iter().find(|object| object["kind"] == "ValidatingAdmissionPolicy").unwrap();
+        let spec = &policy["spec"];
+        assert_eq!(spec["failurePolicy"], "Fail");
+        assert_eq!(spec["matchConstraints"]["resourceRules"][0]["resources"], json!(["pods/exec"]));
+        let [program, command] = super::super::agent_pods::AGENT_COMMAND;
+        let expression = spec["validations"][0]["expression"].as_str().unwrap();
+        assert_eq!(
+            expression,
+            format!("has(object.command) && object.command == ['{program}', '{command}']")
+        );
+        let namespaces = &spec["matchConstraints"]["namespaceSelector"]["matchLabels"];
+        assert_eq!(namespaces["kubernetes.io/metadata.name"], NAMESPACE);
+        assert!(!manifest("img", false).contains("admissionregistration"));
+        for spec in [&daemon_set()["spec"]["template"]["spec"], &short_lived("node1", "img")["spec"]] {
+            assert_eq!(spec["containers"][0]["env"][0]["name"], crate::cli::AGENT_ONLY);
+        }
     }
 }
