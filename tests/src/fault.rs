@@ -5,6 +5,7 @@
 //! 3. `judge` compares: is the place right, is the cause named, which sentences are false.
 //! 4. `score` adds up, and `table` prints it.
 
+pub mod advised;
 pub mod claims;
 pub mod data;
 pub mod judge;

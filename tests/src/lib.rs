@@ -21,6 +21,7 @@ pub mod need;
 pub mod recorded;
 pub mod scenario;
 pub mod schema;
+pub mod stacks;
 pub mod suite;
 pub mod trace;
 pub mod wait;

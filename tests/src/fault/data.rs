@@ -41,6 +41,9 @@ pub struct Kind {
     /// Commands run once the trace is ready, instead of a probe.
     #[serde(default)]
     pub traffic: Vec<Step>,
+    /// What podtrace prints as fixes, applied, lets the client's pings be answered again.
+    #[serde(default)]
+    pub heals: bool,
     /// The right answer.
     #[serde(default)]
     pub expect: Expected,
@@ -91,6 +94,7 @@ pub struct Differing {
     fault: Option<Vec<Step>>,
     traffic: Option<Vec<Step>>,
     trace: Option<String>,
+    heals: Option<bool>,
     #[serde(default)]
     expect: Expected,
 }
@@ -165,6 +169,8 @@ pub struct Ways {
     pub cold: bool,
     /// The fault comes while the trace runs.
     pub during: bool,
+    /// Over IPv6, in a lab that has both.
+    pub ipv6: bool,
 }
 
 /// A variant with every name in it replaced.
@@ -240,6 +246,7 @@ impl Kind {
                 what.fault = differing.fault.unwrap_or(what.fault);
                 what.traffic = differing.traffic.unwrap_or(what.traffic);
                 what.trace = differing.trace.or(what.trace);
+                what.heals = differing.heals.unwrap_or(what.heals);
                 let (own, general) = (differing.expect, what.expect);
                 what.expect = Expected {
                     verdict: own.verdict.or(general.verdict),
@@ -292,6 +299,7 @@ impl Ways {
             reply: false,
             cold: false,
             during: false,
+            ipv6: false,
         };
         for word in words {
             match word {
@@ -299,7 +307,10 @@ impl Ways {
                 "reply" => ways.reply = true,
                 "cold" => ways.cold = true,
                 "during" => ways.during = true,
-                _ => anyhow::bail!("`{word}` is no word of a variant: icmp, tcp, udp, reply, cold, during"),
+                "ipv6" => ways.ipv6 = true,
+                _ => anyhow::bail!(
+                    "`{word}` is no word of a variant: icmp, tcp, udp, reply, cold, during, ipv6"
+                ),
             }
         }
         Ok(ways)

@@ -48,6 +48,7 @@ pub fn pattern(text: &str) -> Result<Regex> {
 pub fn judge(variant: &Variant, said: &Said, claims: &[Claim]) -> Result<Judgement> {
     let expected = &variant.what.expect;
     let mut falsehoods = falsehoods(expected, said, claims)?;
+    falsehoods.extend(said.unheld.iter().cloned());
     if variant.what.healthy {
         falsehoods.extend(alarms(said));
         let fine = falsehoods.is_empty();

@@ -8,6 +8,7 @@ use super::data::Ways;
 struct Pod {
     name: &'static str,
     ip: &'static str,
+    ipv6: &'static str,
     mac: &'static str,
     veth: &'static str,
     node: &'static Node,
@@ -17,8 +18,15 @@ struct Pod {
 
 struct Node {
     name: &'static str,
+    v4: Addresses,
+    v6: Addresses,
+}
+
+/// What a node has of one version of IP.
+struct Addresses {
+    /// Its own address.
     ip: &'static str,
-    /// Of its tunnel.
+    /// Link-layer address of its tunnel.
     mac: &'static str,
     net: &'static str,
     /// Address of its bridge.
@@ -29,25 +37,44 @@ struct Node {
 
 const NODE1: Node = Node {
     name: "node1",
-    ip: "192.168.56.11",
-    mac: "0a:58:0a:2a:00:00",
-    net: "10.42.0.0/24",
-    gateway: "10.42.0.1",
-    tunnel: "10.42.0.0",
+    v4: Addresses {
+        ip: "192.168.56.11",
+        mac: "0a:58:0a:2a:00:00",
+        net: "10.42.0.0/24",
+        gateway: "10.42.0.1",
+        tunnel: "10.42.0.0",
+    },
+    v6: Addresses {
+        ip: "fd00:56::11",
+        mac: "0a:58:fd:00:00:01",
+        net: "fd00:42::/64",
+        gateway: "fd00:42::1",
+        tunnel: "fd00:42::",
+    },
 };
 const NODE2: Node = Node {
     name: "node2",
-    ip: "192.168.56.12",
-    mac: "0a:58:0a:2a:01:00",
-    net: "10.42.1.0/24",
-    gateway: "10.42.1.1",
-    tunnel: "10.42.1.0",
+    v4: Addresses {
+        ip: "192.168.56.12",
+        mac: "0a:58:0a:2a:01:00",
+        net: "10.42.1.0/24",
+        gateway: "10.42.1.1",
+        tunnel: "10.42.1.0",
+    },
+    v6: Addresses {
+        ip: "fd00:56::12",
+        mac: "0a:58:fd:00:00:02",
+        net: "fd00:42:1::/64",
+        gateway: "fd00:42:1::1",
+        tunnel: "fd00:42:1::",
+    },
 };
 
 const PODS: [Pod; 4] = [
     Pod {
         name: "pod1",
         ip: "10.42.0.10",
+        ipv6: "fd00:42::10",
         mac: "0a:58:0a:2a:00:0a",
         veth: "veth63febee9",
         node: &NODE1,
@@ -56,6 +83,7 @@ const PODS: [Pod; 4] = [
     Pod {
         name: "pod2",
         ip: "10.42.0.11",
+        ipv6: "fd00:42::11",
         mac: "0a:58:0a:2a:00:0b",
         veth: "veth60feba30",
         node: &NODE1,
@@ -64,6 +92,7 @@ const PODS: [Pod; 4] = [
     Pod {
         name: "pod3",
         ip: "10.42.1.10",
+        ipv6: "fd00:42:1::10",
         mac: "0a:58:0a:2a:01:0a",
         veth: "veth61febbc3",
         node: &NODE2,
@@ -72,6 +101,7 @@ const PODS: [Pod; 4] = [
     Pod {
         name: "pod4",
         ip: "10.42.1.11",
+        ipv6: "fd00:42:1::11",
         mac: "0a:58:0a:2a:01:0b",
         veth: "veth66fec3a2",
         node: &NODE2,
@@ -100,16 +130,17 @@ impl Names {
         let mut add = |name: &str, pod: &str| -> Result<()> {
             let pod = pod_named(pod)?;
             names.push((format!("${name}"), pod.name.to_owned()));
+            let own = if ways.ipv6 { &pod.node.v6 } else { &pod.node.v4 };
             for (part, value) in [
-                ("ip", pod.ip),
+                ("ip", if ways.ipv6 { pod.ipv6 } else { pod.ip }),
                 ("mac", pod.mac),
                 ("veth", pod.veth),
                 ("node", pod.node.name),
-                ("node.ip", pod.node.ip),
-                ("node.mac", pod.node.mac),
-                ("net", pod.node.net),
-                ("gateway", pod.node.gateway),
-                ("tunnel", pod.node.tunnel),
+                ("node.ip", own.ip),
+                ("node.mac", own.mac),
+                ("net", own.net),
+                ("gateway", own.gateway),
+                ("tunnel", own.tunnel),
             ] {
                 names.push((format!("${name}.{part}"), value.to_owned()));
             }
@@ -124,9 +155,11 @@ impl Names {
         let (port, number) = match ways.protocol.as_str() {
             "tcp" => (WEB, "6"),
             "udp" => (DNS, "17"),
+            _ if ways.ipv6 => (0, "58"),
             _ => (0, "1"),
         };
-        names.push(("$proto".to_owned(), ways.protocol.clone()));
+        let in_rules = if ways.ipv6 && port == 0 { "ipv6-icmp" } else { &ways.protocol };
+        names.push(("$proto".to_owned(), in_rules.to_owned()));
         names.push(("$protocol-number".to_owned(), number.to_owned()));
         names.push(("$port".to_owned(), port.to_string()));
         // The longest first: `$dst` must not be found in `$dst.ip`.
@@ -141,13 +174,14 @@ impl Names {
     }
 }
 
-/// Address of a pod.
+/// Address of a pod in a variant.
 ///
 /// # Errors
 ///
 /// If there is no such pod.
-pub fn address(pod: &str) -> Result<&'static str> {
-    Ok(pod_named(pod)?.ip)
+pub fn address_of(ways: &Ways, pod: &str) -> Result<String> {
+    let pod = pod_named(pod)?;
+    Ok(if ways.ipv6 { pod.ipv6 } else { pod.ip }.to_owned())
 }
 
 fn pod_named(name: &str) -> Result<&'static Pod> {
@@ -167,6 +201,7 @@ mod tests {
             reply: true,
             cold: false,
             during: false,
+            ipv6: false,
         };
         let names = Names::of(&ways).unwrap();
         assert_eq!(

@@ -7,10 +7,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::advised;
 use super::data::{Step, Variant};
-use super::names::{DNS, WEB, address};
+use super::names::{DNS, WEB, address_of};
 use crate::command::{self, Running};
 use crate::lab::Lab;
+use crate::stacks::two_stacks;
 
 /// How long a trace may take to be ready, and a server.
 const READY: Duration = Duration::from_secs(40);
@@ -32,6 +34,8 @@ pub struct Said {
     pub paths: Vec<Value>,
     /// Its summary as JSON.
     pub summary: Value,
+    /// Commands of its advice that do not work as printed, and fixes that do not heal.
+    pub unheld: Vec<String>,
 }
 
 /// Runs a variant in a lab of its own, which is removed at the end. `traffic` is the helper that commands call so.
@@ -44,6 +48,9 @@ pub fn run(variant: &Variant, traffic: &str) -> Result<Said> {
     // The pods have servers only where there are Services; pod1 has none.
     let wants_server = variant.ways.protocol != "icmp" && what.rules == "none";
     let lab = Lab::up_with(&variant.kind, if wants_server { "nft" } else { &what.rules })?;
+    if variant.ways.ipv6 {
+        two_stacks(&lab)?;
+    }
     for step in &what.prepare {
         step.must(&lab, traffic)?;
     }
@@ -82,18 +89,20 @@ pub fn run(variant: &Variant, traffic: &str) -> Result<Said> {
         step.whatever(&lab, traffic)?;
     }
     let output = trace.finish(END)?;
-    drop(servers);
     let (paths, summary) = read(&lab, &directory, &file)?;
     ensure!(!output.stderr.contains("panicked"), "podtrace panicked:\n{}", output.stderr);
     let code = output.code();
-    Ok(Said { code, text: format!("{}{}", output.stdout, output.stderr), paths, summary })
+    let text = format!("{}{}", output.stdout, output.stderr);
+    let unheld = if what.healthy { Vec::new() } else { advised::check(variant, &lab, &text)? };
+    drop(servers);
+    Ok(Said { code, text, paths, summary, unheld })
 }
 
 /// Lets the two pods and their nodes learn each other's link addresses.
 fn warm(variant: &Variant, lab: &Lab) -> Result<()> {
     let (client, server) = (variant.ways.client(), variant.ways.server());
     // Whether it is answered is the fault's business where `prepare` has made one.
-    let ping = ["ping", "-n", "-q", "-c", "1", "-W", "1", address(server)?];
+    let ping = ["ping", "-n", "-q", "-c", "1", "-W", "1", &address_of(&variant.ways, server)?];
     command::run(&mut lab.command(client, ping), command::SHORT).map(drop)
 }
 
@@ -117,7 +126,10 @@ fn broken(variant: &Variant, lab: &Lab, traffic: &str) -> Result<()> {
 }
 
 fn start(variant: &Variant, lab: &Lab, file: &Path) -> Result<Running> {
-    let (client, server) = (variant.ways.client(), variant.ways.server());
+    let (client, mut server) = (variant.ways.client(), variant.ways.server().to_owned());
+    if variant.ways.ipv6 {
+        server = address_of(&variant.ways, &server)?;
+    }
     let arguments = match &variant.what.trace {
         Some(trace) => trace.clone(),
         None if variant.ways.during || !variant.what.traffic.is_empty() => {
@@ -139,7 +151,7 @@ fn start(variant: &Variant, lab: &Lab, file: &Path) -> Result<Running> {
 
 /// The variant's packets, where the trace does not send them.
 fn send(variant: &Variant, lab: &Lab, traffic: &str) -> Result<()> {
-    let (client, server) = (variant.ways.client(), address(variant.ways.server())?);
+    let (client, server) = (variant.ways.client(), address_of(&variant.ways, variant.ways.server())?);
     let run = match variant.ways.protocol.as_str() {
         "tcp" => format!("nc.openbsd -n -v -z -w 2 {server} {WEB}"),
         "udp" => format!("traffic udp {server} {DNS} 2 56"),
@@ -195,7 +207,7 @@ impl Step {
 }
 
 /// The words of a command: split at spaces, or a shell's if it holds what only a shell understands.
-fn words(line: &str, traffic: &str) -> Vec<String> {
+pub(super) fn words(line: &str, traffic: &str) -> Vec<String> {
     if line.contains(['|', '>', '\'', '"', ';', '&', '(']) {
         return vec!["sh".to_owned(), "-c".to_owned(), line.replace("traffic ", &format!("{traffic} "))];
     }

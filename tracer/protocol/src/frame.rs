@@ -38,7 +38,7 @@ use crate::topology::Topology;
 use podtrace_rules::Rules;
 
 /// Version of the protocol. Both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// Maximum length of a frame in bytes. A longer one means that the stream is not this protocol.
 pub const MAX_FRAME: u32 = 16 << 20;
@@ -177,10 +177,16 @@ pub enum FromAgent {
     Hello(Hello),
     /// The node's networking at the time of attaching or updating.
     Topology(Topology),
+    /// The kernel announced a change of the node's networking, which is being read: `NetworkChanged` or
+    /// `NetworkUnchanged` follows.
+    NetworkChanging,
+    /// What was read is what was sent before.
+    NetworkUnchanged,
     /// The node's networking after a change that the kernel announced while tracing. It explains what happens from then
     /// on; taps and roles of devices stay those of the last `Topology`.
     NetworkChanged(Topology),
-    /// The node's packet filter (iptables, nft). Reading it can take some seconds, so it follows `Attached`.
+    /// The packet filter (iptables, nft) of the node and of the traced pods. Reading it can take some seconds, so it follows
+    /// `Attached`; again after an update and when nft announces a change.
     Rules(Rules),
     /// The programs are attached. Answer to [`ToAgent::Configure`].
     Attached(Attached),

@@ -29,6 +29,8 @@ impl FromAgent {
             | Self::Failed { .. } => MAX_FRAME as usize,
             Self::Hello(_)
             | Self::Started
+            | Self::NetworkChanging
+            | Self::NetworkUnchanged
             | Self::Conntracked(_)
             | Self::Heartbeat { .. }
             | Self::Clock { .. }

@@ -1,6 +1,7 @@
 //! A node's packet filter as plain data: the rules that translate, mark or drop, and the jumps that lead to them. What
 //! could not be read is kept as text (`Other`) and counts as unknown.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -19,6 +20,9 @@ pub struct Rules {
     /// What could not be read, or was left out.
     #[serde(default)]
     pub gaps: Vec<Gap>,
+    /// The rules inside pods, by the pods' full names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inside: BTreeMap<String, Rules>,
 }
 
 /// A part of the rule set that is missing.

@@ -110,7 +110,7 @@ async fn run(out: &mut Output) -> Result<()> {
     };
     let symbols = LazySymbols::begin();
     let topology = send_topology(out, configuration.pods.clone()).await?;
-    let rules = RulesReadings::begin(&topology);
+    let rules = RulesReadings::begin(&topology, &configuration.tapped);
     // At the end of the input, the thread that reads it exits and closes the channel.
     let session_is_open = || !input.is_closed();
     let settings = settings(&configuration, &topology, &session_is_open);
@@ -206,15 +206,18 @@ impl Serving<'_> {
                     Some(ToAgent::Stop) | None => break,
                     Some(frame) => self.handle(frame)?,
                 },
-                rules = self.rules.next(&self.topology) => self.out.send(&FromAgent::Rules(rules))?,
+                rules = self.rules.next(&self.topology, &self.tapped) => self.out.send(&FromAgent::Rules(rules))?,
                 frame = self.probes.next() => self.out.send(&frame)?,
                 (at_ns, configuration, reading) = self.updates.next() => {
                     self.update(at_ns, &configuration, reading)?;
                     let changes = self.listen();
                     self.changes.set_changes(changes);
-                    self.rules.read_again();
+                    self.rules.read_again(&self.topology, &self.tapped);
                 }
-                reading = self.changes.next(&self.pods) => self.changed(reading)?,
+                reading = self.changes.next(&self.pods) => match reading {
+                    Some(reading) => self.changed(reading)?,
+                    None => self.out.send(&FromAgent::NetworkChanging)?,
+                },
                 _ = drain.tick() => self.tick()?,
                 guard = self.ring.readable() => {
                     guard.context("waiting for the ring buffer")?.clear_ready();

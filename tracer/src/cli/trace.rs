@@ -61,5 +61,8 @@ fn silence(plan: &Plan, diagnosis: &mut Diagnosis) -> Vec<String> {
     if pods.len() > SILENT {
         return Vec::new();
     }
-    pods.iter().flat_map(|pod| diagnosis.explain_no_traffic(&pod.full_name(), &filter.to.addresses)).collect()
+    let explain = |pod: &podtrace_protocol::inventory::Pod| {
+        diagnosis.explain_no_traffic(&pod.full_name(), &filter.to.addresses, filter.protocol)
+    };
+    pods.into_iter().flat_map(explain).collect()
 }

@@ -36,6 +36,7 @@ use crate::time::{Moment, NodeTime};
 use crate::world::clock::Clocks;
 use crate::world::devices::Devices;
 use crate::world::directory::Directory;
+use crate::world::rules::NodeRules;
 use crate::world::{self, ConntrackCounters, World};
 
 /// Reason of an open path that nodes may have missed, because they did not have the new filter yet.
@@ -179,6 +180,8 @@ impl Engine {
             }
             FromAgent::Rules(rules) => self.set_rules(node, rules),
             FromAgent::Started
+            | FromAgent::NetworkChanging
+            | FromAgent::NetworkUnchanged
             | FromAgent::NetworkChanged(_)
             | FromAgent::Probed { .. }
             | FromAgent::Warning { .. }
@@ -222,6 +225,8 @@ impl Engine {
     fn set_rules(&mut self, node: NodeId, rules: &Rules) {
         let known = &mut self.world.nodes[node].rules;
         *known = std::mem::take(known).replaced_by(rules);
+        let inside = rules.inside.iter().map(|(pod, rules)| (pod.clone(), NodeRules::new(rules)));
+        self.world.nodes[node].inside = inside.collect();
     }
 
     /// Ends a node's stream: its agent ended, with a goodbye or without.

@@ -11,7 +11,7 @@ use crate::world::devices::DeviceId;
 use crate::world::rules::Lost;
 use crate::world::{ConntrackCounters, World};
 
-/// Names what dropped packets on the nodes. The rules inside a pod are not known.
+/// Names what dropped packets on the nodes and inside pods.
 pub(crate) fn name(drafts: &mut [Draft], world: &World) {
     for place in 0..drafts.len() {
         let (before, rest) = drafts.split_at_mut(place);
@@ -24,7 +24,16 @@ pub(crate) fn name(drafts: &mut [Draft], world: &World) {
 fn name_one(draft: &mut Draft, before: &[Draft], world: &World) {
     let Draft { hop, node, visit, device, .. } = draft;
     let Some(drop) = hop.drop.as_mut().filter(|drop| is_by_filter(drop)) else { return };
-    if hop.pod.is_some() {
+    if let Some(pod) = hop.pod.as_deref() {
+        let is_own = before.iter().all(|other| other.hop.action == Action::Drop);
+        let (hooks, bridge) = hooks(drop.netfilter.as_deref(), is_own, true);
+        let device = hop.device.as_deref();
+        let (in_device, out_device) = if is_own { (None, device) } else { (device, None) };
+        let lost =
+            Lost { tuple: hop.tuple, in_device, out_device, state: None, at_device: hop.device.as_deref() };
+        let inside = world.nodes[*node].inside.get(pod);
+        let rule = inside.and_then(|rules| rules.dropped(&hooks, bridge, lost));
+        drop.rule = rule.map(|(_, rule)| Arc::new(rule));
         return;
     }
     let same_visit = || before.iter().rev().filter(|other| (other.node, other.visit) == (*node, *visit));

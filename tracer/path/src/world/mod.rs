@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) kernel: Kernel,
     pub(crate) rules: NodeRules,
     pub(crate) taps: Taps,
+    /// The rules inside its pods, by their full names.
+    pub(crate) inside: FxHashMap<String, NodeRules>,
     pub(crate) conntrack: Option<ConntrackCounters>,
     /// Whether its agent ended without a goodbye.
     pub(crate) agent_lost: bool,
@@ -53,6 +55,7 @@ impl Node {
             kernel: Kernel::default(),
             rules: NodeRules::default(),
             taps: Taps::default(),
+            inside: FxHashMap::default(),
             conntrack: None,
             agent_lost: false,
         }

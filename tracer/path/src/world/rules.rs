@@ -2,6 +2,7 @@
 //! node's rules, with the answers remembered.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -48,7 +49,7 @@ impl NodeRules {
         let mut all = rules.tables.iter().flat_map(|table| &table.chains).flat_map(|chain| &chain.rules);
         let never_translates = rules.gaps.is_empty() && !all.any(|rule| rule.action.translates());
         Self {
-            finder: Some(Finder::new(rules.clone())),
+            finder: Some(Finder::new(Rules { inside: BTreeMap::new(), ..rules.clone() })),
             former: None,
             never_translates,
             answers: RefCell::default(),

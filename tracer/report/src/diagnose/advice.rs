@@ -4,12 +4,13 @@ use super::explain::explain;
 use super::facts::Facts;
 use super::finding::Finding;
 use super::fitting;
+use super::inside;
 use super::reasons::{CAUSES, Cause, NO_SOCKET, RPFILTER};
 use super::vanished::advice_for_vanished;
 use super::words::{protocol, quoted};
 use podtrace_escape::escape;
 use podtrace_path::{Action, Drop, DropCause, Hop, Path, Protocol, Verdict};
-use podtrace_rules::{Framework, Kind};
+use podtrace_rules::{Family, Framework, Kind};
 
 /// Names that [`Cause::text`] may hold in braces.
 #[cfg(test)]
@@ -38,7 +39,7 @@ pub fn advice(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
         (false, true) => Some("this node reaches no pod of another node"),
         (false, false) => None,
     };
-    if let Some(text) = by_conntrack(drop, hop, path).or_else(|| by_rule(drop, tunnel)) {
+    if let Some(text) = by_conntrack(drop, hop, path).or_else(|| by_rule(drop, hop, tunnel)) {
         return Some(fill(&text, hop, path));
     }
     let text = fitting::text(cause(drop)?.text, drop, hop, path);
@@ -83,8 +84,13 @@ fn by_conntrack(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
     }
 }
 
+/// The program for rules of this family.
+pub(super) fn iptables(family: Option<Family>) -> &'static str {
+    if family == Some(Family::Ip6) { "ip6tables" } else { "iptables" }
+}
+
 /// Advice for a drop by a known rule.
-fn by_rule(drop: &Drop, tunnel: Option<&str>) -> Option<String> {
+fn by_rule(drop: &Drop, hop: &Hop, tunnel: Option<&str>) -> Option<String> {
     let rule = drop.rule.as_deref().filter(|rule| rule.certain)?;
     let (table, chain) = (rule.table.as_deref()?, rule.chains.last()?);
     // Names are outside text, and braces are placeholders here.
@@ -94,8 +100,14 @@ fn by_rule(drop: &Drop, tunnel: Option<&str>) -> Option<String> {
     let look = match (rule.framework?, rule.kind) {
         (Framework::Nft, Kind::Policy) => format!("`nft list chain {} {table} {chain}`", rule.family?),
         (Framework::Nft, _) => format!("`nft -a list chain {} {table} {chain}`", rule.family?),
-        (Framework::Iptables, _) => format!("`iptables -t {table} -vnL {chain} --line-numbers`"),
+        (Framework::Iptables, _) => {
+            format!("`{} -t {table} -vnL {chain} --line-numbers`", iptables(rule.family))
+        }
     };
+    if hop.pod.is_some() {
+        let what = if rule.kind == Kind::Policy { "the policy of a chain" } else { "a rule" };
+        return Some(format!("{what} inside {{pod}} drops it{written}. In {{pod}}: {}", inside::look(rule)));
+    }
     let what = if rule.kind == Kind::Policy { "this chain's policy" } else { "this rule" };
     if let Some(effect) = tunnel {
         return Some(format!(

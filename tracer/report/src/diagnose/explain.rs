@@ -78,7 +78,7 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
 /// Whether a finding is that the pod answers no pings, and the path is one to it.
 fn ignores(finding: &Finding, path: &Path) -> bool {
     let receiver = path.translated.as_deref().map_or(&path.to, |translated| &translated.to);
-    let is_ipv6 = finding.subject == Subject::Echo { ipv6: true };
+    let is_ipv6 = finding.subject == Subject::Family { ipv6: true };
     path.label.starts_with("echo request")
         && receiver.pod.is_some()
         && receiver.pod.as_deref() == finding.pod.as_deref()
@@ -112,6 +112,8 @@ fn kinds_for_drop(hop: &Hop) -> Option<&'static [Kind]> {
         _ => {}
     }
     match location {
+        // A blackhole route of IPv6 leads to these.
+        "dst_discard" | "dst_discard_out" => Some(&[Kind::Refused]),
         "ip_error" | "ip6_pkt_discard" | "ip6_pkt_prohibit" | "ip6_pkt_drop" => {
             Some(&[Kind::Refused, Kind::ForwardingOff])
         }
@@ -122,6 +124,8 @@ fn kinds_for_drop(hop: &Hop) -> Option<&'static [Kind]> {
         "dev_queue_xmit" | "__dev_queue_xmit" | "dev_hard_start_xmit" | "noop_enqueue" => {
             Some(&[Kind::Diverted, Kind::LinkDown])
         }
+        "icmp_rcv" | "icmpv6_rcv" => Some(&[Kind::EchoIgnored]),
+        "ip6_forward" => Some(&[Kind::ForwardingOff]),
         "__dev_forward_skb2" | "__dev_forward_skb" | "____dev_forward_skb" => Some(&[Kind::Mtu]),
         _ => None,
     }
@@ -265,7 +269,8 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
                 })
                 && finding.device.as_deref().is_none_or(on_way)
         }
-        (Kind::ForwardingOff | Kind::ReversePath, _) => {
+        (Kind::ForwardingOff, Subject::Family { ipv6 }) => at_node && dst.is_ipv6() == ipv6,
+        (Kind::ForwardingOff | Kind::ReversePath, _) if dst.is_ipv4() => {
             at_node && finding.device.as_deref().is_none_or(on_way)
         }
         (Kind::TunnelMismatch, _) => at_node || at_destination_node,
@@ -313,6 +318,7 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
         }
         (Kind::PortsIsolated, _) => at_node && are_isolated(facts, finding, path),
         (Kind::TunnelMtu, _) => at_node && exceeds_tunnel(finding, hop, facts),
+        (Kind::EchoIgnored, _) => ignores(finding, path),
         (Kind::WrongGateway, _) => path.from.pod == finding.pod.as_deref().map(Into::into),
         (Kind::Unanswered, Subject::To(address)) => {
             let outer = hop.outer.as_ref().map(|outer| outer.dst);

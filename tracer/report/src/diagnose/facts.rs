@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use podtrace_path::Context;
 use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::topology::{Device, Namespace, Topology};
+use podtrace_rules::Rules;
 
 /// What is known of all traced nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Facts {
     nodes: Vec<Node>,
     /// Full name of the pod that has an address by the inventory.
     owners: BTreeMap<IpAddr, String>,
+    /// The rules inside pods, by the pods' full names.
+    inside: BTreeMap<String, Rules>,
 }
 
 /// What is known of one node.
@@ -51,7 +54,11 @@ impl Facts {
         };
         let pods = context.inventory.pods.iter().filter(|pod| !pod.host_network);
         let owned = pods.flat_map(|pod| pod.ips.iter().map(|address| (*address, pod.full_name())));
-        Self { nodes: context.nodes.iter().map(node).collect(), owners: owned.collect() }
+        Self {
+            nodes: context.nodes.iter().map(node).collect(),
+            owners: owned.collect(),
+            inside: BTreeMap::new(),
+        }
     }
 
     /// Adds a node that joined the trace.
@@ -59,8 +66,12 @@ impl Facts {
         self.nodes.push(Node { name: name.to_owned(), ..Node::default() });
     }
 
-    /// Takes a frame of a node; only topologies matter. Returns whether anything is new.
+    /// Takes a frame of a node; only topologies and the rules inside pods matter. Returns whether findings may differ.
     pub fn learn(&mut self, node: usize, frame: &FromAgent) -> bool {
+        if let FromAgent::Rules(rules) = frame {
+            self.inside.extend(rules.inside.clone());
+            return false;
+        }
         let (FromAgent::Topology(topology) | FromAgent::NetworkChanged(topology), Some(node)) =
             (frame, self.nodes.get_mut(node))
         else {
@@ -86,6 +97,12 @@ impl Facts {
     #[must_use]
     pub fn owner(&self, address: IpAddr) -> Option<&str> {
         self.owners.get(&address).map(String::as_str)
+    }
+
+    /// The rules inside a pod, by its full name, where they were read and are not empty.
+    #[must_use]
+    pub fn rules_inside(&self, pod: &str) -> Option<&Rules> {
+        self.inside.get(pod)
     }
 
     /// All namespaces of all nodes.

@@ -89,8 +89,8 @@ pub enum Subject {
     Between(Option<IpNet>, Option<IpNet>),
     /// Those that pass through the device.
     Device,
-    /// Pings of one version of IP.
-    Echo {
+    /// Those of one version of IP.
+    Family {
         /// Whether it is IPv6.
         ipv6: bool,
     },

@@ -117,6 +117,8 @@ fn passes_twice(path: &Path) -> bool {
 /// The text for a packet of IPv6: the same commands look at IPv4 only.
 pub(super) fn for_ipv6(text: &str) -> String {
     [
+        // IPv6 has no reverse path filter but rules.
+        ("`sysctl net.ipv4.conf.all.rp_filter`", "`nft list ruleset`"),
         ("`ip route", "`ip -6 route"),
         ("`ip neigh", "`ip -6 neigh"),
         ("`ip rule", "`ip -6 rule"),

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod facts;
 pub mod finding;
 mod fitting;
+mod inside;
 mod nobody;
 mod reasons;
 mod untranslated;
@@ -70,10 +71,13 @@ impl Diagnosis {
         (facts, findings)
     }
 
-    /// Possible reasons why no packet from this pod to any of these addresses was seen, a sentence each.
-    pub fn explain_no_traffic(&mut self, pod: &str, to: &[IpAddr]) -> Vec<String> {
+    /// Possible reasons why no packet from this pod to any of these addresses was seen, a sentence each. `protocol` is an IP
+    /// protocol number; `None` for any.
+    pub fn explain_no_traffic(&mut self, pod: &str, to: &[IpAddr], protocol: Option<u8>) -> Vec<String> {
         let (facts, findings) = self.current();
-        explain::for_no_traffic(pod, to, facts, findings).iter().map(ToString::to_string).collect()
+        let mut reasons = inside::drops(pod, to, protocol, facts);
+        reasons.extend(explain::for_no_traffic(pod, to, facts, findings).iter().map(ToString::to_string));
+        reasons
     }
 
     /// Adds advice to a path that was not delivered, or that its receiver will not answer. Paths come in the order of their

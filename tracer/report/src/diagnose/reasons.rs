@@ -306,6 +306,7 @@ pub(super) const CAUSES: &[Cause] = &[
         "{node} did not forward it: TTL expired, it exceeds the next device's MTU, or forwarding is disabled. On {node}: `ip route get {dst}`, `sysctl net.ipv4.ip_forward`, and compare MTUs with `ip link`",
     ),
     symbol(&["ip_error", "ip6_pkt_discard"], NO_ROUTE),
+    symbol(&["dst_discard", "dst_discard_out"], BLACKHOLE),
     symbol(&["ip_rcv_finish_core", "ip_route_input_slow", "ip_route_input_noref"], RPFILTER),
     symbol(
         &["__udp4_lib_rcv", "__udp6_lib_rcv", "udp_rcv", "tcp_v4_rcv", "tcp_v6_rcv", "sctp_rcv"],

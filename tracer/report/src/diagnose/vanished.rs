@@ -1,5 +1,6 @@
 //! Advice for a packet that vanished: what may drop it between the point where it was last seen and the next one.
 
+use super::fitting;
 use super::words::quoted;
 use podtrace_path::{Action, End, Evidence, Hop, Outer, Path, Verdict};
 
@@ -16,7 +17,7 @@ pub fn advice_for_vanished(path: &Path) -> Option<String> {
     let node = quoted(&hop.node);
     let device = hop.device.as_deref().map_or_else(|| "DEVICE".to_owned(), quoted);
     let dst = hop.tuple.dst;
-    Some(match hop.action {
+    let text = match hop.action {
         Action::NodeEgress => on_the_wire(hop, &device, path),
         Action::Encapsulate => tunnel_entry(hop, &node, &device),
         Action::NodeIngress => arrived(hop, &node, &device),
@@ -42,7 +43,8 @@ pub fn advice_for_vanished(path: &Path) -> Option<String> {
             "it is to or from {node} itself. On {node}: check the INPUT and OUTPUT rules, `iptables-save -c`"
         ),
         Action::Drop => return None,
-    })
+    };
+    Some(if dst.is_ipv6() { fitting::for_ipv6(&text) } else { text })
 }
 
 fn on_the_wire(hop: &Hop, device: &str, path: &Path) -> String {

@@ -1,5 +1,7 @@
 //! Names as commands and readers take them.
 
+use std::net::IpAddr;
+
 use podtrace_path::Protocol;
 
 /// A name as a shell takes it: advice is there to be pasted, and names come from outside.
@@ -22,6 +24,11 @@ pub(super) fn protocol(protocol: Protocol) -> String {
         Protocol::Sctp => "sctp".to_owned(),
         Protocol::Other(number) => format!("proto {number}"),
     }
+}
+
+/// The `ip` command for addresses of this version.
+pub(super) fn ip(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "ip" } else { "ip -6" }
 }
 
 /// A link-layer address as `ip link` writes it.

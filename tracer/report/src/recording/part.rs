@@ -53,6 +53,8 @@ impl LatestFrames {
             // Its hooks are on devices of an earlier topology.
             FromAgent::Updated(_)
             | FromAgent::Started
+            | FromAgent::NetworkChanging
+            | FromAgent::NetworkUnchanged
             | FromAgent::Events(_)
             | FromAgent::Heartbeat { .. }
             | FromAgent::Probed { .. }

@@ -16,6 +16,7 @@
 //! ```
 
 mod aim;
+mod pending;
 mod presenter;
 mod run;
 

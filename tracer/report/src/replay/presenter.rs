@@ -8,6 +8,7 @@ use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::inventory::Inventory;
 
 use super::Aim;
+use super::pending::Pending;
 
 use crate::diagnose::Diagnosis;
 use crate::filter::Choice;
@@ -47,6 +48,8 @@ pub struct Presenter<'a> {
     totals: Collector,
     /// Whether the trace leaves answers out.
     is_one_way: bool,
+    /// Paths that wait for the state that explains them.
+    pending: Pending,
 }
 
 impl<'a> Presenter<'a> {
@@ -67,6 +70,7 @@ impl<'a> Presenter<'a> {
             reported: 0,
             totals: Collector::default(),
             is_one_way: context.filter.one_way,
+            pending: Pending::default(),
         }
     }
 
@@ -92,6 +96,7 @@ impl<'a> Presenter<'a> {
         if let Some(recorder) = &mut self.recorder {
             recorder.frame(node, frame);
         }
+        self.pending.handle_frame(node, frame);
         if let Some(frame) = frame {
             self.choice.handle_frame(node, frame);
             self.diagnosis.learn(node, frame);
@@ -113,10 +118,12 @@ impl<'a> Presenter<'a> {
         self.record(Recorder::flush)
     }
 
-    /// Reports selected paths up to the limit, and drains `paths`. All of them are recorded up to the limit: the file may be
+    /// Reports selected paths up to the limit, and drains `paths`. Some of them wait for later frames, or for
+    /// [`Self::finish`]. All of them are recorded up to the limit: the file may be
     /// read with another selection.
     pub fn report_paths(&mut self, paths: &mut Vec<Path>) -> Result<()> {
-        for mut path in paths.drain(..) {
+        self.pending.extend(paths.drain(..));
+        while let Some(mut path) = self.pending.next() {
             if self.is_full() {
                 continue;
             }
@@ -177,15 +184,20 @@ impl<'a> Presenter<'a> {
     ///
     /// If one of them could not be written.
     pub fn finish(mut self, mut summary: Summary) -> Result<Outcome> {
+        self.pending.end();
+        let waited = self.report_paths(&mut Vec::new());
         let reported = self.conclude(&mut summary);
         let recorded = self.recorder.map_or(Ok(()), |recorder| recorder.finish(&summary));
-        reported.and(recorded)?;
+        waited.and(reported).and(recorded)?;
         Ok(Outcome { summary, all_lost: false, diagnosis: self.diagnosis })
     }
 
     /// Ends a trace whose output could not be written: a full disk. Reports the summary, which is never complete, and
     /// completes the recording, each as far as it can be written. Returns the summary if it could not be reported.
     pub fn fail(mut self, summary: Summary) -> Option<String> {
+        self.pending.end();
+        // The error to report is the first one.
+        let _ = self.report_paths(&mut Vec::new());
         let mut summary = Summary { complete: false, ..summary };
         let reported = self.conclude(&mut summary);
         // The error to report is the first one.

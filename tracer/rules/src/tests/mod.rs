@@ -10,12 +10,12 @@ const NODE: &str = "192.168.56.11";
 
 fn iptables_rules() -> Rules {
     let tables = iptables::parse(include_str!("../samples/kube-proxy.iptables"), Family::Ip);
-    Rules { tables, local: vec![address(NODE), address("10.42.0.1")], gaps: Vec::new() }
+    Rules { tables, local: vec![address(NODE), address("10.42.0.1")], ..Rules::default() }
 }
 
 fn nft_rules(text: &str) -> Rules {
     let tables = nft::parse(text).expect("a listing").tables;
-    Rules { tables, local: vec![address(NODE), address("10.42.0.1")], gaps: Vec::new() }
+    Rules { tables, local: vec![address(NODE), address("10.42.0.1")], ..Rules::default() }
 }
 
 fn kube_proxy_nft() -> Rules {

@@ -70,7 +70,7 @@ impl Serving<'_> {
         // A reading that fails is repeated at the next change. No warning: a pod that has just ended causes it, too.
         let Ok(Reading { topology, warnings: _ }) = reading else { return Ok(()) };
         if topology == self.sent_topology {
-            return Ok(());
+            return self.out.send(&FromAgent::NetworkUnchanged);
         }
         self.drain()?;
         self.out.send(&FromAgent::NetworkChanged(topology.clone()))?;

@@ -3,16 +3,18 @@
 //!
 //! Every `next` here waits for the next result, and is cancel-safe. What a result means is in [`changes`](super::changes).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use podtrace_protocol::frame::{Configuration, PodAddresses};
-use podtrace_protocol::topology::Topology;
+use podtrace_protocol::topology::{Namespace, Topology};
 use podtrace_rules::Rules;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::netns::Netns;
 use crate::node;
 use crate::node::topology::Reading;
 use crate::node::topology::changes::Changes;
@@ -24,7 +26,8 @@ const RULES_AFTER: Duration = Duration::from_secs(2);
 /// How long after the first of several changes the networking is read again.
 const SETTLED_AFTER: Duration = Duration::from_millis(50);
 
-/// Reading the networking again takes at most one part in this many of the time: with many pods, a reading takes long.
+/// Reading something again takes at most one part in this many of the time: with many pods, a reading takes long. The first
+/// reading, at the start, does not count.
 const READING_SHARE: u32 = 10;
 
 /// Reads the node's networking.
@@ -40,53 +43,92 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Readings of the packet filter: one at the start, and one some time after each update.
+/// Pods whose rules are read at most: each takes programs of its own.
+const PODS: usize = 8;
+
+/// Readings of the packet filter: one at the start, one some time after each update, and after changes that nft announces.
 pub(super) struct RulesReadings {
-    running: Option<oneshot::Receiver<Rules>>,
+    running: Option<(Instant, oneshot::Receiver<Rules>)>,
     due: Option<Instant>,
+    not_before: Instant,
+    /// How many times longer than the next reading takes the pause after it is.
+    share: u32,
+    /// `None` where the kernel announces none.
+    changes: Option<Changes>,
 }
 
 impl RulesReadings {
-    /// Starts the first one.
-    pub(super) fn begin(topology: &Topology) -> Self {
-        Self { running: Some(read_rules(topology)), due: None }
+    /// Starts the first one. `pods` are the full names of those whose rules are read, too.
+    pub(super) fn begin(topology: &Topology, pods: &[String]) -> Self {
+        let now = Instant::now();
+        let changes = Changes::of_rules(topology, pods).ok();
+        Self {
+            running: Some((now, read_rules(topology, pods))),
+            due: None,
+            not_before: now,
+            share: 0,
+            changes,
+        }
     }
 
-    /// Asks for another one in [`RULES_AFTER`].
-    pub(super) fn read_again(&mut self) {
+    /// Asks for another one in [`RULES_AFTER`], and listens in the namespaces of these pods from here on.
+    pub(super) fn read_again(&mut self, topology: &Topology, pods: &[String]) {
+        self.changes = Changes::of_rules(topology, pods).ok();
         self.due = Some(Instant::now() + RULES_AFTER);
     }
 
-    pub(super) async fn next(&mut self, topology: &Topology) -> Rules {
+    pub(super) async fn next(&mut self, topology: &Topology, pods: &[String]) -> Rules {
         loop {
             tokio::select! {
                 // A thread that panicked prints that to stderr, and has no result.
-                read = async { self.running.as_mut()?.await.ok() }, if self.running.is_some() => {
-                    self.running = None;
+                read = async { (&mut self.running.as_mut()?.1).await.ok() }, if self.running.is_some() => {
+                    if let Some((started, _)) = self.running.take() {
+                        self.not_before = Instant::now() + started.elapsed() * self.share;
+                        self.share = READING_SHARE;
+                    }
                     if let Some(rules) = read {
                         return rules;
                     }
                 }
-                () = sleep_until(self.due), if self.running.is_none() => {
+                () = announced(self.changes.as_mut()), if self.due.is_none() => {
+                    self.due = Some(self.not_before.max(Instant::now() + SETTLED_AFTER));
+                }
+                () = sleep_until(self.due), if self.running.is_none() && self.due.is_some() => {
                     self.due = None;
-                    self.running = Some(read_rules(topology));
+                    self.running = Some((Instant::now(), read_rules(topology, pods)));
                 }
             }
         }
     }
 }
 
-/// Reads the packet filter in a thread.
-fn read_rules(topology: &Topology) -> oneshot::Receiver<Rules> {
+/// Reads the packet filter of the node and of these pods in a thread.
+fn read_rules(topology: &Topology, pods: &[String]) -> oneshot::Receiver<Rules> {
     let (done, rules) = oneshot::channel();
-    let own = topology.namespaces.first();
-    let addresses = own.into_iter().flat_map(|own| &own.devices).flat_map(|device| &device.addresses);
-    let local = addresses.map(IpNet::addr).collect();
+    let local = topology.namespaces.first().map(addresses).unwrap_or_default();
+    let inside = topology.namespaces.iter().filter_map(|namespace| {
+        let pod = namespace.pod.as_ref().filter(|pod| pods.contains(pod))?;
+        Some((pod.clone(), namespace.path.clone(), addresses(namespace)))
+    });
+    let inside: Vec<_> = inside.take(PODS).collect();
     std::thread::spawn(move || {
+        let mut rules = node::rules::read(local);
+        for (pod, path, local) in inside {
+            // A pod that has just ended has no rules.
+            let read = Netns::open(path).and_then(|netns| netns.run(|| Ok(node::rules::read(local))));
+            if let Some(read) = read.ok().filter(|read| !read.tables.is_empty()) {
+                rules.inside.insert(pod, read);
+            }
+        }
         // Fails if the trace is over.
-        let _ = done.send(node::rules::read(local));
+        let _ = done.send(rules);
     });
     rules
+}
+
+fn addresses(namespace: &Namespace) -> Vec<IpAddr> {
+    let devices = namespace.devices.iter();
+    devices.flat_map(|device| &device.addresses).map(IpNet::addr).collect()
 }
 
 /// The networking read for an update: the update's id, its configuration, and what was read.
@@ -142,6 +184,8 @@ pub(super) struct ChangeReadings {
     /// Changes that are announced while it runs start another one.
     is_running: bool,
     not_before: Instant,
+    /// How many times longer than the next reading takes the pause after it is.
+    share: u32,
     done: mpsc::UnboundedSender<(Duration, Result<Reading>)>,
     results: mpsc::UnboundedReceiver<(Duration, Result<Reading>)>,
 }
@@ -151,7 +195,7 @@ impl ChangeReadings {
     pub(super) fn begin(changes: Option<Changes>) -> Self {
         let (done, results) = mpsc::unbounded_channel();
         let now = Instant::now();
-        Self { changes, due: Some(now), is_running: false, not_before: now, done, results }
+        Self { changes, due: Some(now), is_running: false, not_before: now, share: 0, done, results }
     }
 
     /// Listens for other changes from here on.
@@ -159,11 +203,13 @@ impl ChangeReadings {
         self.changes = changes;
     }
 
-    pub(super) async fn next(&mut self, pods: &[PodAddresses]) -> Result<Reading> {
+    /// The next result; `None` where the kernel announced a change, which is read from now on.
+    pub(super) async fn next(&mut self, pods: &[PodAddresses]) -> Option<Result<Reading>> {
         loop {
             tokio::select! {
                 () = announced(self.changes.as_mut()), if self.due.is_none() && !self.is_running => {
                     self.due = Some(self.not_before.max(Instant::now() + SETTLED_AFTER));
+                    return None;
                 }
                 () = sleep_until(self.due), if self.due.is_some() => {
                     self.due = None;
@@ -172,8 +218,9 @@ impl ChangeReadings {
                 }
                 Some((took, reading)) = self.results.recv() => {
                     self.is_running = false;
-                    self.not_before = Instant::now() + took * READING_SHARE;
-                    return reading;
+                    self.not_before = Instant::now() + took * self.share;
+                    self.share = READING_SHARE;
+                    return Some(reading);
                 }
             }
         }

@@ -29,6 +29,9 @@ const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Ipv6Netconf,
 ];
 
+/// The group of nft's rules (`linux/netfilter/nfnetlink.h`).
+const NFNLGRP_NFTABLES: u32 = 7;
+
 /// Pods that are listened to at most: each takes a socket. Of a pod beyond them the node's end of its veth tells.
 const PODS: usize = 64;
 
@@ -44,6 +47,18 @@ impl Changes {
     /// # Errors
     /// If the node's own namespace cannot be listened to.
     pub(crate) fn listen(topology: &Topology, pods: &[String]) -> Result<Self> {
+        Self::by(listener, topology, pods)
+    }
+
+    /// As [`Self::listen`], for changes of nft's rules.
+    ///
+    /// # Errors
+    /// If the node's own namespace cannot be listened to.
+    pub(crate) fn of_rules(topology: &Topology, pods: &[String]) -> Result<Self> {
+        Self::by(rules_listener, topology, pods)
+    }
+
+    fn by(listener: fn() -> Result<OwnedFd>, topology: &Topology, pods: &[String]) -> Result<Self> {
         let own = listener().context("cannot listen for changes of the node's networking")?;
         let wanted = topology
             .namespaces
@@ -83,11 +98,20 @@ impl Changes {
     }
 }
 
-/// A socket of the caller's namespace that hears of every change.
+/// A socket of the caller's namespace that receives a message for every change.
 fn listener() -> Result<OwnedFd> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
     let groups = GROUPS.iter().fold(0, |groups, group| groups | 1 << (*group as u32 - 1));
+    bound(SockProtocol::NetlinkRoute, groups)
+}
+
+/// As [`listener`], for changes of nft's rules: iptables' newer back end makes such, too.
+fn rules_listener() -> Result<OwnedFd> {
+    bound(SockProtocol::NetlinkNetFilter, 1 << (NFNLGRP_NFTABLES - 1))
+}
+
+fn bound(protocol: SockProtocol, groups: u32) -> Result<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
     bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(socket)
 }

@@ -6,7 +6,7 @@ use podtrace_protocol::topology::state::NeighbourState;
 
 use crate::diagnose::facts::{Facts, Place};
 use crate::diagnose::finding::{Finding, Kind, Subject};
-use crate::diagnose::words::{mac, quoted};
+use crate::diagnose::words::{ip, mac, quoted};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     for place in facts.places() {
@@ -21,6 +21,7 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
             }
             let whose = whose(facts, known);
             let (name, address) = (quoted(&device.name), entry.address);
+            let ip = ip(address);
             let permanent = if entry.state == NeighbourState::Permanent { ", permanently" } else { "" };
             let problem = format!(
                 "{}'s neighbour entry for {address} on {name} has {}{permanent}, which is {whose}; {} has {}",
@@ -32,8 +33,8 @@ pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
             let finding = Finding::at(place, &device.name, Kind::WrongNeighbour, Subject::To(address));
             found.push(
                 finding
-                    .says(problem, format!("ip neigh show {address} dev {name}"))
-                    .fixed_by(format!("ip neigh del {address} dev {name}")),
+                    .says(problem, format!("{ip} neigh show {address} dev {name}"))
+                    .fixed_by(format!("{ip} neigh del {address} dev {name}")),
             );
         }
     }

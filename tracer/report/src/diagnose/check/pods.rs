@@ -7,7 +7,7 @@ use podtrace_protocol::topology::{Device, DeviceKind};
 
 use crate::diagnose::facts::{Facts, Place};
 use crate::diagnose::finding::{Finding, Kind, Subject};
-use crate::diagnose::words::{quoted, sysctl};
+use crate::diagnose::words::{ip, quoted, sysctl};
 
 pub(super) fn check(facts: &Facts, found: &mut Vec<Finding>) {
     for place in facts.places() {
@@ -31,11 +31,11 @@ fn default_routes(place: Place<'_>, found: &mut Vec<Finding>) {
                     .any(|address| of_family(address.addr()) && !is_link_local(address.addr()))
         };
         let Some(device) = place.namespace.devices.iter().find(holds) else { continue };
-        let ip = if is_v4 { "ip" } else { "ip -6" };
+        let command = if is_v4 { "ip" } else { "ip -6" };
         let pod = quoted(place.name());
         let finding = |kind, problem| {
             let subject = Subject::Between(None, None);
-            Finding::at(place, &device.name, kind, subject).says(problem, format!("{ip} route"))
+            Finding::at(place, &device.name, kind, subject).says(problem, format!("{command} route"))
         };
         let routes = &place.namespace.routes;
         let default = routes
@@ -69,7 +69,7 @@ fn default_routes(place: Place<'_>, found: &mut Vec<Finding>) {
         );
         let finding = finding(Kind::WrongGateway, problem);
         found.push(match right {
-            Some(right) => finding.fixed_by(format!("{ip} route replace default via {right}")),
+            Some(right) => finding.fixed_by(format!("{command} route replace default via {right}")),
             None => finding,
         });
     }
@@ -84,7 +84,7 @@ fn echoes(place: Place<'_>, found: &mut Vec<Finding>) {
         let path = sysctl(path);
         let problem = format!("{} does not answer pings: {path} is not 0", quoted(place.name()));
         found.push(
-            Finding::at(place, "", Kind::EchoIgnored, Subject::Echo { ipv6 })
+            Finding::at(place, "", Kind::EchoIgnored, Subject::Family { ipv6 })
                 .says(problem, format!("sysctl {path}"))
                 .fixed_by(format!("sysctl -w {path}=0")),
         );
@@ -99,24 +99,31 @@ fn unanswered(facts: &Facts, place: Place<'_>, found: &mut Vec<Finding>) {
         }
         let Some(device) = place.namespace.device(entry.device) else { continue };
         let (address, name) = (entry.address, quoted(&device.name));
-        let asked = if address.is_ipv4() { "ARP requests" } else { "neighbour solicitations" };
+        let asked = if address.is_ipv4() { "ARP" } else { "neighbour solicitation" };
         let holder = facts.holders(address).next();
         let whose = holder.map_or_else(
             || "which no traced device has".to_owned(),
             |(holder, device)| format!("which {}'s {} has", quoted(holder.name()), quoted(&device.name)),
         );
-        let problem =
-            format!("nobody answers {}'s {asked} for {address} on {name}, {whose}", quoted(place.name()));
+        let problem = format!(
+            "nobody answers {}'s {asked} requests for {address} on {name}, {whose}",
+            quoted(place.name())
+        );
         found.push(
             Finding::at(place, &device.name, Kind::Unanswered, Subject::To(address))
-                .says(problem, format!("ip neigh show {address} dev {name}"))
-                .possibly_by(silencers(place, device, holder)),
+                .says(problem, format!("{} neigh show {address} dev {name}", ip(address)))
+                .possibly_by(silencers(place, device, holder, asked)),
         );
     }
 }
 
 /// What may keep a pod from being answered: its owner's device, and what filters at the node's end of its veth.
-fn silencers(place: Place<'_>, asking: &Device, holder: Option<(Place<'_>, &Device)>) -> Vec<String> {
+fn silencers(
+    place: Place<'_>,
+    asking: &Device,
+    holder: Option<(Place<'_>, &Device)>,
+    asked: &str,
+) -> Vec<String> {
     let mut possible = Vec::new();
     // What a tunnel resolves is not asked for.
     let is_asked = place.namespace.pod.is_some() || asking.kind == DeviceKind::Bridge;
@@ -138,12 +145,12 @@ fn silencers(place: Place<'_>, asking: &Device, holder: Option<(Place<'_>, &Devi
         let (name, at) = (quoted(&device.name), quoted(holder.name()));
         possible.push(format!("{name} of {at} {state} (in {at}: `ip -d link show {name}`)"));
     }
-    let rules = format!("a rule of the bridge or arp family drops ARP (on {node}: `nft list ruleset`)");
+    let rules = format!("a rule drops {asked} packets (on {node}: `nft list ruleset`)");
     let pod = place.namespace.pod.as_deref();
     if let Some(veth) = pod.and_then(|pod| place.node.topology.host_veth_of(pod)) {
         let veth = quoted(&veth.name);
         possible.push(format!(
-            "a filter at {veth} of {node} drops ARP (on {node}: `tc filter show dev {veth} ingress`)"
+            "a filter at {veth} of {node} drops {asked} packets (on {node}: `tc filter show dev {veth} ingress`)"
         ));
     }
     possible.push(rules);

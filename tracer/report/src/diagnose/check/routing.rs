@@ -1,5 +1,9 @@
 //! Routes, rules and settings by which a namespace refuses to forward.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use podtrace_protocol::topology::DeviceKind;
 use podtrace_protocol::topology::state::{PolicyAction, PolicyRule};
 
 use crate::diagnose::facts::{Facts, Place};
@@ -76,9 +80,8 @@ fn diverting_rules(place: Place<'_>, found: &mut Vec<Finding>) {
             continue;
         };
         let ip = if network.addr().is_ipv6() { "ip -6" } else { "ip" };
-        let end = |word: &str, end: &Option<ipnet::IpNet>| {
-            end.map_or_else(String::new, |end| format!(" {word} {end}"))
-        };
+        let end =
+            |word: &str, end: &Option<IpNet>| end.map_or_else(String::new, |end| format!(" {word} {end}"));
         let problem = format!(
             "an `{ip} rule` of {} ({priority}) has packets{}{} routed by table {table}",
             quoted(place.name()),
@@ -90,21 +93,30 @@ fn diverting_rules(place: Place<'_>, found: &mut Vec<Finding>) {
     }
 }
 
+/// Whether a bridge of the node has an IPv6 address that is no link's own: pods behind it use the node as their gateway.
+fn has_ipv6_pods(place: Place<'_>) -> bool {
+    let is_pods = |address: &IpNet| match address.addr() {
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+        IpAddr::V4(_) => false,
+    };
+    let mut bridges = place.namespace.devices.iter().filter(|device| device.kind == DeviceKind::Bridge);
+    bridges.any(|bridge| bridge.addresses.iter().any(is_pods))
+}
+
 fn forwarding(place: Place<'_>, found: &mut Vec<Finding>) {
     let state = &place.namespace.state;
     let own = &place.node.name;
     if state.sysctls.get("ipv4/ip_forward") == Some(&0) {
         let path = sysctl("ipv4/ip_forward");
         let problem = format!("{} forwards no IPv4 packets: {path} is 0", quoted(own));
-        let subject = Subject::Between(None, None);
         found.push(
-            Finding::at(place, "", Kind::ForwardingOff, subject)
+            Finding::at(place, "", Kind::ForwardingOff, Subject::Family { ipv6: false })
                 .says(problem, format!("sysctl {path}"))
                 .fixed_by(format!("sysctl -w {path}=1")),
         );
-        return;
     }
-    for device in &place.namespace.devices {
+    let forwards = state.sysctls.get("ipv4/ip_forward") != Some(&0);
+    for device in place.namespace.devices.iter().filter(|_| forwards) {
         let path = format!("ipv4/conf/{}/forwarding", device.name);
         if state.sysctls.get(&path) == Some(&0) && device.name != "lo" {
             let path = sysctl(&path);
@@ -119,6 +131,15 @@ fn forwarding(place: Place<'_>, found: &mut Vec<Finding>) {
                     .fixed_by(format!("sysctl -w {path}=1")),
             );
         }
+    }
+    if state.sysctls.get("ipv6/conf/all/forwarding") == Some(&0) && has_ipv6_pods(place) {
+        let path = sysctl("ipv6/conf/all/forwarding");
+        let problem = format!("{} forwards no IPv6 packets: {path} is 0", quoted(own));
+        found.push(
+            Finding::at(place, "", Kind::ForwardingOff, Subject::Family { ipv6: true })
+                .says(problem, format!("sysctl {path}"))
+                .fixed_by(format!("sysctl -w {path}=1")),
+        );
     }
     let all = state.sysctls.get("ipv4/conf/all/rp_filter").copied().unwrap_or(0);
     for device in &place.namespace.devices {

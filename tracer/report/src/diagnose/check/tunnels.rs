@@ -81,8 +81,8 @@ fn forwarding(facts: &Facts, place: Place<'_>, device: &Device, found: &mut Vec<
             state.forwarding.iter().find(|entry| entry.device == device.index && entry.mac == address);
         let peer = tunnels(facts)
             .find(|(other, peer, _)| other.node.name != place.node.name && peer.mac == Some(address));
-        let Some((other, _, _)) = peer else { continue };
-        let right = underlay(other.node);
+        let Some((other, _, theirs)) = peer else { continue };
+        let right = theirs.local.filter(|local| other.node.has(*local)).or_else(|| underlay(other.node));
         match (entry.and_then(|entry| entry.remote), right) {
             (None, right) => {
                 let problem = format!(
