@@ -1,6 +1,8 @@
 //! Which of several texts fits a drop whose function and reason have more than one cause: what the rest of the path says
 //! decides.
 
+use std::collections::BTreeSet;
+
 use podtrace_path::{Action, Direction, Drop, Evidence, Hop, Path, Protocol};
 
 use super::reasons::{
@@ -80,13 +82,17 @@ fn belongs_to_a_connection(path: &Path) -> bool {
 }
 
 /// The TTL with which a packet was sent, given that it expired at `hop` and that its whole path was seen: each node that
-/// routed it took one off.
+/// routed it before took one off. The node where it expired did not.
 pub(super) fn initial_ttl(hop: &Hop, path: &Path) -> u32 {
     let sender = path.hops.first().filter(|first| first.action == Action::LocalOut).map(|first| &first.node);
     let forwarded = |other: &&Hop| {
-        other.action == Action::Route && other.index < hop.index && Some(&other.node) != sender
+        other.action == Action::Route
+            && other.index < hop.index
+            && other.node != hop.node
+            && Some(&other.node) != sender
     };
-    let forwarded = path.hops.iter().filter(forwarded).count();
+    let forwarded =
+        path.hops.iter().filter(forwarded).map(|other| &other.node).collect::<BTreeSet<_>>().len();
     u32::try_from(forwarded).unwrap_or(u32::MAX).saturating_add(1)
 }
 

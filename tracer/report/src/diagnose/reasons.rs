@@ -89,8 +89,9 @@ pub(super) const NEIGHBOUR_IN_POD: &str = "{pod} could not resolve the next hop'
     {pod}: `ip neigh show dev {device}` and `ip route get {dst}`";
 const QUEUE: &str = "the transmit queue of {device} on {node} is full or policed: traffic exceeds the speed \
     of the device or the pod's bandwidth limit. On {node}: `tc -s qdisc show dev {device}`";
-const RECEIVE_BUFFER: &str = "the receive buffer of the socket in {to} is full: the program reads too slowly. In {to}: \
-    `ss -nm` (skmem, d = drops); `sysctl net.core.rmem_max` limits the buffer";
+const RECEIVE_BUFFER: &str = "the receive buffer of the socket in {to} is full. Possible: the program reads too slowly, or the \
+    buffer is too small for its packets. In {to}: `ss -anm` (skmem: rb is the buffer's size, d counts drops), `sysctl \
+    net.core.rmem_default net.core.rmem_max`";
 const CHECKSUM: &str = "bad checksum: the packet was damaged in transit, or checksum offload does not work with \
     the tunnel. On {node}: `ethtool -k {device} | grep checksum`; with VXLAN try `ethtool -K {device} \
     tx-checksum-ip-generic off` on the sending node";

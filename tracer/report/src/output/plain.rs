@@ -4,7 +4,7 @@ use super::Report;
 use super::phrase::{PLAIN, Phrase};
 use super::summary::SummaryNotes;
 use super::text::{Text, header};
-use super::timing::{Step, Unit, steps};
+use super::timing::{Unit, steps};
 use super::verdict;
 use super::words::describe_hop;
 use podtrace_path::{Path, Summary};
@@ -31,13 +31,13 @@ pub(crate) fn hop(path: &Path, index: usize) -> Option<String> {
 /// A hop's line of the text output with the numbers of path and hop: the comment of its packet in a recording.
 pub(crate) fn hop_line(path: &Path, index: usize) -> Option<String> {
     let step = steps(&path.hops).get(index).copied().flatten();
-    let unit = Unit::of(path);
     let mut phrase = Phrase::new().with(PLAIN, format!("#{} hop {}/{}", path.id, index + 1, path.hops.len()));
     let time = match step {
-        Some(Step { delta_ns, error_ns: Some(error) }) => {
-            format!("{} {}", unit.signed(delta_ns), unit.error(error))
+        Some(step) => {
+            let (number, symbol) = step.time();
+            step.error()
+                .map_or_else(|| format!("{number} {symbol}"), |error| format!("{number} {symbol} {error}"))
         }
-        Some(Step { delta_ns, error_ns: None }) => format!("{} {}", unit.signed(delta_ns), unit.symbol()),
         None => String::new(),
     };
     if !time.is_empty() {

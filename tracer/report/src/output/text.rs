@@ -109,7 +109,7 @@ impl<W: Write> Text<W> {
         (self.push_table)(path, self.view.width, text);
         if let Some(usual) = usual {
             let usual = span(i64::try_from(usual).unwrap_or(i64::MAX));
-            let note = format!("slow: 99 of 100 packets on this way took at most {usual} so far");
+            let note = format!("slow: packets before it on this way usually took at most {usual}");
             write_line(&Phrase::new().with(DOUBT, note), 2, 2, self.view.width, text);
         }
     }
@@ -326,16 +326,16 @@ fn push_table(path: &Path, width: usize, text: &mut String) {
         let position = Position::of(hop, previous);
         if let Position::NextNode { from } = position {
             // The wire's row has the step, so the hop's own row has none.
-            rows.push(wire_row(from, &hop.node, step.take(), unit));
+            rows.push(wire_row(from, &hop.node, step.take()));
         }
         let mut description = describe_hop_of(path, hop, previous);
         if let Some(error) = step.and_then(|step| step.error_ns) {
             description.append(DIM, format!("{} clock error", unit.error(error)));
         }
-        rows.push(vec![position.node_cell(hop), step_cell(step, unit), device(hop), description]);
+        rows.push(vec![position.node_cell(hop), step_cell(step), device(hop), description]);
         if let Some(step) = queue_step(hop) {
             let queued = Phrase::new().with(CHANGED, QUEUED);
-            rows.push(vec![Phrase::new(), step_cell(Some(step), unit), device(hop), queued]);
+            rows.push(vec![Phrase::new(), step_cell(Some(step)), device(hop), queued]);
         }
         if let Some(advice) = harmless_drop_advice(path, hop) {
             rows.push(vec![Phrase::new(), Phrase::new(), Phrase::new(), verdict::advice(advice)]);
@@ -390,24 +390,25 @@ pub(super) fn queue_step(hop: &Hop) -> Option<Step> {
 }
 
 /// Time since the previous hop: `+24.1 µs`; empty without a step.
-pub(super) fn step_cell(step: Option<Step>, unit: Unit) -> Phrase {
+pub(super) fn step_cell(step: Option<Step>) -> Phrase {
     step.map_or_else(Phrase::new, |step| {
-        Phrase::new().with(PLAIN, unit.signed(step.delta_ns)).with(DIM, format!(" {}", unit.symbol()))
+        let (number, symbol) = step.time();
+        Phrase::new().with(PLAIN, number).with(DIM, format!(" {symbol}"))
     })
 }
 
 /// Error bound of the time on the wire, which two clocks measured: `±3.0 µs`.
-pub(super) fn wire_error_cell(step: Option<Step>, unit: Unit) -> Phrase {
+pub(super) fn wire_error_cell(step: Option<Step>) -> Phrase {
     match step {
-        Some(Step { error_ns, .. }) => Phrase::new().with(PLAIN, unit.error(error_ns.unwrap_or(0))),
+        Some(step) => Phrase::new().with(PLAIN, step.error().unwrap_or_default()),
         None => Phrase::new().with(DIM, "no time"),
     }
 }
 
 /// The row between the hops of two nodes: `~~~  +16.0 µs  ±16.0 µs  wire  node1 ⇒ node2`.
-fn wire_row(from: &str, to: &str, step: Option<Step>, unit: Unit) -> Vec<Phrase> {
+fn wire_row(from: &str, to: &str, step: Option<Step>) -> Vec<Phrase> {
     let nodes = Phrase::new().with(WIRE, "wire  ").with(WIRE, format!("{from} ⇒ {to}"));
-    vec![Phrase::new().with(WIRE, "~~~"), step_cell(step, unit), wire_error_cell(step, unit), nodes]
+    vec![Phrase::new().with(WIRE, "~~~"), step_cell(step), wire_error_cell(step), nodes]
 }
 
 /// Advice for a drop that did not end the path, such as one of a flooded copy. Advice for the drop that did is below the

@@ -1,4 +1,5 @@
-//! Formats times: one unit for all times of a path, and an error bound for every latency between two nodes.
+//! Formats times: a path's in one unit, each step in the unit that fits it, and an error bound for every latency between two
+//! nodes.
 
 use podtrace_path::{Hop, Path};
 
@@ -88,6 +89,30 @@ pub(super) struct Step {
     pub(super) delta_ns: i64,
     /// Error bound in nanoseconds, if different clocks measured the two hops.
     pub(super) error_ns: Option<u64>,
+}
+
+impl Step {
+    /// The unit that fits it and its error.
+    fn unit(self) -> Unit {
+        Unit::for_up_to(self.delta_ns.unsigned_abs().max(self.error_ns.unwrap_or(0)))
+    }
+
+    /// `+24.1 µs`. Where two clocks measured it and it came out negative, what is known: `<5.3 µs`.
+    pub(super) fn time(self) -> (String, &'static str) {
+        let unit = self.unit();
+        let most = self.delta_ns.saturating_add_unsigned(self.error_ns.unwrap_or(0));
+        let number = if self.delta_ns < 0 && most > 0 {
+            format!("<{}", unit.number(most))
+        } else {
+            unit.signed(self.delta_ns)
+        };
+        (number, unit.symbol())
+    }
+
+    /// `±3.0 µs`.
+    pub(super) fn error(self) -> Option<String> {
+        self.error_ns.map(|error| self.unit().error(error))
+    }
 }
 
 /// The step of each hop, without the time in the previous hop's queue, which is a step of its own; `None` for the first hop

@@ -57,7 +57,7 @@ fn hops(path: &Path, width: usize, text: &mut String) {
         let mut step = step;
         if let Position::NextNode { from } = position {
             // The wire's row has the step, so the hop's own row has none.
-            rows.push(wire_row(from, hop, step.take(), unit));
+            rows.push(wire_row(from, hop, step.take()));
         }
         // Hooks of the network stack may see the packet before the tc hook that defines the hop.
         let in_stack =
@@ -67,7 +67,7 @@ fn hops(path: &Path, width: usize, text: &mut String) {
         rows.push(vec![
             position.node_cell(hop),
             time_cell(hop, unit),
-            step_cell(step, unit),
+            step_cell(step),
             device(hop),
             point_cell(hop),
             tuple_cell(hop, previous),
@@ -77,7 +77,7 @@ fn hops(path: &Path, width: usize, text: &mut String) {
         rows.extend(in_stack().filter(|event| !is_earlier(event)).map(|event| stack_row(event, unit)));
         if let Some(step) = queue_step(hop) {
             let mut row = vec![Phrase::new(); COLUMNS.len()];
-            row[2] = step_cell(Some(step), unit);
+            row[2] = step_cell(Some(step));
             row[3] = device(hop);
             row[7] = Phrase::new().with(CHANGED, QUEUED);
             rows.push(row);
@@ -140,12 +140,12 @@ fn tuple_cell(hop: &Hop, previous: Option<&Hop>) -> Phrase {
 }
 
 /// The row between the hops of two nodes.
-fn wire_row(from: &str, to: &Hop, step: Option<Step>, unit: Unit) -> Vec<Phrase> {
+fn wire_row(from: &str, to: &Hop, step: Option<Step>) -> Vec<Phrase> {
     let mut row = vec![
         Phrase::new().with(WIRE, "~~~"),
         Phrase::new(),
-        step_cell(step, unit),
-        wire_error_cell(step, unit),
+        step_cell(step),
+        wire_error_cell(step),
         Phrase::new().with(WIRE, "wire"),
         Phrase::new().with(WIRE, format!("{from} ⇒ {}", to.node)),
     ];

@@ -185,6 +185,8 @@ fn action(hop: &Hop) -> Phrase {
         Action::Nat => {
             phrase.with(CHANGED, hop.nat.as_ref().map_or("translated", |nat| kind_of_nat(nat.kind)))
         }
+        // Without a header it is not known that it was encapsulated: the tunnel may have had no peer for it.
+        Action::Encapsulate if hop.outer.is_none() => phrase.with(PLAIN, "to the tunnel"),
         Action::Encapsulate => tunnel("encapsulated", '+', PLAIN, hop.outer.as_ref()),
         Action::Decapsulate => tunnel("decapsulated", '−', DIM, hop.outer.as_ref()),
         Action::NodeEgress => phrase.with(PLAIN, "left ").with(PLAIN, &hop.node),

@@ -7,7 +7,7 @@
 //! 2. The queue's first item leaves once all records that its node had sent before it have left. Records leave in batches, in
 //!    the order of their numbers.
 //! 3. A writer holds back less than [`MAX_BUFFERED`]. When more is waiting here, or at the end of the file, records that are
-//!    still missing are counted as lost and skipped. One that comes after all leaves late, and is no longer counted.
+//!    still missing are counted as lost and skipped. If one of them still comes, it leaves late, and is no longer counted.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -80,7 +80,7 @@ impl Order {
         }
     }
 
-    /// Adds a record with the bytes of its packet, which a record that shares another's bytes has not.
+    /// Adds a record. `bytes` are its packet's; they are ignored if the record borrows those of another record.
     pub(super) fn record(&mut self, record: &Record, bytes: &[u8]) {
         let Some(node) = self.nodes.get_mut(record.node) else { return };
         let bytes = if record.borrowed { &[] } else { bytes };
@@ -123,7 +123,7 @@ impl Order {
     pub(super) fn next(&mut self, ended: bool) -> Option<Item> {
         loop {
             let Some(entry) = self.entries.front() else {
-                return if ended { self.leftovers() } else { None };
+                return if ended || self.buffered > MAX_BUFFERED { self.leftovers() } else { None };
             };
             let Some((node, until)) = entry.after.filter(|(node, until)| self.waits_for(*node, *until))
             else {

@@ -17,8 +17,9 @@ use super::finished::{ExchangeKind, Exchanged, RoundTrips};
 use super::histogram::Histogram;
 use podtrace_path::{Direction, Path, Protocol, Reading, Segment, Verdict};
 
-/// How many exchanges wait for an answer, or are remembered to recognise a repetition.
-const KEPT: usize = 1 << 16;
+/// How many exchanges wait for an answer, or are remembered to recognise a repetition: fewer than there are sequence numbers of
+/// echo requests, which begin again in a long ping.
+const KEPT: usize = 1 << 15;
 
 /// All exchanges of a trace.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +36,7 @@ type Key = (u64, ExchangeKind, u32);
 #[derive(Clone, Copy, Debug, Default)]
 struct Exchange {
     asked: Option<Reading>,
-    /// Requests since the last reply.
+    /// Requests that no reply has answered yet.
     requests: u32,
     answered: bool,
     /// A reply that was reported before its request.
@@ -85,7 +86,7 @@ impl Exchanges {
         Some(RoundTrip { kind, ns })
     }
 
-    /// What there was of each kind. Where answers may not have been traced, that there was none says nothing.
+    /// What there was of each kind. If answers may not have been traced, their number is unknown rather than 0.
     pub(super) fn finished(&self, are_answers_traced: bool) -> Vec<Exchanged> {
         let kinds = [ExchangeKind::Echo, ExchangeKind::Handshake, ExchangeKind::Datagram];
         let finished = kinds.into_iter().zip(&self.counts).map(|(kind, counts)| Exchanged {
@@ -134,8 +135,9 @@ impl Exchange {
             return None;
         };
         // Which of several requests it answers is unknown.
-        let requests = std::mem::take(&mut self.requests);
-        if requests == 1 { between(asked, at) } else { None }
+        let is_only_one = self.requests == 1;
+        self.requests = self.requests.saturating_sub(1);
+        if is_only_one { between(asked, at) } else { None }
     }
 }
 
@@ -242,7 +244,8 @@ mod tests {
         exchanges.add(&datagram(false, 101));
         assert_eq!(ns(exchanges.add(&datagram(true, 140))), None, "which one it answers is unknown");
         exchanges.add(&datagram(false, 200));
-        assert_eq!(ns(exchanges.add(&datagram(true, 240))), Some(40));
+        assert_eq!(ns(exchanges.add(&datagram(true, 240))), None, "one was open before");
+        assert_eq!(ns(exchanges.add(&datagram(true, 260))), Some(60));
         let [finished] = exchanges.finished(true).try_into().unwrap();
         assert_eq!((finished.kind, finished.asked, finished.answered), (ExchangeKind::Datagram, 1, Some(1)));
     }

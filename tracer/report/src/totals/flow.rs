@@ -133,7 +133,9 @@ impl Known {
         let flow = &mut self.flow;
         let is_request = path.flow.direction == Direction::Request;
         if is_request && !(self.by_request && (flow.endpoint.is_some() || path.translated.is_none())) {
-            (flow.from, flow.to, flow.endpoint) = ends(path);
+            // A reply may have shown the endpoint to which this request was not translated.
+            let (from, to, endpoint) = ends(path);
+            (flow.from, flow.to, flow.endpoint) = (from, to, endpoint.or(flow.endpoint.take()));
             self.by_request = true;
         }
         flow.first_at = flow.first_at.min(path.started_at);

@@ -1,8 +1,8 @@
 //! Which paths are like one before: the same way, the same verdict, the same cause.
 //!
 //! 1. The first path of its kind is new.
-//! 2. A later one is an outlier if it took longer than any before it and four times as long as 99 of 100 did, once there are
-//!    enough of them to say so.
+//! 2. A later one is an outlier if it took longer than any before it and four times as long as 99 of 100 did; as long as there
+//!    are too few of them to say so, longer than a millisecond and eight times as long as half of them.
 //! 3. Any other is like the first of its kind.
 //!
 //! Limit: the first [`KINDS`] kinds are remembered; paths of others are like none, and not new either.
@@ -22,6 +22,10 @@ const ENOUGH: u64 = 50;
 
 /// Below this, in nanoseconds, no time is an outlier.
 const NOT_LONG: u64 = 200_000;
+
+/// The same, and how many times the median is long, for the first paths of a kind.
+const NOT_LONG_AT_FIRST: u64 = 1_000_000;
+const TIMES_MEDIAN: u64 = 8;
 
 /// The kinds of paths seen so far.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +55,7 @@ pub enum Compared {
     New,
     /// Like this one.
     Like(First),
-    /// Like this one, but it took longer than any: 99 of 100 took no more than so many nanoseconds.
+    /// Like this one, but it took longer than any: usual are so many nanoseconds at most.
     Outlier(First, u64),
     /// Kinds are no longer remembered.
     Unknown,
@@ -72,11 +76,14 @@ impl Novelty {
         };
         let duration = u64::try_from(path.duration_ns).unwrap_or(0);
         let durations = &mut kind.durations;
-        let usual = durations.percentile(99);
-        let is_outlier = path.verdict == Verdict::Delivered
-            && durations.count() >= ENOUGH
-            && duration > durations.max()
-            && duration > NOT_LONG.max(usual.saturating_mul(4));
+        let (usual, long) = if durations.count() >= ENOUGH {
+            let usual = durations.percentile(99);
+            (usual, NOT_LONG.max(usual.saturating_mul(4)))
+        } else {
+            let usual = durations.percentile(50);
+            (usual, NOT_LONG_AT_FIRST.max(usual.saturating_mul(TIMES_MEDIAN)))
+        };
+        let is_outlier = path.verdict == Verdict::Delivered && duration > durations.max() && duration > long;
         durations.record(path.duration_ns);
         if is_outlier { Compared::Outlier(kind.first, usual) } else { Compared::Like(kind.first) }
     }
@@ -104,6 +111,10 @@ mod tests {
     fn a_path_that_took_much_longer_is_an_outlier_once() {
         let mut novelty = Novelty::default();
         let slow = |duration_ns| Path { duration_ns, ..samples::cross_node_request() };
+        novelty.compare(&slow(88_000));
+        assert!(matches!(novelty.compare(&slow(900_000)), Compared::Like(_)), "not long for so few");
+        assert!(matches!(novelty.compare(&slow(27_000_000)), Compared::Outlier(..)), "300 times as long");
+        let mut novelty = Novelty::default();
         for _ in 0..ENOUGH {
             novelty.compare(&slow(88_000));
         }

@@ -8,8 +8,9 @@ use crate::totals::{ExchangeKind, Exchanged, Finished, RoundTrips};
 /// One line for each kind of exchange.
 pub(super) fn lines(finished: &Finished) -> Vec<Phrase> {
     let totals = &finished.totals;
-    let mut lines: Vec<_> =
-        totals.exchanges.iter().map(|exchanged| exchange(exchanged, totals.limited)).collect();
+    // Answers alone, as where a filter hides the requests, say nothing of what was answered.
+    let asked = totals.exchanges.iter().filter(|exchanged| exchanged.asked > 0);
+    let mut lines: Vec<_> = asked.map(|exchanged| exchange(exchanged, totals.limited)).collect();
     if totals.retransmitted > 0 {
         let segments = if totals.retransmitted == 1 { "segment" } else { "segments" };
         let text = format!("{} TCP {segments} sent again", thousands(totals.retransmitted));
@@ -38,10 +39,13 @@ fn exchange(exchanged: &Exchanged, is_limited: bool) -> Phrase {
         phrase.push(PLAIN, ", ");
         phrase.push(style, format!("{} {done}", thousands(answered)));
         if is_limited && answered < asked {
-            phrase.push(PLAIN, " before the trace ended at its number of paths");
+            phrase.push(PLAIN, " before the trace ended (--count)");
         } else if kind == ExchangeKind::Echo {
             phrase.push(style, format!(", {}% lost", lost(asked, answered)));
         }
+    }
+    if answered.is_none() && asked > 0 {
+        phrase.push(PLAIN, ", answers were not traced");
     }
     if let Some(rtt) = rtt {
         phrase.push(PLAIN, format!(" · rtt {}", figures(&rtt)));
@@ -93,10 +97,10 @@ mod tests {
         );
         let one = Exchanged { kind: ExchangeKind::Handshake, asked: 1, answered: Some(0), rtt: None };
         assert_eq!(plain(&exchange(&one, false)), "1 TCP connection attempt, 0 accepted");
-        let ended = " before the trace ended at its number of paths";
+        let ended = " before the trace ended (--count)";
         assert_eq!(plain(&exchange(&one, true)), format!("1 TCP connection attempt, 0 accepted{ended}"));
         let one_way = Exchanged { answered: None, ..one };
-        assert_eq!(plain(&exchange(&one_way, false)), "1 TCP connection attempt");
+        assert_eq!(plain(&exchange(&one_way, false)), "1 TCP connection attempt, answers were not traced");
     }
 
     #[test]
