@@ -1,5 +1,7 @@
 //! Packets that claim to be another's: they are reported by where they entered, and spoil nothing of the other's.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use podtrace_path::{Path, Verdict};
@@ -7,6 +9,7 @@ use podtrace_tests::command::{SHORT, run};
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::{self, Finished, Trace};
+use podtrace_tests::wait;
 
 use crate::{POD1, POD3, TRAFFIC};
 
@@ -27,6 +30,16 @@ fn own<'a>(paths: &'a [Path], pod: &str) -> Vec<&'a Path> {
     paths.iter().filter(|path| path.from.pod.as_deref() == Some(pod)).collect()
 }
 
+/// Waits until taps have been attached for as long as it takes to rely on them: a packet that was under way when they were
+/// attached may have passed one before. Its first path shows that the tracer knows since when they are.
+fn settle(trace: &Trace) -> Result<()> {
+    wait::until("the first path is reported", SHORT, || {
+        Ok(trace.process().stdout().contains("\"type\":\"path\"").then_some(()))
+    })?;
+    wait::moment(Duration::from_millis(100));
+    Ok(())
+}
+
 /// Pod1 sends a datagram, and pod2 one with pod1's address, which expires on the way.
 fn forged_source() -> Result<()> {
     let lab = Lab::up("forged-source")?;
@@ -34,8 +47,9 @@ fn forged_source() -> Result<()> {
     sink.wait_for_line("ready", SHORT)?;
     let arguments = ["--from", "pod1", "--to", "pod3", "--one-way", "--expect", "delivered"];
     let trace = Trace::ready(&lab, arguments)?;
-    lab.exec("pod2", [TRAFFIC, "forge-udp", POD1, POD3, "7000", "1"])?;
     lab.exec("pod1", [TRAFFIC, "udp", POD3, "7000", "1", "20"])?;
+    settle(&trace)?;
+    lab.exec("pod2", [TRAFFIC, "forge-udp", POD1, POD3, "7000", "1"])?;
     let finished = trace.interrupt_once(|paths| paths.len() >= 2)?;
     let (summary, paths) = (finished.summary()?, &finished.paths);
     ensure!(summary.complete && finished.code == 0, "{}: {}", finished.code, finished.stderr);
@@ -57,6 +71,7 @@ fn forged_error() -> Result<()> {
     sink.wait_for_line("ready", SHORT)?;
     let trace = Trace::ready(&lab, ["--from", "pod1", "--to", "pod3"])?;
     lab.exec("pod1", [TRAFFIC, "udp", POD3, "7000", "1", "20"])?;
+    settle(&trace)?;
     lab.exec("pod2", [TRAFFIC, "forge-unreachable", NODE1_BRIDGE, POD1, POD3, "7000"])?;
     let finished = trace.interrupt_once(|paths| paths.len() >= 2)?;
     let (summary, paths) = (finished.summary()?, &finished.paths);

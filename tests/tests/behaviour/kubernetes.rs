@@ -66,8 +66,9 @@ fn check_ping(output: &Output) -> Result<()> {
     ensure!(output.code() == 0, "it ended with {}:\n{}{}", output.code(), output.stdout, output.stderr);
     let lines: Vec<Value> =
         output.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("no JSON")?;
-    let (summary, paths) = lines.split_last().context("it reported nothing")?;
+    let summary = lines.last().context("it reported nothing")?;
     ensure!(summary["complete"] == true, "{summary}");
+    let paths: Vec<_> = lines.iter().filter(|line| line["type"] == "path").collect();
     // The reply may be over first.
     let mut ends: Vec<_> =
         paths.iter().map(|path| (path["from"]["pod"].as_str(), path["to"]["pod"].as_str())).collect();
