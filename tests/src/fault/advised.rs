@@ -66,7 +66,10 @@ pub fn commands(text: &str) -> Result<Vec<Advised>> {
                 .or_else(|| after.captures(&rest).map(place_of))
                 .or_else(|| place.captures_iter(&before).last().map(place_of));
             let program = run.split_whitespace().next().unwrap_or_default();
+            // A rule that is quoted: nft's matches begin like a command.
+            let is_rule = ["ip saddr", "ip daddr", "ip protocol"].iter().any(|rule| run.starts_with(rule));
             let runs = PROGRAMS.contains(&program)
+                && !is_rule
                 && !run.contains(['…', '|'])
                 && need::missing(&[program]).is_none();
             let Some(on) = on.filter(|_| runs) else { continue };

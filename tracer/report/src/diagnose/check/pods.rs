@@ -145,7 +145,8 @@ fn silencers(
         let (name, at) = (quoted(&device.name), quoted(holder.name()));
         possible.push(format!("{name} of {at} {state} (in {at}: `ip -d link show {name}`)"));
     }
-    let rules = format!("a rule drops {asked} packets (on {node}: `nft list ruleset`)");
+    let families = if asked == "ARP" { "the bridge or arp family" } else { "the bridge or netdev family" };
+    let rules = format!("a rule of {families} drops {asked} packets (on {node}: `nft list ruleset`)");
     let pod = place.namespace.pod.as_deref();
     if let Some(veth) = pod.and_then(|pod| place.node.topology.host_veth_of(pod)) {
         let veth = quoted(&veth.name);
