@@ -25,6 +25,8 @@ use clap::{CommandFactory as _, Parser as _};
 pub use args::Cli;
 use args::Command;
 
+use crate::cluster::AGENT_ONLY;
+
 /// Success.
 const SUCCESS: u8 = 0;
 /// Could not run.
@@ -35,9 +37,6 @@ const USAGE: u8 = 2;
 const EXPECTATION_FAILED: u8 = 3;
 /// No matching packet before `--timeout`.
 const NO_PACKET: u8 = 4;
-
-/// Environment variable of agents' pods: nothing but an agent runs where it is set.
-pub(crate) const AGENT_ONLY: &str = "PODTRACE_AGENT_ONLY";
 
 /// A usage error that clap cannot detect.
 #[derive(Debug, thiserror::Error)]

@@ -206,12 +206,15 @@ fn what_is_no_recording_says_so() {
         let length = u32::from_le_bytes(*parts[0][4..].first_chunk().unwrap());
         parts[0][..length as usize].to_vec()
     };
+    // A simple packet block without bytes.
+    let packet = [3_u32, 16, 0, 16].map(u32::to_le_bytes).concat();
     for (bytes, what) in [
         (b"".as_slice(), "not a podtrace recording"),
         (b"hello", "not a podtrace recording"),
         (b"podtrace\x07\0\0\0", "older podtrace"),
         (&section, "ends before its header"),
-        (&[section.as_slice(), &section].concat(), "was not written by podtrace"),
+        (&[section.as_slice(), &section].concat(), "ends before its header"),
+        (&[section.as_slice(), &packet].concat(), "was not written by podtrace"),
     ] {
         let error = tell(bytes).unwrap_err();
         assert!(error.contains(what), "{error}");

@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(namespaces["kubernetes.io/metadata.name"], NAMESPACE);
         assert!(!manifest("img", false).contains("admissionregistration"));
         for spec in [&daemon_set()["spec"]["template"]["spec"], &short_lived("node1", "img")["spec"]] {
-            assert_eq!(spec["containers"][0]["env"][0]["name"], crate::cli::AGENT_ONLY);
+            assert_eq!(spec["containers"][0]["env"][0]["name"], crate::cluster::AGENT_ONLY);
         }
     }
 }
