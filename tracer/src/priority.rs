@@ -4,7 +4,7 @@ use nix::libc;
 use tracing::debug;
 
 /// The nice value of a thread that can wait.
-const NICE: libc::c_int = 10;
+const NICE: libc::c_int = 5;
 
 /// Has the scheduler prefer the traffic that is traced, and the agents, to this thread and those that it starts: where all
 /// CPUs are busy, paths are shown later. A thread that is as nice already stays so.

@@ -47,8 +47,11 @@ pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 /// The same while all are silent.
 pub(super) const SILENCE_LIMIT_ALL: Duration = Duration::from_secs(60);
 
-/// Time limit for the goodbye after a stop.
+/// Time limit for the goodbye after a stop, from the last frame on: an agent that still sends what it has is not given up.
 const GOODBYE: Duration = Duration::from_secs(30);
+
+/// Time limit for the goodbye after a stop, whatever the agent sends.
+const GOODBYE_AT_LAST: Duration = Duration::from_secs(300);
 
 /// State of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -250,13 +253,19 @@ impl Lifecycle {
                 }
                 actions
             }
-            // One that was silent before the stop keeps its limit; the others have until GOODBYE to send what they have.
+            // One that was silent before the stop keeps its limit.
             Stage::Stopping if self.is_silent && self.silent_for(now) >= SILENCE_LIMIT => {
                 let why = self.silence(now);
                 self.lose(why, now)
             }
-            Stage::Stopping if now.duration_since(self.since) >= GOODBYE => {
-                self.lose(format!("it did not end within {} s", GOODBYE.as_secs()), now)
+            Stage::Stopping
+                if now.duration_since(self.since.max(self.last_frame_at)) >= GOODBYE
+                    || now.duration_since(self.since) >= GOODBYE_AT_LAST =>
+            {
+                self.lose(
+                    format!("it did not end within {} s", now.duration_since(self.since).as_secs()),
+                    now,
+                )
             }
             Stage::Stopping | Stage::Ended | Stage::Lost => Vec::new(),
         }
@@ -476,7 +485,9 @@ mod tests {
         lifecycle.stop(now);
         // It drains.
         assert_eq!(lifecycle.tick(now + SILENCE_LIMIT, true), []);
-        lost(&lifecycle.tick(now + GOODBYE, true));
+        lifecycle.frame(&FromAgent::Events(bytes::Bytes::new()), now + SILENCE_LIMIT);
+        assert_eq!(lifecycle.tick(now + GOODBYE, true), [], "it still sends");
+        lost(&lifecycle.tick(now + GOODBYE + SILENCE_LIMIT, true));
 
         let mut lifecycle = traced(now);
         lifecycle.tick(now + SILENCE_WARNING, true);

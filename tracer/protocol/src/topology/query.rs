@@ -27,6 +27,8 @@ impl Topology {
         holders.retain(|address, holders| {
             let by_several = holders.iter().any(|(pod, _)| *pod != holders[0].0);
             let to_the_node = holders.iter().any(|(_, device)| device.peer.is_some());
+            // The devices that lead to the node first.
+            holders.sort_by_key(|(pod, device)| (device.peer.is_none(), *pod));
             by_several && to_the_node && !is_link_local(*address)
         });
         holders
