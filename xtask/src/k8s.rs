@@ -20,7 +20,6 @@ mod remove;
 mod state;
 mod suite;
 mod up;
-mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

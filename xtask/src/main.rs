@@ -31,6 +31,7 @@ mod test;
 mod toolchain;
 mod tools;
 mod vm;
+mod wait;
 mod walls;
 mod workspace;
 

@@ -145,7 +145,7 @@ pub(super) struct Output {
     /// Output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     pub(super) output: Format,
-    /// Show every path in full: do not fold those that are like one before
+    /// Show every path in full, also those like an earlier one
     #[arg(long)]
     pub(super) all: bool,
     /// Show only paths with these verdicts; totals count all
@@ -247,7 +247,7 @@ pub(super) struct Manifest {
     /// Image to run agents from
     #[arg(long, value_name = "IMAGE", default_value_t = crate::cluster::kube::default_image())]
     pub(super) image: String,
-    /// Leave out the policy that only agents are executed in their pods: servers before Kubernetes 1.30 do not know it
+    /// Leave out the policy that allows exec of agents only in their pods: needed before Kubernetes 1.30
     #[arg(long)]
     pub(super) no_admission_policy: bool,
 }

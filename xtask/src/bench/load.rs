@@ -3,21 +3,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::lab::{CLIENT, FROM, Lab, SERVER, address};
-use crate::run;
+use crate::{run, wait};
 
 /// Port of the server that answers each datagram; iperf3 has its own.
 const ANSWERS: u16 = 5300;
 
-/// How often a server is asked, at most, until it serves, and how long to wait in between.
-const ATTEMPTS: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(100);
+/// Deadline for the servers to serve.
+const READY: Duration = Duration::from_secs(60);
 
 /// One kind of traffic between two pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,18 +130,14 @@ impl Servers {
 
     /// Runs a load until it succeeds.
     fn wait(&mut self, load: Load, lab: &Lab, helper: &Path) -> Result<()> {
-        for _ in 1..ATTEMPTS {
-            if load.run(lab, helper, 1).is_ok() {
-                return Ok(());
-            }
+        wait::until("a server of the benchmark answers", READY, || {
             for server in &mut self.0 {
                 if let Some(status) = server.try_wait()? {
-                    bail!("a server of the benchmark ended with {status}");
+                    bail!("a server ended with {status}");
                 }
             }
-            thread::sleep(PAUSE);
-        }
-        load.run(lab, helper, 1).map(|_| ())
+            load.run(lab, helper, 1).map(|_| ())
+        })
     }
 }
 

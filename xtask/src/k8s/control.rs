@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::Parts;
 use super::command::quietly;
 use super::network::{API, NODES, path};
 use super::pki::{ADMIN, Pki, kubeconfig};
 use super::state::State;
-use super::{Parts, wait};
 use crate::run;
+use crate::wait;
 
 /// How long the API server may take to be ready.
 const READY: Duration = Duration::from_secs(90);

@@ -13,8 +13,9 @@ use super::network::{NodePlace, path};
 use super::pki::Pki;
 use super::process::Process;
 use super::state::State;
-use super::{Parts, image, wait};
+use super::{Parts, image};
 use crate::run;
+use crate::wait;
 
 /// What the first process of a node runs.
 const SCRIPT: &str = include_str!("node.sh");

@@ -9,7 +9,8 @@ use super::command::{quietly, told};
 use super::control::kubectl;
 use super::network::NODES;
 use super::state::State;
-use super::{Parts, image, wait};
+use super::{Parts, image};
+use crate::wait;
 
 const PODS: &str = include_str!("manifests/pods.yaml");
 const RIGHTS: &str = include_str!("manifests/rights.yaml");

@@ -111,7 +111,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let process = Process::of(child.id()).unwrap();
         process.kill().unwrap();
-        super::super::wait::until("it is gone", std::time::Duration::from_secs(10), || {
+        crate::wait::until("it is gone", std::time::Duration::from_secs(10), || {
             anyhow::ensure!(!process.is_there(), "it is there");
             Ok(())
         })

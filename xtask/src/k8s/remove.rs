@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use super::command::{quietly, words};
 use super::process::Process;
 use super::state::State;
-use super::{cgroup, network, wait};
+use super::{cgroup, network};
 use crate::run;
+use crate::wait;
 
 /// How long the end of processes may take, and what the kernel still does with what they held.
 const GONE: Duration = Duration::from_secs(20);

@@ -143,7 +143,7 @@ mod tests {
         let mut command = Command::new("sh");
         let process = state.start("one", command.args(["-c", "echo said; exec sleep 60"])).unwrap();
         assert_eq!(state.processes().unwrap(), [("one".to_owned(), process)]);
-        super::super::wait::until("it has spoken", std::time::Duration::from_secs(10), || {
+        crate::wait::until("it has spoken", std::time::Duration::from_secs(10), || {
             anyhow::ensure!(state.last_words("one") == "said", "it has not");
             Ok(())
         })

@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 /// Pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Waits until `look` says that it is so; what it says instead is told when the time is over.
-pub(super) fn until(what: &str, within: Duration, mut look: impl FnMut() -> Result<()>) -> Result<()> {
+/// Waits until `look` succeeds; its last error is reported when the time is over.
+pub(crate) fn until(what: &str, within: Duration, mut look: impl FnMut() -> Result<()>) -> Result<()> {
     let deadline = Instant::now() + within;
     loop {
         match look() {
