@@ -12,7 +12,7 @@ use podtrace_protocol::frame::{FilterSpec, Side};
 use podtrace_protocol::hook::Meaning;
 
 use crate::join::sighting::{DropSeen, Sighting};
-use crate::join::track::{Arrival, Track};
+use crate::join::track::{Arrival, CLOSED, Track};
 use crate::model::{Action, Point, Tuple, Verdict};
 use crate::node::NodeId;
 use crate::world::World;
@@ -29,7 +29,7 @@ pub(crate) struct Ending<'a> {
 /// The verdict and its reason.
 pub(crate) fn verdict(track: &Track, ending: Ending<'_>, world: &World) -> (Verdict, Option<String>) {
     if track.came_after_close() {
-        return (Verdict::Delivered, Some("the receiver had already closed the connection".to_owned()));
+        return (Verdict::Delivered, Some(CLOSED.to_owned()));
     }
     if let Some(rejection) = &track.rejection {
         return (Verdict::Rejected, Some(rejection.reason.clone()));

@@ -1,6 +1,6 @@
 //! The beginning of a track: whether a packet starts where it is seen, and what the track begins with.
 
-use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
+use podtrace_protocol::wire::{Packet, Transport};
 
 use super::{DROP_AFTER_REJECT_TIMEOUT, Joiner, flow};
 use crate::join::content::ContentHash;
@@ -71,7 +71,7 @@ impl Joiner {
         let stream = self.flows.stream_mut(flow);
         let bytes = packet.stream().map(|carried| stream.bytes(carried));
         if let Transport::Tcp { seq, flags, .. } = &packet.transport {
-            stream.closed = flags & tcp_flag::SYN == 0 && (stream.closed || flags & tcp_flag::FIN != 0);
+            stream.note_flags(*flags);
             if bytes.is_none() {
                 // Takes note of it.
                 stream.unwrap(*seq);

@@ -12,13 +12,21 @@ use crate::join::journey::{LastPlace, Owner};
 use crate::join::matching::Match;
 use crate::join::shares::Shares;
 use crate::join::sighting::{DropSeen, Sighting};
-use crate::join::track::{Arrival, Track};
+use crate::join::stream::Phase;
+use crate::join::track::{Arrival, CLOSED, Track};
 use crate::model::{Action, Drop};
 use crate::observation::Observation;
 use crate::world::World;
 
 /// Functions that free an echo reply after raw sockets got clones, on kernels without drop reasons.
 const ECHO_REPLY_FREE_FUNCTIONS: [&str; 4] = ["icmp_rcv", "ping_rcv", "icmpv6_rcv", "raw_local_deliver"];
+
+/// What the two ends of a packet's connection had said of it when the packet was dropped.
+#[derive(Clone, Copy, Debug)]
+struct Phases {
+    receiver: Phase,
+    sender: Phase,
+}
 
 /// What a drop means for a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +95,11 @@ impl Joiner {
             if drop.reason.as_deref() == Some("OTHERHOST") && settle_receiver(track, observation, world) {
                 continue;
             }
-            let in_receiver = match DropMeaning::of(observation, &drop, track, last_place, world) {
+            let phases = Phases {
+                receiver: self.flows.stream(track.flow.back()).phase,
+                sender: self.flows.stream(track.flow).phase,
+            };
+            let in_receiver = match DropMeaning::of(observation, &drop, track, last_place, phases, world) {
                 DropMeaning::Lost { in_receiver } => in_receiver,
                 DropMeaning::DiscardedByReceiver(reason) => {
                     track.discarded_because.get_or_insert(reason);
@@ -143,6 +155,7 @@ impl DropMeaning {
         drop: &Drop,
         track: &Track,
         last_place: LastPlace,
+        phases: Phases,
         world: &World,
     ) -> Self {
         let reason = drop.reason.as_deref();
@@ -180,7 +193,7 @@ impl DropMeaning {
             }
             let discarded_because = reason
                 .and_then(|reason| discarded_by_reason(reason, &track.packet))
-                .or_else(|| discarded_at_close(function, reason, &track.packet));
+                .or_else(|| discarded_without_reason(function, reason, &track.packet, phases));
             if let Some(reason) = discarded_because {
                 return Self::DiscardedByReceiver(reason);
             }
@@ -223,19 +236,32 @@ fn is_end_of_reset(function: &str, reason: Option<&str>, packet: &Packet) -> boo
     is_reset && (by_tcp || function.starts_with("tcp_"))
 }
 
-/// What a connection that ends frees without a reason. A socket in TIME-WAIT frees the peer's FIN and acknowledgements
-/// in TCP's entry function; a packet without a socket has a reason there, or is answered by a reset. A socket that has
-/// sent its own FIN frees acknowledgements once it has processed them.
-fn discarded_at_close(function: &str, reason: Option<&str>, packet: &Packet) -> Option<&'static str> {
-    let without_data = packet.payload == 0
-        && matches!(packet.transport, Transport::Tcp { flags, .. } if flags & (tcp_flag::SYN | tcp_flag::RST) == 0);
-    if !without_data || !matches!(reason, None | Some("NOT_SPECIFIED")) {
+/// What TCP frees without a reason although nothing is wrong. A socket in TIME-WAIT frees what the peer sends again in TCP's
+/// entry function; a packet without a socket has a reason there, or is answered by a reset. A listening socket that waits for
+/// data (`TCP_DEFER_ACCEPT`) frees the handshake's last acknowledgement there. A socket that has sent its own FIN frees
+/// acknowledgements once it has processed them.
+fn discarded_without_reason(
+    function: &str,
+    reason: Option<&str>,
+    packet: &Packet,
+    phases: Phases,
+) -> Option<&'static str> {
+    let is_segment = matches!(packet.transport, Transport::Tcp { flags, .. } if flags & (tcp_flag::SYN | tcp_flag::RST) == 0);
+    if !is_segment || !matches!(reason, None | Some("NOT_SPECIFIED")) {
         return None;
     }
+    let without_data = packet.payload == 0;
     if ["tcp_v4_rcv", "tcp_v6_rcv"].iter().any(|name| function.starts_with(name)) {
-        return Some("the receiver had already closed the connection");
+        return match (phases.receiver, phases.sender) {
+            // After the sender's own FIN there is no new data: this was sent again.
+            (Phase::Closed, Phase::Closed) => Some(CLOSED),
+            (Phase::Closed | Phase::Unknown, _) if without_data => Some(CLOSED),
+            _ if without_data => Some("the receiver's TCP discarded it without a reason"),
+            _ => None,
+        };
     }
-    function.starts_with("tcp_rcv_state_process").then_some("the receiver was closing the connection")
+    let processed = without_data && function.starts_with("tcp_rcv_state_process");
+    processed.then_some("the receiver was closing the connection")
 }
 
 /// The ping's socket got a clone of the reply; nobody needs the original.

@@ -8,6 +8,7 @@ use podtrace_protocol::wire::{Packet, Quoted, Transport, protocol, tcp_flag};
 
 use super::Joiner;
 use crate::join::flow::EarlyRejection;
+use crate::join::stream::Phase;
 use crate::join::track::{Rejection, Track, TrackId};
 use crate::label;
 use crate::model::Action;
@@ -28,10 +29,12 @@ impl Joiner {
         let Track { packet, flow, first, .. } = &self.tracks[id];
         let (flow, at) = (*flow, *first);
         // An end that has sent its FIN and resets what comes then has closed its socket before.
-        let after_close = packet.quoted().is_none() && self.flows.stream(flow).closed;
-        // The newest that fits: earlier ones were answered already.
+        let after_close = packet.quoted().is_none() && self.flows.stream(flow).phase == Phase::Closed;
+        // The newest that fits: earlier ones were answered already. Of packets that were under way together each gets its own.
+        let fitting =
+            || self.flows.stream(flow.back()).recent().filter(|other| rejects(packet, &self.tracks[*other]));
         let rejected =
-            self.flows.stream(flow.back()).recent().find(|other| rejects(packet, &self.tracks[*other]));
+            fitting().find(|other| self.tracks[*other].rejection.is_none()).or_else(|| fitting().next());
         match rejected {
             Some(rejected) => {
                 self.tracks[id].report_after = Some(rejected);

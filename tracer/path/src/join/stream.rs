@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use podtrace_protocol::wire::tcp_flag;
+
 use crate::join::track::TrackId;
 
 /// Newest packets of a direction among which a reset or an ICMP error finds the one it is about.
@@ -45,8 +47,20 @@ pub(crate) struct Stream {
     longest: u64,
     /// Newest last.
     recent: VecDeque<TrackId>,
-    /// Whether the end that sends it has sent its FIN.
-    pub(crate) closed: bool,
+    /// What its sender has said of the connection.
+    pub(crate) phase: Phase,
+}
+
+/// What an end has said of its TCP connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Neither SYN nor FIN was seen: the trace began later.
+    #[default]
+    Unknown,
+    /// It has sent its SYN, and no FIN.
+    Open,
+    /// It has sent its FIN.
+    Closed,
 }
 
 impl Stream {
@@ -106,6 +120,15 @@ impl Stream {
     pub(crate) fn next_start(&self, byte: u64) -> Option<u64> {
         let place = self.spans.partition_point(|span| span.bytes.start <= byte);
         self.spans.get(place).map(|span| span.bytes.start)
+    }
+
+    /// Notes what a TCP segment says of the connection.
+    pub(crate) fn note_flags(&mut self, flags: u8) {
+        if flags & tcp_flag::SYN != 0 {
+            self.phase = Phase::Open;
+        } else if flags & tcp_flag::FIN != 0 {
+            self.phase = Phase::Closed;
+        }
     }
 
     pub(crate) fn remember(&mut self, track: TrackId) {

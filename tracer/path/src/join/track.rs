@@ -25,6 +25,9 @@ const MAX_STEPS: usize = 256;
 /// Maximum number of recycled tracks.
 const MAX_RECYCLED: usize = 4096;
 
+/// Why a packet is discarded that comes to a connection that is over.
+pub(crate) const CLOSED: &str = "the receiver had already closed the connection";
+
 /// Id of a track, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TrackId(Key);

@@ -167,6 +167,60 @@ fn what_comes_after_a_close_was_delivered_and_what_comes_after_a_reset_alone_was
 }
 
 #[test]
+fn of_packets_that_are_refused_together_each_has_its_own_reset() {
+    let mut scene = Scene::new();
+    scene.cross(0, &Tcp { src: POD3, dst: POD1, flags: "FA", ..Tcp::data(1, 0, 6) }.wire());
+    let late = [Tcp::data(1000, 5, 7), Tcp { flags: "FA", ..Tcp::data(1005, 0, 8) }];
+    for (at, packet) in (0..).zip(&late) {
+        scene.leave(200_000 + at * 1_000, &packet.wire());
+    }
+    for (at, packet) in (0..).zip(&late) {
+        let identity = scene.arrive(240_000 + at * 1_000, &packet.wire());
+        scene.drop(NODE2, 275_000 + at * 1_000, Some(POD3), NOT_SPECIFIED, identity, &packet.wire());
+    }
+    for (at, id) in [(0, 9), (1, 10)] {
+        let reset = Tcp { src: POD3, dst: POD1, seq: 1, ack: 0, flags: "R", payload: 0, id, segments: 1 };
+        scene.cross(280_000 + at * 1_000, &reset.wire());
+    }
+    let (paths, summary) = scene.play();
+    assert_eq!((paths.len(), summary.paths.delivered), (5, 5), "{paths:#?}");
+}
+
+#[test]
+fn what_tcp_frees_without_a_reason_is_harmless_where_the_ends_have_said_so() {
+    const CLOSED: &str = "the receiver had already closed the connection";
+    const DISCARDED: &str = "the receiver's TCP discarded it without a reason";
+    // What the ends had said, from (>) the sender or to (<) it, the payload, the verdict, the reason.
+    for (said, payload, verdict, reason) in [
+        (&[">S", "<SA", "<FA", ">FA"][..], 5, Verdict::Delivered, CLOSED),
+        (&[">S", "<SA", "<FA"], 5, Verdict::Dropped, "NOT_SPECIFIED"),
+        (&[">S", "<SA", "<FA"], 0, Verdict::Delivered, CLOSED),
+        (&[], 0, Verdict::Delivered, CLOSED),
+        (&[">S", "<SA"], 0, Verdict::Delivered, DISCARDED),
+        (&[">S", "<SA"], 5, Verdict::Dropped, "NOT_SPECIFIED"),
+        (&[], 5, Verdict::Dropped, "NOT_SPECIFIED"),
+    ] {
+        let mut scene = Scene::new();
+        scene.dropped_in = "tcp_v4_rcv";
+        for (number, said) in (0_u16..).zip(said) {
+            let segment = match said.split_at(1) {
+                (">", flags) => Tcp { flags, ..Tcp::data(999, 0, 20 + number) },
+                (_, flags) => Tcp { src: POD3, dst: POD1, flags, ack: 1000, ..Tcp::data(1, 0, 30 + number) },
+            };
+            scene.cross(u64::from(number) * 100_000, &segment.wire());
+        }
+        let late = Tcp::data(1000, payload, 7).wire();
+        scene.leave(400_000, &late);
+        let identity = scene.arrive(440_000, &late);
+        scene.drop(NODE2, 475_000, Some(POD3), NOT_SPECIFIED, identity, &late);
+        let (paths, _) = scene.play();
+        let path = paths.last().unwrap();
+        let found = (path.verdict, path.reason.as_deref());
+        assert_eq!(found, (verdict, Some(reason)), "{said:?} {payload}");
+    }
+}
+
+#[test]
 fn a_reset_that_acknowledges_a_segment_has_not_refused_it() {
     for (flags, verdict) in [("PA", Verdict::Delivered), ("S", Verdict::Rejected)] {
         let mut scene = Scene::new();
