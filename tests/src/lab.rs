@@ -43,13 +43,22 @@ impl Lab {
     ///
     /// If it cannot be built.
     pub fn up_with(test: &str, rules: &str) -> Result<Self> {
+        Self::on(test, "flannel-vxlan", rules)
+    }
+
+    /// Builds a lab that is wired as this network.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be built.
+    pub fn on(test: &str, network: &str, rules: &str) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let test: String = test.chars().filter(|c| c.is_ascii_lowercase() || *c == '-').take(ROOM).collect();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // The last part tells whose it is: what dead processes left behind is removed by `sweep`.
         let name = format!("{PREFIX}{test}-{number}-{}", std::process::id());
         let lab = Self { name, binary: binary::podtrace()? };
-        succeed(lab.podtrace().args(["lab", "up", "--rules", rules]), SHORT)?;
+        succeed(lab.podtrace().args(["lab", "up", "--network", network, "--rules", rules]), SHORT)?;
         Ok(lab)
     }
 

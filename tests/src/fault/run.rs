@@ -47,10 +47,12 @@ pub fn run(variant: &Variant, traffic: &str) -> Result<Said> {
     let what = &variant.what;
     // The pods have servers only where there are Services; pod1 has none.
     let wants_server = variant.ways.protocol != "icmp" && what.rules == "none";
-    let lab = Lab::up_with(&variant.kind, if wants_server { "nft" } else { &what.rules })?;
-    if variant.ways.ipv6 {
-        two_stacks(&lab)?;
-    }
+    let rules = if wants_server { "nft" } else { &what.rules };
+    let lab = if variant.ways.ipv6 {
+        two_stacks(&variant.kind, rules)?
+    } else {
+        Lab::up_with(&variant.kind, rules)?
+    };
     for step in &what.prepare {
         step.must(&lab, traffic)?;
     }

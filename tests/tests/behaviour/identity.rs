@@ -34,24 +34,20 @@ const BRIDGED: [Action; 3] = [Action::PodEgress, Action::Bridge, Action::PodIngr
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("pings-alike-over-ipv6", &["ip", "bridge", "sh"], || {
-            let lab = Lab::up("alike-ping")?;
-            two_stacks(&lab)?;
+        trial("pings-alike-over-ipv6", &[] as &[&str], || {
+            let lab = two_stacks("alike-ping", "none")?;
             pings(&lab, "pod2", POD2_V6, &BRIDGED)
         }),
-        trial("datagrams-alike-over-ipv6", &["ip", "bridge", "sh"], || {
-            let lab = Lab::up("alike-udp-six")?;
-            two_stacks(&lab)?;
+        trial("datagrams-alike-over-ipv6", &[] as &[&str], || {
+            let lab = two_stacks("alike-udp-six", "none")?;
             datagrams(&lab, "pod2", POD2_V6, "udp6-sink", &BRIDGED)
         }),
-        trial("pings-alike-across-nodes-over-ipv6", &["ip", "bridge", "sh"], || {
-            let lab = Lab::up("alike-six")?;
-            two_stacks(&lab)?;
+        trial("pings-alike-across-nodes-over-ipv6", &[] as &[&str], || {
+            let lab = two_stacks("alike-six", "none")?;
             pings(&lab, "pod3", POD3_V6, &ACROSS)
         }),
-        trial("datagrams-alike-across-nodes-over-ipv6", &["ip", "bridge", "sh"], || {
-            let lab = Lab::up("alike-udp-across")?;
-            two_stacks(&lab)?;
+        trial("datagrams-alike-across-nodes-over-ipv6", &[] as &[&str], || {
+            let lab = two_stacks("alike-udp-across", "none")?;
             datagrams(&lab, "pod3", POD3_V6, "udp6-sink", &ACROSS)
         }),
         trial("datagrams-alike-without-identification", &[] as &[&str], || {

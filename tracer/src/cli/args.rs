@@ -265,6 +265,10 @@ pub(super) struct Lab {
 pub(super) enum LabCommand {
     /// Build the lab, or rebuild a damaged one
     Up {
+        /// Wire it as this CNI plugin does: flannel-vxlan (the default), flannel-host-gw, flannel-dual-stack,
+        /// flannel-ipv6, calico-bgp, calico-vxlan or kindnet
+        #[arg(long, env = crate::lab::NETWORK_VARIABLE)]
+        network: Option<crate::lab::Network>,
         /// Implement Services with nft, iptables or none [default: whichever is installed]
         #[arg(long, env = crate::lab::RULES_VARIABLE)]
         rules: Option<crate::lab::RuleSet>,
@@ -274,6 +278,9 @@ pub(super) enum LabCommand {
     Listen {
         /// Name of the pod
         pod: String,
+        /// Address to listen at
+        #[arg(default_value = "0.0.0.0")]
+        address: std::net::IpAddr,
     },
     /// Remove the lab and kill the processes in it
     Down,
@@ -287,6 +294,8 @@ pub(super) enum LabCommand {
     },
     /// Show the lab's state
     Status,
+    /// List the networks that a lab can have, and what each follows
+    Networks,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -19,7 +19,7 @@ const LAB: &str = "demo";
 pub(super) fn run() -> Result<u8> {
     notes::show_plain(true, 0);
     let lab = Lab::named(LAB)?;
-    anstream::println!("{}\n", lab.up(Some(RuleSet::None))?);
+    anstream::println!("{}\n", lab.up(None, Some(RuleSet::None))?);
     let shown = show(&lab);
     // Remove the lab even after an error.
     let removed = lab.down();

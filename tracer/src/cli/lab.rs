@@ -4,13 +4,13 @@ use anyhow::Result;
 
 use super::args::{self, LabCommand};
 use super::{FAILED, SUCCESS};
-use crate::lab::{Lab, RuleSet};
+use crate::lab::{Lab, RuleSet, networks};
 
 pub(super) fn run(args: &args::Lab) -> Result<u8> {
     let lab = Lab::named(&args.name)?;
     match &args.command {
-        LabCommand::Up { rules } => {
-            let up = lab.up(*rules)?;
+        LabCommand::Up { network, rules } => {
+            let up = lab.up(*network, *rules)?;
             anstream::println!("{up}");
             if up.rules == RuleSet::None && rules.is_none() {
                 anstream::eprintln!(
@@ -19,8 +19,9 @@ pub(super) fn run(args: &args::Lab) -> Result<u8> {
             }
             anstream::println!("inventory: {}", lab.inventory_path().display());
         }
-        LabCommand::Listen { pod } => Lab::listen(pod)?,
+        LabCommand::Listen { pod, address } => Lab::listen(pod, *address)?,
         LabCommand::Down => anstream::println!("{}", lab.down()?),
+        LabCommand::Networks => anstream::println!("{}", networks()?),
         LabCommand::Status => {
             let status = lab.status()?;
             anstream::println!("{status}");

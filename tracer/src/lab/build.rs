@@ -1,89 +1,203 @@
-//! Builds the planned lab, by netlink.
+//! Builds the planned lab, by netlink: every namespace with its settings, the pairs of veths between them, then what each
+//! one's [`Space`] has.
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::{Context as _, Result};
 use futures_util::TryStreamExt as _;
-use ipnet::Ipv4Net;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::packet_route::neighbour::NeighbourFlags;
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
 
-use super::plan::{
-    CNI0, ETH0, FABRIC_BRIDGE, FLANNEL, LabNode, LabPod, POD_MTU, Plan, UNDERLAY_MTU, VNI, VXLAN_PORT, WORLD,
-};
+use super::network::{Device, Forwarding, Kind, Neighbour, Route, Space, Tunnel};
+use super::plan::{Host, LabNode, Plan};
 use crate::netns::{self, Netns, named_path};
 
 const LOOPBACK: &str = "lo";
 
 /// Builds everything. If this fails, the caller removes what exists.
 pub(super) fn build(plan: &Plan) -> Result<()> {
-    for name in plan.namespaces() {
-        netns::create(name)?;
-        quieten(&open(name)?)?;
+    for host in plan.hosts() {
+        netns::create(&host.netns)?;
+        open(host)?.run(|| set_all(host.space.settings.iter()))?;
     }
-    fabric(plan)?;
+    fabric(plan).context("cannot set up the fabric of the lab")?;
+    fill(&plan.world, &[]).context("cannot set up the namespace outside of the lab")?;
     for node in &plan.nodes {
-        build_node(plan, node).with_context(|| format!("cannot set up {} of the lab", node.name))?;
+        build_node(node).with_context(|| format!("cannot set up {} of the lab", node.name))?;
     }
     Ok(())
 }
 
-fn open(name: &str) -> Result<Netns> {
-    Netns::open(named_path(name))
+fn open(host: &Host) -> Result<Netns> {
+    Netns::open(named_path(&host.netns))
 }
 
-/// Turns IPv6 off for devices created from here on, so that a trace in the lab shows no unrelated packets.
-fn quieten(netns: &Netns) -> Result<()> {
-    netns.run(|| {
-        let path = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
-        match fs::write(path, "1") {
-            // The kernel has no IPv6.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            other => other.with_context(|| format!("cannot write {path}")),
+/// Path of a setting.
+pub(super) fn setting_path(name: &str) -> String {
+    format!("/proc/sys/net/{name}")
+}
+
+/// Writes settings of this thread's namespace.
+fn set_all<'a>(settings: impl Iterator<Item = (&'a String, &'a i64)>) -> Result<()> {
+    for (name, value) in settings {
+        let path = setting_path(name);
+        match fs::write(&path, value.to_string()) {
+            // The kernel has no IPv6. A network that needs it fails at its first address.
+            Err(error) if error.kind() == ErrorKind::NotFound && name.starts_with("ipv6/") => {}
+            other => other.with_context(|| format!("cannot write {path}"))?,
         }
+    }
+    Ok(())
+}
+
+/// A pair of veths to make: the end here, and the end in another namespace, which is down.
+struct Pair<'a> {
+    here: &'a Device,
+    there: &'a Device,
+    netns: Netns,
+}
+
+/// The pair between `here` and the first device of another namespace.
+fn pair<'a>(here: &'a Device, other: &'a Host) -> Result<Pair<'a>> {
+    let there = other.space.devices.first();
+    let there = there.with_context(|| format!("{} is planned without a device", other.netns))?;
+    Ok(Pair { here, there, netns: open(other)? })
+}
+
+/// The bridge, and a port for the world and each node.
+fn fabric(plan: &Plan) -> Result<()> {
+    let [bridge, ports @ ..] = plan.fabric.space.devices.as_slice() else { return Ok(()) };
+    let others = [&plan.world].into_iter().chain(plan.nodes.iter().map(|node| &node.host));
+    let pairs =
+        ports.iter().zip(others).map(|(port, other)| pair(port, other)).collect::<Result<Vec<_>>>()?;
+    open(&plan.fabric)?.netlink(async |netlink| {
+        set_up(&netlink, LOOPBACK).await?;
+        make(&netlink, bridge).await?;
+        for pair in &pairs {
+            veth(&netlink, pair).await?;
+        }
+        Ok(())
     })
 }
 
-/// One end of a veth pair.
-struct End<'a> {
-    name: &'a str,
-    mac: Option<[u8; 6]>,
-    master: Option<u32>,
+fn build_node(node: &LabNode) -> Result<()> {
+    let pairs = node.pods.iter().map(|pod| pair(&pod.veth, &pod.host)).collect::<Result<Vec<_>>>()?;
+    fill(&node.host, &pairs)?;
+    for pod in &node.pods {
+        fill(&pod.host, &[]).with_context(|| format!("cannot set up {}", pod.name))?;
+    }
+    Ok(())
 }
 
-/// Creates a veth pair: one end here and up, the other in another namespace and down.
-async fn veth(netlink: &Handle, here: &End<'_>, there: &End<'_>, netns: &Netns, mtu: u32) -> Result<()> {
-    // Not up yet: the kernel creates this end first, and cannot open it before the other exists.
-    let mut peer = LinkUnspec::new_with_name(there.name).mtu(mtu).setns_by_fd(netns.as_fd().as_raw_fd());
+/// Makes what a namespace has, whose first device is there already, and the pairs that begin in it.
+fn fill(host: &Host, pairs: &[Pair<'_>]) -> Result<()> {
+    let Space { settings: _, devices, neighbours, forwarding, routes } = &host.space;
+    open(host)?.netlink(async |netlink| {
+        set_up(&netlink, LOOPBACK).await?;
+        for (number, device) in devices.iter().enumerate() {
+            if number > 0 {
+                make(&netlink, device).await?;
+            }
+            settle(&netlink, device).await?;
+            set_up(&netlink, &device.name).await?;
+        }
+        for pair in pairs {
+            veth(&netlink, pair).await?;
+        }
+        for neighbour in neighbours {
+            add_neighbour(&netlink, neighbour).await?;
+        }
+        for entry in forwarding {
+            add_forwarding(&netlink, entry).await?;
+        }
+        for route in routes {
+            add_route(&netlink, route).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Creates a pair: the end here is up, a port of its bridge and has its addresses.
+async fn veth(netlink: &Handle, Pair { here, there, netns }: &Pair<'_>) -> Result<()> {
+    // The other end is not up yet: the kernel creates this end first, and cannot open it before the other exists.
+    let mut peer =
+        LinkUnspec::new_with_name(&there.name).mtu(there.mtu).setns_by_fd(netns.as_fd().as_raw_fd());
     if let Some(mac) = there.mac {
         peer = peer.address(mac.to_vec());
     }
-    let mut link = LinkVeth::new(here.name, there.name)
+    let mut link = LinkVeth::new(&here.name, &there.name)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
-        .mtu(mtu)
+        .mtu(here.mtu)
         .up();
     if let Some(mac) = here.mac {
         link = link.address(mac.to_vec());
     }
-    if let Some(master) = here.master {
-        link = link.controller(master);
+    if let Some(master) = &here.master {
+        link = link.controller(index(netlink, master).await?);
     }
     let made = netlink.link().add(link.build()).execute().await;
-    made.with_context(|| format!("cannot make the veth pair {} and {}", here.name, there.name))
+    made.with_context(|| format!("cannot make the veth pair {} and {}", here.name, there.name))?;
+    if here.hairpin {
+        let port = LinkBridgePort::new(index(netlink, &here.name).await?).hairpin(true);
+        let set = netlink.link().set_port(port.build()).execute().await;
+        set.with_context(|| format!("cannot turn hairpin on at {}", here.name))?;
+    }
+    settle(netlink, here).await
 }
 
-async fn bridge(netlink: &Handle, name: &str, mac: Option<[u8; 6]>, mtu: u32) -> Result<u32> {
-    let mut link = LinkBridge::new(name).mtu(mtu).up();
-    if let Some(mac) = mac {
-        link = link.address(mac.to_vec());
+/// Creates a device that is no veth, and sets it up.
+async fn make(netlink: &Handle, device: &Device) -> Result<()> {
+    let Device { name, kind, mtu, mac, .. } = device;
+    let message = match kind {
+        Kind::Veth => return Ok(()),
+        Kind::Bridge => {
+            let link = LinkBridge::new(name).mtu(*mtu).up();
+            match mac {
+                Some(mac) => link.address(mac.to_vec()).build(),
+                None => link.build(),
+            }
+        }
+        Kind::Vxlan(Tunnel { vni, port, local, over }) => {
+            let link =
+                LinkVxlan::new(name, *vni).dev(index(netlink, over).await?).port(*port).learning(false);
+            let link = match local {
+                IpAddr::V4(local) => link.local(*local),
+                IpAddr::V6(local) => link.local6(*local),
+            };
+            let link = link.mtu(*mtu).up();
+            match mac {
+                Some(mac) => link.address(mac.to_vec()).build(),
+                None => link.build(),
+            }
+        }
+    };
+    let made = netlink.link().add(message).execute().await;
+    made.with_context(|| format!("cannot make the device {name}"))
+}
+
+/// Writes the settings of a device and adds its addresses.
+async fn settle(netlink: &Handle, device: &Device) -> Result<()> {
+    set_all(device.settings.iter())?;
+    if device.addresses.is_empty() {
+        return Ok(());
     }
-    let made = netlink.link().add(link.build()).execute().await;
-    made.with_context(|| format!("cannot make the bridge {name}"))?;
-    index(netlink, name).await
+    let index = index(netlink, &device.name).await?;
+    for address in &device.addresses {
+        let mut request = netlink.address().add(index, address.addr(), address.prefix_len());
+        if !device.prefix_routes {
+            let flags = AddressAttribute::Flags(AddressFlags::Noprefixroute);
+            request.message_mut().attributes.push(flags);
+        }
+        let added = request.execute().await;
+        added.with_context(|| format!("cannot add the address {address} to {}", device.name))?;
+    }
+    Ok(())
 }
 
 async fn index(netlink: &Handle, name: &str) -> Result<u32> {
@@ -97,108 +211,50 @@ async fn set_up(netlink: &Handle, name: &str) -> Result<()> {
     netlink.link().set(up).execute().await.with_context(|| format!("cannot set the device {name} up"))
 }
 
-async fn add_address(netlink: &Handle, device: u32, address: Ipv4Net) -> Result<()> {
-    let added = netlink.address().add(device, address.addr().into(), address.prefix_len()).execute().await;
-    added.with_context(|| format!("cannot add the address {address}"))
+async fn add_neighbour(netlink: &Handle, Neighbour { address, mac, dev }: &Neighbour) -> Result<()> {
+    let request = netlink.neighbours().add(index(netlink, dev).await?, *address).link_layer_address(mac);
+    request.execute().await.with_context(|| format!("cannot add the neighbour {address} to {dev}"))
 }
 
-fn fabric(plan: &Plan) -> Result<()> {
-    let nodes: Vec<_> =
-        plan.nodes.iter().map(|node| Ok((node, open(&node.netns)?))).collect::<Result<_>>()?;
-    let outside = open(&plan.world.netns)?;
-    let made = open(&plan.fabric)?.netlink(async |netlink| {
-        set_up(&netlink, LOOPBACK).await?;
-        let master = bridge(&netlink, FABRIC_BRIDGE, None, UNDERLAY_MTU).await?;
-        let world = &plan.world;
-        let port = End { name: WORLD, mac: None, master: Some(master) };
-        let inside = End { name: ETH0, mac: Some(world.mac), master: None };
-        veth(&netlink, &port, &inside, &outside, UNDERLAY_MTU).await?;
-        for (node, netns) in &nodes {
-            let port = End { name: &node.name, mac: None, master: Some(master) };
-            let uplink = End { name: ETH0, mac: Some(node.mac), master: None };
-            veth(&netlink, &port, &uplink, netns, UNDERLAY_MTU).await?;
-        }
-        Ok(())
-    });
-    made.context("cannot set up the fabric of the lab")?;
-    let made = outside.netlink(async |netlink| {
-        set_up(&netlink, LOOPBACK).await?;
-        add_address(&netlink, index(&netlink, ETH0).await?, plan.world.address).await?;
-        set_up(&netlink, ETH0).await
-    });
-    made.context("cannot set up the namespace outside of the lab")
+async fn add_forwarding(netlink: &Handle, Forwarding { mac, to, dev }: &Forwarding) -> Result<()> {
+    let request = netlink.neighbours().add_bridge(index(netlink, dev).await?, mac);
+    let added = request.destination(*to).flags(NeighbourFlags::Own).execute().await;
+    added.with_context(|| format!("cannot add a forwarding entry for {to} to {dev}"))
 }
 
-fn build_node(plan: &Plan, node: &LabNode) -> Result<()> {
-    let pods: Vec<_> = node.pods.iter().map(|pod| Ok((pod, open(&pod.netns)?))).collect::<Result<_>>()?;
-    let netns = open(&node.netns)?;
-    netns.netlink(async |netlink| {
-        let forward = "/proc/sys/net/ipv4/ip_forward";
-        fs::write(forward, "1").with_context(|| format!("cannot write {forward}"))?;
-        set_up(&netlink, LOOPBACK).await?;
-        let uplink = index(&netlink, ETH0).await?;
-        add_address(&netlink, uplink, node.address).await?;
-        set_up(&netlink, ETH0).await?;
-        let master = bridge(&netlink, CNI0, Some(node.bridge_mac), POD_MTU).await?;
-        add_address(&netlink, master, node.bridge).await?;
-        tunnel(&netlink, plan, node, uplink).await?;
-        for (pod, netns) in &pods {
-            let host = End { name: &pod.host_veth, mac: None, master: Some(master) };
-            let inside = End { name: ETH0, mac: Some(pod.mac), master: None };
-            veth(&netlink, &host, &inside, netns, POD_MTU).await?;
-            let port = LinkBridgePort::new(index(&netlink, &pod.host_veth).await?).hairpin(true);
-            let set = netlink.link().set_port(port.build()).execute().await;
-            set.with_context(|| format!("cannot turn hairpin on at {}", pod.host_veth))?;
-        }
-        Ok(())
-    })?;
-    for (pod, netns) in &pods {
-        build_pod(node, pod, netns).with_context(|| format!("cannot set up {}", pod.name))?;
+async fn add_route(netlink: &Handle, route: &Route) -> Result<()> {
+    let device = match &route.dev {
+        Some(name) => Some(index(netlink, name).await?),
+        None => None,
+    };
+    let failed = || format!("cannot add the route to {}", route.to);
+    let message = message(route, device).with_context(failed)?;
+    netlink.route().add(message).execute().await.with_context(failed)
+}
+
+fn message(route: &Route, device: Option<u32>) -> Result<RouteMessage> {
+    let Route { to, via, dev: _, source, onlink, scope_link, blackhole, protocol } = route;
+    let mut builder = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to.addr(), to.prefix_len())?;
+    if let Some(via) = via {
+        builder = builder.gateway(*via)?;
     }
-    Ok(())
-}
-
-/// Like flannel's vxlan back end: without learning and flooding, with a static entry for every other node.
-async fn tunnel(netlink: &Handle, plan: &Plan, node: &LabNode, uplink: u32) -> Result<()> {
-    let link = LinkVxlan::new(FLANNEL, VNI)
-        .dev(uplink)
-        .local(node.address.addr())
-        .port(VXLAN_PORT)
-        .learning(false)
-        .address(node.tunnel_mac.to_vec())
-        .mtu(POD_MTU)
-        .up();
-    let made = netlink.link().add(link.build()).execute().await;
-    made.with_context(|| format!("cannot create the VXLAN device {FLANNEL}"))?;
-    let device = index(netlink, FLANNEL).await?;
-    add_address(netlink, device, node.tunnel.into()).await?;
-    for other in plan.peers_of(node) {
-        let failed = || format!("cannot add {} to {FLANNEL}", other.name);
-        let neighbours = netlink.neighbours();
-        let neighbour = neighbours.add(device, other.tunnel.into()).link_layer_address(&other.tunnel_mac);
-        neighbour.execute().await.with_context(failed)?;
-        let forwarding = neighbours
-            .add_bridge(device, &other.tunnel_mac)
-            .destination(other.address.addr().into())
-            .flags(NeighbourFlags::Own);
-        forwarding.execute().await.with_context(failed)?;
-        let subnet = other.pod_subnet();
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(subnet.addr(), subnet.prefix_len())
-            .gateway(other.tunnel)
-            .output_interface(device)
-            .onlink();
-        netlink.route().add(route.build()).execute().await.with_context(failed)?;
+    if let Some(source) = source {
+        builder = builder.pref_source(*source)?;
     }
-    Ok(())
-}
-
-fn build_pod(node: &LabNode, pod: &LabPod, netns: &Netns) -> Result<()> {
-    netns.netlink(async |netlink| {
-        set_up(&netlink, LOOPBACK).await?;
-        add_address(&netlink, index(&netlink, ETH0).await?, pod.address).await?;
-        set_up(&netlink, ETH0).await?;
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(node.bridge.addr()).build();
-        netlink.route().add(route).execute().await.context("cannot add the default route")
-    })
+    if let Some(device) = device {
+        builder = builder.output_interface(device);
+    }
+    if *onlink {
+        builder = builder.onlink();
+    }
+    if *scope_link {
+        builder = builder.scope(RouteScope::Link);
+    }
+    if *blackhole {
+        builder = builder.kind(RouteType::BlackHole);
+    }
+    if let Some(protocol) = protocol {
+        builder = builder.protocol(RouteProtocol::from(*protocol));
+    }
+    Ok(builder.build())
 }

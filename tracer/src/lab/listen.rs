@@ -1,13 +1,14 @@
 //! The servers behind the lab's Services: one in each pod behind a Service, which answers with the pod's name.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::network::Family;
 use super::plan::Plan;
 use super::services::{DNS_PORT, WEB_PORT, is_endpoint};
 use crate::netns::{Netns, named_path};
@@ -18,12 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Starts the servers of all pods. They run until the lab is removed.
 pub(super) fn start(plan: &Plan) -> Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let address = match plan.family() {
+        Family::Ipv4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+    };
     for pod in plan.pods().filter(|pod| is_endpoint(&pod.name)) {
-        let netns = Netns::open(named_path(&pod.netns))?;
+        let netns = Netns::open(named_path(&pod.host.netns))?;
         netns
             .run(|| {
                 let mut command = Command::new(&program);
-                command.args(["lab", "listen", &pod.name]);
+                command.args(["lab", "listen", &pod.name, &address.to_string()]);
                 // In its own process group, so that a Ctrl-C on `lab up` does not end it.
                 command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
                 command.spawn().context("cannot start it")
@@ -39,7 +44,7 @@ pub(super) fn is_server(arguments: &[u8]) -> bool {
     words.next() == Some(b"lab") && words.next() == Some(b"listen")
 }
 
-/// Whether a server listens, according to `/proc/net/tcp` and `/proc/net/udp`.
+/// Whether a server listens, according to `/proc/net/tcp` and `/proc/net/udp`, or those of IPv6.
 pub(super) fn listens(tcp: &str, udp: &str) -> bool {
     let has = |table: &str, port: u16, state: &str| {
         table.lines().skip(1).any(|line| {
@@ -52,15 +57,15 @@ pub(super) fn listens(tcp: &str, udp: &str) -> bool {
     has(tcp, WEB_PORT, "0A") && has(udp, DNS_PORT, "07")
 }
 
-/// Serves in this process's network namespace until it is killed.
+/// Serves at an address of this process's network namespace until it is killed.
 ///
 /// # Errors
 ///
 /// If the ports are taken.
-pub(super) fn serve(pod: &str) -> Result<()> {
-    let web = TcpListener::bind((Ipv4Addr::UNSPECIFIED, WEB_PORT));
+pub(super) fn serve(pod: &str, address: IpAddr) -> Result<()> {
+    let web = TcpListener::bind((address, WEB_PORT));
     let web = web.with_context(|| format!("cannot listen on TCP port {WEB_PORT}"))?;
-    let dns = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, DNS_PORT));
+    let dns = UdpSocket::bind((address, DNS_PORT));
     let dns = dns.with_context(|| format!("cannot listen on UDP port {DNS_PORT}"))?;
     let name = format!("{pod}\n");
     std::thread::scope(|scope| {

@@ -1,11 +1,12 @@
-//! The lab: a small pod network with two nodes in network namespaces, wired like flannel and the CNI bridge plugin.
+//! The lab: a small pod network with two nodes in network namespaces, wired as one of several CNI plugins does it.
 //!
-//! The lab is data ([`plan`]). [`build`] creates it, [`check`] compares it with the kernel's tables, [`remove`] deletes it.
+//! A [`network`] describes the wiring, from which the lab is planned ([`plan`]). [`build`] creates it, [`check`] compares it with the kernel's tables, [`remove`] deletes it.
 //! The inventory in its [`state`] directory is written last and deleted first, so if it exists the lab was complete.
 
 mod build;
 mod check;
 mod listen;
+mod network;
 mod plan;
 mod remove;
 mod report;
@@ -15,6 +16,7 @@ mod state;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -22,8 +24,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+pub use self::network::Network;
 use self::plan::Plan;
-pub use self::report::{Down, Status, Up};
+pub use self::report::{Down, Networks, Status, Up};
 pub use self::rules::RuleSet;
 use self::state::Lock;
 use crate::netns::{Netns, named_path};
@@ -33,6 +36,8 @@ use podtrace_protocol::inventory::Inventory;
 pub const NAME_VARIABLE: &str = "PODTRACE_LAB";
 /// Environment variable with the kind of its nodes' rules.
 pub const RULES_VARIABLE: &str = "PODTRACE_LAB_RULES";
+/// Environment variable with its network.
+pub const NETWORK_VARIABLE: &str = "PODTRACE_LAB_NETWORK";
 /// The default name.
 pub const DEFAULT_NAME: &str = "lab";
 
@@ -49,7 +54,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// The lab with a name.
+    /// The lab with a name, with the network that it has.
     ///
     /// # Errors
     ///
@@ -63,7 +68,11 @@ impl Lab {
             "`{}` is not a valid lab name: use up to 40 lower-case letters, digits and hyphens",
             name.escape_debug()
         );
-        Ok(Self { name: name.to_owned(), plan: Plan::of(name) })
+        Self::planned(name, state::read_network(name).unwrap_or_default())
+    }
+
+    fn planned(name: &str, network: Network) -> Result<Self> {
+        Ok(Self { name: name.to_owned(), plan: Plan::of(name, network)? })
     }
 
     /// The lab named by [`NAME_VARIABLE`], or the default one.
@@ -93,13 +102,14 @@ impl Lab {
         state::inventory_path(&self.name)
     }
 
-    /// Builds the lab unless it is up already. A lab that is damaged, incomplete or has other rules is removed first. Without
-    /// `rules`, its nodes get those whose program is installed.
+    /// Builds the lab unless it is up already. A lab that is damaged, incomplete, or has another network or other rules is
+    /// removed first. Without `network`, one that is there keeps its own. Without `rules`, its nodes get those whose program
+    /// is installed.
     ///
     /// # Errors
     ///
     /// If it cannot be built; everything built is then removed again.
-    pub fn up(&self, rules: Option<RuleSet>) -> Result<Up> {
+    pub fn up(&self, network: Option<Network>, rules: Option<RuleSet>) -> Result<Up> {
         self.ensure_root("up")?;
         let began = Instant::now();
         let lock = Lock::take(&self.name)?;
@@ -110,20 +120,26 @@ impl Lab {
         {
             problems.push(format!("its rules are {current}, not {wanted}"));
         }
+        let (has, network) = (self.plan.network, network.unwrap_or(self.plan.network));
+        if has != network {
+            problems.push(format!("its network is {has}, not {network}"));
+        }
+        let up = |rules, built, replaced| Up {
+            lab: self.name.clone(),
+            network,
+            rules,
+            built,
+            replaced,
+            took: began.elapsed(),
+        };
         if let (Some(rules), true) = (current, problems.is_empty()) {
-            return Ok(Up {
-                lab: self.name.clone(),
-                rules,
-                built: false,
-                replaced: Vec::new(),
-                took: began.elapsed(),
-            });
+            return Ok(up(rules, false, Vec::new()));
         }
         let left = self.remains();
         let replaced = if left { problems } else { Vec::new() };
         self.remove(&lock).context("cannot remove the rest of an earlier lab")?;
         let rules = rules.unwrap_or_else(RuleSet::available);
-        if let Err(error) = self.build(&lock, rules) {
+        if let Err(error) = Self::planned(&self.name, network)?.build(&lock, rules) {
             let removed = self.remove(&lock).and_then(|_| lock.remove_directory());
             let context = match removed {
                 Ok(()) => format!("cannot build the lab `{}`; it was removed again", self.name),
@@ -136,7 +152,7 @@ impl Lab {
             };
             return Err(error.context(context));
         }
-        Ok(Up { lab: self.name.clone(), rules, built: true, replaced, took: began.elapsed() })
+        Ok(up(rules, true, replaced))
     }
 
     /// Removes the lab and ends the processes in it. It is no error if there is no lab.
@@ -189,12 +205,14 @@ impl Lab {
     pub fn status(&self) -> Result<Status> {
         let exists = self.remains() || self.inventory_path().exists();
         if !exists {
-            return Ok(Status { lab: self.name.clone(), inventory: None, problems: Vec::new() });
+            let (lab, network) = (self.name.clone(), self.plan.network);
+            return Ok(Status { lab, network, inventory: None, problems: Vec::new() });
         }
         self.ensure_root("status")?;
         let problems = self.problems(state::read_inventory(&self.name).as_ref())?;
         let inventory = self.plan.inventory(self.rules());
-        Ok(Status { lab: self.name.clone(), inventory: Some(inventory), problems })
+        let (lab, network) = (self.name.clone(), self.plan.network);
+        Ok(Status { lab, network, inventory: Some(inventory), problems })
     }
 
     /// Builds everything, waits until it is as planned, and writes the inventory.
@@ -215,7 +233,7 @@ impl Lab {
             ensure!(began.elapsed() < SETTLE, "it did not come up as planned: {}", problems.join("; "));
             std::thread::sleep(CHECK_EVERY);
         }
-        lock.write_rules(rules)?;
+        lock.write_kinds(self.plan.network, rules)?;
         lock.write_inventory(&self.plan.inventory(rules))
     }
 
@@ -241,13 +259,13 @@ impl Lab {
         state::read_rules(&self.name).unwrap_or(RuleSet::None)
     }
 
-    /// Runs the server behind the lab's Services in a pod, until it is killed.
+    /// Runs the server behind the lab's Services in a pod, at an address, until it is killed.
     ///
     /// # Errors
     ///
     /// If its ports are taken.
-    pub fn listen(pod: &str) -> Result<()> {
-        listen::serve(pod)
+    pub fn listen(pod: &str, address: IpAddr) -> Result<()> {
+        listen::serve(pod, address)
     }
 
     /// Whether any name of its namespaces exists.
@@ -257,7 +275,7 @@ impl Lab {
 
     fn is_up(&self) -> bool {
         self.inventory_path().exists()
-            && self.plan.nodes.iter().all(|node| Netns::open(named_path(&node.netns)).is_ok())
+            && self.plan.nodes.iter().all(|node| Netns::open(named_path(&node.host.netns)).is_ok())
     }
 
     fn ensure_up(&self) -> Result<()> {
@@ -276,6 +294,19 @@ impl Lab {
         );
         Ok(())
     }
+}
+
+/// The networks that a lab can have.
+///
+/// # Errors
+///
+/// None in practice: every description is read by a test.
+pub fn networks() -> Result<Networks> {
+    let described = Network::all().map(|network| {
+        let network::Description { about, follows, .. } = network.description()?;
+        Ok((network, about, follows))
+    });
+    described.collect::<Result<_>>().map(Networks)
 }
 
 /// The inventory of the running lab: the one named by [`NAME_VARIABLE`], or the default one.

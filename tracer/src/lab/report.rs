@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
+use super::network::Network;
 use super::rules::RuleSet;
 use podtrace_protocol::inventory::Inventory;
 
@@ -11,6 +12,8 @@ use podtrace_protocol::inventory::Inventory;
 pub struct Up {
     /// Name of the lab.
     pub lab: String,
+    /// How it is wired.
+    pub network: Network,
     /// The kind of its nodes' rules.
     pub rules: RuleSet,
     /// Whether it was built now; false if it was up already.
@@ -37,11 +40,17 @@ pub struct Down {
 pub struct Status {
     /// Name of the lab.
     pub lab: String,
+    /// How it is wired.
+    pub network: Network,
     /// Its inventory; `None` if there is no lab.
     pub inventory: Option<Inventory>,
     /// Problems, one line each.
     pub problems: Vec<String>,
 }
+
+/// Outcome of [`super::networks`]: each with what it is and what its description follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Networks(pub Vec<(Network, String, Vec<String>)>);
 
 impl Status {
     /// Whether the lab is complete and has no problems.
@@ -53,23 +62,36 @@ impl Status {
 
 impl Display for Up {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { lab, rules, built, replaced, took } = self;
+        let Self { lab, network, rules, built, replaced, took } = self;
         if !built {
             return write!(f, "the lab `{lab}` is already up");
         }
         if let [first, others @ ..] = replaced.as_slice() {
-            write!(f, "removed an incomplete lab `{lab}` first ({first}")?;
+            write!(f, "removed the earlier lab `{lab}` first ({first}")?;
             match others.len() {
                 0 => writeln!(f, ")")?,
                 more => writeln!(f, ", and {more} more)")?,
             }
         }
-        write!(f, "the lab `{lab}` is up: nodes node1 and node2, ")?;
+        write!(f, "the lab `{lab}` is up: nodes node1 and node2, network {network}, ")?;
         match rules {
             RuleSet::None => f.write_str("no Services, ")?,
             rules => write!(f, "Services with {rules}, ")?,
         }
         write!(f, "built in {} ms", took.as_millis())
+    }
+}
+
+impl Display for Networks {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (number, (network, about, follows)) in self.0.iter().enumerate() {
+            let before = if number == 0 { "" } else { "\n" };
+            write!(f, "{before}{network}: {about}")?;
+            for source in follows {
+                write!(f, "\n  - {source}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -90,7 +112,7 @@ impl Display for Down {
 
 impl Display for Status {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { lab, inventory, problems } = self;
+        let Self { lab, network, inventory, problems } = self;
         let Some(inventory) = inventory else { return write!(f, "the lab `{lab}` is not up") };
         if problems.is_empty() {
             write!(f, "the lab `{lab}` is up and healthy")?;
@@ -100,6 +122,7 @@ impl Display for Status {
                 write!(f, "\n  ! {problem}")?;
             }
         }
+        write!(f, "\n  network {network}")?;
         for node in &inventory.nodes {
             write!(f, "\n  {}", node.name)?;
             for address in &node.addresses {
@@ -132,18 +155,18 @@ mod tests {
 
     fn up(built: bool, replaced: &[&str]) -> String {
         let replaced = replaced.iter().map(|problem| (*problem).to_owned()).collect();
-        Up { lab: "lab".into(), rules: RuleSet::Nft, built, replaced, took: Duration::from_millis(60) }
-            .to_string()
+        let (network, took) = (Network::default(), Duration::from_millis(60));
+        Up { lab: "lab".into(), network, rules: RuleSet::Nft, built, replaced, took }.to_string()
     }
 
     #[test]
     fn what_up_did() {
         assert_eq!(up(false, &[]), "the lab `lab` is already up");
-        let built = "the lab `lab` is up: nodes node1 and node2, Services with nft, built in 60 ms";
+        let built = "the lab `lab` is up: nodes node1 and node2, network flannel-vxlan, Services with nft, built in 60 ms";
         assert_eq!(up(true, &[]), built);
-        let one = format!("removed an incomplete lab `lab` first (eth0 is missing)\n{built}");
+        let one = format!("removed the earlier lab `lab` first (eth0 is missing)\n{built}");
         assert_eq!(up(true, &["eth0 is missing"]), one);
-        let three = format!("removed an incomplete lab `lab` first (a, and 2 more)\n{built}");
+        let three = format!("removed the earlier lab `lab` first (a, and 2 more)\n{built}");
         assert_eq!(up(true, &["a", "b", "c"]), three);
     }
 

@@ -1,7 +1,8 @@
 //! The lab's Services, as data from which the rules are made.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::network::Family;
 use super::plan::{LabNode, Plan};
 use podtrace_protocol::inventory::{Service, ServicePort};
 
@@ -15,8 +16,8 @@ pub(super) const DNS_PORT: u16 = 5353;
 pub(super) struct LabService {
     /// Name.
     pub(super) name: &'static str,
-    /// Cluster IP.
-    pub(super) address: Ipv4Addr,
+    /// Last part of its cluster IP.
+    pub(super) last: u8,
     /// `tcp` or `udp`.
     pub(super) protocol: &'static str,
     /// Name of its port.
@@ -36,14 +37,14 @@ pub(super) struct LabService {
 /// One of a Service's endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
-    pub(super) address: Ipv4Addr,
+    pub(super) address: IpAddr,
     pub(super) port: u16,
 }
 
 const fn web(name: &'static str, last: u8, pods: &'static [&'static str]) -> LabService {
     LabService {
         name,
-        address: Ipv4Addr::new(10, 43, 0, last),
+        last,
         protocol: "tcp",
         port_name: "http",
         port: 80,
@@ -71,22 +72,31 @@ pub(super) const SERVICES: [LabService; 6] = [
 ];
 
 impl LabService {
+    /// Its cluster IP.
+    pub(super) fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::Ipv4 => Ipv4Addr::new(10, 43, 0, self.last).into(),
+            Family::Ipv6 => Ipv6Addr::new(0xfd00, 0x43, 0, 0, 0, 0, 0, self.last.into()).into(),
+        }
+    }
+
     /// Its endpoints, all or those on one node.
     pub(super) fn endpoints(&self, plan: &Plan, node: Option<&LabNode>) -> Vec<Endpoint> {
         let nodes = plan.nodes.iter().filter(|other| node.is_none_or(|node| node.name == other.name));
         nodes
             .flat_map(|node| &node.pods)
             .filter(|pod| self.pods.contains(&pod.name.as_str()))
-            .map(|pod| Endpoint { address: pod.address.addr(), port: self.target_port })
+            .filter_map(|pod| pod.addresses.first())
+            .map(|address| Endpoint { address: *address, port: self.target_port })
             .collect()
     }
 
     /// Its entry in the inventory.
-    pub(super) fn entry(&self, namespace: &str) -> Service {
+    pub(super) fn entry(&self, namespace: &str, family: Family) -> Service {
         Service {
             namespace: namespace.to_owned(),
             name: self.name.to_owned(),
-            cluster_ips: vec![self.address.into()],
+            cluster_ips: vec![self.address(family)],
             ports: vec![ServicePort {
                 protocol: self.protocol.to_owned(),
                 port: self.port,

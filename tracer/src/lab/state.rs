@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use nix::fcntl::Flock;
 
+use super::network::Network;
 use super::rules::RuleSet;
 use crate::lock;
 use crate::run_directory::{self, ROOT};
@@ -25,6 +26,15 @@ pub(super) fn inventory_path(lab: &str) -> PathBuf {
 
 fn rules_path(lab: &str) -> PathBuf {
     directory(lab).join("rules")
+}
+
+fn network_path(lab: &str) -> PathBuf {
+    directory(lab).join("network")
+}
+
+/// The network of a lab; `None` if unknown.
+pub(super) fn read_network(lab: &str) -> Option<Network> {
+    fs::read_to_string(network_path(lab)).ok()?.trim().parse().ok()
 }
 
 /// The kind of a lab's rules; `None` if unknown.
@@ -82,10 +92,15 @@ impl Lock {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Writes the kind of the rules.
-    pub(super) fn write_rules(&self, rules: RuleSet) -> Result<()> {
-        let path = rules_path(&self.lab);
-        fs::write(&path, format!("{rules}\n")).with_context(|| format!("cannot write {}", path.display()))
+    /// Writes the network and the kind of the rules.
+    pub(super) fn write_kinds(&self, network: Network, rules: RuleSet) -> Result<()> {
+        for (path, kind) in
+            [(network_path(&self.lab), network.to_string()), (rules_path(&self.lab), rules.to_string())]
+        {
+            fs::write(&path, format!("{kind}\n"))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Reads the inventory; `None` if it does not exist or is not valid.

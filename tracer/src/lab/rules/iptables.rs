@@ -1,15 +1,19 @@
-//! iptables rules like those of kube-proxy's iptables mode and flannel.
+//! iptables rules like those of kube-proxy's iptables mode, beside those of the network.
 
+use std::net::SocketAddr;
+
+use anyhow::Result;
+
+use super::super::network::Family;
 use super::super::plan::{LabNode, Plan};
 use super::super::services::{Endpoint, LabService, SERVICES};
-use super::{MARK, NAMESPACE, POD_NETWORK, hash};
+use super::{MARK, NAMESPACE, hash, masquerading};
 
 /// Chains that exist without any Service.
-const CHAINS: [&str; 5] =
-    ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-MARK-MASQ", "KUBE-POSTROUTING", "FLANNEL-POSTRTG"];
+const CHAINS: [&str; 4] = ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-MARK-MASQ", "KUBE-POSTROUTING"];
 
 /// The rules of a node.
-pub(super) fn text(plan: &Plan, node: &LabNode) -> String {
+pub(super) fn text(plan: &Plan, node: &LabNode) -> Result<String> {
     let mut nat = Nat::default();
     for chain in CHAINS {
         nat.chains.push(chain.to_owned());
@@ -17,7 +21,6 @@ pub(super) fn text(plan: &Plan, node: &LabNode) -> String {
     nat.rule("PREROUTING", "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES");
     nat.rule("OUTPUT", "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES");
     nat.rule("POSTROUTING", "-m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING");
-    nat.rule("POSTROUTING", "-m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG");
     nat.rule("KUBE-MARK-MASQ", &format!("-j MARK --set-xmark {MARK}/{MARK}"));
     nat.rule("KUBE-POSTROUTING", &format!("-m mark ! --mark {MARK}/{MARK} -j RETURN"));
     nat.rule("KUBE-POSTROUTING", &format!("-j MARK --set-xmark {MARK}/0x0"));
@@ -33,17 +36,13 @@ pub(super) fn text(plan: &Plan, node: &LabNode) -> String {
         "-m comment --comment \"kubernetes service nodeports; NOTE: this must be the last rule in this chain\" -m \
          addrtype --dst-type LOCAL -j KUBE-NODEPORTS",
     );
-    let own = node.pod_subnet();
-    let masquerade = "-m comment --comment \"flanneld masq\"";
-    nat.rule("FLANNEL-POSTRTG", &format!("-m mark --mark {MARK}/{MARK} {masquerade} -j RETURN"));
-    nat.rule("FLANNEL-POSTRTG", &format!("-s {own} -d {POD_NETWORK} {masquerade} -j RETURN"));
-    nat.rule("FLANNEL-POSTRTG", &format!("-s {POD_NETWORK} -d {own} {masquerade} -j RETURN"));
-    nat.rule("FLANNEL-POSTRTG", &format!("! -s {POD_NETWORK} -d {own} {masquerade} -j RETURN"));
-    nat.rule(
-        "FLANNEL-POSTRTG",
-        &format!("-s {POD_NETWORK} ! -d 224.0.0.0/4 {masquerade} -j MASQUERADE --random-fully"),
-    );
-    nat.text()
+    for line in masquerading(plan.masquerade.iptables(), plan, node)?.lines() {
+        match line.strip_prefix(':').and_then(|line| line.split_once(' ')) {
+            Some((chain, _)) => nat.chains.push(chain.to_owned()),
+            None => nat.rules.push(line.to_owned()),
+        }
+    }
+    Ok(nat.text())
 }
 
 /// The nat table.
@@ -64,19 +63,21 @@ impl Nat {
     }
 
     fn service(&mut self, service: &LabService, plan: &Plan, node: &LabNode) {
-        let LabService { name, address, protocol, port_name, port, .. } = service;
+        let LabService { name, protocol, port_name, port, .. } = service;
+        let (address, pods) = (service.address(plan.family()), plan.pods_subnet());
+        let host = host_prefix(plan.family());
         let full = format!("{NAMESPACE}/{name}:{port_name}");
         let comment = |text: &str| format!("-m comment --comment \"{text}\"");
         let chain = self.chain(format!("KUBE-SVC-{}", hash(&full, 16)));
         let to_it = format!(
-            "-d {address}/32 -p {protocol} {} -m {protocol} --dport {port}",
+            "-d {address}/{host} -p {protocol} {} -m {protocol} --dport {port}",
             comment(&format!("{full} cluster IP"))
         );
         self.rule("KUBE-SERVICES", &format!("{to_it} -j {chain}"));
-        self.rule(&chain, &format!("! -s {POD_NETWORK} {to_it} -j KUBE-MARK-MASQ"));
+        self.rule(&chain, &format!("! -s {pods} {to_it} -j KUBE-MARK-MASQ"));
         let endpoints = service.endpoints(plan, None);
         for endpoint in &endpoints {
-            self.endpoint(service, &full, endpoint);
+            self.endpoint(service, &full, endpoint, host);
         }
         self.choice(&chain, &full, &endpoints);
         let Some(node_port) = service.node_port else { return };
@@ -92,8 +93,8 @@ impl Nat {
             return;
         }
         let own = self.chain(format!("KUBE-SVL-{}", hash(&full, 16)));
-        let pods = comment(&format!("pod traffic for {full} external destinations"));
-        self.rule(&external, &format!("-s {POD_NETWORK} {pods} -j {chain}"));
+        let text = comment(&format!("pod traffic for {full} external destinations"));
+        self.rule(&external, &format!("-s {pods} {text} -j {chain}"));
         let masquerade = comment(&format!("masquerade LOCAL traffic for {full} external destinations"));
         self.rule(&external, &format!("{masquerade} -m addrtype --src-type LOCAL -j KUBE-MARK-MASQ"));
         let route = comment(&format!("route LOCAL traffic for {full} external destinations"));
@@ -102,15 +103,16 @@ impl Nat {
         self.choice(&own, &full, &service.endpoints(plan, Some(node)));
     }
 
-    fn endpoint(&mut self, service: &LabService, full: &str, endpoint: &Endpoint) {
-        let Endpoint { address, port } = endpoint;
+    fn endpoint(&mut self, service: &LabService, full: &str, endpoint: &Endpoint, host: u8) {
+        let Endpoint { address, port } = *endpoint;
+        let target = SocketAddr::new(address, port);
         let protocol = service.protocol;
         let chain = self.chain(separate(full, endpoint));
         let comment = format!("-m comment --comment \"{full}\"");
-        self.rule(&chain, &format!("-s {address}/32 {comment} -j KUBE-MARK-MASQ"));
+        self.rule(&chain, &format!("-s {address}/{host} {comment} -j KUBE-MARK-MASQ"));
         self.rule(
             &chain,
-            &format!("-p {protocol} {comment} -m {protocol} -j DNAT --to-destination {address}:{port}"),
+            &format!("-p {protocol} {comment} -m {protocol} -j DNAT --to-destination {target}"),
         );
     }
 
@@ -142,6 +144,14 @@ impl Nat {
         }
         text.push_str("COMMIT\n");
         text
+    }
+}
+
+/// Length of the prefix that is one address.
+fn host_prefix(family: Family) -> u8 {
+    match family {
+        Family::Ipv4 => 32,
+        Family::Ipv6 => 128,
     }
 }
 

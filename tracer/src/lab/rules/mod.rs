@@ -10,13 +10,12 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::network::{Family, Variables};
 use super::plan::{LabNode, Plan};
 use crate::netns::{Netns, named_path};
 
 /// kube-proxy's mark for packets to masquerade.
 const MARK: &str = "0x4000";
-/// The subnet of all pods.
-const POD_NETWORK: &str = "10.42.0.0/16";
 /// Kubernetes namespace of the Services.
 const NAMESPACE: &str = "default";
 
@@ -39,22 +38,22 @@ impl RuleSet {
     }
 
     fn is_installed(self) -> bool {
-        self.program().is_none_or(|(program, _)| is_there(program))
+        self.program(Family::Ipv4).is_none_or(|(program, _)| is_there(program))
     }
 
     /// The program that loads a rule set, and its package.
-    fn program(self) -> Option<(&'static str, &'static str)> {
+    fn program(self, family: Family) -> Option<(&'static str, &'static str)> {
         match self {
             Self::None => None,
             Self::Nft => Some(("nft", "nftables")),
-            Self::Iptables => Some((iptables(), "iptables")),
+            Self::Iptables => Some((iptables(family), "iptables")),
         }
     }
 
     /// A node's rules as text.
-    fn text(self, plan: &Plan, node: &LabNode) -> String {
+    fn text(self, plan: &Plan, node: &LabNode) -> Result<String> {
         match self {
-            Self::None => String::new(),
+            Self::None => Ok(String::new()),
             Self::Nft => nft::text(plan, node),
             Self::Iptables => iptables::text(plan, node),
         }
@@ -62,9 +61,33 @@ impl RuleSet {
 }
 
 /// The nftables back end of iptables, which Kubernetes nodes use; the plain name may be the legacy one.
-fn iptables() -> &'static str {
-    const OVER_NFT: &str = "iptables-nft-restore";
-    if is_there(OVER_NFT) { OVER_NFT } else { "iptables-restore" }
+fn iptables(family: Family) -> &'static str {
+    let (over_nft, plain) = match family {
+        Family::Ipv4 => ("iptables-nft-restore", "iptables-restore"),
+        Family::Ipv6 => ("ip6tables-nft-restore", "ip6tables-restore"),
+    };
+    if is_there(over_nft) { over_nft } else { plain }
+}
+
+/// The rules by which the plan's network translates what pods of a node send to the world outside.
+fn masquerading(text: &str, plan: &Plan, node: &LabNode) -> Result<String> {
+    let (table, version, multicast) = match plan.family() {
+        Family::Ipv4 => ("ip", "ipv4", "224.0.0.0/4"),
+        Family::Ipv6 => ("ip6", "ipv6", "ff00::/8"),
+    };
+    let variables = Variables::default().with(
+        "$",
+        [
+            ("table", table.to_owned()),
+            ("version", version.to_owned()),
+            ("multicast", multicast.to_owned()),
+            ("set", format!("{version}_addr")),
+            ("mark", MARK.to_owned()),
+            ("pods", plan.pods_subnet().to_owned()),
+            ("net", node.pod_subnet.to_string()),
+        ],
+    );
+    variables.fill(text)
 }
 
 /// Whether a program can be run.
@@ -98,10 +121,10 @@ impl FromStr for RuleSet {
 
 /// Loads the rules of every node.
 pub(super) fn load(plan: &Plan, rules: RuleSet) -> Result<()> {
-    let Some((program, package)) = rules.program() else { return Ok(()) };
+    let Some((program, package)) = rules.program(plan.family()) else { return Ok(()) };
     for node in &plan.nodes {
-        let text = rules.text(plan, node);
-        let netns = Netns::open(named_path(&node.netns))?;
+        let text = rules.text(plan, node)?;
+        let netns = Netns::open(named_path(&node.host.netns))?;
         netns
             .run(|| {
                 let mut command = Command::new(program);
@@ -150,7 +173,24 @@ fn hash(text: &str, characters: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::network::Network;
     use super::*;
+
+    #[test]
+    fn the_rules_of_every_network_have_its_family_s_addresses() {
+        for network in Network::all() {
+            let plan = Plan::of("lab", network).unwrap();
+            for rules in [RuleSet::Nft, RuleSet::Iptables] {
+                let text = rules.text(&plan, &plan.nodes[0]).unwrap();
+                let (own, other) = match plan.family() {
+                    Family::Ipv4 => ("10.43.0.10", "fd00:"),
+                    Family::Ipv6 => ("fd00:43::a", "10.4"),
+                };
+                assert!(text.contains(own) && !text.contains(other), "{network}: {text}");
+                assert!(text.to_lowercase().contains("masquerade"), "{network}: {text}");
+            }
+        }
+    }
 
     #[test]
     fn names_are_the_same_every_time_and_differ() {
@@ -163,9 +203,9 @@ mod tests {
 
     #[test]
     fn each_node_keeps_outside_traffic_of_a_local_service_to_itself() {
-        let plan = Plan::of("lab");
+        let plan = Plan::of("lab", Network::default()).unwrap();
         for rules in [RuleSet::Nft, RuleSet::Iptables] {
-            let texts: Vec<_> = plan.nodes.iter().map(|node| rules.text(&plan, node)).collect();
+            let texts: Vec<_> = plan.nodes.iter().map(|node| rules.text(&plan, node).unwrap()).collect();
             assert!(
                 texts.iter().all(|text| text.contains("10.43.0.10") && text.contains("30081")),
                 "{texts:?}"

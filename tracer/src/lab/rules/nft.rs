@@ -1,17 +1,29 @@
-//! nftables rules like those of kube-proxy's nftables mode and flannel.
+//! nftables rules like those of kube-proxy's nftables mode, beside those of the network.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 
+use anyhow::Result;
+
+use super::super::network::Family;
 use super::super::plan::{LabNode, Plan};
 use super::super::services::{Endpoint, LabService, SERVICES};
-use super::{MARK, NAMESPACE, POD_NETWORK, hash};
+use super::{MARK, NAMESPACE, hash, masquerading};
 
 /// The rules of a node.
-pub(super) fn text(plan: &Plan, node: &LabNode) -> String {
+pub(super) fn text(plan: &Plan, node: &LabNode) -> Result<String> {
     let mut text = String::new();
     services(plan, node, &mut text);
-    text.push_str(&masquerading(node));
-    text
+    text.push_str(&masquerading(plan.masquerade.nft(), plan, node)?);
+    Ok(text)
+}
+
+/// The words of a family: its table, the type of its addresses, and those of the node itself.
+fn words(family: Family) -> (&'static str, &'static str, &'static str) {
+    match family {
+        Family::Ipv4 => ("ip", "ipv4_addr", "127.0.0.0/8"),
+        Family::Ipv6 => ("ip6", "ipv6_addr", "::1"),
+    }
 }
 
 /// `ULMVA6XW-default/web/tcp/http`: the part of a Service's name in its chains.
@@ -24,6 +36,8 @@ fn name(service: &LabService) -> String {
 fn endpoint_name(service: &LabService, endpoint: &Endpoint) -> String {
     let LabService { name, protocol, port_name, .. } = service;
     let Endpoint { address, port } = endpoint;
+    // Names of chains have no colons.
+    let address = address.to_string().replace(':', ".");
     let path = format!("{NAMESPACE}/{name}/{protocol}/{port_name}__{address}/{port}");
     format!("endpoint-{}-{path}", hash(&path, 8))
 }
@@ -37,7 +51,9 @@ fn services(plan: &Plan, node: &LabNode, text: &mut String) {
         text.push_str(line);
         text.push('\n');
     };
-    line("table ip kube-proxy {");
+    let family = plan.family();
+    let ((ip, addresses_type, loopback), pods) = (words(family), plan.pods_subnet());
+    line(&format!("table {ip} kube-proxy {{"));
     line("comment \"rules for kube-proxy\"");
     line(&format!("chain mark-for-masquerade {{ meta mark set meta mark or {MARK}; }}"));
     line("chain masquerading {");
@@ -49,14 +65,16 @@ fn services(plan: &Plan, node: &LabNode, text: &mut String) {
         for endpoint in service.endpoints(plan, None) {
             let Endpoint { address, port } = endpoint;
             line(&format!("chain {} {{", endpoint_name(service, &endpoint)));
-            line(&format!("ip saddr {address} jump mark-for-masquerade"));
-            line(&format!("meta l4proto {} dnat to {address}:{port}", service.protocol));
+            line(&format!("{ip} saddr {address} jump mark-for-masquerade"));
+            let target = SocketAddr::new(address, port);
+            line(&format!("meta l4proto {} dnat to {target}", service.protocol));
             line("}");
         }
-        let LabService { address, protocol, port, .. } = service;
+        let LabService { protocol, port, .. } = service;
+        let address = service.address(family);
         line(&format!("chain service-{} {{", name(service)));
         line(&format!(
-            "ip daddr {address} {protocol} dport {port} ip saddr != {POD_NETWORK} jump mark-for-masquerade"
+            "{ip} daddr {address} {protocol} dport {port} {ip} saddr != {pods} jump mark-for-masquerade"
         ));
         line(&choice(service, &service.endpoints(plan, None)));
         line("}");
@@ -64,7 +82,7 @@ fn services(plan: &Plan, node: &LabNode, text: &mut String) {
             line(&format!("chain {} {{", external_name(service)));
             if service.local {
                 line(&format!(
-                    "ip saddr {POD_NETWORK} goto service-{} comment \"short-circuit pod traffic\"",
+                    "{ip} saddr {pods} goto service-{} comment \"short-circuit pod traffic\"",
                     name(service)
                 ));
                 line("fib saddr type local jump mark-for-masquerade comment \"masquerade local traffic\"");
@@ -84,21 +102,24 @@ fn services(plan: &Plan, node: &LabNode, text: &mut String) {
         SERVICES.iter().filter_map(of).collect::<Vec<_>>().join(", ")
     };
     let addresses = entries(&|service: &LabService| {
-        let LabService { address, protocol, port, .. } = service;
+        let LabService { protocol, port, .. } = service;
+        let address: IpAddr = service.address(family);
         Some(format!("{address} . {protocol} . {port} : goto service-{}", name(service)))
     });
     let ports = entries(&|service: &LabService| {
         Some(format!("{} . {} : goto {}", service.protocol, service.node_port?, external_name(service)))
     });
     line(&format!(
-        "map service-ips {{ type ipv4_addr . inet_proto . inet_service : verdict; elements = {{ {addresses} }} }}"
+        "map service-ips {{ type {addresses_type} . inet_proto . inet_service : verdict; elements = {{ {addresses} }} }}"
     ));
     line(&format!(
         "map service-nodeports {{ type inet_proto . inet_service : verdict; elements = {{ {ports} }} }}"
     ));
     line("chain services {");
-    line("ip daddr . meta l4proto . th dport vmap @service-ips");
-    line("ip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @service-nodeports");
+    line(&format!("{ip} daddr . meta l4proto . th dport vmap @service-ips"));
+    line(&format!(
+        "{ip} daddr != {loopback} fib daddr type local meta l4proto . th dport vmap @service-nodeports"
+    ));
     line("}");
     line("chain nat-prerouting { type nat hook prerouting priority -100; jump services; }");
     line("chain nat-output { type nat hook output priority -100; jump services; }");
@@ -119,19 +140,4 @@ fn choice(service: &LabService, endpoints: &[Endpoint]) -> String {
     }
     text.push_str(" }");
     text
-}
-
-/// flannel's masquerading: outside of the cluster, a pod's packets have the node's address.
-fn masquerading(node: &LabNode) -> String {
-    let own = node.pod_subnet();
-    format!(
-        "table ip flannel-ipv4 {{\n\
-         chain postrtg {{ type nat hook postrouting priority 100;\n\
-         meta mark and {MARK} == {MARK} return comment \"kube-proxy\"\n\
-         ip saddr {own} ip daddr {POD_NETWORK} return\n\
-         ip saddr {POD_NETWORK} ip daddr != 224.0.0.0/4 ip daddr != {POD_NETWORK} masquerade fully-random\n\
-         ip saddr != {POD_NETWORK} ip daddr {own} return\n\
-         }}\n\
-         }}\n"
-    )
 }

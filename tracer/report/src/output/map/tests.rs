@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::output::snapshot_tests::{compare, plain};
 use podtrace_protocol::inventory::{self, Inventory};
-use podtrace_protocol::topology::{Cni, Device, DeviceKind, Survey, Topology, samples};
+use podtrace_protocol::topology::{Cni, Device, DeviceKind, Route, Survey, Topology, samples};
 
 /// Wider than any line.
 const WIDE: usize = 1_000;
@@ -100,6 +100,21 @@ fn other_clusters() {
         drawn.push('\n');
     }
     compare("topology-others.txt", &drawn);
+}
+
+#[test]
+fn what_a_tunnel_has_for_itself_is_no_peer() {
+    let mut surveys = lab();
+    let topology = surveys[0].found.as_mut().unwrap();
+    let tunnel = device(topology, "flannel.1");
+    let index = tunnel.index;
+    tunnel.addresses.push("fd00:42::/128".parse().unwrap());
+    for destination in ["fe80::/64", "fd00:42::/128", "ff00::/8"] {
+        let destination = destination.parse().unwrap();
+        topology.namespaces[0].routes.push(Route { destination, gateway: None, device: index, metric: 256 });
+    }
+    let drawn = plain(&draw(&surveys, &inventory(), WIDE));
+    assert!(!drawn.contains("fe80") && !drawn.contains("for fd00:42") && !drawn.contains("ff00"), "{drawn}");
 }
 
 #[test]

@@ -216,7 +216,7 @@ impl<'a> Cluster<'a> {
                 networks: Vec::new(),
             })
             .collect();
-        for route in own.routes.iter().filter(|route| route.device == device.index) {
+        for route in own.routes.iter().filter(|route| route.device == device.index && leads_on(route, own)) {
             self.add(route, &mut peers);
         }
         let others = self.surveys.iter().filter(|other| other.node != self.survey.node);
@@ -253,10 +253,13 @@ impl<'a> Cluster<'a> {
     /// Adds a route to whom it leads to.
     fn add(self, route: &Route, peers: &mut Vec<PeerView<'a>>) {
         let node = route.gateway.and_then(|gateway| self.owner(gateway));
-        let known = peers.iter_mut().find(|peer| {
+        let is_at = |peer: &PeerView<'_>| route.gateway.is_some() && peer.address == route.gateway;
+        let is_known = |peer: &PeerView<'_>| {
             (node.is_some() && peer.node == node) || (peer.address.is_none() && peer.gateway == route.gateway)
-        });
-        match known {
+        };
+        // A node with addresses of both families is there twice.
+        let place = peers.iter().position(is_at).or_else(|| peers.iter().position(is_known));
+        match place.and_then(|place| peers.get_mut(place)) {
             // The same network by several metrics is one network.
             Some(peer) if peer.networks.contains(&route.destination) => {}
             Some(peer) => peer.networks.push(route.destination),
@@ -280,6 +283,18 @@ impl<'a> Cluster<'a> {
         };
         self.surveys.iter().find(has).map(|survey| &*survey.node)
     }
+}
+
+/// Whether a route leads to others: not one for the node's own address, or for addresses that are of no use beyond the link,
+/// as every device with IPv6 has them.
+fn leads_on(route: &Route, own: &Namespace) -> bool {
+    let to = route.destination;
+    let of_the_link = match to.addr() {
+        IpAddr::V4(to) => to.is_link_local() || to.is_multicast(),
+        IpAddr::V6(to) => to.is_unicast_link_local() || to.is_multicast(),
+    };
+    let is_own = |address: &IpNet| to.prefix_len() == to.max_prefix_len() && address.addr() == to.addr();
+    !of_the_link && !own.devices.iter().flat_map(|device| &device.addresses).any(is_own)
 }
 
 fn kind(kind: &DeviceKind) -> &str {
