@@ -18,7 +18,7 @@ use crate::world::devices::DeviceId;
 pub(crate) struct Draft {
     pub(crate) hop: Hop,
     pub(crate) node: NodeId,
-    /// Which visit of the node, see [`Sighting::visit`].
+    /// Index of the visit of a node along the path, see [`Sighting::visit`].
     pub(crate) visit: u16,
     /// The device of the sighting that it was made of, or stands beside.
     pub(crate) device: Option<DeviceId>,

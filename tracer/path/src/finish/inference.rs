@@ -20,35 +20,36 @@ static VXLAN: LazyLock<Arc<str>> = LazyLock::new(|| "vxlan".into());
 
 /// A sighting and those beside it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Neighbours<'a> {
-    pub(crate) seen: &'a Sighting,
-    pub(crate) before: Option<&'a Sighting>,
-    pub(crate) after: Option<&'a Sighting>,
+pub(crate) struct SightingContext<'a> {
+    pub(crate) current: &'a Sighting,
+    pub(crate) previous: Option<&'a Sighting>,
+    pub(crate) next: Option<&'a Sighting>,
 }
 
-impl<'a> Neighbours<'a> {
+impl<'a> SightingContext<'a> {
     /// The next sighting, if it is of the same visit of the node.
-    fn onward(&self) -> Option<&'a Sighting> {
-        self.after.filter(|after| (after.node(), after.visit) == (self.seen.node(), self.seen.visit))
+    fn next_in_visit(&self) -> Option<&'a Sighting> {
+        self.next.filter(|next| (next.node(), next.visit) == (self.current.node(), self.current.visit))
     }
 
-    /// The stop before, as far as what happened between the two is concerned.
-    fn previous(&self) -> Option<Self> {
-        Some(Self { seen: self.before?, before: None, after: Some(self.seen) })
+    /// The previous sighting with this one as its next: what happened between the two.
+    fn at_previous(&self) -> Option<Self> {
+        Some(Self { current: self.previous?, previous: None, next: Some(self.current) })
     }
 
-    /// Whether a bridge hands the packet up here, so that its hop stands for the route.
+    /// Whether this is ingress on the bridge device: its own hop already shows the route, so no route is inferred, and DNAT comes
+    /// before it.
     pub(crate) fn is_routed_here(&self) -> bool {
-        self.seen.action() == Action::Route && self.seen.point() == Point::TcIngress
+        self.current.action() == Action::Route && self.current.point() == Point::TcIngress
     }
 }
 
 impl Drafter<'_> {
     /// The hop of the sighting itself, with what those beside it say of it.
-    pub(crate) fn seen_hop(&self, stop: &Neighbours<'_>) -> Hop {
-        let seen = stop.seen;
+    pub(crate) fn seen_hop(&self, context: &SightingContext<'_>) -> Hop {
+        let seen = context.current;
         let mut hop = self.observed(seen);
-        if let Some(change) = self.changes(stop).destination.filter(|_| stop.is_routed_here()) {
+        if let Some(change) = self.changes(context).destination.filter(|_| context.is_routed_here()) {
             hop.tuple = change.after;
         }
         hop.outer = self.tunnel_header(seen);
@@ -64,25 +65,25 @@ impl Drafter<'_> {
     }
 
     /// A packet of the node's own comes out of its stack, where no tap is.
-    pub(crate) fn local_out(&self, stop: &Neighbours<'_>) -> Option<Hop> {
-        let seen = stop.seen;
-        self.is_sent_here(stop)
+    pub(crate) fn local_out(&self, context: &SightingContext<'_>) -> Option<Hop> {
+        let seen = context.current;
+        self.is_sent_here(context)
             .then(|| self.inferred(seen, Action::LocalOut, seen.device(), self.track.tuple()))
     }
 
-    fn is_sent_here(&self, stop: &Neighbours<'_>) -> bool {
-        stop.before.is_none()
+    fn is_sent_here(&self, context: &SightingContext<'_>) -> bool {
+        context.previous.is_none()
             && self.track.start_seen
-            && matches!(stop.seen.point(), Point::TcEgress | Point::KfreeSkb)
-            && self.world.devices.is_own(stop.seen.node(), self.track.packet.src)
+            && matches!(context.current.point(), Point::TcEgress | Point::KfreeSkb)
+            && self.world.devices.is_own(context.current.node(), self.track.packet.src)
     }
 
     /// The translations of a packet of the node's own before it is first seen: of the destination when it was sent, of
     /// the source where it leaves.
-    pub(crate) fn output_nat(&self, stop: &Neighbours<'_>) -> impl Iterator<Item = Hop> {
-        let seen = stop.seen;
+    pub(crate) fn output_nat(&self, context: &SightingContext<'_>) -> impl Iterator<Item = Hop> {
+        let seen = context.current;
         let sent = self.track.tuple();
-        let Changes { destination, source } = if self.is_sent_here(stop) {
+        let Changes { destination, source } = if self.is_sent_here(context) {
             Changes::between(sent, self.track.tuple_at(seen))
         } else {
             Changes::default()
@@ -97,15 +98,15 @@ impl Drafter<'_> {
     }
 
     /// Between two ports of one bridge there is that bridge, though bridged packets pass no tap of it.
-    pub(crate) fn bridge(&self, stop: &Neighbours<'_>) -> Option<Hop> {
-        let Neighbours { seen, before, .. } = stop;
+    pub(crate) fn bridge(&self, context: &SightingContext<'_>) -> Option<Hop> {
+        let SightingContext { current: seen, previous: before, .. } = context;
         let before = before.filter(|before| before.node() == seen.node())?;
         let bridge = self.bridge_of(before)?;
         let passes = before.point() == Point::TcIngress
             && seen.point() == Point::TcEgress
             && self.bridge_of(seen) == Some(bridge);
         // The source is translated after it.
-        let tuple = self.source_change(stop).map_or(self.track.tuple_at(seen), |change| change.before);
+        let tuple = self.source_change(context).map_or(self.track.tuple_at(seen), |change| change.before);
         passes.then(|| self.inferred(seen, Action::Bridge, Some(bridge), tuple))
     }
 
@@ -114,32 +115,34 @@ impl Drafter<'_> {
     }
 
     /// The translation of the source on the way from the sighting before.
-    pub(crate) fn source_nat(&self, stop: &Neighbours<'_>) -> Option<Hop> {
-        let previous = stop.previous()?;
-        let change = self.source_change(stop)?;
-        let device = previous.onward().and_then(Sighting::device).or(previous.seen.device());
+    pub(crate) fn source_nat(&self, context: &SightingContext<'_>) -> Option<Hop> {
+        let previous = context.at_previous()?;
+        let change = self.source_change(context)?;
+        let device = previous.next_in_visit().and_then(Sighting::device).or(previous.current.device());
         Some(self.nat_between(&previous, change, device))
     }
 
-    fn source_change(&self, stop: &Neighbours<'_>) -> Option<Change> {
-        self.changes(&stop.previous()?).source
+    fn source_change(&self, context: &SightingContext<'_>) -> Option<Change> {
+        self.changes(&context.at_previous()?).source
     }
 
     /// The translation of the destination on the way to the next sighting.
-    pub(crate) fn destination_nat(&self, stop: &Neighbours<'_>) -> Option<Hop> {
-        let change = self.changes(stop).destination?;
-        Some(self.nat_between(stop, change, stop.seen.device()))
+    pub(crate) fn destination_nat(&self, context: &SightingContext<'_>) -> Option<Hop> {
+        let change = self.changes(context).destination?;
+        Some(self.nat_between(context, change, context.current.device()))
     }
 
     /// What changed between a sighting and the next one of the same visit.
-    fn changes(&self, stop: &Neighbours<'_>) -> Changes {
+    fn changes(&self, context: &SightingContext<'_>) -> Changes {
         let tuple = |seen| self.track.tuple_at(seen);
-        stop.onward().map_or_else(Changes::default, |next| Changes::between(tuple(stop.seen), tuple(next)))
+        context
+            .next_in_visit()
+            .map_or_else(Changes::default, |next| Changes::between(tuple(context.current), tuple(next)))
     }
 
     /// A translation between a sighting and the next one.
-    fn nat_between(&self, stop: &Neighbours<'_>, change: Change, device: Option<DeviceId>) -> Hop {
-        let (seen, next) = (stop.seen, stop.onward());
+    fn nat_between(&self, context: &SightingContext<'_>, change: Change, device: Option<DeviceId>) -> Hop {
+        let (seen, next) = (context.current, context.next_in_visit());
         let entered = self.visit(seen).next().map(|first| (self.track.tuple_at(first), first.mark));
         let place = Place {
             node: seen.node(),
@@ -169,9 +172,9 @@ impl Drafter<'_> {
     }
 
     /// Delivery to the node itself, after the last tap.
-    pub(crate) fn local_in(&self, stop: &Neighbours<'_>, hop: &Hop) -> Option<Hop> {
-        let seen = stop.seen;
-        (stop.after.is_none_or(Sighting::is_drop) && self.ends_locally(seen))
+    pub(crate) fn local_in(&self, context: &SightingContext<'_>, hop: &Hop) -> Option<Hop> {
+        let seen = context.current;
+        (context.next.is_none_or(Sighting::is_drop) && self.ends_locally(seen))
             .then(|| self.inferred(seen, Action::LocalIn, seen.device(), hop.tuple))
     }
 
@@ -182,19 +185,19 @@ impl Drafter<'_> {
 
     /// Between two devices of which neither is a bridge, a route leads from one to the other. Not from a bridge's port: such
     /// a packet is routed behind the bridge, and if the bridge did not see it, something else took it there.
-    pub(crate) fn route(&self, stop: &Neighbours<'_>) -> Option<Hop> {
-        let (seen, next) = (stop.seen, stop.onward()?);
+    pub(crate) fn route(&self, context: &SightingContext<'_>) -> Option<Hop> {
+        let (seen, next) = (context.current, context.next_in_visit()?);
         let device = next.device()?;
         let is_bridge = |seen: &Sighting| seen.role == Role::Bridge;
-        let bridged = self.bridge_of(seen).is_some() && self.bridge_of(seen) == self.bridge_of(next);
         let passes = seen.point() == Point::TcIngress
             && next.point() == Point::TcEgress
             && seen.device() != Some(device);
-        let skips_bridge = self.bridge_of(seen).is_some();
-        if !passes || is_bridge(seen) || is_bridge(next) || bridged || skips_bridge {
+        let is_bridge_port = self.bridge_of(seen).is_some();
+        if !passes || is_bridge(seen) || is_bridge(next) || is_bridge_port {
             return None;
         }
-        let tuple = self.changes(stop).destination.map_or(self.track.tuple_at(seen), |change| change.after);
+        let tuple =
+            self.changes(context).destination.map_or(self.track.tuple_at(seen), |change| change.after);
         let route = Some(route_entry(seen.node(), tuple.dst, device, self.world));
         Some(Hop { route, ..self.inferred(seen, Action::Route, seen.device(), tuple) })
     }

@@ -192,6 +192,7 @@ fn last_point(last: &Sighting, world: &World) -> String {
         Action::Decapsulate => format!("left the tunnel at {device} on {node}"),
         Action::NodeEgress => format!("left {node} at {device}"),
         Action::NodeIngress => format!("arrived on {node} at {device}"),
+        Action::LocalOut => format!("was sent by {node} itself"),
         _ => format!("was routed at {device} on {node}"),
     }
 }
@@ -201,7 +202,7 @@ fn unseen_since(track: &Track, last: &Sighting, world: &World) -> String {
     let port = || {
         let bridge = last.device()?;
         let bridge = world.devices.info(bridge).bridge.unwrap_or(bridge);
-        let port = world.devices.port_to(last.node(), bridge, track.packet.dst)?;
+        let port = world.devices.port_to(last.node(), bridge, track.tuple_at(last).dst)?;
         Some(format!("never seen at {}, where {} is", port.name, port.pod.as_deref().unwrap_or("its pod")))
     };
     let onward = match last.action() {

@@ -5,8 +5,8 @@ use podtrace_protocol::wire::{Packet, Transport};
 use super::{DROP_AFTER_REJECT_TIMEOUT, Joiner, flow};
 use crate::join::content::ContentHash;
 use crate::join::forgery::{forgery, other_port};
-use crate::join::journey::{LastPlace, Owner};
 use crate::join::shares::{Share, Shares};
+use crate::join::skb::{LastPlace, SkbOwner};
 use crate::join::stream::Span;
 use crate::join::timers::Look;
 use crate::join::track::{Arrival, Beginning, TrackId};
@@ -35,7 +35,7 @@ impl Joiner {
     /// A path begins with this observation.
     pub(super) fn begin(&mut self, observation: &Observation, start_seen: bool, world: &World) {
         let Some(packet) = &observation.packet else { return };
-        if !self.journeys.has_room() {
+        if !self.skbs.has_room() {
             self.unattributed.unmatched += 1;
             return;
         }
@@ -44,7 +44,7 @@ impl Joiner {
         let id = self.add_track(observation, sent.as_ref().unwrap_or(packet), at, start_seen);
         self.tracks[id].forged = forgery(observation, packet, world);
         let share = Share { track: id, bytes: self.tracks[id].size() };
-        self.journeys.insert(observation.local, Owner::Tracks(Shares::One(share)), packet);
+        self.skbs.insert(observation.skb, SkbOwner::Matched(Shares::One(share)), packet);
         self.timers.look_first(id, at);
         if observation.is_drop() {
             self.attribute_drop(observation, &Shares::One(share), LastPlace::InTransit, world);
@@ -87,7 +87,7 @@ impl Joiner {
                 stream: bytes,
                 content,
                 segments: observation.segments,
-                local: observation.local,
+                skb: observation.skb,
                 at,
                 start_seen,
                 report_after: self.answered(flow),

@@ -8,10 +8,10 @@ use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
 use super::Joiner;
 use crate::join::begin::starts_here;
-use crate::join::journey::{LastPlace, Owner};
 use crate::join::matching::Match;
 use crate::join::shares::Shares;
 use crate::join::sighting::{DropSeen, Sighting};
+use crate::join::skb::{LastPlace, SkbOwner};
 use crate::join::stream::Phase;
 use crate::join::track::{Arrival, CLOSED, Track};
 use crate::model::{Action, Drop};
@@ -44,13 +44,13 @@ enum DropMeaning {
 
 impl Joiner {
     pub(super) fn observe_drop(&mut self, observation: &Observation, world: &World) {
-        if let Some(journey) = self.journeys.get(observation.local) {
-            match &journey.owner {
-                Owner::Tracks(shares) => {
-                    let (shares, last_place) = (shares.clone(), journey.last_place);
+        if let Some(state) = self.skbs.get(observation.skb) {
+            match &state.owner {
+                SkbOwner::Matched(shares) => {
+                    let (shares, last_place) = (shares.clone(), state.last_place);
                     self.attribute_drop(observation, &shares, last_place, world);
                 }
-                Owner::Waiting(waiting) => self.waiting.push(*waiting, observation),
+                SkbOwner::Unmatched(waiting) => self.waiting.push(*waiting, observation),
             }
         } else if self.is_untraced(observation) {
             self.unattributed.ignored += 1;

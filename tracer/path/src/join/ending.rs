@@ -66,8 +66,8 @@ impl Joiner {
     pub(crate) fn take(&mut self, id: TrackId) -> Option<Track> {
         let track = self.tracks.remove(id)?;
         self.events_held -= track.events;
-        for local in &track.locals {
-            self.journeys.release(*local, id);
+        for skb in &track.skb_ids {
+            self.skbs.release(*skb, id);
         }
         let stream = self.flows.stream_mut(track.flow);
         stream.forget(id);

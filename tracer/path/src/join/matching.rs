@@ -221,7 +221,7 @@ enum Agreement {
 
 impl Agreement {
     fn of(observation: &Observation, packet: &Packet, track: &Track) -> Self {
-        if track.locals.contains(&observation.local) {
+        if track.skb_ids.contains(&observation.skb) {
             return Self::Identity;
         }
         let distance = |from: u32, to: u32| u32::from((to as u16).wrapping_sub(from as u16));

@@ -9,7 +9,7 @@
 //! | tap | a tc program on a device |
 //! | hook | a function or tracepoint of the network stack that an eBPF program is attached to |
 //! | identity | the number that the eBPF programs give an sk_buff. It follows the packet through one node |
-//! | journey | what is known of one identity: its track, and where it was seen last |
+//! | sk_buff | what is known of one identity: its tracks, and where it was seen last |
 //! | track | an in-flight packet: everything that was seen of it on all nodes |
 //! | sighting | the observations of a track at one tap, or its drop |
 //! | step | the observations of a track at one hook |
@@ -31,8 +31,8 @@
 //! 7. **A track ends** by arrival ([`mod@arrival`]), a final drop ([`drops`]), a reset or an ICMP error ([`rejection`]), or a
 //!    timeout ([`ending`]). It is kept for a while after that, because late observations may change its verdict.
 //!
-//! Limits: at most 2²⁰ identities are followed at once, and 64 sightings kept of a packet; events beyond that count as
-//! unmatched. Equal packets are matched by order, so a lost one may be taken for its successor; the path's confidence is
+//! Limits: at most 2²⁰ identities are followed at once; events beyond that count as unmatched. 64 sightings are kept of a packet,
+//! and the drop that ends it. Equal packets are matched by order, so a lost one may be taken for its successor; the path's confidence is
 //! then below 1. If the eBPF programs miss that an sk_buff was freed, the next packet at its address inherits the
 //! identity. This is detected if the track would become impossible (start twice, pass a device twice, turn back, change
 //! its content); otherwise the two packets are reported as one path.
@@ -45,12 +45,12 @@ mod ending;
 mod equals;
 mod flow;
 mod forgery;
-mod journey;
 mod matching;
 mod rejection;
 mod shares;
 mod shed;
 pub(crate) mod sighting;
+mod skb;
 mod stream;
 mod table;
 mod timers;
@@ -65,15 +65,15 @@ use crate::join::arrival::{arrival, is_flooded_copy};
 use crate::join::begin::starts_here;
 use crate::join::equals::EqualTracks;
 use crate::join::flow::Flows;
-use crate::join::journey::{Extent, Journeys, LastPlace, Owner};
 use crate::join::matching::{Found, Match, Search, Window};
 use crate::join::shares::Shares;
+use crate::join::skb::{Extent, LastPlace, SkbOwner, SkbTable};
 use crate::join::timers::Timers;
 use crate::join::track::{Arrival, Track, TrackId, Tracks};
 use crate::join::waiting::WaitingRoom;
 use crate::model::Action;
 use crate::observation::key::DirectedKey;
-use crate::observation::{LocalPacket, Observation};
+use crate::observation::{Observation, SkbId};
 use crate::time::Nanos;
 use crate::world::World;
 
@@ -105,7 +105,7 @@ pub(crate) struct Unattributed {
 pub(crate) struct Joiner {
     tracks: Tracks,
     flows: Flows,
-    journeys: Journeys,
+    skbs: SkbTable,
     equals: EqualTracks,
     waiting: WaitingRoom,
     timers: Timers,
@@ -127,7 +127,7 @@ impl Joiner {
         Self {
             tracks: Tracks::default(),
             flows: Flows::new(filter),
-            journeys: Journeys::default(),
+            skbs: SkbTable::default(),
             equals: EqualTracks::default(),
             waiting: WaitingRoom::default(),
             timers: Timers::default(),
@@ -219,25 +219,25 @@ impl Joiner {
         {
             return self.observe_flooded_copy(observation, world);
         }
-        let Some(journey) = self.journeys.get(observation.local) else {
+        let Some(state) = self.skbs.get(observation.skb) else {
             return self.observe_new(observation, world);
         };
-        match &journey.owner {
-            Owner::Waiting(waiting) if self.waiting.excludes(*waiting, observation) => {
+        match &state.owner {
+            SkbOwner::Unmatched(waiting) if self.waiting.excludes(*waiting, observation) => {
                 self.retire(*waiting);
                 self.observe_new(observation, world);
             }
-            Owner::Waiting(waiting) => self.waiting.push(*waiting, observation),
-            Owner::Tracks(shares) => {
+            SkbOwner::Unmatched(waiting) => self.waiting.push(*waiting, observation),
+            SkbOwner::Matched(shares) => {
                 if let Some(packet) = &observation.packet
                     && self.reuses_identity(observation, packet, shares)
                 {
-                    self.end_journey(observation.local);
+                    self.end_skb(observation.skb);
                     return self.observe_new(observation, world);
                 }
                 // Another range of payload: the packet was split or merged, and is matched by its bytes again.
                 let extent = observation.packet.as_ref().map(Extent::of);
-                let same = extent.is_none_or(|extent| extent == journey.extent);
+                let same = extent.is_none_or(|extent| extent == state.extent);
                 if same || !self.has_stream_of(observation, shares) {
                     let shares = shares.clone();
                     self.add_sightings(observation, &shares, world);
@@ -250,7 +250,7 @@ impl Joiner {
 
     /// Whether it only matched by what looked like a tunnel's inner packet, and is followed for no other reason.
     fn is_not_wanted(&self, observation: &Observation) -> bool {
-        self.journeys.get(observation.local).is_none()
+        self.skbs.get(observation.skb).is_none()
             && observation.packet.as_ref().is_some_and(|packet| !self.flows.is_traced(packet))
     }
 
@@ -273,26 +273,26 @@ impl Joiner {
     }
 
     /// Forgets an identity: its packet is gone.
-    fn end_journey(&mut self, local: LocalPacket) {
-        let shares = self.journeys.shares(local).cloned().unwrap_or_default();
+    fn end_skb(&mut self, skb: SkbId) {
+        let shares = self.skbs.shares(skb).cloned().unwrap_or_default();
         for share in shares.as_slice() {
-            self.tracks[share.track].locals.retain(|other| *other != local);
+            self.tracks[share.track].skb_ids.retain(|other| *other != skb);
         }
-        self.journeys.remove(local);
+        self.skbs.remove(skb);
     }
 
     /// Adds the observation of a hook of the network stack to the tracks of its identity.
     fn observe_step(&mut self, observation: &Observation, world: &World) {
-        let original = || self.journeys.get(observation.original?);
-        let Some(journey) = self.journeys.get(observation.local).or_else(original) else {
+        let original = || self.skbs.get(observation.original?);
+        let Some(state) = self.skbs.get(observation.skb).or_else(original) else {
             // Its path was already reported, or no tap saw it.
             self.unattributed.ignored += 1;
             return;
         };
         let at = observation.moment(world);
-        match &journey.owner {
-            Owner::Waiting(waiting) => self.waiting.push(*waiting, observation),
-            Owner::Tracks(shares) => {
+        match &state.owner {
+            SkbOwner::Unmatched(waiting) => self.waiting.push(*waiting, observation),
+            SkbOwner::Matched(shares) => {
                 for share in shares.as_slice() {
                     let track = &mut self.tracks[share.track];
                     let events = track.events;
@@ -309,14 +309,14 @@ impl Joiner {
     fn observe_flooded_copy(&mut self, observation: &Observation, world: &World) {
         self.unattributed.ignored += 1;
         let pod = observation.spot.device.and_then(|device| world.devices.info(device).pod.clone());
-        let journey = match self.journeys.get_mut(observation.local) {
-            Some(journey) => {
-                journey.last_place = LastPlace::FloodedPort;
-                Some(&*journey)
+        let state = match self.skbs.get_mut(observation.skb) {
+            Some(state) => {
+                state.last_place = LastPlace::FloodedPort;
+                Some(&*state)
             }
-            None => observation.original.and_then(|original| self.journeys.get(original)),
+            None => observation.original.and_then(|original| self.skbs.get(original)),
         };
-        let Some(Owner::Tracks(shares)) = journey.map(|journey| &journey.owner) else { return };
+        let Some(SkbOwner::Matched(shares)) = state.map(|state| &state.owner) else { return };
         if let (Some(share), Some(pod)) = (shares.only(), pod) {
             self.tracks[share.track].flooded_to.get_or_insert(pod);
         }
@@ -338,7 +338,7 @@ impl Joiner {
             return self.begin_or_wait(observation, packet, world);
         }
         // A copy belongs to the paths of its original, also where its headers cannot be recognised any more.
-        if let Some(shares) = observation.original.and_then(|original| self.journeys.shares(original)) {
+        if let Some(shares) = observation.original.and_then(|original| self.skbs.shares(original)) {
             let found = Found::sure(shares.clone());
             return self.attach(observation, found, world);
         }
@@ -382,19 +382,19 @@ impl Joiner {
 
     /// This packet belongs to these paths from now on.
     fn attach(&mut self, observation: &Observation, found: Found, world: &World) {
-        let local = observation.local;
+        let skb = observation.skb;
         let Some(packet) = &observation.packet else { return };
         self.mark_ambiguous(&found);
         let Found { shares, .. } = found;
-        if self.journeys.get(local).is_some() || self.journeys.has_room() {
-            self.journeys.insert(local, Owner::Tracks(shares.clone()), packet);
+        if self.skbs.get(skb).is_some() || self.skbs.has_room() {
+            self.skbs.insert(skb, SkbOwner::Matched(shares.clone()), packet);
         } else {
             self.unattributed.unmatched += 1;
         }
         for share in shares.as_slice() {
             let track = &mut self.tracks[share.track];
-            if !track.locals.contains(&local) {
-                track.locals.push(local);
+            if !track.skb_ids.contains(&skb) {
+                track.skb_ids.push(skb);
             }
         }
         self.add_sightings(observation, &shares, world);
@@ -444,8 +444,8 @@ impl Joiner {
                 track.arrival = Some(arrival);
             }
         }
-        if let Some(journey) = self.journeys.get_mut(observation.local) {
-            journey.last_place = last_place;
+        if let Some(state) = self.skbs.get_mut(observation.skb) {
+            state.last_place = last_place;
         }
     }
 }

@@ -33,7 +33,7 @@ impl Joiner {
     pub(crate) fn memory(&self) -> u64 {
         cost(memory::TRACK, self.tracks.len())
             + memory::EVENT * self.events_held
-            + cost(memory::JOURNEY, self.journeys.len())
+            + cost(memory::JOURNEY, self.skbs.len())
             + cost(memory::TIMER, self.timers.len())
             + self.waiting.memory()
             + self.flows.memory()
@@ -82,11 +82,11 @@ mod tests {
     use std::mem::size_of;
 
     use crate::join::flow::Flow;
-    use crate::join::journey::Journey;
     use crate::join::sighting::Sighting;
+    use crate::join::skb::SkbState;
     use crate::join::track::Track;
     use crate::memory;
-    use crate::observation::{LocalPacket, Observation};
+    use crate::observation::{Observation, SkbId};
 
     #[test]
     fn costs_are_at_least_sizes() {
@@ -94,7 +94,7 @@ mod tests {
             (memory::OBSERVATION, size_of::<Observation>()),
             (memory::TRACK, size_of::<Track>()),
             (memory::EVENT, size_of::<Sighting>()),
-            (memory::JOURNEY, size_of::<(LocalPacket, Journey)>()),
+            (memory::JOURNEY, size_of::<(SkbId, SkbState)>()),
             (memory::FLOW, size_of::<Flow>()),
         ];
         for (cost, size) in sizes {

@@ -15,7 +15,8 @@ use crate::world::devices::{DeviceId, action};
 #[derive(Debug)]
 pub(crate) struct Sighting {
     pub(crate) spot: Spot,
-    /// How many times the packet had left this node before.
+    /// Index of the visit of a node along the whole path, from 0: the first node's is 0, the next node's 1, the first node entered
+    /// again 2.
     pub(crate) visit: u16,
     pub(crate) role: Role,
     /// When the first piece was seen.
@@ -101,7 +102,7 @@ impl Step {
             visit,
             meaning: observation.point().meaning()?,
             time: observation.time,
-            identity: observation.local.identity,
+            identity: observation.skb.identity,
             record: observation.record,
             next_hop: observation.next_hop,
             in_tunnel: observation.in_tunnel,

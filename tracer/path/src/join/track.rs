@@ -14,11 +14,11 @@ use crate::join::stream::Bytes;
 use crate::join::table::{Key, Table};
 use crate::model::{Action, Forged, Point, Tuple};
 use crate::node::NodeId;
-use crate::observation::{LocalPacket, Observation, Spot};
+use crate::observation::{Observation, SkbId, Spot};
 use crate::time::{Moment, NodeTime};
 use crate::world::devices::DeviceId;
 
-/// Maximum number of sightings of a packet: more means a forwarding loop. Further ones are not kept, and count as unmatched.
+/// Maximum number of sightings of a packet: more means a forwarding loop. Further ones are not kept: the path lacks them.
 const MAX_SIGHTINGS: usize = 64;
 /// Maximum number of steps of a packet. More means a forwarding loop, or heavy segmentation.
 const MAX_STEPS: usize = 256;
@@ -92,7 +92,7 @@ pub(crate) struct Track {
     /// Observations of hooks of the network stack.
     pub(crate) steps: Vec<Step>,
     /// Its identities, at least one on each node.
-    pub(crate) locals: Vec<LocalPacket>,
+    pub(crate) skb_ids: Vec<SkbId>,
     /// When it was first seen.
     pub(crate) first: Moment,
     /// When it was last seen.
@@ -129,7 +129,7 @@ pub(crate) struct Beginning {
     pub(crate) stream: Option<Bytes>,
     pub(crate) content: ContentHash,
     pub(crate) segments: u32,
-    pub(crate) local: LocalPacket,
+    pub(crate) skb: SkbId,
     pub(crate) at: Moment,
     pub(crate) start_seen: bool,
     pub(crate) report_after: Option<TrackId>,
@@ -145,14 +145,14 @@ pub(crate) struct Tracks {
 
 impl Tracks {
     pub(crate) fn begin(&mut self, serial: u64, beginning: Beginning) -> TrackId {
-        let Beginning { packet, flow, stream, content, segments, local, at, start_seen, report_after } =
+        let Beginning { packet, flow, stream, content, segments, skb, at, start_seen, report_after } =
             beginning;
-        let (mut sightings, mut steps, mut locals) =
-            self.recycled.pop().map(|old| (old.sightings, old.steps, old.locals)).unwrap_or_default();
+        let (mut sightings, mut steps, mut skb_ids) =
+            self.recycled.pop().map(|old| (old.sightings, old.steps, old.skb_ids)).unwrap_or_default();
         sightings.clear();
         steps.clear();
-        locals.clear();
-        locals.push(local);
+        skb_ids.clear();
+        skb_ids.push(skb);
         let track = Track {
             packet,
             flow,
@@ -161,7 +161,7 @@ impl Tracks {
             segments,
             sightings,
             steps,
-            locals,
+            skb_ids,
             first: at,
             last: at,
             arrival: None,
@@ -209,8 +209,8 @@ impl Tracks {
     }
 }
 
-/// For numbers that are known to be valid: those of a [`Share`](super::shares::Share) are, for a finished path is taken
-/// out of its journeys.
+/// Panics on a removed track. Safe for ids in a [`Share`](super::shares::Share): [`Joiner::take`](super::Joiner::take) removes a
+/// track from every sk_buff's state before it is dropped.
 impl Index<TrackId> for Tracks {
     type Output = Track;
 
@@ -253,7 +253,7 @@ impl Track {
             && packet.ports() == self.packet.ports()
     }
 
-    /// Whether nothing is missing for it to have ended.
+    /// Whether an arrival, a drop or a rejection was seen.
     pub(crate) fn is_over(&self) -> bool {
         self.arrival.is_some() || self.dropped || self.rejection.is_some()
     }
@@ -301,15 +301,15 @@ impl Track {
         seen.covered >= self.size() && (starts || again)
     }
 
-    /// Whether it was seen on the observation's node as another packet, of which this one is no copy. It may still be this
-    /// one, where the eBPF programs have lost sight of it.
+    /// Whether the packet has another sk_buff identity on the observation's node. That is no proof of another packet: the eBPF
+    /// programs may have lost the sk_buff and numbered it anew.
     pub(crate) fn has_other_identity(&self, observation: &Observation) -> bool {
-        let other = |local: &LocalPacket| local.node == observation.node() && *local != observation.local;
-        observation.original.is_none() && self.locals.iter().any(other)
+        let other = |skb: &SkbId| skb.node == observation.node() && *skb != observation.skb;
+        observation.original.is_none() && self.skb_ids.iter().any(other)
     }
 
-    /// Whether all of it had arrived at a pod of the observation's node when that was made. One node's times compare exactly, and
-    /// what waited is taken later than what was seen after it.
+    /// Whether all of it had arrived at a pod of the observation's node when that was made. One node's times compare
+    /// exactly. The order in which they are taken does not: what waited is taken late.
     pub(crate) fn has_reached_pod_before(&self, observation: &Observation) -> bool {
         let is_before = |seen: &Sighting| {
             seen.node() == observation.node()
@@ -374,7 +374,9 @@ impl Track {
             seen.records.push(observation.record);
             return seen.covered >= size;
         }
-        if self.sightings.len() < MAX_SIGHTINGS {
+        // The drop that ends it is kept in any case.
+        let is_end = observation.point() == Point::KfreeSkb && !self.dropped;
+        if self.sightings.len() < MAX_SIGHTINGS || is_end {
             let changed = packet.filter(|packet| !self.has_ends_of(packet));
             self.sightings.push(Sighting {
                 spot: observation.spot,

@@ -16,8 +16,8 @@ use crate::join::begin::starts_here;
 use crate::join::content::ContentHash;
 use crate::join::equals::MOST_COMPARED;
 use crate::join::flow::DirectedFlow;
-use crate::join::journey::{LastPlace, Owner};
 use crate::join::matching::{Found, Match};
+use crate::join::skb::{LastPlace, SkbOwner};
 use crate::join::table::{Key, Table};
 use crate::join::timers::Look;
 use crate::join::track::{TrackId, is_unlike};
@@ -170,7 +170,7 @@ impl Joiner {
     /// that is not known yet.
     pub(super) fn wait(&mut self, observation: &Observation, begins: bool, world: &World) {
         let Some(packet) = &observation.packet else { return };
-        if !self.journeys.has_room() {
+        if !self.skbs.has_room() {
             self.unattributed.unmatched += 1;
             return;
         }
@@ -178,7 +178,7 @@ impl Joiner {
         let waiting = Waiting { first: observation.clone(), later: Vec::new(), key, begins };
         let serial = self.next_serial();
         let id = self.waiting.insert(serial, waiting);
-        self.journeys.insert(observation.local, Owner::Waiting(id), packet);
+        self.skbs.insert(observation.skb, SkbOwner::Unmatched(id), packet);
         self.timers.set(observation.moment(world) + self.slack() + TOLERANCE, Look::Waiting(id));
     }
 
@@ -250,11 +250,11 @@ impl Joiner {
     pub(super) fn retire(&mut self, id: WaitingId) {
         let serial = self.next_serial();
         let Some(waiting) = self.waiting.table.get_mut(id.0) else { return };
-        self.journeys.remove(waiting.first.local);
+        self.skbs.remove(waiting.first.skb);
         waiting.first.retire(serial);
         waiting.later.iter_mut().for_each(|observation| observation.retire(serial));
         if let Some(packet) = &waiting.first.packet {
-            self.journeys.insert(waiting.first.local, Owner::Waiting(id), packet);
+            self.skbs.insert(waiting.first.skb, SkbOwner::Unmatched(id), packet);
         }
     }
 
@@ -285,7 +285,7 @@ impl Joiner {
 
     pub(super) fn end_wait(&mut self, id: WaitingId) -> Option<Waiting> {
         let waiting = self.waiting.remove(id)?;
-        self.journeys.remove(waiting.first.local);
+        self.skbs.remove(waiting.first.skb);
         Some(waiting)
     }
 

@@ -25,14 +25,14 @@ use crate::world::devices::{DeviceId, Devices, action};
 /// A packet within one node: the identity that the node's eBPF programs gave it. The same packet on another node has
 /// another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LocalPacket {
+pub(crate) struct SkbId {
     pub(crate) node: NodeId,
     pub(crate) identity: u64,
     /// 0 for the packet that has the identity now; unique for an earlier one.
     pub(crate) retired: u64,
 }
 
-impl LocalPacket {
+impl SkbId {
     fn new(node: NodeId, identity: u64) -> Self {
         Self { node, identity, retired: 0 }
     }
@@ -51,7 +51,7 @@ pub(crate) struct Spot {
 #[derive(Clone, Debug)]
 pub(crate) struct Observation {
     pub(crate) time: NodeTime,
-    pub(crate) local: LocalPacket,
+    pub(crate) skb: SkbId,
     /// Number of its record among all that its node sent, from 0.
     pub(crate) record: u64,
     pub(crate) spot: Spot,
@@ -60,7 +60,7 @@ pub(crate) struct Observation {
     /// Whether it is the identity's first event.
     pub(crate) first_seen: bool,
     /// The packet that it is a copy of.
-    pub(crate) original: Option<LocalPacket>,
+    pub(crate) original: Option<SkbId>,
     pub(crate) netns: u32,
     /// The kernel's number for the reason of a drop; 0 if it gives none.
     reason: u32,
@@ -148,12 +148,12 @@ impl Observation {
             .and_then(|(packet, seen)| Connection::of(packet, &seen).map(Box::new));
         Ok(Self {
             time: NodeTime::from_nanos(event.at_ns),
-            local: LocalPacket::new(node, event.packet),
+            skb: SkbId::new(node, event.packet),
             record,
             spot: Spot { node, device, point },
             role,
             first_seen: event.flags & flag::FIRST_SEEN != 0,
-            original: (event.parent != 0).then_some(LocalPacket::new(node, event.parent)),
+            original: (event.parent != 0).then_some(SkbId::new(node, event.parent)),
             netns: event.netns,
             reason: event.reason,
             location: event.location,
@@ -173,7 +173,7 @@ impl Observation {
 
     /// Another packet has its identity now.
     pub(crate) fn retire(&mut self, serial: u64) {
-        self.local.retired = serial;
+        self.skb.retired = serial;
     }
 
     pub(crate) fn node(&self) -> NodeId {

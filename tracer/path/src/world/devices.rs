@@ -23,7 +23,7 @@ pub(crate) fn action(role: Role, point: Point) -> Action {
         (Role::Bridge, _) => Action::Route,
         (Role::Tunnel, Point::TcEgress) => Action::Encapsulate,
         (Role::Tunnel, Point::TcIngress) => Action::Decapsulate,
-        // A device of no known role is tapped only because packets enter or leave the node by it.
+        // Tunnels other than VXLAN, whose outer packets are not decoded, and bridge ports that are no pod's.
         (Role::Uplink | Role::Other, Point::TcIngress) => Action::NodeIngress,
         (Role::Uplink | Role::Other, Point::TcEgress) => Action::NodeEgress,
     }
@@ -34,7 +34,7 @@ pub(crate) fn action(role: Role, point: Point) -> Action {
 pub(crate) struct DeviceId(u32);
 
 /// What is known of a device.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct DeviceInfo {
     pub(crate) name: Arc<str>,
     pub(crate) role: Role,
@@ -71,7 +71,7 @@ struct Node {
     vxlan_ports: Vec<u16>,
     /// Where the node's tunnels lead.
     remotes: FxHashSet<IpAddr>,
-    /// From earlier topologies: events of them may still come.
+    /// Look-ups of earlier topologies, for events that were sent before the change and are read after it.
     former_devices: FxHashMap<(u32, u32), DeviceId>,
     former_namespaces: FxHashMap<u32, Option<Arc<str>>>,
 }
@@ -88,16 +88,18 @@ impl Devices {
         Self { all: Vec::new(), nodes: (0..nodes).map(|_| Node::default()).collect() }
     }
 
-    /// Takes a node's topology, in place of an earlier one. Device numbers stay valid.
+    /// Takes a node's topology, in place of an earlier one. Device numbers stay valid, and a device that has not changed keeps its
+    /// number: packets in flight were seen there.
     pub(crate) fn learn(&mut self, node: NodeId, topology: &Topology, directory: &Directory, name: &str) {
         let mut known = Node::default();
         for namespace in &topology.namespaces {
             let pod = namespace.pod.as_deref().map(Arc::from);
             known.namespaces.insert(namespace.inode, pod);
             for device in &namespace.devices {
-                let id = DeviceId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
-                known.devices.insert((namespace.inode, device.index), id);
-                self.all.push(describe(topology, namespace, device, directory, name));
+                let key = (namespace.inode, device.index);
+                let before = self.nodes[node].devices.get(&key).copied();
+                let id = self.number(before, describe(topology, namespace, device, directory, name));
+                known.devices.insert(key, id);
             }
             for device in &namespace.devices {
                 let bridge = device.master.and_then(|master| known.devices.get(&(namespace.inode, master)));
@@ -128,6 +130,22 @@ impl Devices {
         known.former_devices.extend(before.devices);
         known.former_namespaces = before.former_namespaces;
         known.former_namespaces.extend(before.namespaces);
+    }
+
+    /// The number of a device: the one it had before if it is still the same, else a new one.
+    fn number(&mut self, before: Option<DeviceId>, info: DeviceInfo) -> DeviceId {
+        if let Some(id) = before {
+            // The bridge is found again once all devices have their numbers.
+            let known = &mut self.all[id.0 as usize];
+            let bridge = known.bridge.take();
+            if *known == info {
+                return id;
+            }
+            known.bridge = bridge;
+        }
+        let id = DeviceId(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
+        self.all.push(info);
+        id
     }
 
     /// Adds a node.
@@ -250,6 +268,8 @@ fn describe(
     }
 }
 
+/// The role of a device in the node's own namespace. Differs on purpose from `Topology::role_of`, by which the agent chooses
+/// taps: only tunnels that can be decoded are [`Role::Tunnel`] here.
 fn role_on_node(namespace: &Namespace, device: &Device, directory: &Directory, node: &str) -> Role {
     let underlay = |other: &Device| match &other.kind {
         DeviceKind::Vxlan(vxlan) => vxlan.underlay == Some(device.index),

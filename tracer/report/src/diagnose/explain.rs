@@ -43,7 +43,7 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
             let kinds = kinds_for_drop(hop)?;
             let fits = |kind: &Kind| {
                 let of_kind = findings.iter().filter(|finding| finding.kind == *kind);
-                of_kind.into_iter().find(|finding| is_about(finding, hop, path, facts))
+                of_kind.into_iter().find(|finding| concerns_packet(finding, hop, path, facts))
             };
             kinds.iter().find_map(fits).map(|finding| {
                 // The missing route probably, but not certainly, went through this tunnel.
@@ -57,18 +57,17 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
         Verdict::Vanished => {
             let hop = path.hops.iter().rev().find(|hop| hop.evidence == Evidence::Observed)?;
             let kinds = kinds_for_last_hop(hop);
-            let fits =
-                |finding: &&Finding| kinds.contains(&finding.kind) && is_about(finding, hop, path, facts);
-            findings.iter().find(fits).map(|finding| {
-                if is_conclusive(finding, hop, path, facts) {
-                    Explanation::Known(finding)
-                } else {
-                    Explanation::Possible(finding)
-                }
-            })
+            let fits = |finding: &&Finding| {
+                kinds.contains(&finding.kind) && concerns_packet(finding, hop, path, facts)
+            };
+            let fitting = || findings.iter().filter(fits);
+            let known = fitting().find(|finding| is_conclusive(finding, hop, path, facts));
+            known.map(Explanation::Known).or_else(|| fitting().next().map(Explanation::Possible))
         }
         Verdict::Delivered => {
-            let is_ignored = |finding: &&Finding| finding.kind == Kind::EchoIgnored && ignores(finding, path);
+            let is_ignored = |finding: &&Finding| {
+                finding.kind == Kind::EchoIgnored && is_ignored_echo_request(finding, path)
+            };
             findings.iter().find(is_ignored).map(Explanation::Known)
         }
         Verdict::Open => None,
@@ -76,13 +75,18 @@ pub fn explain<'a>(path: &Path, facts: &Facts, findings: &'a [Finding]) -> Optio
 }
 
 /// Whether a finding is that the pod answers no pings, and the path is one to it.
-fn ignores(finding: &Finding, path: &Path) -> bool {
-    let receiver = path.translated.as_deref().map_or(&path.to, |translated| &translated.to);
+fn is_ignored_echo_request(finding: &Finding, path: &Path) -> bool {
+    let receiver = receiver(path);
     let is_ipv6 = finding.subject == Subject::Family { ipv6: true };
     path.label.starts_with("echo request")
         && receiver.pod.is_some()
         && receiver.pod.as_deref() == finding.pod.as_deref()
         && receiver.ip.is_ipv6() == is_ipv6
+}
+
+/// The end that the packet was on its way to: behind a Service, the endpoint that DNAT chose.
+fn receiver(path: &Path) -> &End {
+    path.translated.as_deref().map_or(&path.to, |translated| &translated.to)
 }
 
 /// Kinds of finding that can cause a drop with this reason or at this kernel function, the likeliest first.
@@ -159,7 +163,8 @@ fn vxlan(device: &Device) -> Option<&Vxlan> {
 fn route_went_with(device: &Device, hop: &Hop, path: &Path, facts: &Facts) -> bool {
     let dst = hop.tuple.dst;
     let has_network = device.addresses.iter().any(|network| network.contains(&dst) && network.addr() != dst);
-    let home = path.to.node.as_deref().filter(|node| **node != *hop.node).and_then(|node| facts.node(node));
+    let home =
+        receiver(path).node.as_deref().filter(|node| **node != *hop.node).and_then(|node| facts.node(node));
     let entries =
         facts.node(&hop.node).and_then(|node| node.topology.node()).map(|own| &own.state.forwarding);
     let leads_there = vxlan(device).is_some()
@@ -171,14 +176,18 @@ fn route_went_with(device: &Device, hop: &Hop, path: &Path, facts: &Facts) -> bo
     !device.up && (has_network || leads_there)
 }
 
-/// Kinds of finding that fit the last hop at which a packet was seen.
+/// Kinds of finding that fit the last hop at which a packet was seen. Their order says nothing: the first finding that fits is
+/// taken, a known one before a possible one.
 fn kinds_for_last_hop(hop: &Hop) -> &'static [Kind] {
     match hop.action {
         Action::NodeEgress if hop.outer.is_some() => {
             &[Kind::LinkDown, Kind::WrongTunnelEnd, Kind::TunnelMismatch, Kind::AddressTwice]
         }
         Action::NodeEgress => &[Kind::LinkDown, Kind::AddressTwice],
-        Action::NodeIngress => &[Kind::TunnelMismatch, Kind::ForwardingOff, Kind::ReversePath],
+        Action::NodeIngress if hop.outer.is_some() => {
+            &[Kind::TunnelMismatch, Kind::ForwardingOff, Kind::ReversePath]
+        }
+        Action::NodeIngress => &[Kind::ForwardingOff, Kind::ReversePath],
         Action::Encapsulate => {
             &[Kind::TunnelMtu, Kind::TunnelAddress, Kind::TunnelMismatch, Kind::NoTunnelEnd, Kind::LinkDown]
         }
@@ -207,7 +216,7 @@ fn is_conclusive(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bo
     if finding.kind == Kind::TunnelMismatch {
         // Its port is not the one that the destination node's tunnel listens on.
         let port = hop.outer.as_ref().and_then(|outer| outer.dport);
-        return path.to.node.as_deref().and_then(|node| facts.node(node)).is_some_and(|node| {
+        return receiver(path).node.as_deref().and_then(|node| facts.node(node)).is_some_and(|node| {
             hop.action == Action::NodeEgress && port.is_some_and(|port| !listens(node, port))
         });
     }
@@ -243,10 +252,10 @@ fn listens(node: &Node, port: u16) -> bool {
     ports.peek().is_none() || ports.any(|own| own == port)
 }
 
-/// Whether a finding concerns this packet: its addresses, the node where it ended, or a device on its path there.
-fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
+/// Whether the finding's node, device and addresses match this packet: one rule for each kind.
+fn concerns_packet(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
     let at_node = finding.node == *hop.node;
-    let at_destination_node = path.to.node.as_deref() == Some(finding.node.as_str());
+    let at_destination_node = receiver(path).node.as_deref() == Some(finding.node.as_str());
     let (src, dst) = (hop.tuple.src, hop.tuple.dst);
     let on_way = |device: &str| {
         hop.device.as_deref() == Some(device)
@@ -262,10 +271,10 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
         }
         (Kind::Refused, Subject::Between(from, to)) => {
             at_node
-                && is_own_namespace(finding, path)
+                && is_in_routing_namespace(finding, path)
                 && from.is_none_or(|network| network.contains(&src))
                 && to.is_none_or(|network| {
-                    network.contains(&dst) && is_best(facts, finding, dst, network.prefix_len())
+                    network.contains(&dst) && is_longest_match(facts, finding, dst, network.prefix_len())
                 })
                 && finding.device.as_deref().is_none_or(on_way)
         }
@@ -287,7 +296,7 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
                 && leaves_by_another(facts, hop)
         }
         (Kind::Mtu, _) => {
-            let of_pod = path.to.pod.as_deref() == finding.pod.as_deref() && finding.pod.is_some();
+            let of_pod = receiver(path).pod.as_deref() == finding.pod.as_deref() && finding.pod.is_some();
             let place = finding.pod.as_deref().and_then(|pod| facts.pod(pod));
             let device = place.and_then(|place| {
                 place.namespace.devices.iter().find(|known| Some(&known.name) == finding.device.as_ref())
@@ -312,13 +321,13 @@ fn is_about(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> bool {
         (Kind::LinkDown | Kind::BridgePort | Kind::Xdp, _) => {
             let Some(device) = finding.device.as_deref() else { return false };
             match &finding.pod {
-                Some(pod) => path.from.pod.as_deref() == Some(pod) || path.to.pod.as_deref() == Some(pod),
+                Some(pod) => [&path.from, receiver(path)].iter().any(|end| end.pod.as_deref() == Some(pod)),
                 None => (at_node && on_way(device)) || leads_to(facts, &finding.node, device, path),
             }
         }
         (Kind::PortsIsolated, _) => at_node && are_isolated(facts, finding, path),
         (Kind::TunnelMtu, _) => at_node && exceeds_tunnel(finding, hop, facts),
-        (Kind::EchoIgnored, _) => ignores(finding, path),
+        (Kind::EchoIgnored, _) => is_ignored_echo_request(finding, path),
         (Kind::WrongGateway, _) => path.from.pod == finding.pod.as_deref().map(Into::into),
         (Kind::Unanswered, Subject::To(address)) => {
             let outer = hop.outer.as_ref().map(|outer| outer.dst);
@@ -352,7 +361,12 @@ pub fn for_no_traffic<'a>(
             to.contains(&address) || place.namespace.routes.iter().any(|route| route.gateway == Some(address))
         }
         _ if finding.pod.as_deref() == Some(pod) => true,
-        _ => finding.pod.is_none() && finding.node == place.node.name && finding.device.as_deref() == veth,
+        _ => {
+            finding.pod.is_none()
+                && finding.node == place.node.name
+                && veth.is_some()
+                && finding.device.as_deref() == veth
+        }
     };
     findings.iter().filter(is_relevant).collect()
 }
@@ -360,9 +374,8 @@ pub fn for_no_traffic<'a>(
 /// Whether both ends of a path are pods of the finding's node whose bridge ports are isolated, one of them its own.
 fn are_isolated(facts: &Facts, finding: &Finding, path: &Path) -> bool {
     let Some(node) = facts.node(&finding.node) else { return false };
-    let receiver = path.translated.as_deref().map_or(&path.to, |translated| &translated.to);
     let port = |end: &End| node.topology.host_veth_of(end.pod.as_deref()?);
-    let Some((one, other)) = port(&path.from).zip(port(receiver)) else { return false };
+    let Some((one, other)) = port(&path.from).zip(port(receiver(path))) else { return false };
     let isolated = |device: &Device| device.port.is_some_and(|port| port.isolated);
     isolated(one) && isolated(other) && finding.device.as_deref() == Some(&one.name)
 }
@@ -374,15 +387,22 @@ fn exceeds_tunnel(finding: &Finding, hop: &Hop, facts: &Facts) -> bool {
     hop.device.as_deref() == finding.device.as_deref() && room.is_some_and(|room| hop.bytes > room)
 }
 
-/// Whether the finding is in the namespace that routes the packet: the node's own.
-fn is_own_namespace(finding: &Finding, path: &Path) -> bool {
+/// Whether the finding is in the node's namespace or in the sender's: both route the packet before it leaves the node.
+fn is_in_routing_namespace(finding: &Finding, path: &Path) -> bool {
     finding.pod.is_none() || path.from.pod.as_deref() == finding.pod.as_deref()
 }
 
-/// Whether no route of the node's main table is longer than a refusing one.
-fn is_best(facts: &Facts, finding: &Finding, dst: IpAddr, length: u8) -> bool {
-    let Some(node) = facts.node(&finding.node) else { return false };
-    node.topology.route_to(dst).is_none_or(|route| route.destination.prefix_len() <= length)
+/// Whether no route of the finding's namespace matches the destination with a longer prefix than the refusing one.
+fn is_longest_match(facts: &Facts, finding: &Finding, dst: IpAddr, length: u8) -> bool {
+    let routes = match &finding.pod {
+        Some(pod) => facts.pod(pod).map(|place| &place.namespace.routes),
+        None => facts.node(&finding.node).and_then(|node| node.topology.node()).map(|own| &own.routes),
+    };
+    routes.is_some_and(|routes| {
+        routes
+            .iter()
+            .all(|route| !route.destination.contains(&dst) || route.destination.prefix_len() <= length)
+    })
 }
 
 /// Whether a packet to `dst` leaves this node by way of this gateway.
@@ -399,7 +419,7 @@ fn leaves_by_another(facts: &Facts, hop: &Hop) -> bool {
     main.zip(here).is_some_and(|(main, here)| main != here.index)
 }
 
-/// Whether an address is one of the node's own, by which its pods send what is for elsewhere.
+/// Whether an address is one of the node's own, such as its pods' default gateway.
 fn is_gateway(address: IpAddr, node: &str, facts: &Facts) -> bool {
     facts.node(node).is_some_and(|node| node.has(address))
 }
@@ -407,13 +427,13 @@ fn is_gateway(address: IpAddr, node: &str, facts: &Facts) -> bool {
 /// Whether a device of a node is the one before an end of the path: the veth of its pod, or its node's uplink.
 fn leads_to(facts: &Facts, node: &str, device: &str, path: &Path) -> bool {
     let Some(node) = facts.node(node) else { return false };
-    let ends =
-        [&path.from, &path.to].into_iter().filter(|end| end.node.as_deref() == Some(node.name.as_str()));
-    ends.into_iter().any(|end| {
+    let (from, to) = (&path.from, receiver(path));
+    let mut ends = [from, to].into_iter().filter(|end| end.node.as_deref() == Some(node.name.as_str()));
+    ends.any(|end| {
         let veth = end.pod.as_deref().and_then(|pod| node.topology.host_veth_of(pod));
         let uplinks = node.topology.uplinks(&node.addresses);
         veth.is_some_and(|veth| veth.name == device)
-            || (path.from.node != path.to.node && uplinks.iter().any(|uplink| uplink.name == device))
+            || (from.node != to.node && uplinks.iter().any(|uplink| uplink.name == device))
     })
 }
 

@@ -26,7 +26,7 @@ pub struct Totals {
     pub paths: VerdictCounts,
     /// Bytes of all packets' IP packets, as their sources sent them.
     pub bytes: u64,
-    /// Segments with bytes that had been sent before, of the listed flows.
+    /// Segments with bytes that had been sent before, counted while their flow was listed, also if it gave way later.
     pub retransmitted: u64,
     /// Number of flows.
     pub flows: u64,

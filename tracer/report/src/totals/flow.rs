@@ -65,7 +65,7 @@ impl Flows {
         if !is_failure(verdict) {
             return false;
         }
-        // What is passed over here has failed, and stays.
+        // Flows with failures leave the queue and stay listed: they can no longer give way.
         while let Some(id) = self.order.pop_front() {
             if self.listed.get(&id).is_some_and(|known| failed(&known.flow.paths) == 0)
                 && let Some(known) = self.listed.remove(&id)
@@ -178,7 +178,7 @@ fn ends(path: &Path) -> (End, End, Option<End>) {
             let endpoint = translated.map(|translated| &translated.to).filter(|to| **to != path.to);
             (path.from.clone(), path.to.clone(), endpoint.cloned())
         }
-        // Back from the endpoint, a reply comes from what was asked in the end.
+        // A reply starts at the endpoint; after translation its source is the Service that was asked.
         Direction::Reply => {
             let (from, to) = translated.map_or((&path.from, &path.to), |ends| (&ends.from, &ends.to));
             let endpoint = (*from != path.from).then(|| path.from.clone());

@@ -1,6 +1,6 @@
 //! Each finding explains the packet that met it, and no other.
 
-use podtrace_path::{Context, Drop};
+use podtrace_path::{Context, Drop, Translated};
 use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::topology::state::{
     ForwardingEntry, Neighbour, NeighbourState, PolicyAction, PolicyRule, Refusal, RefusingRoute,
@@ -450,6 +450,53 @@ fn a_pods_mtu_explains_only_packets_that_exceed_it() {
     );
     assert_eq!(explained(with(bytes), &path), None);
     assert_eq!(explained(with(bytes - 1), &dropped("node2", "NETFILTER_DROP", "nf_hook_slow")), None);
+    // Sent to a Service, which chose this pod.
+    let mut translated = path.clone();
+    let service = End { ip: [10, 43, 0, 10].into(), port: None, pod: None, node: None, service: None };
+    let pod = std::mem::replace(&mut translated.to, service);
+    translated.translated = Some(Box::new(Translated { from: path.from.clone(), to: pod }));
+    assert_eq!(explained(with(bytes - 1), &translated).unwrap(), text);
+}
+
+#[test]
+fn a_pods_refusing_route_counts_only_if_the_pod_has_no_longer_one() {
+    let with = |longer_of: usize| {
+        let [mut first, second] = nodes();
+        first.namespaces[1].state.refusing.push(RefusingRoute {
+            destination: "10.42.0.0/16".parse().unwrap(),
+            table: 254,
+            refusal: Refusal::Blackhole,
+        });
+        first.namespaces[longer_of].routes.push(Route {
+            destination: "10.42.1.10/32".parse().unwrap(),
+            gateway: Some("10.42.0.1".parse().unwrap()),
+            device: 2,
+            metric: 0,
+        });
+        [first, second]
+    };
+    let path = dropped("node1", "IP_OUTNOROUTES", "ip_route_output_flow");
+    let text = explained(with(0), &path);
+    assert!(text.as_ref().is_some_and(|text| text.contains("blackhole")), "{text:?}");
+    assert_eq!(explained(with(1), &path), None);
+}
+
+#[test]
+fn without_a_veth_a_nodes_findings_are_not_a_silent_pods() {
+    let [mut first, second] = nodes();
+    first.namespaces[0].devices.retain(|device| !matches!(device.kind, DeviceKind::Veth));
+    first.namespaces[0].state.policy.push(PolicyRule {
+        priority: 5270,
+        from: None,
+        to: None,
+        input: None,
+        conditional: false,
+        action: PolicyAction::Refuse(Refusal::Blackhole),
+    });
+    let facts = facts([first, second]);
+    let findings = findings(&facts);
+    assert!(findings.iter().any(|finding| finding.device.is_none() && finding.node == "node1"));
+    assert_eq!(for_no_traffic("default/pod1", &[], &facts, &findings), Vec::<&Finding>::new());
 }
 
 #[test]
