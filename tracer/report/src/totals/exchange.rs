@@ -57,10 +57,21 @@ pub(super) struct RoundTrip {
     pub(super) ns: i64,
 }
 
+/// What a path adds to the exchange that it is part of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Whether it is a request that has to be answered, sent for the first time: of UDP it is unknown which have.
+    pub(super) asks: bool,
+    /// Whether it is the first answer to such a request.
+    pub(super) answers: bool,
+    /// The round trip that it completes.
+    pub(super) round_trip: Option<RoundTrip>,
+}
+
 impl Exchanges {
-    /// Adds a path; returns the round trip that it completes.
-    pub(super) fn add(&mut self, path: &Path) -> Option<RoundTrip> {
-        let (kind, number, is_reply) = part(path)?;
+    /// Adds a path.
+    pub(super) fn add(&mut self, path: &Path) -> Progress {
+        let Some((kind, number, is_reply)) = part(path) else { return Progress::default() };
         let key = (path.flow.id, kind, number);
         if !self.known.contains_key(&key) {
             if self.order.len() >= KEPT
@@ -72,18 +83,21 @@ impl Exchanges {
         }
         let exchange = self.known.entry(key).or_default();
         let counts = &mut self.counts[kind as usize];
-        let ns = if is_reply {
-            if path.verdict != Verdict::Delivered {
-                return None;
-            }
-            let (_, last) = path.seen?;
-            exchange.reply(last, counts)
-        } else {
-            let (first, _) = path.seen?;
-            exchange.request(first, counts)
-        }?;
-        counts.round_trips.record(ns);
-        Some(RoundTrip { kind, ns })
+        let (asked, answered) = (counts.asked, counts.answered);
+        let ns = match path.seen {
+            Some((_, last)) if is_reply && path.verdict == Verdict::Delivered => exchange.reply(last, counts),
+            Some((first, _)) if !is_reply => exchange.request(first, counts),
+            _ => None,
+        };
+        if let Some(ns) = ns {
+            counts.round_trips.record(ns);
+        }
+        let has_to_be_answered = kind != ExchangeKind::Datagram;
+        Progress {
+            asks: has_to_be_answered && counts.asked > asked,
+            answers: has_to_be_answered && counts.answered > answered,
+            round_trip: ns.map(|ns| RoundTrip { kind, ns }),
+        }
     }
 
     /// What there was of each kind. If answers may not have been traced, their number is unknown rather than 0.
@@ -183,8 +197,8 @@ mod tests {
         Path { segment: Some(Segment::Tcp { seq, ack, flags }), ..echo(1, 0, reply, at_ns) }
     }
 
-    fn ns(round_trip: Option<RoundTrip>) -> Option<i64> {
-        round_trip.map(|round_trip| round_trip.ns)
+    fn ns(progress: Progress) -> Option<i64> {
+        progress.round_trip.map(|round_trip| round_trip.ns)
     }
 
     #[test]

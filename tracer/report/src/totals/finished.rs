@@ -69,6 +69,8 @@ pub struct Flow {
     pub reply: Way,
     /// Paths by verdict.
     pub paths: VerdictCounts,
+    /// Echo requests and connection attempts without an answer; `None` if answers may not have been traced.
+    pub unanswered: Option<u64>,
     /// Round trips.
     pub rtt: Option<FlowRoundTrips>,
 }

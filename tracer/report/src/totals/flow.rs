@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tracer_common::wire::tcp_flag;
 
-use super::exchange::{RoundTrip, round_trips};
+use super::exchange::{Progress, RoundTrip, round_trips};
 use super::finished::{ExchangeKind, Flow, FlowRoundTrips, Way, all, count, failed};
 use super::histogram::Histogram;
 use super::numbers::{NumberSet, Stream};
@@ -35,13 +35,16 @@ struct Known {
     by_request: bool,
     request: Stream,
     reply: Stream,
+    /// Requests that have to be answered, and those that were.
+    asked: u64,
+    answered: u64,
     /// Round trips, by what.
     round_trips: Option<(ExchangeKind, Histogram)>,
 }
 
 impl Flows {
-    /// Adds a path, and the round trip that it completed.
-    pub(super) fn add(&mut self, path: &Path, round_trip: Option<RoundTrip>) {
+    /// Adds a path, and what it meant to its exchange.
+    pub(super) fn add(&mut self, path: &Path, progress: Progress) {
         let id = path.flow.id;
         let is_new = self.seen.add(id);
         if !self.listed.contains_key(&id) {
@@ -53,7 +56,7 @@ impl Flows {
             self.order.push_back(id);
         }
         if let Some(known) = self.listed.get_mut(&id) {
-            self.retransmitted += u64::from(known.add(path, round_trip));
+            self.retransmitted += u64::from(known.add(path, progress));
         }
     }
 
@@ -93,13 +96,17 @@ impl Flows {
         self.retransmitted
     }
 
-    /// The listed flows in the order of their numbers.
-    pub(super) fn finished(&self) -> Vec<Flow> {
+    /// The listed flows in the order of their numbers. Requests are only unanswered where every answer would have been seen.
+    pub(super) fn finished(&self, are_answers_seen: bool) -> Vec<Flow> {
         let rtt = |known: &Known| {
             let (source, histogram) = known.round_trips.as_ref()?;
             Some(FlowRoundTrips { source: *source, rtt: round_trips(histogram)? })
         };
-        self.listed.values().map(|known| Flow { rtt: rtt(known), ..known.flow.clone() }).collect()
+        let unanswered = |known: &Known| are_answers_seen.then(|| known.asked.saturating_sub(known.answered));
+        self.listed
+            .values()
+            .map(|known| Flow { rtt: rtt(known), unanswered: unanswered(known), ..known.flow.clone() })
+            .collect()
     }
 }
 
@@ -117,6 +124,7 @@ impl Known {
             request: Way::default(),
             reply: Way::default(),
             paths: VerdictCounts::default(),
+            unanswered: None,
             rtt: None,
         };
         Self {
@@ -124,12 +132,14 @@ impl Known {
             by_request: path.flow.direction == Direction::Request,
             request: Stream::default(),
             reply: Stream::default(),
+            asked: 0,
+            answered: 0,
             round_trips: None,
         }
     }
 
     /// Adds a path; whether it is a retransmission.
-    fn add(&mut self, path: &Path, round_trip: Option<RoundTrip>) -> bool {
+    fn add(&mut self, path: &Path, progress: Progress) -> bool {
         let flow = &mut self.flow;
         let is_request = path.flow.direction == Direction::Request;
         if is_request && !(self.by_request && (flow.endpoint.is_some() || path.translated.is_none())) {
@@ -149,7 +159,9 @@ impl Known {
         way.bytes += u64::from(path.bytes);
         way.payload += u64::from(path.payload);
         way.lost += u64::from(is_failure(path.verdict));
-        if let Some(RoundTrip { kind, ns }) = round_trip {
+        self.asked += u64::from(progress.asks);
+        self.answered += u64::from(progress.answers);
+        if let Some(RoundTrip { kind, ns }) = progress.round_trip {
             self.round_trips.get_or_insert_with(|| (kind, Histogram::default())).1.record(ns);
         }
         let again = is_again(path, stream);
@@ -226,9 +238,9 @@ mod tests {
             (2_897, 0, tcp_flag::FIN),
             (2_898, 0, tcp_flag::RST),
         ] {
-            flows.add(&tcp(seq, payload, flags), None);
+            flows.add(&tcp(seq, payload, flags), Progress::default());
         }
-        let [flow] = flows.finished().try_into().unwrap();
+        let [flow] = flows.finished(true).try_into().unwrap();
         assert_eq!((flow.request.retransmitted, flow.request.packets, flow.request.payload), (2, 7, 4_344));
         assert_eq!(flows.retransmitted(), 2);
     }
@@ -246,8 +258,8 @@ mod tests {
         reply.flow.direction = Direction::Reply;
         for order in [[&request, &reply], [&reply, &request]] {
             let mut flows = Flows::default();
-            order.iter().for_each(|path| flows.add(path, None));
-            let [flow] = flows.finished().try_into().unwrap();
+            order.iter().for_each(|path| flows.add(path, Progress::default()));
+            let [flow] = flows.finished(true).try_into().unwrap();
             assert_eq!((&flow.from, &flow.to), (&request.from, &request.to));
             assert_eq!((flow.request.packets, flow.reply.packets), (1, 1));
             assert_eq!(flow.endpoint, (pod != request.to).then(|| pod.clone()));
@@ -259,12 +271,12 @@ mod tests {
         let mut flows = Flows::default();
         let bound = LISTED as u64;
         for id in 1..=bound + 100 {
-            flows.add(&path(id, Verdict::Delivered), None);
+            flows.add(&path(id, Verdict::Delivered), Progress::default());
         }
-        flows.add(&path(bound + 101, Verdict::Dropped), None);
-        flows.add(&path(1, Verdict::Delivered), None);
-        flows.add(&path(5, Verdict::Delivered), None);
-        let listed = flows.finished();
+        flows.add(&path(bound + 101, Verdict::Dropped), Progress::default());
+        flows.add(&path(1, Verdict::Delivered), Progress::default());
+        flows.add(&path(5, Verdict::Delivered), Progress::default());
+        let listed = flows.finished(true);
         assert_eq!((listed.len(), flows.count(), unlisted(&flows)), (LISTED, bound + 101, 101));
         assert!(listed.iter().any(|flow| flow.id == bound + 101 && flow.paths.dropped == 1));
         assert_eq!(flows.unlisted().delivered, 102, "with the flow that gave way, and its second packet");

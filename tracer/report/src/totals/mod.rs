@@ -95,8 +95,8 @@ impl Collector {
     pub fn add(&mut self, path: &Path) {
         count(path.verdict, &mut self.paths);
         self.bytes += u64::from(path.bytes);
-        let round_trip = self.exchanges.add(path);
-        self.flows.add(path, round_trip);
+        let progress = self.exchanges.add(path);
+        self.flows.add(path, progress);
         self.routes.add(path);
         self.causes.add(path);
     }
@@ -113,7 +113,7 @@ impl Collector {
         Finished {
             causes: self.causes.finished(),
             routes: self.routes.finished(),
-            flows: self.flows.finished(),
+            flows: self.flows.finished(end.are_answers_traced && !end.is_limited),
             totals: Totals {
                 paths: self.paths,
                 bytes: self.bytes,

@@ -1,4 +1,4 @@
-//! The flows: those with failures first, then those with the most bytes; or all of them as a table.
+//! The flows: those with failures first, then those without an answer, then those with the most bytes; or all of them as a table.
 
 use super::{end, heading, more};
 use crate::output::View;
@@ -26,7 +26,7 @@ pub(super) fn section(finished: &Finished, width: usize, lines: usize) -> String
         return String::new();
     }
     let mut order: Vec<_> = flows.iter().collect();
-    order.sort_by_key(|flow| (std::cmp::Reverse((lost(flow), bytes(flow))), flow.id));
+    order.sort_by_key(|flow| (std::cmp::Reverse((lost(flow), flow.unanswered, bytes(flow))), flow.id));
     let mut number = order.len().min(lines.saturating_sub(2)).max(1);
     loop {
         let mut text = String::new();
@@ -55,7 +55,7 @@ pub(super) fn table(finished: &Finished, view: &View) -> String {
         counts.iter().any(|(verdict, number)| *number > 0 && view.shows(*verdict))
     };
     let mut order: Vec<_> = flows.iter().filter(wanted).collect();
-    order.sort_by_key(|flow| (lost(flow) == 0, flow.id));
+    order.sort_by_key(|flow| (lost(flow) == 0, flow.unanswered.unwrap_or(0) == 0, flow.id));
     let mut text = String::new();
     write_rows(&order, view.width, &mut text);
     if totals.unlisted_flows > 0 {
@@ -77,10 +77,12 @@ fn write_rows(flows: &[&Flow], width: usize, text: &mut String) {
 }
 
 fn row(flow: &Flow) -> Vec<Phrase> {
-    let Flow { id, proto, from, to, endpoint, request, reply, paths, rtt, .. } = flow;
+    let Flow { id, proto, from, to, endpoint, request, reply, paths, unanswered, rtt, .. } = flow;
+    let unanswered = unanswered.unwrap_or(0);
     let mut number = match (failed(paths), paths.open) {
+        (0, 0) if unanswered > 0 => Phrase::new().with(DOUBT, "?"),
         (0, 0) => Phrase::new().with(GOOD, "✓"),
-        (0, _) => Phrase::new().with(DOUBT, "…"),
+        (0, 1..) => Phrase::new().with(DOUBT, "…"),
         _ => Phrase::new().with(BAD, "✗"),
     };
     number.push(NAME, format!(" {id}"));
@@ -91,6 +93,7 @@ fn row(flow: &Flow) -> Vec<Phrase> {
         (paths.vanished, "VANISHED", BAD),
         (paths.rejected, "REJECTED", BAD),
         (paths.open, "open", DOUBT),
+        (unanswered, "unanswered", DOUBT),
         (resent(flow), "resent", DOUBT),
     ] {
         if number > 0 {

@@ -3,7 +3,8 @@
 use crate::output::phrase::{BAD, DOUBT, GOOD, PLAIN, Phrase};
 use crate::output::timing::Unit;
 use crate::output::words::thousands;
-use crate::totals::{ExchangeKind, Exchanged, Finished, RoundTrips};
+use crate::totals::{ExchangeKind, Exchanged, Finished, Flow, RoundTrips, failed};
+use podtrace_path::Protocol;
 
 /// One line for each kind of exchange.
 pub(super) fn lines(finished: &Finished) -> Vec<Phrase> {
@@ -11,12 +12,38 @@ pub(super) fn lines(finished: &Finished) -> Vec<Phrase> {
     // Answers alone, as where a filter hides the requests, say nothing of what was answered.
     let asked = totals.exchanges.iter().filter(|exchanged| exchanged.asked > 0);
     let mut lines: Vec<_> = asked.map(|exchanged| exchange(exchanged, totals.limited)).collect();
+    lines.extend(unanswered(finished));
     if totals.retransmitted > 0 {
         let segments = if totals.retransmitted == 1 { "segment" } else { "segments" };
         let text = format!("{} TCP {segments} sent again", thousands(totals.retransmitted));
         lines.push(Phrase::new().with(DOUBT, text));
     }
     lines
+}
+
+/// Connection attempts that arrived and that nothing answered, with the likeliest cause: TCP drops a SYN without reporting it
+/// where the queue of connections to accept is full.
+fn unanswered(finished: &Finished) -> Option<Phrase> {
+    let is_so = |flow: &&Flow| {
+        flow.proto == Protocol::Tcp
+            && failed(&flow.paths) + flow.paths.open == 0
+            && flow.reply.packets == 0
+            && flow.unanswered.is_some_and(|unanswered| unanswered > 0)
+    };
+    let flows = || finished.flows.iter().filter(is_so);
+    let first = flows().next()?;
+    let to = first.endpoint.as_ref().unwrap_or(&first.to);
+    let (pod, port) = (to.pod.as_deref()?, to.port?);
+    let to_it = flows().filter(|flow| flow.endpoint.as_ref().unwrap_or(&flow.to) == to).count() as u64;
+    let attempts = if to_it == 1 { "attempt" } else { "attempts" };
+    Some(Phrase::new().with(
+        DOUBT,
+        format!(
+            "{} {attempts} reached {pod} on port {port} and got no answer, not even a reset; possibly the program accepts \
+             connections too slowly and its queue is full. In {pod}: `ss -lnt sport = :{port}` (Recv-Q against Send-Q)",
+            thousands(to_it)
+        ),
+    ))
 }
 
 /// `10 echo requests, 10 answered, 0% lost · rtt min/avg/p99/max 68.1/74.0/90.2/90.2 µs`.
@@ -84,8 +111,12 @@ fn lost(asked: u64, answered: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use podtrace_path::{Direction, Path, Reading, Segment, Verdict};
+    use tracer_common::wire::tcp_flag;
+
     use super::*;
-    use crate::output::plain::plain;
+    use crate::output::{plain::plain, samples};
+    use crate::totals::{self, Collector};
 
     #[test]
     fn an_exchange_ends_like_ping() {
@@ -101,6 +132,36 @@ mod tests {
         assert_eq!(plain(&exchange(&one, true)), format!("1 TCP connection attempt, 0 accepted{ended}"));
         let one_way = Exchanged { answered: None, ..one };
         assert_eq!(plain(&exchange(&one_way, false)), "1 TCP connection attempt, answers were not traced");
+    }
+
+    #[test]
+    fn attempts_that_nothing_answered_are_named_where_they_arrived() {
+        let syn = |flow: u64| {
+            let mut path = samples::cross_node_request();
+            (path.flow.id, path.proto, path.to.port) = (flow, Protocol::Tcp, Some(80));
+            path.segment = Some(Segment::Tcp { seq: 7, ack: 0, flags: tcp_flag::SYN });
+            let at = Reading { node: 0, at_ns: 0 };
+            path.seen = Some((at, at));
+            path
+        };
+        let said = |paths: &[Path], end: totals::End| {
+            let mut collector = Collector::default();
+            paths.iter().for_each(|path| collector.add(path));
+            unanswered(&collector.finished(end)).map(|phrase| plain(&phrase))
+        };
+        let text = said(&[syn(1), syn(2)], totals::End::default()).unwrap();
+        assert!(
+            text.starts_with(
+                "2 attempts reached default/pod3 on port 80 and got no answer, not even a reset"
+            )
+        );
+        let mut reset =
+            Path { segment: Some(Segment::Tcp { seq: 0, ack: 8, flags: tcp_flag::RST }), ..syn(1) };
+        reset.flow.direction = Direction::Reply;
+        assert_eq!(said(&[syn(1), reset], totals::End::default()), None);
+        assert_eq!(said(&[Path { verdict: Verdict::Dropped, ..syn(1) }], totals::End::default()), None);
+        let limited = totals::End { is_limited: true, ..totals::End::default() };
+        assert_eq!(said(&[syn(1)], limited), None);
     }
 
     #[test]
