@@ -8,6 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::doctor::Finds;
 use super::names::Names;
 
 /// One kind of fault, in all its variants.
@@ -47,6 +48,8 @@ pub struct Kind {
     /// The right answer.
     #[serde(default)]
     pub expect: Expected,
+    /// What `podtrace doctor` finds, if it can.
+    pub doctor: Option<Finds>,
     /// The runs.
     pub variants: Vec<Written>,
 }
@@ -276,6 +279,7 @@ impl Kind {
         };
         fill(&mut what.expect.cause);
         fill(&mut what.expect.never);
+        what.doctor = what.doctor.map(|finds| finds.filled(&names));
         for place in what.expect.place.iter_mut().flatten() {
             for part in [&mut place.node, &mut place.device, &mut place.pod, &mut place.text] {
                 *part = part.as_deref().map(|text| names.fill(text));

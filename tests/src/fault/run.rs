@@ -45,6 +45,59 @@ pub struct Said {
 /// If the lab, the fault or the trace cannot be made; what podtrace says is no error, whatever it is.
 pub fn run(variant: &Variant, traffic: &str) -> Result<Said> {
     let what = &variant.what;
+    let Prepared { lab, servers } = prepare(variant, traffic)?;
+    if !variant.ways.during {
+        broken(variant, &lab, traffic)?;
+    }
+    let directory = tempfile::tempdir().context("making a directory for the recording")?;
+    let file = directory.path().join("trace.pcapng");
+    let mut trace = start(variant, &lab, &file)?;
+    if variant.ways.during || !what.traffic.is_empty() {
+        trace.wait_for_line("tracing ", READY)?;
+    }
+    if variant.ways.during {
+        broken(variant, &lab, traffic)?;
+    }
+    if what.traffic.is_empty() && variant.ways.during {
+        send(variant, &lab, traffic)?;
+    }
+    for step in &what.traffic {
+        step.whatever(&lab, traffic)?;
+    }
+    let output = trace.finish(END)?;
+    let (paths, summary) = read(&lab, &directory, &file)?;
+    ensure!(!output.stderr.contains("panicked"), "podtrace panicked:\n{}", output.stderr);
+    let code = output.code();
+    let text = format!("{}{}", output.stdout, output.stderr);
+    let unheld = if what.healthy { Vec::new() } else { advised::check(variant, &lab, &text)? };
+    drop(servers);
+    Ok(Said { code, text, paths, summary, unheld })
+}
+
+/// A lab with what runs in it.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The lab.
+    pub lab: Lab,
+    servers: Vec<Running>,
+}
+
+/// A lab that is broken as a variant says, after its client sent something.
+///
+/// # Errors
+///
+/// If the lab or the fault cannot be made.
+pub fn break_lab(variant: &Variant, traffic: &str) -> Result<Prepared> {
+    let prepared = prepare(variant, traffic)?;
+    broken(variant, &prepared.lab, traffic)?;
+    // So that neighbours that do not answer are known not to.
+    warm(variant, &prepared.lab)?;
+    Ok(prepared)
+}
+
+/// A lab that is not broken yet, with the variant's servers.
+fn prepare(variant: &Variant, traffic: &str) -> Result<Prepared> {
+    let what = &variant.what;
     // The pods have servers only where there are Services; pod1 has none.
     let wants_server = variant.ways.protocol != "icmp" && what.rules == "none";
     let rules = if wants_server { "nft" } else { &what.rules };
@@ -72,32 +125,7 @@ pub fn run(variant: &Variant, traffic: &str) -> Result<Said> {
         running.wait_for_line("Listening", READY)?;
         servers.push(running);
     }
-    if !variant.ways.during {
-        broken(variant, &lab, traffic)?;
-    }
-    let directory = tempfile::tempdir().context("making a directory for the recording")?;
-    let file = directory.path().join("trace.pcapng");
-    let mut trace = start(variant, &lab, &file)?;
-    if variant.ways.during || !what.traffic.is_empty() {
-        trace.wait_for_line("tracing ", READY)?;
-    }
-    if variant.ways.during {
-        broken(variant, &lab, traffic)?;
-    }
-    if what.traffic.is_empty() && variant.ways.during {
-        send(variant, &lab, traffic)?;
-    }
-    for step in &what.traffic {
-        step.whatever(&lab, traffic)?;
-    }
-    let output = trace.finish(END)?;
-    let (paths, summary) = read(&lab, &directory, &file)?;
-    ensure!(!output.stderr.contains("panicked"), "podtrace panicked:\n{}", output.stderr);
-    let code = output.code();
-    let text = format!("{}{}", output.stdout, output.stderr);
-    let unheld = if what.healthy { Vec::new() } else { advised::check(variant, &lab, &text)? };
-    drop(servers);
-    Ok(Said { code, text, paths, summary, unheld })
+    Ok(Prepared { lab, servers })
 }
 
 /// Lets the two pods and their nodes learn each other's link addresses.

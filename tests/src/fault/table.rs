@@ -95,14 +95,20 @@ pub fn docs(runs: &[Run], kinds: &[(String, Kind)], where_run: &str) -> String {
         fine.falsehoods,
         score.skipped + fine.skipped,
     );
-    text += "\n| kind | what is broken | runs | localised | explained | false |\n| --- | --- | ---: | ---: | ---: | ---: |\n";
+    text += "\n| kind | what is broken | runs | localised | explained | false | doctor |\n| --- | --- | ---: | ---: | ---: | ---: | --- |\n";
     for (kind, runs) in by_kind(runs) {
-        let about = kinds.iter().find(|(name, _)| name == kind).map_or("", |(_, kind)| kind.about.as_str());
+        let named = kinds.iter().find(|(name, _)| name == kind).map(|(_, kind)| kind);
+        let about = named.map_or("", |kind| kind.about.as_str());
+        let doctor = named.map_or("", doctor);
         let Score { runs, localised, explained, falsehoods, skipped, broken: _ } = Score::of(runs);
         let _ = if runs == 0 && skipped > 0 {
-            writeln!(text, "| {kind} | {} | skipped | | | |", cell(about))
+            writeln!(text, "| {kind} | {} | skipped | | | | {doctor} |", cell(about))
         } else {
-            writeln!(text, "| {kind} | {} | {runs} | {localised} | {explained} | {falsehoods} |", cell(about))
+            writeln!(
+                text,
+                "| {kind} | {} | {runs} | {localised} | {explained} | {falsehoods} | {doctor} |",
+                cell(about)
+            )
         };
     }
     text += "\n## False sentences by claim\n\n| claim | runs |\n| --- | ---: |\n";
@@ -133,6 +139,15 @@ pub fn docs(runs: &[Run], kinds: &[(String, Kind)], where_run: &str) -> String {
     text
 }
 
+/// What `podtrace doctor` finds of a kind.
+fn doctor(kind: &Kind) -> &str {
+    match &kind.doctor {
+        Some(finds) => &finds.severity,
+        None if kind.healthy => "nothing",
+        None => "–",
+    }
+}
+
 const INTRODUCTION: &str = "\
 # Faults, and how true podtrace is about them
 
@@ -141,7 +156,9 @@ report with the right answer:
 
 - **localised**: the verdict is right, and the node and device, or the pod, where the packet ended;
 - **explained**: what is broken is named;
-- **false**: at least one sentence is not true in that state.
+- **false**: at least one sentence is not true in that state;
+- **doctor**: how bad `podtrace doctor` says it is, which reads the standing network and sends no packet. A dash where
+  nothing that stands still shows it. `cargo test -p podtrace-tests --test doctor` checks this column, and that the fixes heal.
 ";
 
 fn by_kind(runs: &[Run]) -> BTreeMap<&str, Vec<&Run>> {

@@ -38,7 +38,7 @@ use crate::topology::Topology;
 use podtrace_rules::Rules;
 
 /// Version of the protocol. Both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 
 /// Maximum length of a frame in bytes. A longer one means that the stream is not this protocol.
 pub const MAX_FRAME: u32 = 16 << 20;
@@ -55,10 +55,12 @@ pub enum ToAgent {
     /// Attach programs for this trace. Answer: `Topology` and `Attached`, or `Failed`.
     Configure(Configuration),
     /// Report the node's networking and attach nothing. Answer: `Topology`, after a `Warning` for each thing that could
-    /// not be read.
+    /// not be read; then `Rules`, if they are wanted.
     Look {
         /// Pods on the agent's node.
         pods: Vec<PodAddresses>,
+        /// Whether the packet filter is read, too: the node's and that of these pods.
+        rules: bool,
     },
     /// Start to emit events. Answer: `Started`.
     Start {

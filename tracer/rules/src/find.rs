@@ -16,6 +16,15 @@ use super::question::{End, Loss, Packet, Translation};
 use super::service;
 use super::walk::{Candidate, Decision, Walk};
 
+/// What may drop a packet at one layer.
+struct Asked {
+    candidates: Vec<Candidate>,
+    /// Rules were not visited.
+    incomplete: bool,
+    /// The last candidate certainly drops it.
+    certain: bool,
+}
+
 /// A rule set with its look-up tables, ready for questions.
 #[derive(Clone, Debug, Default)]
 pub struct Finder {
@@ -99,14 +108,47 @@ impl Finder {
             && !self.has_gap(&packet)
     }
 
+    /// The rule that certainly changes the source of a packet that leaves by a device without a mark, whether one was sent
+    /// or not. Of a connection's first packet.
+    #[must_use]
+    pub fn hides(&self, packet: Packet, out_device: &str) -> Option<Attribution> {
+        let local = &self.rules.local;
+        let (out_device, mark) = (Some(out_device), Some(0));
+        let known = Known { packet, in_device: None, out_device, mark, state: Some("new"), local };
+        let wanted = |_: RuleId, action: &Action| matches!(action, Action::Masquerade | Action::Snat(_));
+        let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
+        let chains = self.index.base_chains(&self.rules, &[Hook::Postrouting], families(&packet));
+        let certain = chains.into_iter().any(|(base, chain)| base.nat && walk.walk_base_chain(base, chain));
+        let last = walk.candidates.last().filter(|_| certain && !walk.incomplete)?;
+        self.attribution(std::slice::from_ref(last), false)
+    }
+
     /// The rule or policy that dropped a packet; `None` if none can have.
     #[must_use]
     pub fn dropped(&self, question: &Loss<'_>) -> Option<Attribution> {
+        let asked = self.walk_for_drop(question);
+        let incomplete = self.has_gap(&question.packet) || asked.iter().any(|asked| asked.incomplete);
+        let found: Vec<_> = asked.into_iter().flat_map(|asked| asked.candidates).collect();
+        self.attribution(&found, incomplete)
+    }
+
+    /// The rule or policy that drops every such packet, whether one was sent or not; `None` if none certainly does. A rule
+    /// that asks for what is not known of the packet, such as its port, is no answer, and neither is one behind a rule that
+    /// may accept the packet.
+    #[must_use]
+    pub fn drops(&self, question: &Loss<'_>) -> Option<Attribution> {
+        let asked = self.walk_for_drop(question);
+        let certain = asked.into_iter().find(|asked| asked.certain && !asked.incomplete)?;
+        // A chain's certain verdict is its last candidate.
+        self.attribution(certain.candidates.last().map(std::slice::from_ref)?, false)
+    }
+
+    /// Follows a packet through the chains of a hook, those of IP and of each lower layer that were asked about.
+    fn walk_for_drop(&self, question: &Loss<'_>) -> Vec<Asked> {
         let Loss { hook, bridge, packet, in_device, out_device, mark, state } = *question;
         let known = Known { packet, in_device, out_device, mark, state, local: &self.rules.local };
         let wanted = |_: RuleId, action: &Action| action.drops();
-        let mut found = Vec::new();
-        let mut incomplete = self.has_gap(&packet);
+        let mut all = Vec::new();
         let at_device = matches!(hook, Hook::Ingress | Hook::Egress);
         for (asked, families) in [
             (bridge != Some(true), families(&packet)),
@@ -118,6 +160,7 @@ impl Finder {
             }
             let mut walk = Walk::new(&self.rules, &self.index, known, &wanted);
             walk.want_policies = true;
+            let mut certain = false;
             for (base, chain) in self.index.base_chains(&self.rules, &[hook], families) {
                 // nat chains see only a connection's first packet.
                 let sees = !base.nat || state.is_none_or(|state| state == "new");
@@ -128,13 +171,13 @@ impl Finder {
                 };
                 let sees = sees && (!at_device || is_called(in_device.or(out_device)));
                 if sees && walk.walk_base_chain(base, chain) {
+                    certain = true;
                     break;
                 }
             }
-            incomplete |= walk.incomplete;
-            found.extend(walk.candidates);
+            all.push(Asked { candidates: walk.candidates, incomplete: walk.incomplete, certain });
         }
-        self.attribution(&found, incomplete)
+        all
     }
 
     /// What is known of the packet before its translation.

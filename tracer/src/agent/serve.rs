@@ -24,7 +24,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use self::changes::send_topology;
+use self::changes::{send_rules, send_topology};
 use self::probes::Probes;
 use self::readings::{ChangeReadings, RulesReadings, UpdateReadings};
 use self::stdio::{Output, input};
@@ -100,8 +100,11 @@ async fn run(out: &mut Output) -> Result<()> {
     let configuration = loop {
         match input.recv().await.transpose().context("reading from the tracer")? {
             Some(ToAgent::Configure(configuration)) => break configuration,
-            Some(ToAgent::Look { pods }) => {
-                send_topology(out, pods).await?;
+            Some(ToAgent::Look { pods, rules }) => {
+                let topology = send_topology(out, pods).await?;
+                if rules {
+                    send_rules(out, &topology).await?;
+                }
             }
             Some(ToAgent::Clock { sent_ns }) => out.send(&clock_answer(sent_ns))?,
             Some(ToAgent::Stop) | None => return Ok(()),

@@ -17,8 +17,8 @@ use podtrace_report::recording::Rotation;
     version,
     args_conflicts_with_subcommands = true,
     after_help = "ENDPOINT: [NS/]POD, svc/[NS/]NAME[:PORT], node/NAME, IP[:PORT] or any\n\n\
-                  Exit status: 0 success, 1 could not run, 2 usage error, 3 an expectation failed,\n\
-                  4 no matching packet before --timeout\n\n\
+                  Exit status: 0 success, 1 could not run, 2 usage error, 3 an expectation failed\n\
+                  or podtrace doctor found something wrong, 4 no matching packet before --timeout\n\n\
                   Try it without a cluster:  sudo podtrace demo"
 )]
 pub struct Cli {
@@ -32,6 +32,11 @@ pub struct Cli {
 pub(super) enum Command {
     /// Show a recorded trace (no root, no cluster needed)
     Read(Box<Read>),
+    /// Check the nodes' pod networking: what is wrong, and the commands that fix and show it
+    ///
+    /// Reads the state of all nodes, compares them with one another and with the inventory, and sends no packet. If nothing
+    /// is wrong, it describes the network. Exit status: 0 nothing wrong, 3 something is, 1 a node could not be read.
+    Doctor(Doctor),
     /// Show how pods, veths, bridges, tunnels and uplinks are connected
     Topology(Topology),
     /// Manage a two-node pod network in network namespaces, for experiments
@@ -211,6 +216,34 @@ pub(super) struct Topology {
     /// Output format
     #[arg(short, long, value_enum, default_value_t = TopologyFormat::Text)]
     pub(super) output: TopologyFormat,
+    #[command(flatten)]
+    pub(super) look: Look,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct Doctor {
+    /// Show only findings on these nodes; all are read, since they are compared with one another
+    #[arg(value_name = "NODE")]
+    pub(super) nodes: Vec<String>,
+    /// Show only what lies on the way from this endpoint
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(super) from: Option<String>,
+    /// Show only what lies on the way to this endpoint
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(super) to: Option<String>,
+    /// Namespace of endpoints given without one [default: the kubeconfig context's, else `default`]
+    #[arg(short, long)]
+    pub(super) namespace: Option<String>,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = DoctorFormat::Text)]
+    pub(super) output: DoctorFormat,
+    #[command(flatten)]
+    pub(super) look: Look,
+}
+
+/// Where nodes are looked at, and how much is said meanwhile.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Look {
     /// Read the cluster from a YAML inventory instead of the Kubernetes API
     #[arg(long, value_name = "FILE")]
     pub(super) cluster: Option<PathBuf>,
@@ -335,6 +368,14 @@ pub(super) enum TopologyFormat {
     /// Human-readable
     Text,
     /// One JSON object per node and line, described by schema/topology.schema.json
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DoctorFormat {
+    /// Human-readable: the findings, the worst first; if there are none, a description of the network (with -v, always)
+    Text,
+    /// One JSON object per line, described by schema/doctor.schema.json
     Json,
 }
 

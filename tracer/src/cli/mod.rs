@@ -2,8 +2,10 @@
 
 mod args;
 mod demo;
+mod doctor;
 mod expect;
 mod lab;
+mod look;
 mod notes;
 mod output;
 mod plan;
@@ -35,6 +37,8 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// An expectation failed.
 const EXPECTATION_FAILED: u8 = 3;
+/// Something is wrong with the cluster's network.
+const FINDINGS: u8 = 3;
 /// No matching packet before `--timeout`.
 const NO_PACKET: u8 = 4;
 
@@ -54,6 +58,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         None => trace::run(&cli.trace),
         Some(Command::Read(args)) => read::run(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Topology(args)) => topology::run(&args),
         Some(Command::Lab(args)) => lab::run(&args),
         Some(Command::Demo) => demo::run(),

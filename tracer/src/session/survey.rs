@@ -1,42 +1,57 @@
 //! Looking at the networking of all nodes, without tracing anything.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use futures_util::future::join_all;
 
 use super::ask::ask;
 use super::plan::pods_of;
 use crate::agent::transport::AgentPods;
-use crate::node::topology::Reading;
 use podtrace_protocol::frame::{FromAgent, ToAgent};
 use podtrace_protocol::inventory::{Inventory, Node};
-use podtrace_protocol::topology::Survey;
+use podtrace_protocol::topology::{Survey, Topology};
+use podtrace_rules::Rules;
 
-/// Looks at all nodes at once; those that only the Kubernetes API reaches, by agents in `pods`. One that cannot be
-/// reached says why, and keeps nobody waiting.
-pub async fn survey(inventory: &Inventory, pods: Option<&AgentPods>) -> Vec<Survey> {
+/// Looks at all nodes at once; those that only the Kubernetes API reaches, by agents in `pods`. With `rules`, their packet
+/// filters are read, too. One that cannot be reached says why, and keeps nobody waiting.
+pub async fn survey(inventory: &Inventory, pods: Option<&AgentPods>, rules: bool) -> Vec<Survey> {
     join_all(inventory.nodes.iter().map(async |node| {
-        let (found, warnings) = match look(inventory, node, pods).await {
-            Ok(Reading { topology, warnings }) => (Ok(topology), warnings),
-            Err(error) => (Err(format!("{error:#}")), Vec::new()),
+        let mut seen = Seen::default();
+        let looked = look(inventory, node, pods, rules, &mut seen).await;
+        let Seen { topology, rules, warnings } = seen;
+        let found = match (looked, topology) {
+            (Ok(()), Some(topology)) => Ok(topology),
+            (Ok(()), None) => Err(format!("the agent on {} sent no topology", node.name)),
+            (Err(error), _) => Err(format!("{error:#}")),
         };
-        Survey { node: node.name.clone(), addresses: node.addresses.clone(), found, warnings }
+        Survey { node: node.name.clone(), addresses: node.addresses.clone(), found, rules, warnings }
     }))
     .await
 }
 
-async fn look(inventory: &Inventory, node: &Node, pods: Option<&AgentPods>) -> Result<Reading> {
-    let mut warnings = Vec::new();
-    let mut topology = None;
-    let question = ToAgent::Look { pods: pods_of(inventory, node) };
+/// What an agent has sent.
+#[derive(Default)]
+struct Seen {
+    topology: Option<Topology>,
+    rules: Option<Rules>,
+    warnings: Vec<String>,
+}
+
+async fn look(
+    inventory: &Inventory,
+    node: &Node,
+    pods: Option<&AgentPods>,
+    rules: bool,
+    seen: &mut Seen,
+) -> Result<()> {
+    let question = ToAgent::Look { pods: pods_of(inventory, node), rules };
     ask(node, pods, question, |frame| {
         match frame {
-            FromAgent::Warning { text } => warnings.push(text),
-            FromAgent::Topology(found) => topology = Some(found),
+            FromAgent::Warning { text } => seen.warnings.push(text),
+            FromAgent::Topology(found) => seen.topology = Some(found),
+            FromAgent::Rules(found) => seen.rules = Some(found),
             _ => {}
         }
-        topology.is_some()
+        seen.topology.is_some() && (seen.rules.is_some() || !rules)
     })
-    .await?;
-    let topology = topology.with_context(|| format!("the agent on {} sent no topology", node.name))?;
-    Ok(Reading { topology, warnings })
+    .await
 }

@@ -57,7 +57,7 @@ fn sentence(pod: &str, number: u8, to: IpAddr, rule: &Attribution) -> String {
 }
 
 /// The command that lists a rule inside a pod.
-pub(super) fn look(rule: &Attribution) -> String {
+pub(crate) fn look(rule: &Attribution) -> String {
     let plain = |text: &str| escape(text).replace(['{', '}', '`'], "?");
     match (rule.framework, rule.table.as_deref().map(plain), rule.chains.last().map(|chain| plain(chain))) {
         (Some(Framework::Nft), Some(table), Some(chain)) => {

@@ -15,11 +15,12 @@ mod nobody;
 mod reasons;
 mod untranslated;
 mod vanished;
-mod words;
+pub(crate) mod words;
 
 pub use advice::advice;
 pub use facts::Facts;
 pub use finding::Finding;
+pub(crate) use inside::look as look_at_rule;
 pub use vanished::advice_for_vanished;
 
 use std::net::IpAddr;

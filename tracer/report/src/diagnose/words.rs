@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use podtrace_path::Protocol;
 
 /// A name as a shell takes it: advice is there to be pasted, and names come from outside.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':' | '@');
     if !name.is_empty() && name.chars().all(harmless) {
         name.to_owned()
@@ -15,7 +15,7 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// Name of a protocol as commands know it.
-pub(super) fn protocol(protocol: Protocol) -> String {
+pub(crate) fn protocol(protocol: Protocol) -> String {
     match protocol {
         Protocol::Tcp => "tcp".to_owned(),
         Protocol::Udp => "udp".to_owned(),
@@ -27,17 +27,17 @@ pub(super) fn protocol(protocol: Protocol) -> String {
 }
 
 /// The `ip` command for addresses of this version.
-pub(super) fn ip(address: IpAddr) -> &'static str {
+pub(crate) fn ip(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "ip" } else { "ip -6" }
 }
 
 /// A link-layer address as `ip link` writes it.
-pub(super) fn mac(address: [u8; 6]) -> String {
+pub(crate) fn mac(address: [u8; 6]) -> String {
     address.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Path of a sysctl as `sysctl` takes it for any name: with slashes, since names of devices may hold dots.
-pub(super) fn sysctl(path: &str) -> String {
+pub(crate) fn sysctl(path: &str) -> String {
     quoted(&format!("net/{path}"))
 }
 

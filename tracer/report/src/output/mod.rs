@@ -6,6 +6,7 @@
 
 mod change;
 mod closing;
+pub mod doctor;
 mod fold;
 mod html;
 mod json;

@@ -229,3 +229,49 @@ fn a_mark_is_unknown_once_a_rule_may_have_returned_with_another() {
     let dropped = finder.dropped(&loss(Hook::Forward, "tcp 10.42.0.10:1 10.42.1.10:1"));
     assert_eq!(told(dropped), "iptables filter: FORWARD");
 }
+
+/// What a listing of iptables certainly drops of a packet that nobody sent.
+fn certainly(listing: &str, question: &Loss<'_>) -> String {
+    let tables = iptables::parse(listing, Family::Ip);
+    told(Finder::new(Rules { tables, ..Rules::default() }).drops(question))
+}
+
+#[test]
+fn what_a_rule_drops_is_certain_only_if_it_asks_for_nothing_unknown() {
+    let filter = |rules: &str| format!("*filter\n:FORWARD ACCEPT [0:0]\n:MINE - [0:0]\n{rules}COMMIT\n");
+    let pod = loss(Hook::Forward, "tcp 10.42.0.10:40000 10.42.1.10:8080");
+    let unknown = Loss { packet: Packet { source_port: None, destination_port: None, ..pod.packet }, ..pod };
+    for (rules, expected) in [
+        ("-A FORWARD -s 10.42.0.0/16 -j DROP\n", "iptables filter: FORWARD"),
+        ("-A FORWARD -s 10.42.0.0/16 -j MINE\n-A MINE -p tcp -j REJECT\n", "iptables filter: MINE"),
+        ("-A FORWARD -p tcp -m tcp --dport 22 -j DROP\n", "nothing"),
+        ("-A FORWARD -p tcp -m tcp --dport 80 -j ACCEPT\n-A FORWARD -j DROP\n", "nothing"),
+        ("-A FORWARD -p udp -j ACCEPT\n-A FORWARD -j DROP\n", "iptables filter: FORWARD"),
+        ("-A FORWARD -m limit --limit 1/sec -j DROP\n", "nothing"),
+    ] {
+        assert_eq!(certainly(&filter(rules), &unknown), expected, "{rules}");
+    }
+    let closed = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -d 10.43.0.0/16 -j ACCEPT\nCOMMIT\n";
+    assert_eq!(certainly(closed, &unknown), "iptables filter: FORWARD (policy)");
+}
+
+#[test]
+fn what_a_rule_masquerades_is_certain_only_if_it_asks_for_nothing_unknown() {
+    let packet = Packet {
+        source_port: None,
+        destination_port: None,
+        ..loss(Hook::Forward, "tcp 10.42.0.10:1 10.42.1.10:1").packet
+    };
+    for (rule, expected) in [
+        ("-s 10.42.0.0/24 -j MASQUERADE", "iptables nat: POSTROUTING"),
+        ("-s 10.42.0.0/24 ! -d 10.42.0.0/16 -j MASQUERADE", "nothing"),
+        ("-s 10.42.0.0/24 -p tcp -m tcp --dport 443 -j MASQUERADE", "nothing"),
+        ("-s 10.42.0.0/24 -o eth0 -j MASQUERADE", "nothing"),
+        ("-m mark --mark 0x4000/0x4000 -j MASQUERADE", "nothing"),
+    ] {
+        let listing = format!("*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING {rule}\nCOMMIT\n");
+        let tables = iptables::parse(&listing, Family::Ip);
+        let finder = Finder::new(Rules { tables, ..Rules::default() });
+        assert_eq!(told(finder.hides(packet, "flannel.1")), expected, "{rule}");
+    }
+}

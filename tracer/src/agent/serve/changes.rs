@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::readings::networking;
+use super::readings::{RulesOnce, networking, rules_once};
 use super::stdio::Output;
 use super::{Serving, settings};
 use crate::agent::clock;
@@ -19,6 +19,16 @@ pub(super) async fn send_topology(out: &mut Output, pods: Vec<PodAddresses>) -> 
     }
     out.send(&FromAgent::Topology(topology.clone()))?;
     Ok(topology)
+}
+
+/// Reads the packet filter of the node and of its pods once, and sends it.
+pub(super) async fn send_rules(out: &mut Output, topology: &Topology) -> Result<()> {
+    let RulesOnce { rules, left_out } = rules_once(topology).await?;
+    if left_out > 0 {
+        let text = format!("the rules inside {left_out} pods were not read: there are too many pods");
+        out.send(&FromAgent::Warning { text })?;
+    }
+    out.send(&FromAgent::Rules(rules))
 }
 
 impl Serving<'_> {

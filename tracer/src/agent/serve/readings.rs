@@ -43,8 +43,25 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Pods whose rules are read at most: each takes programs of its own.
+/// Pods whose rules are read at most while tracing: each takes programs of its own.
 const PODS: usize = 8;
+
+/// Pods whose rules are read at most where nothing is traced.
+const PODS_ONCE: usize = 32;
+
+/// The packet filter, read once.
+pub(super) struct RulesOnce {
+    pub(super) rules: Rules,
+    /// Pods whose own rules were not read.
+    pub(super) left_out: usize,
+}
+
+/// Reads the packet filter of the node and of its pods.
+pub(super) async fn rules_once(topology: &Topology) -> Result<RulesOnce> {
+    let pods: Vec<_> = topology.namespaces.iter().filter_map(|namespace| namespace.pod.clone()).collect();
+    let rules = read_rules(topology, &pods, PODS_ONCE).await.context("reading the packet filter")?;
+    Ok(RulesOnce { rules, left_out: pods.len().saturating_sub(PODS_ONCE) })
+}
 
 /// Readings of the packet filter: one at the start, one some time after each update, and after changes that nft announces.
 pub(super) struct RulesReadings {
@@ -63,7 +80,7 @@ impl RulesReadings {
         let now = Instant::now();
         let changes = Changes::of_rules(topology, pods).ok();
         Self {
-            running: Some((now, read_rules(topology, pods))),
+            running: Some((now, read_rules(topology, pods, PODS))),
             due: None,
             not_before: now,
             share: 0,
@@ -95,22 +112,22 @@ impl RulesReadings {
                 }
                 () = sleep_until(self.due), if self.running.is_none() && self.due.is_some() => {
                     self.due = None;
-                    self.running = Some((Instant::now(), read_rules(topology, pods)));
+                    self.running = Some((Instant::now(), read_rules(topology, pods, PODS)));
                 }
             }
         }
     }
 }
 
-/// Reads the packet filter of the node and of these pods in a thread.
-fn read_rules(topology: &Topology, pods: &[String]) -> oneshot::Receiver<Rules> {
+/// Reads the packet filter of the node and of these pods, of `at_most` of them, in a thread.
+fn read_rules(topology: &Topology, pods: &[String], at_most: usize) -> oneshot::Receiver<Rules> {
     let (done, rules) = oneshot::channel();
     let local = topology.namespaces.first().map(addresses).unwrap_or_default();
     let inside = topology.namespaces.iter().filter_map(|namespace| {
         let pod = namespace.pod.as_ref().filter(|pod| pods.contains(pod))?;
         Some((pod.clone(), namespace.path.clone(), addresses(namespace)))
     });
-    let inside: Vec<_> = inside.take(PODS).collect();
+    let inside: Vec<_> = inside.take(at_most).collect();
     std::thread::spawn(move || {
         let mut rules = node::rules::read(local);
         for (pod, path, local) in inside {

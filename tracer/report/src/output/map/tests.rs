@@ -28,7 +28,8 @@ services: []
 }
 
 fn survey(node: &str, address: &str, found: Result<Topology, String>) -> Survey {
-    Survey { node: node.to_owned(), addresses: vec![address.parse().unwrap()], found, warnings: Vec::new() }
+    let addresses = vec![address.parse().unwrap()];
+    Survey { node: node.to_owned(), addresses, found, rules: None, warnings: Vec::new() }
 }
 
 /// A node of the lab that has tunnel ends for its neighbour and for nobody known, the neighbour with its bridge down

@@ -104,7 +104,7 @@ pub(super) fn nodes<'a>(surveys: &'a [Survey], inventory: &Inventory) -> Vec<Nod
 }
 
 fn node<'a>(survey: &'a Survey, surveys: &'a [Survey], inventory: &Inventory) -> NodeView<'a> {
-    let Survey { node: name, addresses, found, warnings } = survey;
+    let Survey { node: name, addresses, found, rules: _, warnings } = survey;
     let pods = inventory.pods.iter().filter(|pod| pod.node == *name);
     let (devices, other_pods, error) = match found {
         Ok(topology) => (
