@@ -11,10 +11,16 @@
 //!
 //! 1. Initial agents wait for each other twice: to compare clocks on quiet nodes, and to start together, so that no path
 //!    misses its beginning. If one fails, the trace ends.
-//! 2. An agent that joins later waits for nobody. Its frames are held until it has started; then the engine gets the
-//!    held ones first.
-//! 3. An agent that is lost while it traces is started again, with exponential backoff ([`RETRY_FIRST`], [`RETRY_MAX`]).
-//!    The engine gets it as a new node, because the events between are missing.
+//! 2. An agent that joins later waits for nobody. The session gets its frames twice: at once, to report its set-up
+//!    ([`Notification::SetUp`]), and together once it traces, for the engine ([`Notification::Joined`]).
+//! 3. An agent that is lost after the trace has begun is started again, also one that joined late and whose first set-up
+//!    failed. The delay doubles from [`RETRY_FIRST`] to [`RETRY_MAX`], and begins anew once an agent has traced for
+//!    [`STABLE_AFTER`]. The engine gets it as a new node, because the events between are missing.
+//!
+//! Limits: while no agent traces, the session ends the trace, so an only agent is not started again. Until a lost agent
+//! traces again, at least [`RETRY_FIRST`] and a set-up later, its node's events are missing.
+
+mod actions;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -26,13 +32,13 @@ use futures_util::future::join_all;
 use podtrace_protocol::frame::{Configuration, FromAgent, ToAgent};
 use podtrace_protocol::inventory::Node;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-use super::configured::{check_pods, differs};
-use super::lifecycle::{Action, Lifecycle, SILENCE_WARNING, Stage};
-use super::link::{INCOMING, Link, LinkId, Received};
+use super::configured::differs;
+use super::connection::{AgentConnection, ConnectionId, INCOMING, Received};
+use super::lifecycle::{Lifecycle, SILENCE_WARNING, Stage};
 use crate::agent::transport::{AgentPods, Connection, connect};
 
 /// How long after its loss an agent is started again; each further time doubles it.
@@ -41,19 +47,27 @@ const RETRY_FIRST: Duration = Duration::from_secs(2);
 /// Maximum of this delay.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// How long an agent must have traced for its earlier restarts not to count.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
+
 /// Index of an agent among those of the trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct AgentId(usize);
+
+/// Number of an attempt to start an agent, among those of this agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attempt(u64);
 
 /// An event of a connection.
 pub(super) enum Event {
     /// A frame came, or the stream ended.
     Received(Received),
-    /// The attempt to start an agent ended.
-    Connected(AgentId, Result<Connection>),
+    /// An attempt to start an agent ended.
+    Connected(AgentId, Attempt, Result<Connection>),
 }
 
 /// What the session has to know. `node` is the agent's node number in the engine.
+#[derive(Debug)]
 pub(super) enum Notification {
     /// A frame of an agent that is being set up. `node` is `None` if the engine does not know the agent yet.
     SetUp { agent: AgentId, node: Option<usize>, frame: FromAgent },
@@ -62,9 +76,9 @@ pub(super) enum Notification {
     /// An agent started to trace after the trace began. `frames` are those held of its set-up. The session gives it a
     /// node number with [`Agents::set_node`].
     Joined { agent: AgentId, frames: Vec<FromAgent> },
-    /// An agent ended. `why` is `None` after a goodbye, else the error.
+    /// An agent ended. `why` is `None` after the goodbye that it was asked for, else the error.
     Left { agent: AgentId, node: usize, why: Option<String> },
-    /// The set-up of an agent failed.
+    /// The first set-up of an agent failed.
     Failed { agent: AgentId, why: String },
 }
 
@@ -72,42 +86,51 @@ pub(super) enum Notification {
 struct Agent {
     node: Node,
     lifecycle: Lifecycle,
-    link: Option<(LinkId, Link)>,
+    /// The last attempt to start it. Results of earlier ones, which were given up, do not count.
+    attempt: Attempt,
+    /// Ends the task of this attempt.
+    attempt_task: Option<AbortHandle>,
+    connection: Option<(ConnectionId, AgentConnection)>,
     /// What it traces.
     configuration: Configuration,
     /// Its node number in the engine; `None` until it joins.
     node_number: Option<usize>,
     /// Frames of its set-up, held until it joins.
     held_frames: Vec<FromAgent>,
-    /// Restarts so far.
-    retries: u32,
-    retry_at: Option<Instant>,
+    /// When it began to trace; `None` while it does not.
+    tracing_since: Option<Instant>,
+    /// Whether it has ever traced.
+    has_traced: bool,
+    /// Restarts since it last traced for [`STABLE_AFTER`].
+    restarts: u32,
+    restart_at: Option<Instant>,
 }
 
 /// The agents of a trace.
 pub(super) struct Agents {
     agents: Vec<Agent>,
-    /// Whether all initial agents trace.
+    /// Whether all initial agents have begun to trace. It stays so when one is lost.
     has_begun: bool,
     is_stopping: bool,
     /// Frames of all connections.
     incoming: mpsc::Receiver<Received>,
     /// Cloned for each new connection.
     incoming_sender: mpsc::Sender<Received>,
-    last_link: u64,
-    connecting: JoinSet<(AgentId, Result<Connection>)>,
+    last_connection_id: ConnectionId,
+    connecting: JoinSet<(AgentId, Attempt, Result<Connection>)>,
     /// Agents' processes that are shutting down.
-    ending: JoinSet<()>,
-    pods: Option<Arc<AgentPods>>,
+    terminating: JoinSet<()>,
+    agent_pods: Option<Arc<AgentPods>>,
     /// Addresses of nodes, which masquerading may put in place of a pod's.
     node_addresses: BTreeSet<IpAddr>,
 }
 
 impl Agents {
-    /// Begins to start the initial agents. A node that only the Kubernetes API can reach gets its agent in one of `pods`.
+    /// Begins to start the initial agents. A node that only the Kubernetes API can reach gets its agent in one of
+    /// `agent_pods`.
     pub(super) fn begin(
         nodes: impl Iterator<Item = (Node, Configuration)>,
-        pods: Option<Arc<AgentPods>>,
+        agent_pods: Option<Arc<AgentPods>>,
         node_addresses: BTreeSet<IpAddr>,
         now: Instant,
     ) -> Self {
@@ -118,10 +141,10 @@ impl Agents {
             is_stopping: false,
             incoming,
             incoming_sender,
-            last_link: 0,
+            last_connection_id: ConnectionId(0),
             connecting: JoinSet::new(),
-            ending: JoinSet::new(),
-            pods,
+            terminating: JoinSet::new(),
+            agent_pods,
             node_addresses,
         };
         for (number, (node, configuration)) in nodes.enumerate() {
@@ -131,7 +154,7 @@ impl Agents {
     }
 
     /// Starts an agent on one more node.
-    pub(super) fn join(&mut self, node: Node, configuration: Configuration, now: Instant) {
+    pub(super) fn add_late(&mut self, node: Node, configuration: Configuration, now: Instant) {
         self.add(node, configuration, None, now);
     }
 
@@ -140,19 +163,26 @@ impl Agents {
         self.agents.push(Agent {
             node,
             lifecycle: Lifecycle::begin(now),
-            link: None,
+            attempt: Attempt(0),
+            attempt_task: None,
+            connection: None,
             configuration,
             node_number,
             held_frames: Vec::new(),
-            retries: 0,
-            retry_at: None,
+            tracing_since: None,
+            has_traced: false,
+            restarts: 0,
+            restart_at: None,
         });
         self.connect(id);
     }
 
     fn connect(&mut self, id: AgentId) {
-        let (node, pods) = (self.agents[id.0].node.clone(), self.pods.clone());
-        self.connecting.spawn(async move { (id, connect(&node, pods.as_deref()).await) });
+        let agent = &mut self.agents[id.0];
+        agent.attempt.0 += 1;
+        let (attempt, node, pods) = (agent.attempt, agent.node.clone(), self.agent_pods.clone());
+        let task = async move { (id, attempt, connect(&node, pods.as_deref()).await) };
+        agent.attempt_task = Some(self.connecting.spawn(task));
     }
 
     /// Name of an agent's node.
@@ -173,7 +203,7 @@ impl Agents {
         self.agents[id.0].node_number = Some(number);
     }
 
-    /// Whether all initial agents trace.
+    /// Whether all initial agents have begun to trace.
     pub(super) fn has_begun(&self) -> bool {
         self.has_begun
     }
@@ -191,9 +221,10 @@ impl Agents {
             tokio::select! {
                 Some(received) = incoming.recv() => return Event::Received(received),
                 Some(connected) = connecting.join_next() => {
-                    // A task that panicked printed that to stderr; its agent fails by the time limit of its set-up.
-                    let Ok((id, connection)) = connected else { continue };
-                    return Event::Connected(id, connection);
+                    // An attempt that was given up, or one that panicked: that is on stderr, and its agent fails by the
+                    // time limit of its set-up.
+                    let Ok((id, attempt, connection)) = connected else { continue };
+                    return Event::Connected(id, attempt, connection);
                 }
                 else => std::future::pending::<()>().await,
             }
@@ -204,36 +235,43 @@ impl Agents {
     pub(super) fn handle(&mut self, event: Event, now: Instant) -> Vec<Notification> {
         let mut notifications = Vec::new();
         match event {
-            Event::Connected(id, Ok(connection)) => {
-                self.last_link += 1;
-                let link = LinkId(self.last_link);
-                self.agents[id.0].link =
-                    Some((link, Link::begin(link, connection, self.incoming_sender.clone())));
-                let actions = self.agents[id.0].lifecycle.connected(now);
-                self.perform(id, actions, now, &mut notifications);
+            Event::Connected(id, attempt, connected) => {
+                let agent = &mut self.agents[id.0];
+                if agent.attempt != attempt || agent.lifecycle.stage() != Stage::Connecting {
+                    // It was given up, or the trace ends: dropping a connection ends its agent.
+                    return notifications;
+                }
+                let actions = match connected {
+                    Ok(connection) => {
+                        self.last_connection_id.0 += 1;
+                        let (id, incoming) = (self.last_connection_id, self.incoming_sender.clone());
+                        agent.connection = Some((id, AgentConnection::begin(id, connection, incoming)));
+                        agent.lifecycle.connected(now)
+                    }
+                    Err(error) => agent.lifecycle.handle_close(Some(format!("{error:#}")), now),
+                };
+                self.execute(id, actions, now, &mut notifications);
             }
-            Event::Connected(id, Err(error)) => {
-                let actions = self.agents[id.0].lifecycle.closed(Some(format!("{error:#}")), now);
-                self.perform(id, actions, now, &mut notifications);
-            }
-            Event::Received((link, received)) => {
-                let owns_link = |agent: &Agent| agent.link.as_ref().is_some_and(|(own, _)| *own == link);
+            Event::Received((connection, received)) => {
+                let owns =
+                    |agent: &Agent| agent.connection.as_ref().is_some_and(|(own, _)| *own == connection);
                 // No owner: late frames of a connection that was given up are ignored.
-                let Some(id) = self.agents.iter().position(owns_link).map(AgentId) else {
+                let Some(id) = self.agents.iter().position(owns).map(AgentId) else {
                     return notifications;
                 };
                 match received {
-                    Ok(Some(frame)) => self.frame(id, frame, now, &mut notifications),
-                    Ok(None) => self.closed(id, None, now, &mut notifications),
-                    Err(error) => self.closed(id, Some(error), now, &mut notifications),
+                    Ok(Some(frame)) => self.handle_frame(id, frame, now, &mut notifications),
+                    Ok(None) => self.handle_close(id, None, now, &mut notifications),
+                    Err(error) => self.handle_close(id, Some(error), now, &mut notifications),
                 }
             }
         }
-        self.advance(now, &mut notifications);
+        self.release_barriers(now, &mut notifications);
         notifications
     }
 
-    /// Handles a timer tick. `stalled`: this process was suspended or blocked, so the agents' silence is not their fault.
+    /// Handles a timer tick. `stalled`: this process was suspended or blocked, so the time since the last tick must not
+    /// count against the agents.
     pub(super) fn tick(&mut self, now: Instant, stalled: bool) -> Vec<Notification> {
         let mut notifications = Vec::new();
         let active: Vec<bool> = self
@@ -243,26 +281,26 @@ impl Agents {
                 agent.lifecycle.stage() == Stage::Tracing && agent.lifecycle.silent_for(now) < SILENCE_WARNING
             })
             .collect();
-        // With a queue that is half full, an agent's frames may just wait behind others': do not judge its silence.
+        // With a queue that is half full, an agent's frames may just wait in it: only SILENCE_TIMEOUT_ALL applies then.
         let is_behind = self.incoming.len() >= INCOMING / 2;
-        for at in 0..self.agents.len() {
-            let agent = &mut self.agents[at];
+        for index in 0..self.agents.len() {
+            let agent = &mut self.agents[index];
             if stalled {
-                agent.lifecycle.reset_silence_timer(now);
+                agent.lifecycle.reset_timers(now);
             }
-            if agent.retry_at.is_some_and(|due| due <= now) && !self.is_stopping {
-                agent.retry_at = None;
+            if agent.restart_at.is_some_and(|due| due <= now) && !self.is_stopping {
+                agent.restart_at = None;
                 agent.lifecycle = Lifecycle::begin(now);
                 debug!("{}: starting its agent again", agent.node.name);
-                self.connect(AgentId(at));
+                self.connect(AgentId(index));
                 continue;
             }
             let others_active =
-                !is_behind && active.iter().enumerate().any(|(other, active)| other != at && *active);
+                !is_behind && active.iter().enumerate().any(|(other, active)| other != index && *active);
             let actions = agent.lifecycle.tick(now, others_active);
-            self.perform(AgentId(at), actions, now, &mut notifications);
+            self.execute(AgentId(index), actions, now, &mut notifications);
         }
-        self.advance(now, &mut notifications);
+        self.release_barriers(now, &mut notifications);
         notifications
     }
 
@@ -270,10 +308,10 @@ impl Agents {
     pub(super) fn stop(&mut self, now: Instant) -> Vec<Notification> {
         self.is_stopping = true;
         let mut notifications = Vec::new();
-        for at in 0..self.agents.len() {
-            self.agents[at].retry_at = None;
-            let actions = self.agents[at].lifecycle.stop(now);
-            self.perform(AgentId(at), actions, now, &mut notifications);
+        for index in 0..self.agents.len() {
+            self.agents[index].restart_at = None;
+            let actions = self.agents[index].lifecycle.stop(now);
+            self.execute(AgentId(index), actions, now, &mut notifications);
         }
         notifications
     }
@@ -286,24 +324,24 @@ impl Agents {
     }
 
     /// Sends each agent that traces its configuration, if it changed. `recreated` are pods that were deleted and created
-    /// again; `configuration` returns that of a node's name.
-    pub(super) fn configure(
+    /// again; `configuration_of` returns that of a node's name.
+    pub(super) fn update_configurations(
         &mut self,
         at_ns: u64,
         recreated: &BTreeSet<String>,
-        configuration: impl Fn(&str) -> Option<Configuration>,
+        configuration_of: impl Fn(&str) -> Option<Configuration>,
         now: Instant,
     ) -> Vec<Notification> {
         let mut notifications = Vec::new();
-        for at in 0..self.agents.len() {
-            let agent = &mut self.agents[at];
-            let Some(configuration) = configuration(&agent.node.name) else { continue };
+        for index in 0..self.agents.len() {
+            let agent = &mut self.agents[index];
+            let Some(configuration) = configuration_of(&agent.node.name) else { continue };
             match agent.lifecycle.stage() {
                 Stage::Tracing => {
                     let before = std::mem::replace(&mut agent.configuration, configuration.clone());
                     if differs(&before, &configuration, recreated) {
                         self.send_to(
-                            AgentId(at),
+                            AgentId(index),
                             ToAgent::Update { at_ns, configuration },
                             now,
                             &mut notifications,
@@ -321,159 +359,15 @@ impl Agents {
 
     /// Ends all connections and waits for the processes; only briefly if the user wants it `at_once`.
     pub(super) async fn end(self, at_once: bool) {
-        let Self { agents, connecting, mut ending, incoming, .. } = self;
+        let Self { agents, connecting, mut terminating, incoming, .. } = self;
         // Ends the tasks that read from agents.
         drop(incoming);
         drop(connecting);
-        join_all(agents.into_iter().filter_map(|agent| agent.link).map(|(_, link)| link.end(at_once))).await;
-        while ending.join_next().await.is_some() {}
-    }
-
-    fn frame(&mut self, id: AgentId, frame: FromAgent, now: Instant, notifications: &mut Vec<Notification>) {
-        let (has_begun, agent) = (self.has_begun, &mut self.agents[id.0]);
-        let before = agent.lifecycle.stage();
-        let mut actions = agent.lifecycle.frame(&frame, now);
-        if let FromAgent::Topology(topology) = &frame {
-            self.node_addresses.extend(topology.own_addresses());
-            if !has_begun && let Err(error) = check_pods(&agent.node.name, topology, &agent.configuration) {
-                actions = agent.lifecycle.closed(Some(error), now);
-            }
-        }
-        if agent.lifecycle.stage() == Stage::Lost {
-            self.perform(id, actions, now, notifications);
-            return;
-        }
-        let is_goodbye = matches!(frame, FromAgent::Goodbye { .. });
-        match agent.node_number {
-            Some(node) if before >= Stage::Tracing => {
-                notifications.push(Notification::Frame { agent: id, node, frame });
-            }
-            Some(node) => notifications.push(Notification::SetUp { agent: id, node: Some(node), frame }),
-            None => {
-                agent.held_frames.push(frame.clone());
-                notifications.push(Notification::SetUp { agent: id, node: None, frame });
-            }
-        }
-        if is_goodbye && let Some(node) = agent.node_number.take() {
-            notifications.push(Notification::Left { agent: id, node, why: None });
-        }
-        self.perform(id, actions, now, notifications);
-    }
-
-    fn closed(
-        &mut self,
-        id: AgentId,
-        error: Option<String>,
-        now: Instant,
-        notifications: &mut Vec<Notification>,
-    ) {
-        let actions = self.agents[id.0].lifecycle.closed(error, now);
-        self.perform(id, actions, now, notifications);
-    }
-
-    /// Performs the actions that its lifecycle asks of one agent.
-    fn perform(
-        &mut self,
-        id: AgentId,
-        actions: Vec<Action>,
-        now: Instant,
-        notifications: &mut Vec<Notification>,
-    ) {
-        for action in actions {
-            let agent = &mut self.agents[id.0];
-            let name = &agent.node.name;
-            debug!("{name}: {action:?}");
-            match action {
-                Action::Configure => {
-                    let configure = ToAgent::Configure(agent.configuration.clone());
-                    self.send_to(id, configure, now, notifications);
-                }
-                Action::AskClock => {
-                    if let Some((_, link)) = &agent.link {
-                        link.ask_clock();
-                    }
-                }
-                Action::Start => self.start(id, now, notifications),
-                Action::Stop => self.send_to(id, ToAgent::Stop, now, notifications),
-                Action::Traced => {
-                    if agent.retries > 0 {
-                        info!("{name}: traced again");
-                    }
-                    if agent.node_number.is_none() {
-                        let frames = std::mem::take(&mut agent.held_frames);
-                        notifications.push(Notification::Joined { agent: id, frames });
-                    }
-                }
-                Action::Silent => {
-                    warn!("{name}: {}; paths that may pass there wait for it", agent.lifecycle.silence(now));
-                }
-                Action::Active => info!("{name}: it speaks again"),
-                Action::Lost(why) => self.lost(id, why, now, notifications),
-            }
-        }
-    }
-
-    /// Lets an agent emit events. The agents that trace already learn the addresses of its node by this.
-    fn start(&mut self, id: AgentId, now: Instant, notifications: &mut Vec<Notification>) {
-        let start = ToAgent::Start { via: self.node_addresses.iter().copied().collect() };
-        self.send_to(id, start.clone(), now, notifications);
-        if !self.has_begun {
-            return;
-        }
-        for at in (0..self.agents.len()).filter(|at| *at != id.0) {
-            if self.agents[at].lifecycle.stage() == Stage::Tracing {
-                self.send_to(AgentId(at), start.clone(), now, notifications);
-            }
-        }
-    }
-
-    fn send_to(&mut self, id: AgentId, frame: ToAgent, now: Instant, notifications: &mut Vec<Notification>) {
-        let Some((_, link)) = &self.agents[id.0].link else { return };
-        if !link.send(frame) {
-            self.closed(id, Some("it does not read what it is sent".to_owned()), now, notifications);
-        }
-    }
-
-    fn lost(&mut self, id: AgentId, why: String, now: Instant, notifications: &mut Vec<Notification>) {
-        let agent = &mut self.agents[id.0];
-        agent.held_frames.clear();
-        if let Some((_, link)) = agent.link.take() {
-            self.ending.spawn(link.end(true));
-        }
-        let node = agent.node_number.take();
-        let was_traced = self.has_begun && (node.is_some() || agent.retries > 0);
-        if was_traced && !self.is_stopping {
-            let wait = RETRY_FIRST.saturating_mul(1 << agent.retries.min(8)).min(RETRY_MAX);
-            agent.retries += 1;
-            agent.retry_at = Some(now + wait);
-        }
-        match node {
-            Some(node) => notifications.push(Notification::Left { agent: id, node, why: Some(why) }),
-            None if was_traced => debug!("{}: not reached again: {why}", agent.node.name),
-            None => notifications.push(Notification::Failed { agent: id, why }),
-        }
-    }
-
-    /// Lets agents go on whose turn has come: all at once at the start, each for itself later.
-    fn advance(&mut self, now: Instant, notifications: &mut Vec<Notification>) {
-        if self.is_stopping {
-            return;
-        }
-        let first = self.agents.iter().map(|agent| agent.lifecycle.stage()).min();
-        let first = first.filter(|_| !self.has_begun);
-        for at in 0..self.agents.len() {
-            let lifecycle = &mut self.agents[at].lifecycle;
-            let actions = match lifecycle.stage() {
-                Stage::Attached if first.is_none_or(|first| first >= Stage::Attached) => {
-                    lifecycle.compare_clocks(now)
-                }
-                Stage::Compared if first.is_none_or(|first| first >= Stage::Compared) => lifecycle.start(now),
-                _ => continue,
-            };
-            self.perform(AgentId(at), actions, now, notifications);
-        }
-        if first.is_some_and(|first| first == Stage::Tracing) {
-            self.has_begun = true;
-        }
+        let connections = agents.into_iter().filter_map(|agent| agent.connection);
+        join_all(connections.map(|(_, connection)| connection.end(at_once))).await;
+        while terminating.join_next().await.is_some() {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,8 @@ use podtrace_protocol::inventory::Node;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::connection::{AgentConnection, ConnectionId, INCOMING};
 use super::lifecycle::{Action, Lifecycle};
-use super::link::{INCOMING, Link, LinkId};
 use crate::agent::transport::{AgentPods, connect};
 
 /// How often the agent's time limits are checked.
@@ -23,8 +23,8 @@ pub(super) async fn ask(
     mut each: impl FnMut(FromAgent) -> bool,
 ) -> Result<()> {
     let (incoming, mut received) = mpsc::channel(INCOMING);
-    let link = Link::begin(LinkId(0), connect(node, pods).await?, incoming);
-    link.send(question);
+    let connection = AgentConnection::begin(ConnectionId(0), connect(node, pods).await?, incoming);
+    connection.send(question);
     let mut lifecycle = Lifecycle::begin(Instant::now());
     lifecycle.connected(Instant::now());
     let mut checks = tokio::time::interval(CHECK_EVERY);
@@ -32,14 +32,14 @@ pub(super) async fn ask(
         let actions = tokio::select! {
             received = received.recv() => match received.map(|(_, received)| received) {
                 Some(Ok(Some(frame))) => {
-                    let actions = lifecycle.frame(&frame, Instant::now());
+                    let actions = lifecycle.handle_frame(&frame, Instant::now());
                     if actions.is_empty() && each(frame) {
                         break Ok(());
                     }
                     actions
                 }
-                Some(Err(error)) => lifecycle.closed(Some(error), Instant::now()),
-                Some(Ok(None)) | None => lifecycle.closed(None, Instant::now()),
+                Some(Err(error)) => lifecycle.handle_close(Some(error), Instant::now()),
+                Some(Ok(None)) | None => lifecycle.handle_close(None, Instant::now()),
             },
             _ = checks.tick() => lifecycle.tick(Instant::now(), false),
         };
@@ -47,6 +47,6 @@ pub(super) async fn ask(
             break Err(anyhow::anyhow!(why));
         }
     };
-    link.end(false).await;
+    connection.end(false).await;
     result.with_context(|| format!("asking the agent on {}", node.name))
 }

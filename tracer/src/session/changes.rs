@@ -32,7 +32,7 @@ pub(super) enum Event {
 pub(super) struct Changes {
     watching: Option<Watching>,
     following: Option<Following>,
-    /// Nodes that an agent was or is being started on.
+    /// Nodes that got an agent, or cannot have one. An agent that is lost or fails is started again by [`Agents`].
     reached: BTreeSet<String>,
     /// Nodes that traced packets pass and that are not traced, and why.
     unreached: BTreeMap<String, String>,
@@ -121,7 +121,7 @@ impl Changes {
         recreated: &BTreeSet<String>,
     ) -> Vec<Notification> {
         let Some(following) = &self.following else { return Vec::new() };
-        agents.configure(at_ns, recreated, |node| following.configuration(node), Instant::now())
+        agents.update_configurations(at_ns, recreated, |node| following.configuration(node), Instant::now())
     }
 
     /// Handles an agent's answer to an update of its configuration.
@@ -205,7 +205,7 @@ impl Changes {
             }
             info!("{name}: starting an agent, as traced traffic now passes this node");
             let configuration = following.configuration(&name).unwrap_or_default();
-            agents.join(node.clone(), configuration, Instant::now());
+            agents.add_late(node.clone(), configuration, Instant::now());
         }
         for (name, why) in refused {
             self.failed(&name, &why, live)?;

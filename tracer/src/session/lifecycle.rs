@@ -2,27 +2,31 @@
 //! actions.
 //!
 //! ```text
-//! Connecting ─ Configured ─ Attached ─ Comparing ─ Compared ─ Starting ─ Tracing ─ Stopping ─ Ended
-//!      └───────────┴───────────┴──────────┴─────────────┴─────────┴───────────┴────────┴─ Lost
+//! Connecting ─ Attaching ─ Attached ─ SyncingClock ─ ClockSynced ─ Starting ─ Tracing ─ Stopping ─ Ended
+//!      └───────────┴───────────┴────────────┴─────────────┴────────────┴─────────┴──────────┴─ Lost
 //! ```
 //!
 //! 1. *Connecting*: its process is being started. Once connected, it gets its configuration.
-//! 2. *Configured*: it reads its node's network and attaches its eBPF programs.
+//! 2. *Attaching*: it reads its node's network and attaches its eBPF programs.
 //! 3. *Attached*: it waits. Initial agents compare clocks when all are attached: attaching loads the CPUs, which lengthens
 //!    round trips and so the error of the clocks.
-//! 4. *Comparing*: it answers [`CLOCK_ROUNDS`] requests for its clock, one after the other.
-//! 5. *Compared*: it waits again. Initial agents start together, so that no path misses its beginning.
+//! 4. *SyncingClock*: it answers [`CLOCK_SAMPLES`] requests for its clock, one after the other.
+//! 5. *ClockSynced*: it waits again. Initial agents start together, so that no path misses its beginning.
 //! 6. *Starting*, *Tracing*: its events are part of the trace from its `Started` frame on.
 //! 7. *Stopping*: it sends what is left in its ring buffer, then its goodbye.
-//! 8. *Ended* after the goodbye, or by a stop before *Tracing*; else *Lost*. A lost agent may begin again with
-//!    *Connecting*.
+//! 8. *Ended* after the goodbye that it was asked for, or by a stop before *Tracing*; else *Lost*. A goodbye that nobody
+//!    asked for is a loss too: the node is not traced from there on. A lost agent may begin again with *Connecting*.
 //!
 //! When an agent may leave steps 3 and 5 is decided in [`agents`](super::agents).
 //!
 //! An agent that traces sends a heartbeat every 30 ms. One that sends nothing for [`SILENCE_WARNING`] is reported as
-//! silent; after [`SILENCE_LIMIT`] it is given up. If no agent sends anything, the limit is [`SILENCE_LIMIT_ALL`]: then the
+//! silent; after [`SILENCE_TIMEOUT`] it is given up. If no agent sends anything, [`SILENCE_TIMEOUT_ALL`] applies: then the
 //! common connection stalls, such as an API server that restarts. An agent that sends frames but does not answer
 //! requests for its clock reads nothing, and counts as silent too.
+//!
+//! The session calls [`Lifecycle::tick`] every 250 ms. If more than a second passed since the last tick, this process was
+//! suspended or blocked ("stalled"), and its agents' frames of that time are not read yet: [`Lifecycle::reset_timers`]
+//! then comes first, so that no agent is blamed. `Stage`'s derived order is the order above, and callers rely on it.
 
 use std::time::Duration;
 
@@ -30,37 +34,40 @@ use podtrace_protocol::frame::{FromAgent, PROTOCOL_VERSION};
 use tokio::time::Instant;
 
 /// Requests for an agent's clock before it starts; the one with the shortest round trip counts.
-const CLOCK_ROUNDS: u32 = 8;
+const CLOCK_SAMPLES: u32 = 8;
 
 /// Time limit for an agent's first frame after its start.
-const FIRST_FRAME: Duration = Duration::from_secs(20);
+const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time limit for each step of the set-up. Verifying the programs takes long on a busy node.
-pub(super) const SETUP: Duration = Duration::from_secs(120);
+pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Silence of an agent that traces after which the user is warned.
 pub(super) const SILENCE_WARNING: Duration = Duration::from_secs(2);
 
-/// Silence after which it is given up while other agents send frames. A single agent has [`SILENCE_LIMIT_ALL`].
-pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+/// What the user reads of a silence is no more exact than this.
+const SILENCE_RESOLUTION: Duration = Duration::from_secs(1);
 
-/// The same while all are silent.
-pub(super) const SILENCE_LIMIT_ALL: Duration = Duration::from_secs(60);
+/// Silence after which an agent is given up while others are active. A single agent has [`SILENCE_TIMEOUT_ALL`].
+pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Silence after which an agent is given up if no other agent is active.
+pub(super) const SILENCE_TIMEOUT_ALL: Duration = Duration::from_secs(60);
 
 /// Time limit for the goodbye after a stop, from the last frame on: an agent that still sends what it has is not given up.
-const GOODBYE: Duration = Duration::from_secs(30);
+const GOODBYE_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time limit for the goodbye after a stop, whatever the agent sends.
-const GOODBYE_AT_LAST: Duration = Duration::from_secs(300);
+const GOODBYE_TOTAL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// State of the machine.
+/// State of the machine, in the order in which an agent passes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
     Connecting,
-    Configured,
+    Attaching,
     Attached,
-    Comparing,
-    Compared,
+    SyncingClock,
+    ClockSynced,
     Starting,
     Tracing,
     Stopping,
@@ -87,11 +94,11 @@ pub(super) enum Action {
     /// Ask it to end.
     Stop,
     /// Take its events into the trace from here on.
-    Traced,
+    BeginDelivery,
     /// Warn: it has been silent for [`SILENCE_WARNING`].
-    Silent,
+    WarnSilent,
     /// Report that it is no longer silent.
-    Active,
+    ReportRecovered,
     /// End its process: it is lost, for this reason.
     Lost(String),
 }
@@ -100,13 +107,13 @@ pub(super) enum Action {
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     stage: Stage,
-    /// When this stage began; before *Attached*, when the last frame came.
-    since: Instant,
+    /// When this stage began; before *Attached*, when the last frame came. Later if this process stalled.
+    deadline_base: Instant,
     last_frame_at: Instant,
-    /// When the oldest request for its clock was sent that it has not answered.
-    asked_at: Option<Instant>,
+    /// When the first request for its clock since its last answer was sent; `None` if none is pending.
+    clock_request_pending_since: Option<Instant>,
     /// Whether any frame came.
-    is_reached: bool,
+    has_sent_frame: bool,
     clock_answers: u32,
     is_silent: bool,
 }
@@ -115,10 +122,10 @@ impl Lifecycle {
     pub(super) fn begin(now: Instant) -> Self {
         Self {
             stage: Stage::Connecting,
-            since: now,
+            deadline_base: now,
             last_frame_at: now,
-            asked_at: None,
-            is_reached: false,
+            clock_request_pending_since: None,
+            has_sent_frame: false,
             clock_answers: 0,
             is_silent: false,
         }
@@ -133,19 +140,19 @@ impl Lifecycle {
         if self.stage != Stage::Connecting {
             return Vec::new();
         }
-        self.enter(Stage::Configured, now);
+        self.enter(Stage::Attaching, now);
         vec![Action::Configure]
     }
 
     /// A frame came.
-    pub(super) fn frame(&mut self, frame: &FromAgent, now: Instant) -> Vec<Action> {
+    pub(super) fn handle_frame(&mut self, frame: &FromAgent, now: Instant) -> Vec<Action> {
         if self.stage.is_over() {
             return Vec::new();
         }
         self.last_frame_at = now;
-        self.is_reached = true;
+        self.has_sent_frame = true;
         if self.stage < Stage::Attached {
-            self.since = now;
+            self.deadline_base = now;
         }
         let mut actions = Vec::new();
         match (frame, self.stage) {
@@ -160,34 +167,40 @@ impl Lifecycle {
             (FromAgent::Failed { error }, stage) if stage < Stage::Tracing => {
                 return self.lose(error.clone(), now);
             }
-            (FromAgent::Attached(_), Stage::Configured) => self.enter(Stage::Attached, now),
+            (FromAgent::Attached(_), Stage::Attaching) => self.enter(Stage::Attached, now),
             (FromAgent::Clock { .. }, stage) => {
-                self.asked_at = None;
-                if stage == Stage::Comparing {
+                self.clock_request_pending_since = None;
+                if stage == Stage::SyncingClock {
                     self.clock_answers += 1;
-                    if self.clock_answers < CLOCK_ROUNDS {
+                    if self.clock_answers < CLOCK_SAMPLES {
                         actions.extend(self.ask_clock(now));
                     } else {
-                        self.enter(Stage::Compared, now);
+                        self.enter(Stage::ClockSynced, now);
                     }
                 }
             }
             (FromAgent::Started, Stage::Starting) => {
                 self.enter(Stage::Tracing, now);
-                actions.push(Action::Traced);
+                actions.push(Action::BeginDelivery);
             }
-            (FromAgent::Goodbye { .. }, _) => self.enter(Stage::Ended, now),
+            (FromAgent::Goodbye { .. }, Stage::Stopping) => self.enter(Stage::Ended, now),
+            (FromAgent::Goodbye { .. }, _) => {
+                let why = "its agent ended without being asked to, as by SIGTERM on its node";
+                return self.lose(why.to_owned(), now);
+            }
             _ => {}
         }
-        if self.is_silent && self.asked_at.is_none_or(|at| now.duration_since(at) < SILENCE_WARNING) {
+        if self.is_silent
+            && self.clock_request_pending_since.is_none_or(|at| now.duration_since(at) < SILENCE_WARNING)
+        {
             self.is_silent = false;
-            actions.push(Action::Active);
+            actions.push(Action::ReportRecovered);
         }
         actions
     }
 
     /// The connection ended, with or without an error, or could not be made.
-    pub(super) fn closed(&mut self, error: Option<String>, now: Instant) -> Vec<Action> {
+    pub(super) fn handle_close(&mut self, error: Option<String>, now: Instant) -> Vec<Action> {
         if self.stage.is_over() {
             return Vec::new();
         }
@@ -203,13 +216,13 @@ impl Lifecycle {
         if self.stage != Stage::Attached {
             return Vec::new();
         }
-        self.enter(Stage::Comparing, now);
+        self.enter(Stage::SyncingClock, now);
         self.ask_clock(now)
     }
 
     /// All agents that it waits for have compared clocks.
     pub(super) fn start(&mut self, now: Instant) -> Vec<Action> {
-        if self.stage != Stage::Compared {
+        if self.stage != Stage::ClockSynced {
             return Vec::new();
         }
         self.enter(Stage::Starting, now);
@@ -234,36 +247,39 @@ impl Lifecycle {
     /// A timer tick. `others_active`: another agent that traces sent a frame lately.
     pub(super) fn tick(&mut self, now: Instant, others_active: bool) -> Vec<Action> {
         match self.stage {
-            Stage::Connecting => self.limit(SETUP, now),
-            Stage::Configured if !self.is_reached => self.limit(FIRST_FRAME, now),
+            Stage::Connecting => self.lose_if_older_than(SETUP_TIMEOUT, now),
+            Stage::Attaching if !self.has_sent_frame => self.lose_if_older_than(FIRST_FRAME_TIMEOUT, now),
             // No limit: it waits for other agents, which have their own.
-            Stage::Attached | Stage::Compared => Vec::new(),
-            Stage::Configured | Stage::Comparing | Stage::Starting => self.limit(SETUP, now),
+            Stage::Attached | Stage::ClockSynced => Vec::new(),
+            Stage::Attaching | Stage::SyncingClock | Stage::Starting => {
+                self.lose_if_older_than(SETUP_TIMEOUT, now)
+            }
             Stage::Tracing => {
-                let patience = if others_active { SILENCE_LIMIT } else { SILENCE_LIMIT_ALL };
+                let timeout = if others_active { SILENCE_TIMEOUT } else { SILENCE_TIMEOUT_ALL };
                 let silent = self.silent_for(now);
-                if silent >= patience {
-                    let why = self.silence(now);
+                if silent >= timeout {
+                    let why = self.silence_message(now);
                     return self.lose(why, now);
                 }
                 let mut actions = self.ask_clock(now);
                 if silent >= SILENCE_WARNING && !self.is_silent {
                     self.is_silent = true;
-                    actions.push(Action::Silent);
+                    actions.push(Action::WarnSilent);
                 }
                 actions
             }
-            // One that was silent before the stop keeps its limit.
-            Stage::Stopping if self.is_silent && self.silent_for(now) >= SILENCE_LIMIT => {
-                let why = self.silence(now);
+            // After a stop, an agent that was already silent gets SILENCE_TIMEOUT, also where SILENCE_TIMEOUT_ALL applied
+            // before.
+            Stage::Stopping if self.is_silent && self.silent_for(now) >= SILENCE_TIMEOUT => {
+                let why = self.silence_message(now);
                 self.lose(why, now)
             }
             Stage::Stopping
-                if now.duration_since(self.since.max(self.last_frame_at)) >= GOODBYE
-                    || now.duration_since(self.since) >= GOODBYE_AT_LAST =>
+                if now.duration_since(self.deadline_base.max(self.last_frame_at)) >= GOODBYE_IDLE_TIMEOUT
+                    || now.duration_since(self.deadline_base) >= GOODBYE_TOTAL_TIMEOUT =>
             {
                 self.lose(
-                    format!("it did not end within {} s", now.duration_since(self.since).as_secs()),
+                    format!("it did not end within {} s", now.duration_since(self.deadline_base).as_secs()),
                     now,
                 )
             }
@@ -271,34 +287,37 @@ impl Lifecycle {
         }
     }
 
-    /// Starts the silence anew: this process itself stalled, and the frames of that time are still to be read.
-    pub(super) fn reset_silence_timer(&mut self, now: Instant) {
+    /// Starts all time limits anew: this process itself stalled, and the frames of that time are not read yet.
+    pub(super) fn reset_timers(&mut self, now: Instant) {
+        self.deadline_base = now;
         self.last_frame_at = now;
-        self.asked_at = self.asked_at.map(|_| now);
+        self.clock_request_pending_since = self.clock_request_pending_since.map(|_| now);
     }
 
     /// How long it has sent or answered nothing.
     pub(super) fn silent_for(&self, now: Instant) -> Duration {
-        let unanswered = self.asked_at.map_or(Duration::ZERO, |at| now.duration_since(at));
+        let unanswered = self.clock_request_pending_since.map_or(Duration::ZERO, |at| now.duration_since(at));
         now.duration_since(self.last_frame_at).max(unanswered)
     }
 
     /// The silence as a sentence.
-    pub(super) fn silence(&self, now: Instant) -> String {
+    pub(super) fn silence_message(&self, now: Instant) -> String {
         let silent = self.silent_for(now);
-        let what = if now.duration_since(self.last_frame_at) >= silent { "said" } else { "answered" };
+        // A request may have been under way when the agent fell silent: then it says nothing, which is more.
+        let is_silent = silent.saturating_sub(now.duration_since(self.last_frame_at)) < SILENCE_RESOLUTION;
+        let what = if is_silent { "said" } else { "answered" };
         format!("it has {what} nothing for {} s", silent.as_secs())
     }
 
-    fn limit(&mut self, limit: Duration, now: Instant) -> Vec<Action> {
-        if now.duration_since(self.since) < limit {
+    fn lose_if_older_than(&mut self, timeout: Duration, now: Instant) -> Vec<Action> {
+        if now.duration_since(self.deadline_base) < timeout {
             return Vec::new();
         }
-        self.lose(format!("no answer from its agent within {} s", limit.as_secs()), now)
+        self.lose(format!("no answer from its agent within {} s", timeout.as_secs()), now)
     }
 
     fn ask_clock(&mut self, now: Instant) -> Vec<Action> {
-        self.asked_at.get_or_insert(now);
+        self.clock_request_pending_since.get_or_insert(now);
         vec![Action::AskClock]
     }
 
@@ -309,189 +328,9 @@ impl Lifecycle {
 
     fn enter(&mut self, stage: Stage, now: Instant) {
         self.stage = stage;
-        self.since = now;
+        self.deadline_base = now;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use podtrace_protocol::frame::{Accounting, Attached, Hello};
-
-    const CLOCK: FromAgent = FromAgent::Clock { sent_ns: 1, node_ns: 2, received_ns: 3 };
-    const HEARTBEAT: FromAgent = FromAgent::Heartbeat { now_ns: 1, counters: ACCOUNTING };
-    const ACCOUNTING: Accounting =
-        Accounting { produced: 0, sent: 0, lost_ring: 0, lost_map: 0, missed_probes: 0 };
-
-    fn hello(protocol: u32) -> FromAgent {
-        FromAgent::Hello(Hello { protocol, ..Hello::default() })
-    }
-
-    fn seconds(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    /// An agent that traces since `now`.
-    fn traced(now: Instant) -> Lifecycle {
-        let mut lifecycle = Lifecycle::begin(now);
-        assert_eq!(lifecycle.connected(now), [Action::Configure]);
-        assert_eq!(lifecycle.frame(&hello(PROTOCOL_VERSION), now), []);
-        assert_eq!(lifecycle.frame(&FromAgent::Attached(Attached::default()), now), []);
-        assert_eq!(lifecycle.compare_clocks(now), [Action::AskClock]);
-        for _ in 1..CLOCK_ROUNDS {
-            assert_eq!(lifecycle.frame(&CLOCK, now), [Action::AskClock]);
-        }
-        assert_eq!(lifecycle.frame(&CLOCK, now), []);
-        assert_eq!(lifecycle.stage(), Stage::Compared);
-        assert_eq!(lifecycle.start(now), [Action::Start]);
-        assert_eq!(lifecycle.frame(&FromAgent::Started, now), [Action::Traced]);
-        lifecycle
-    }
-
-    fn lost(actions: &[Action]) -> &str {
-        match actions {
-            [Action::Lost(why)] => why,
-            _ => panic!("not lost: {actions:?}"),
-        }
-    }
-
-    #[test]
-    fn from_the_start_to_the_goodbye() {
-        let now = Instant::now();
-        let mut lifecycle = traced(now);
-        assert_eq!(lifecycle.stop(now), [Action::Stop]);
-        assert_eq!(lifecycle.frame(&FromAgent::Goodbye { counters: ACCOUNTING }, now), []);
-        assert_eq!(lifecycle.closed(None, now), []);
-        assert_eq!(lifecycle.stage(), Stage::Ended);
-    }
-
-    #[test]
-    fn nothing_happens_before_its_turn() {
-        let now = Instant::now();
-        let mut lifecycle = Lifecycle::begin(now);
-        assert_eq!(lifecycle.compare_clocks(now), []);
-        assert_eq!(lifecycle.start(now), []);
-        lifecycle.connected(now);
-        assert_eq!(lifecycle.connected(now), []);
-        assert_eq!(lifecycle.frame(&FromAgent::Started, now), []);
-        assert_eq!(lifecycle.stage(), Stage::Configured);
-        // A trace that ends now has no use for it.
-        assert_eq!(lifecycle.stop(now), []);
-        assert_eq!(lifecycle.stage(), Stage::Ended);
-    }
-
-    #[test]
-    fn another_version_of_the_protocol_is_refused() {
-        let now = Instant::now();
-        let mut lifecycle = Lifecycle::begin(now);
-        lifecycle.connected(now);
-        let actions = lifecycle.frame(&hello(PROTOCOL_VERSION + 1), now);
-        assert!(lost(&actions).contains("install the same version"));
-    }
-
-    #[test]
-    fn a_set_up_has_limits() {
-        let now = Instant::now();
-        let mut lifecycle = Lifecycle::begin(now);
-        lifecycle.connected(now);
-        assert_eq!(lifecycle.tick(now + FIRST_FRAME - seconds(1), true), []);
-        assert!(lost(&lifecycle.tick(now + FIRST_FRAME, true)).contains("20 s"));
-
-        let mut lifecycle = Lifecycle::begin(now);
-        lifecycle.connected(now);
-        lifecycle.frame(&hello(PROTOCOL_VERSION), now);
-        assert_eq!(lifecycle.tick(now + FIRST_FRAME, true), []);
-        assert!(lost(&lifecycle.tick(now + SETUP, true)).contains("120 s"));
-
-        // It waits for others, which have limits of their own.
-        let mut lifecycle = Lifecycle::begin(now);
-        lifecycle.connected(now);
-        lifecycle.frame(&FromAgent::Attached(Attached::default()), now);
-        assert_eq!(lifecycle.tick(now + SETUP * 3, true), []);
-    }
-
-    #[test]
-    fn an_end_during_the_set_up_is_a_loss() {
-        let now = Instant::now();
-        let mut lifecycle = Lifecycle::begin(now);
-        assert_eq!(lost(&lifecycle.closed(Some("no such command".to_owned()), now)), "no such command");
-        let mut lifecycle = Lifecycle::begin(now);
-        lifecycle.connected(now);
-        assert!(lost(&lifecycle.closed(None, now)).contains("before it was ready"));
-        assert_eq!(lifecycle.closed(None, now), []);
-    }
-
-    #[test]
-    fn silence_is_reported_once_and_then_ends_it() {
-        let now = Instant::now();
-        let mut lifecycle = traced(now);
-        lifecycle.frame(&CLOCK, now);
-        assert_eq!(lifecycle.tick(now + seconds(1), true), [Action::AskClock]);
-        assert_eq!(lifecycle.tick(now + SILENCE_WARNING, true), [Action::AskClock, Action::Silent]);
-        assert_eq!(lifecycle.tick(now + seconds(3), true), [Action::AskClock]);
-        assert!(lost(&lifecycle.tick(now + SILENCE_LIMIT, true)).contains("said nothing for 10 s"));
-        assert_eq!(lifecycle.tick(now + SILENCE_LIMIT, true), []);
-    }
-
-    #[test]
-    fn an_agent_that_speaks_again_is_kept() {
-        let now = Instant::now();
-        let mut lifecycle = traced(now);
-        lifecycle.tick(now + SILENCE_WARNING, true);
-        let later = now + seconds(9);
-        // Its heartbeat alone is no proof that it reads.
-        assert_eq!(lifecycle.frame(&HEARTBEAT, later), []);
-        assert_eq!(lifecycle.frame(&CLOCK, later), [Action::Active]);
-        assert_eq!(lifecycle.tick(later + seconds(1), true), [Action::AskClock]);
-    }
-
-    #[test]
-    fn an_agent_that_reads_nothing_is_given_up() {
-        let now = Instant::now();
-        let mut lifecycle = traced(now);
-        let mut actions = Vec::new();
-        for second in 0..=10 {
-            let now = now + seconds(second);
-            assert_eq!(lifecycle.frame(&HEARTBEAT, now), []);
-            actions = lifecycle.tick(now, true);
-        }
-        assert!(lost(&actions).contains("answered nothing for 10 s"));
-    }
-
-    #[test]
-    fn where_all_are_silent_nobody_is_given_up_soon() {
-        let now = Instant::now();
-        let mut lifecycle = traced(now);
-        lifecycle.tick(now, false);
-        assert_eq!(lifecycle.tick(now + SILENCE_LIMIT * 2, false), [Action::AskClock, Action::Silent]);
-        lost(&lifecycle.tick(now + SILENCE_LIMIT_ALL, false));
-    }
-
-    #[test]
-    fn a_tracer_that_stood_still_blames_nobody() {
-        let now = Instant::now();
-        let mut lifecycle = traced(now);
-        lifecycle.tick(now, true);
-        let later = now + SILENCE_LIMIT * 10;
-        lifecycle.reset_silence_timer(later);
-        assert_eq!(lifecycle.tick(later, true), [Action::AskClock]);
-    }
-
-    #[test]
-    fn a_goodbye_is_not_waited_for_without_end() {
-        let now = Instant::now();
-        let mut lifecycle = traced(now);
-        lifecycle.frame(&CLOCK, now);
-        lifecycle.stop(now);
-        // It drains.
-        assert_eq!(lifecycle.tick(now + SILENCE_LIMIT, true), []);
-        lifecycle.frame(&FromAgent::Events(bytes::Bytes::new()), now + SILENCE_LIMIT);
-        assert_eq!(lifecycle.tick(now + GOODBYE, true), [], "it still sends");
-        lost(&lifecycle.tick(now + GOODBYE + SILENCE_LIMIT, true));
-
-        let mut lifecycle = traced(now);
-        lifecycle.tick(now + SILENCE_WARNING, true);
-        lifecycle.stop(now + SILENCE_WARNING);
-        lost(&lifecycle.tick(now + SILENCE_LIMIT, true));
-    }
-}
+mod tests;

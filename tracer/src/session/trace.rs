@@ -379,21 +379,17 @@ impl<'a> Session<'a> {
     fn left(&mut self, agent: AgentId, node: usize, why: Option<String>) -> Result<()> {
         let name = self.agents.name(agent).to_owned();
         self.live.take(node, None)?;
-        match (self.phase, why) {
-            (Phase::SettingUp, why) => {
-                let why = why.unwrap_or_else(|| "its agent exited before it was ready".to_owned());
-                bail!("{name}: {why}");
-            }
-            (Phase::Tracing, why) => {
-                let why = why.unwrap_or_else(|| "its agent ended".to_owned());
+        let Some(why) = why else { return Ok(()) };
+        match self.phase {
+            Phase::SettingUp => bail!("{name}: {why}"),
+            Phase::Tracing => {
                 warn!("lost {name}: {why}; its events are missing from here on");
                 self.changes.lost(&name);
                 self.probing.lost(agent);
             }
-            (Phase::Stopping(_) | Phase::Over(_), Some(why)) => {
+            Phase::Stopping(_) | Phase::Over(_) => {
                 warn!("{name}: {why}; the last events of its agent are missing");
             }
-            (Phase::Stopping(_) | Phase::Over(_), None) => {}
         }
         Ok(())
     }

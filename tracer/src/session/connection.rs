@@ -32,20 +32,20 @@ pub(super) const INCOMING: usize = 256;
 
 /// Number of a connection. An agent that is started again gets another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct LinkId(pub(super) u64);
+pub(super) struct ConnectionId(pub(super) u64);
 
 /// A frame of a connection, `None` at the end of its stream, or why no more can be read.
-pub(super) type Received = (LinkId, Result<Option<FromAgent>, String>);
+pub(super) type Received = (ConnectionId, Result<Option<FromAgent>, String>);
 
 /// The connection to one agent. Dropping it ends the agent.
-pub(super) struct Link {
+pub(super) struct AgentConnection {
     process: Process,
     outgoing: mpsc::Sender<ToAgent>,
 }
 
-impl Link {
+impl AgentConnection {
     /// Spawns the tasks. Frames that are read go to `incoming`.
-    pub(super) fn begin(id: LinkId, connection: Connection, incoming: mpsc::Sender<Received>) -> Self {
+    pub(super) fn begin(id: ConnectionId, connection: Connection, incoming: mpsc::Sender<Received>) -> Self {
         let Connection { process, input, output } = connection;
         let (outgoing, frames) = mpsc::channel(OUTGOING);
         tokio::spawn(read(id, output, incoming));
@@ -70,14 +70,14 @@ impl Link {
         let Self { mut process, outgoing } = self;
         process.expect_end();
         drop(outgoing);
-        let patience = if at_once { END_AT_ONCE } else { END };
-        if timeout(patience, process.wait()).await.is_err() {
+        let limit = if at_once { END_AT_ONCE } else { END };
+        if timeout(limit, process.wait()).await.is_err() {
             process.kill().await;
         }
     }
 }
 
-/// Writes frames until the link is dropped, then closes the agent's stdin.
+/// Writes frames until the connection is dropped, then closes the agent's stdin.
 async fn write(mut input: Box<dyn AsyncWrite + Send + Unpin>, mut frames: mpsc::Receiver<ToAgent>) {
     while let Some(frame) = frames.recv().await {
         let frame = match frame {
@@ -102,7 +102,7 @@ async fn write(mut input: Box<dyn AsyncWrite + Send + Unpin>, mut frames: mpsc::
 }
 
 /// Reads one agent's frames until its stream ends.
-async fn read(id: LinkId, mut from: Box<dyn AsyncRead + Send + Unpin>, to: mpsc::Sender<Received>) {
+async fn read(id: ConnectionId, mut from: Box<dyn AsyncRead + Send + Unpin>, to: mpsc::Sender<Received>) {
     let mut buffer = BytesMut::with_capacity(1 << 16);
     loop {
         let received = match read_frame(&mut from, &mut buffer).await {
