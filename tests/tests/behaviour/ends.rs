@@ -1,11 +1,15 @@
 //! How a trace ends: by a signal, without a reader, after its probe.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::os::fd::AsFd as _;
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use nix::sys::signal::Signal;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use podtrace_tests::attached;
 use podtrace_tests::command::SHORT;
 use podtrace_tests::lab::Lab;
@@ -22,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("sigterm-tells-the-summary", none, || ended_by("sigterm", Signal::SIGTERM)),
         trial("a-reader-that-goes-is-no-error", none, reader_that_goes),
         trial("a-reader-that-is-gone-ends-the-trace", none, reader_that_is_gone),
+        trial("a-second-interrupt-ends-at-once-while-nobody-reads", none, nobody_reads),
         trial("text-tells-what-json-does", none, text),
         trial("two-traces-at-once", none, two_traces),
     ]
@@ -63,6 +68,48 @@ fn reader_that_is_gone() -> Result<()> {
     let status = wait::until("podtrace ends", SHORT, || Ok(child.try_wait()?))?;
     ensure!(status.code() == Some(0), "{status}");
     Ok(())
+}
+
+/// As `podtrace … 2>&1 | less` where nobody scrolls: output and messages wait for the same reader.
+fn nobody_reads() -> Result<()> {
+    let lab = Lab::up("nobody-reads")?;
+    let (mut reader, writer) = std::io::pipe()?;
+    let mut command = trace::command(&lab, ["--from", "pod1", "--to", "pod3"]);
+    let mut child = command.stdout(writer.try_clone()?).stderr(writer.try_clone()?).spawn()?;
+    drop(command);
+    let ended = nobody_reads_more(&lab, &mut reader, &writer, &mut child);
+    // It has ended in the best case.
+    let _ = child.kill();
+    let _ = child.wait();
+    ensure!(ended?.code() == Some(130), "it did not end by the second Ctrl-C");
+    Ok(())
+}
+
+fn nobody_reads_more(
+    lab: &Lab,
+    reader: &mut std::io::PipeReader,
+    writer: &std::io::PipeWriter,
+    child: &mut Child,
+) -> Result<ExitStatus> {
+    let mut line = String::new();
+    let mut lines = BufReader::new(reader);
+    while !line.starts_with("tracing ") {
+        line.clear();
+        ensure!(lines.read_line(&mut line)? > 0, "it ended before it traced");
+    }
+    lab.exec("pod1", [TRAFFIC, "echo", POD3, "200", "56"])?;
+    wait::until("the pipe is full", SHORT, || {
+        let mut fds = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut fds, PollTimeout::ZERO)?;
+        Ok((!fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLOUT))).then_some(()))
+    })?;
+    let interrupt =
+        || kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT).map_err(anyhow::Error::from);
+    interrupt()?;
+    // Two at once would be one.
+    wait::moment(Duration::from_millis(300));
+    interrupt()?;
+    wait::until("podtrace ends", SHORT, || Ok(child.try_wait()?))
 }
 
 /// The text holds what the issue asks to be seen.

@@ -31,6 +31,8 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
         status.show(&before, now);
         before = *now;
     }));
+    // What still blocks, such as looking up the name of a server that does not answer, must not hold up the end.
+    runtime.shutdown_background();
     status.clear();
     let mut outcome = outcome?;
     if let Some(losses) = losses(&outcome.summary) {

@@ -8,12 +8,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 /// How long after the second one the trace may take to end in order.
 const IN_ORDER: Duration = Duration::from_millis(600);
+
+/// How long the message about that may take to be written.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Exit status of what SIGINT ended, as shells have it.
 const INTERRUPTED: i32 = 130;
@@ -39,7 +42,10 @@ impl Interrupts {
                 let _ = sender.send(());
                 if !is_first {
                     sleep(IN_ORDER).await;
-                    warn!("ended at once: what was not written yet is missing");
+                    // If nobody reads stderr, writing to it waits: a thread does.
+                    let message =
+                        spawn_blocking(|| warn!("ended at once: what was not written yet is missing"));
+                    let _ = timeout(LAST_WORDS, message).await;
                     std::process::exit(INTERRUPTED);
                 }
             }
