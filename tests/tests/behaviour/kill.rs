@@ -11,7 +11,7 @@ use podtrace_tests::attached::{self, Held};
 use podtrace_tests::command::{Running, SHORT};
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::{self, trial};
-use podtrace_tests::trace::{self, Trace};
+use podtrace_tests::trace::{self, Finished, Trace};
 use podtrace_tests::wait;
 
 use crate::{POD3, TRAFFIC};
@@ -47,6 +47,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("kill-with-clsact", &["tc"], tracer_with_clsact),
         trial("kill-agent-with-clsact", &["tc"], agent_with_clsact),
         trial("clsact-leaves-nothing", &["tc"], clsact_leaves_nothing),
+        trial("clsact-of-two-traces-leaves-nothing", &["tc"], clsact_of_two_traces),
     ]
 }
 
@@ -116,8 +117,9 @@ fn works(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-fn clsact_trace(lab: &Lab) -> Result<Running> {
-    let mut running = Running::start(trace::command(lab, TRACE).env("PODTRACE_TC", "clsact"))?;
+fn clsact_trace(lab: &Lab, from: &str) -> Result<Running> {
+    let mut command = trace::command(lab, ["--from", from, "--to", "pod3"]);
+    let mut running = Running::start(command.env("PODTRACE_TC", "clsact"))?;
     running.wait_for_line("tracing ", SHORT)?;
     Ok(running)
 }
@@ -147,7 +149,7 @@ fn clsact_is_gone(lab: &Lab, within: Duration) -> Result<()> {
 fn tracer_with_clsact() -> Result<()> {
     let _alone = alone();
     let lab = Lab::up("kill-clsact")?;
-    let trace = clsact_trace(&lab)?;
+    let trace = clsact_trace(&lab, "pod1")?;
     ensure!(clsact(&lab)?.contains("podtrace_"), "no filter is there: the test looks in the wrong place");
     trace.signal(Signal::SIGKILL)?;
     clsact_is_gone(&lab, GONE_AT_LAST)?;
@@ -158,7 +160,7 @@ fn tracer_with_clsact() -> Result<()> {
 fn agent_with_clsact() -> Result<()> {
     let _alone = alone();
     let lab = Lab::up("kill-agent")?;
-    let trace = clsact_trace(&lab)?;
+    let trace = clsact_trace(&lab, "pod1")?;
     let agents = attached::agents(&lab)?;
     ensure!(agents.len() == 2, "there are {} agents", agents.len());
     for agent in agents {
@@ -176,12 +178,23 @@ fn clsact_leaves_nothing() -> Result<()> {
     let lab = Lab::up("clsact")?;
     let mut command = trace::command(&lab, TRACE.iter().chain(&["--probe", "icmp"]));
     let output = podtrace_tests::command::run(command.env("PODTRACE_TC", "clsact"), SHORT)?;
-    let finished = trace::Finished::from(output)?;
+    let finished = Finished::from(output)?;
     finished.complete()?;
     ensure!(
         finished.paths.len() == 2 && finished.paths.iter().all(|path| path.hops.len() == 8),
         "{}",
         finished.stdout
     );
+    clsact_is_gone(&lab, GONE_AT_LAST)
+}
+
+/// The second one adds qdiscs that the first does not know of, and ends before it.
+fn clsact_of_two_traces() -> Result<()> {
+    let lab = Lab::up("clsact-two")?;
+    let first = clsact_trace(&lab, "pod1")?;
+    let second = clsact_trace(&lab, "pod2")?;
+    for trace in [second, first] {
+        Finished::from(trace.interrupt(SHORT)?)?.complete()?;
+    }
     clsact_is_gone(&lab, GONE_AT_LAST)
 }

@@ -1,6 +1,7 @@
 //! Tests that do not fit into a scenario file: load, isolation, kills, errors, recordings, how a trace ends, its page, the
 //! status line, `podtrace topology`, and changes of a cluster during a trace.
 
+mod agent;
 mod answer;
 mod bounds;
 mod ends;
@@ -36,6 +37,7 @@ const POD3: &str = "10.42.1.10";
 
 fn main() -> ExitCode {
     let mut trials = Vec::new();
+    trials.extend(agent::trials());
     trials.extend(load::trials());
     trials.extend(isolation::trials());
     trials.extend(identity::trials());

@@ -5,11 +5,13 @@
 //! 2. It reads the node's networking, attaches the eBPF programs, and reports the hooks.
 //! 3. One loop handles everything that happens: frames from the tracer, the ring buffer, results of probes, [`readings`]
 //!    of the node's state, signals. Nothing in it waits but for a full stdout, and then nobody takes events anyway.
-//! 4. On a Stop frame, SIGTERM, or the end of its input, it detaches, sends the last events, and says goodbye.
+//! 4. On a Stop frame, SIGTERM, or the end of its input, it detaches, sends the last events, and says goodbye. A SIGTERM
+//!    that comes while it attaches counts once it has attached.
 
 mod changes;
 mod probes;
 mod readings;
+mod signals;
 mod stdio;
 mod symbols;
 
@@ -21,12 +23,12 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapData, RingBuf};
 use bytes::Bytes;
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::changes::{send_rules, send_topology};
 use self::probes::Probes;
 use self::readings::{ChangeReadings, RulesReadings, UpdateReadings};
+use self::signals::Signals;
 use self::stdio::{Output, input};
 use self::symbols::LazySymbols;
 use super::clock;
@@ -95,10 +97,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 async fn run(out: &mut Output) -> Result<()> {
+    let mut signals = Signals::listen()?;
     let mut input = input();
     out.send(&FromAgent::Hello(hello()))?;
     let configuration = loop {
-        match input.recv().await.transpose().context("reading from the tracer")? {
+        let frame = tokio::select! {
+            frame = input.recv() => frame.transpose().context("reading from the tracer")?,
+            () = signals.terminated() => return Ok(()),
+        };
+        match frame {
             Some(ToAgent::Configure(configuration)) => break configuration,
             Some(ToAgent::Look { pods, rules }) => {
                 let topology = send_topology(out, pods).await?;
@@ -151,7 +158,7 @@ async fn run(out: &mut Output) -> Result<()> {
     };
     let changes = serving.listen();
     serving.changes.set_changes(changes);
-    serving.run(&mut input).await
+    serving.run(&mut input, &mut signals).await
 }
 
 fn settings<'a>(
@@ -196,12 +203,13 @@ struct Serving<'a> {
 }
 
 impl Serving<'_> {
-    async fn run(&mut self, input: &mut mpsc::Receiver<io::Result<ToAgent>>) -> Result<()> {
+    async fn run(
+        &mut self,
+        input: &mut mpsc::Receiver<io::Result<ToAgent>>,
+        signals: &mut Signals,
+    ) -> Result<()> {
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
-        // A Ctrl-C on the terminal reaches agents too. Only the tracer decides what it means.
-        let mut interrupted = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
         loop {
             tokio::select! {
                 biased;
@@ -209,6 +217,7 @@ impl Serving<'_> {
                     Some(ToAgent::Stop) | None => break,
                     Some(frame) => self.handle(frame)?,
                 },
+                () = signals.terminated() => break,
                 rules = self.rules.next(&self.topology, &self.tapped) => self.out.send(&FromAgent::Rules(rules))?,
                 frame = self.probes.next() => self.out.send(&frame)?,
                 (at_ns, configuration, reading) = self.updates.next() => {
@@ -226,8 +235,6 @@ impl Serving<'_> {
                     guard.context("waiting for the ring buffer")?.clear_ready();
                     self.drain()?;
                 }
-                _ = terminated.recv() => break,
-                _ = interrupted.recv() => {}
             }
         }
         self.stop().await

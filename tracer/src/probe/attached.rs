@@ -213,7 +213,7 @@ impl Programs {
                 hooks.extend(self.attach_tap(&tap, settings.mode)?);
             }
         }
-        self.ledger.allow_others();
+        self.ledger.downgrade_lock();
         Ok(hooks)
     }
 

@@ -2,9 +2,17 @@
 //!
 //! 1. Before a device gets a filter, its name is written to a file of its network namespace. The file stays locked
 //!    while filters may exist; tracers that run at the same time share the lock.
-//! 2. A tracer that ends normally removes its filters and the qdiscs it added. The last one also removes the file.
+//! 2. A tracer that ends normally removes its filters. The last one also removes the qdiscs that any of them added, and
+//!    the file.
 //! 3. A tracer that starts and finds a file that nobody has locked removes what a killed one left: filters with the
 //!    names of our programs, and the qdiscs that the file lists.
+//!
+//! The file has one line for each thing to remove: `filters NAME` for a device that has, or may have, our filters, and
+//! `qdisc NAME` for a device whose clsact qdisc we added. A device is known by its name, not its index: one that is
+//! created again under its old name needs no new line, and gets what removes the old one's.
+//!
+//! Limits: a tracer that is killed between adding a qdisc and recording it leaves that qdisc behind, empty. A device that is
+//! renamed keeps its filters.
 //!
 //! With tcx there is nothing to clean up and no file.
 
@@ -19,13 +27,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{
     TcAttachType,
-    tc::{qdisc_add_clsact, qdisc_detach_program},
+    tc::{TcError, qdisc_add_clsact, qdisc_detach_program},
 };
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 
 use super::clsact;
 use super::taps::TcProgram;
-use super::tc::root_cause;
 use crate::lock;
 use crate::run_directory::{self, ROOT};
 
@@ -33,37 +41,52 @@ use crate::run_directory::{self, ROOT};
 const DIRECTORY: &str = "namespaces";
 
 /// How long another tracer may keep the file to itself: it does so while it attaches its filters.
-const BUSY: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Begins the line of a device that has, or may have, our filters.
 const FILTERS: &str = "filters ";
 /// Begins the line of a device whose clsact qdisc we added.
 const QDISC: &str = "qdisc ";
 
+/// Devices that a file lists.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Devices {
+    /// Those that may have our filters.
+    filters: BTreeSet<String>,
+    /// Those whose clsact qdisc we added.
+    qdiscs: BTreeSet<String>,
+}
+
+impl Devices {
+    fn parse(text: &str) -> Self {
+        let devices =
+            |kind: &str| text.lines().filter_map(|line| line.strip_prefix(kind)).map(str::to_owned).collect();
+        Self { filters: devices(FILTERS), qdiscs: devices(QDISC) }
+    }
+}
+
 /// Whether this process may have left something in the kernel that its end does not remove.
-static OUTLIVES: AtomicBool = AtomicBool::new(false);
+static NEEDS_CLEANUP: AtomicBool = AtomicBool::new(false);
 
 /// Whether this process must clean up before it exits. If not, the kernel removes everything with it.
 #[must_use]
-pub fn must_end_in_order() -> bool {
-    OUTLIVES.load(Ordering::SeqCst)
+pub fn needs_cleanup_before_exit() -> bool {
+    NEEDS_CLEANUP.load(Ordering::SeqCst)
 }
 
 /// The ledger of the network namespace that this process is in.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Option<Open>);
+pub(super) struct Ledger(Option<LockedFile>);
 
 /// The open and locked file.
 #[derive(Debug)]
-struct Open {
+struct LockedFile {
     path: PathBuf,
     file: Flock<File>,
-    /// Whether no other tracer had it locked.
-    alone: bool,
-    /// Devices that may have our filters.
-    filters: BTreeSet<String>,
-    /// Devices whose clsact qdisc we added.
-    qdiscs: BTreeSet<String>,
+    /// Whether we hold the lock exclusively: no other tracer uses this namespace.
+    has_exclusive_lock: bool,
+    /// What was listed when it was opened, and what we added. Tracers that share the lock may have added more.
+    recorded: Devices,
 }
 
 impl Ledger {
@@ -73,40 +96,41 @@ impl Ledger {
         if !path.exists() {
             return Ok(None);
         }
-        let open = Open::at(path)?;
-        if !open.alone {
+        let open = LockedFile::at(path)?;
+        if !open.has_exclusive_lock {
             return Ok(None);
         }
-        let removed = open.clear();
+        let removed = open.remove_recorded();
         Ok((removed > 0).then(|| format!("removed {removed} tc filters left over from a killed podtrace")))
     }
 
     /// Records a device that is about to get a filter, and adds a clsact qdisc if it has none.
-    pub(super) fn prepare(&mut self, device: &str) -> Result<()> {
+    pub(super) fn record_and_add_qdisc(&mut self, device: &str) -> Result<()> {
         let open = match &mut self.0 {
             Some(open) => open,
-            none => none.insert(Open::at(path()?)?),
+            none => none.insert(LockedFile::at(path()?)?),
         };
-        if open.filters.contains(device) {
-            return Ok(());
+        NEEDS_CLEANUP.store(true, Ordering::SeqCst);
+        if !open.recorded.filters.contains(device) {
+            open.append(FILTERS, device)?;
+            open.recorded.filters.insert(device.to_owned());
         }
-        OUTLIVES.store(true, Ordering::SeqCst);
-        open.append(FILTERS, device)?;
-        open.filters.insert(device.to_owned());
+        // Also if the name is recorded: it may be a new device of that name, without a qdisc.
         match qdisc_add_clsact(device) {
+            Ok(()) if open.recorded.qdiscs.contains(device) => Ok(()),
             Ok(()) => {
                 open.append(QDISC, device)?;
-                open.qdiscs.insert(device.to_owned());
+                open.recorded.qdiscs.insert(device.to_owned());
                 Ok(())
             }
-            // Somebody else's: we use it and leave it in place.
-            Err(error) if root_cause(&error).contains("File exists") => Ok(()),
+            // Ours, or somebody else's, which we use and leave in place.
+            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
             Err(error) => Err(anyhow!(error).context(format!("adding a clsact qdisc to {device}"))),
         }
     }
 
     /// Shares the lock of the file: other tracers may attach to the same devices from here on.
-    pub(super) fn allow_others(&mut self) {
+    pub(super) fn downgrade_lock(&mut self) {
         if let Some(open) = &self.0 {
             // If this fails, a second tracer has to wait: no reason to end this one.
             let _ = open.file.relock(FlockArg::LockShared);
@@ -118,12 +142,12 @@ impl Ledger {
         if let Some(open) = self.0
             && open.file.relock(FlockArg::LockExclusiveNonblock).is_ok()
         {
-            open.clear();
+            open.remove_recorded();
         }
     }
 }
 
-impl Open {
+impl LockedFile {
     fn at(path: PathBuf) -> Result<Self> {
         let failed = |action: &str| format!("{action} {}", path.display());
         loop {
@@ -135,22 +159,26 @@ impl Open {
                 file => file.with_context(|| failed("opening"))?,
             };
             let locked = lock::try_take(file, lock::Kind::Exclusive).with_context(|| failed("locking"))?;
-            let (mut file, alone) = match locked {
+            let (file, has_exclusive_lock) = match locked {
                 Ok(lock) => (lock, true),
-                Err(file) => (lock::take(file, &path, lock::Kind::Shared, Some(BUSY))?, false),
+                Err(file) => (lock::take(file, &path, lock::Kind::Shared, Some(LOCK_TIMEOUT))?, false),
             };
             // Its last user may have deleted the file before we had the lock.
-            if !is_at(&file, &path) {
+            if !path_is_same_file(&file, &path) {
                 continue;
             }
-            let mut text = String::new();
-            file.seek(SeekFrom::Start(0)).context("reading the ledger")?;
-            file.read_to_string(&mut text).context("reading the ledger")?;
-            let devices = |kind: &str| {
-                text.lines().filter_map(|line| line.strip_prefix(kind)).map(str::to_owned).collect()
-            };
-            return Ok(Self { path, file, alone, filters: devices(FILTERS), qdiscs: devices(QDISC) });
+            let mut opened = Self { path, file, has_exclusive_lock, recorded: Devices::default() };
+            opened.recorded = opened.read_devices()?;
+            return Ok(opened);
         }
+    }
+
+    fn read_devices(&mut self) -> Result<Devices> {
+        let reading = || format!("reading {}", self.path.display());
+        let mut text = String::new();
+        self.file.seek(SeekFrom::Start(0)).with_context(reading)?;
+        self.file.read_to_string(&mut text).with_context(reading)?;
+        Ok(Devices::parse(&text))
     }
 
     fn append(&mut self, kind: &str, device: &str) -> Result<()> {
@@ -158,9 +186,11 @@ impl Open {
     }
 
     /// Removes the recorded filters and qdiscs, and the file. Returns how many filters there were.
-    fn clear(self) -> u32 {
+    fn remove_recorded(mut self) -> u32 {
+        // Other tracers that shared the lock have added lines, and left their qdiscs to the last one.
+        let devices = self.read_devices().unwrap_or_else(|_| std::mem::take(&mut self.recorded));
         let mut removed = 0;
-        for device in &self.filters {
+        for device in &devices.filters {
             for side in [TcAttachType::Ingress, TcAttachType::Egress] {
                 for program in TcProgram::ALL {
                     // Usually there is none, or the device no longer exists.
@@ -168,10 +198,11 @@ impl Open {
                 }
             }
         }
-        for device in &self.qdiscs {
+        for device in &devices.qdiscs {
             clsact::remove_if_empty(device);
         }
-        // The file while it is locked; the directories if they are empty. What fails now is left to the next start.
+        // Deleted while still locked, so that no one opens a file that is about to go; the directories if they are empty.
+        // What fails now is left to the next start.
         let _ = std::fs::remove_file(&self.path);
         let _ = std::fs::remove_dir(Path::new(ROOT).join(DIRECTORY));
         let _ = std::fs::remove_dir(ROOT);
@@ -185,7 +216,7 @@ fn path() -> Result<PathBuf> {
 }
 
 /// Whether the path still leads to this file.
-fn is_at(file: &File, path: &Path) -> bool {
+fn path_is_same_file(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(file), Ok(there)) => (file.dev(), file.ino()) == (there.dev(), there.ino()),
         _ => false,

@@ -36,7 +36,7 @@ mod verifier;
 
 pub use attached::{AttachedPrograms, Settings};
 pub use btf::{Btf, BtfError};
-pub use ledger::must_end_in_order;
+pub use ledger::needs_cleanup_before_exit;
 pub use object::embedded;
 pub use offsets::{drop_reasons, offsets};
 pub use symbols::Symbols;

@@ -71,7 +71,7 @@ pub(super) fn attach(
             Err(error) => note = Some(format!("no tcx before Linux 6.6; here: {}", root_cause(&error))),
         }
     }
-    ledger.prepare(&tap.device)?;
+    ledger.record_and_add_qdisc(&tap.device)?;
     ensure!(
         tap.side == TapSide::Ingress || !clsact::is_ingress_only(&tap.device),
         "another program's ingress qdisc on {} has no egress side",

@@ -7,7 +7,7 @@ use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 
-use crate::probe::must_end_in_order;
+use crate::probe::needs_cleanup_before_exit;
 use podtrace_protocol::codec::{read_raw, write_raw};
 use podtrace_protocol::frame::{FromAgent, ToAgent};
 
@@ -38,7 +38,7 @@ pub(super) fn input() -> mpsc::Receiver<io::Result<ToAgent>> {
         loop {
             let frame = match read_raw(&mut stdin) {
                 Ok(None) => {
-                    if reader_is_gone() && !must_end_in_order() {
+                    if reader_is_gone() && !needs_cleanup_before_exit() {
                         // The tracer was killed: nobody waits for a goodbye, and what the main thread is busy
                         // with may take long. The kernel detaches what this process holds.
                         std::process::exit(0);
