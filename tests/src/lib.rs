@@ -17,6 +17,7 @@ pub mod fault;
 pub mod hooks;
 pub mod kernel;
 pub mod lab;
+pub mod lossy;
 pub mod need;
 pub mod recorded;
 pub mod scenario;

@@ -14,7 +14,7 @@ use podtrace_report::output::{Html, Json, Paths, Report, Text, View};
 use podtrace_report::recording::Reader;
 use podtrace_report::replay::{ReplayOptions, Replayed, replay};
 use podtrace_tests::scenario::Scenario;
-use podtrace_tests::{scenario, schema, suite};
+use podtrace_tests::{lossy, scenario, schema, suite};
 
 /// Recordings that are also read cut off, at many places each.
 const CUT_OFF: [&str; 12] = [
@@ -64,6 +64,10 @@ fn trials() -> Result<Vec<Trial>> {
             trials.push(suite::plain(format!("{output}-of-{name}"), move || rendered(&own, output, render)));
         }
     }
+    for name in &names {
+        let own = name.clone();
+        trials.push(suite::plain(format!("with-events-left-out-{name}"), move || left_out(&own)));
+    }
     for name in CUT_OFF {
         trials.push(suite::plain(format!("cut-off-{name}"), move || cut_off(name)));
     }
@@ -90,6 +94,11 @@ fn told_again(name: &str) -> Result<()> {
     }
     ensure!(finished.contains("\"type\":\"summary\""), "it does not tell to the end");
     compare(name, "json", &finished)
+}
+
+fn left_out(name: &str) -> Result<()> {
+    let bytes = fs::read(recording(name)).with_context(|| format!("reading the recording {name}"))?;
+    lossy::says_less(&bytes)
 }
 
 /// Compares the output with the expected one.

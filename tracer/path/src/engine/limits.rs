@@ -4,7 +4,7 @@
 //! open where they would have vanished: what was given up may have shown how they went on.
 
 use super::Engine;
-use crate::join::VANISH_TIMEOUT;
+use super::periods::Periods;
 use crate::join::track::{Track, TrackId};
 use crate::memory::{self, cost};
 use crate::model::{Path, Shed};
@@ -17,6 +17,9 @@ const EVENTS_DISCARDED: &str =
 
 /// Reason of an open path that was given up, or some of whose events were.
 const MEMORY_SHORT: &str = "packets were given up while it was in flight, to stay within the memory limit";
+
+/// Reason of an open path some of whose events a node may have lost.
+const EVENTS_LOST: &str = "events were lost on a node while it was in flight";
 
 /// Maximum number of observations that wait while a node is silent: some 200 MB.
 const MAX_WAITING: usize = 1 << 19;
@@ -31,8 +34,10 @@ pub(super) struct Limits {
     /// Number of discarded observations.
     pub(super) discarded: u64,
     pub(super) shed: Shed,
-    discarded_times: Period,
-    shed_times: Period,
+    discarded_times: Periods,
+    shed_times: Periods,
+    /// When nodes lost events: a full ring buffer or map, or a program that the kernel skipped.
+    lost_times: Periods,
 }
 
 impl Limits {
@@ -46,34 +51,21 @@ impl Limits {
             waiting,
             discarded: 0,
             shed: Shed::default(),
-            discarded_times: Period::default(),
-            shed_times: Period::default(),
+            discarded_times: Periods::default(),
+            shed_times: Periods::default(),
+            lost_times: Periods::default(),
         }
     }
 
     /// Why a track may lack events, if it may.
     pub(super) fn cut(&self, track: &Track) -> Option<&'static str> {
-        if self.shed_times.overlaps(track) {
+        if self.shed_times.overlap(track) {
             return Some(MEMORY_SHORT);
         }
-        self.discarded_times.overlaps(track).then_some(EVENTS_DISCARDED)
-    }
-}
-
-/// From the first to the last moment of something, if it was ever.
-#[derive(Debug, Default)]
-struct Period(Option<(Moment, Moment)>);
-
-impl Period {
-    fn extend(&mut self, moment: Moment) {
-        let (from, until) = self.0.unwrap_or((moment, moment));
-        self.0 = Some((from.min(moment), until.max(moment)));
-    }
-
-    fn overlaps(&self, track: &Track) -> bool {
-        self.0.is_some_and(|(from, until)| {
-            track.first <= until + VANISH_TIMEOUT && track.last + VANISH_TIMEOUT >= from
-        })
+        if self.lost_times.overlap(track) {
+            return Some(EVENTS_LOST);
+        }
+        self.discarded_times.overlap(track).then_some(EVENTS_DISCARDED)
     }
 }
 
@@ -92,7 +84,7 @@ impl Engine {
             shed.flows += forgotten.flows;
             shed.events += forgotten.events;
             if forgotten.events > 0 {
-                self.limits.shed_times.extend(now);
+                self.limits.shed_times.add(now, now);
             }
             for id in forgotten.tracks {
                 self.give_up(id, now, out);
@@ -105,11 +97,18 @@ impl Engine {
         // One that has ended loses nothing but what might have come later.
         let first = track.first;
         self.limits.shed.paths += 1;
-        self.limits.shed_times.extend(first);
-        self.limits.shed_times.extend(now);
+        self.limits.shed_times.add(first, first);
+        self.limits.shed_times.add(now, now);
         self.joiner.note_lost_events();
         self.world.events_lost = true;
         self.report(id, false, out);
+    }
+
+    /// Notes that a node has lost events since `from`, by its own clock; `None` if that is not known.
+    pub(super) fn note_lost(&mut self, node: NodeId, from: Option<NodeTime>, until: Option<NodeTime>) {
+        let common = |time: Option<NodeTime>| self.world.clocks.common(node, time?);
+        let (from, until) = (common(from).unwrap_or(Moment::MIN), common(until).unwrap_or(Moment::MAX));
+        self.limits.lost_times.add(from, until);
     }
 
     /// While too many observations wait, discards the oldest: up to the same time on all nodes.
@@ -145,7 +144,7 @@ impl Engine {
             self.limits.discarded += 1;
             self.limits.shed.events += 1;
             if let Some(moment) = moment {
-                self.limits.discarded_times.extend(moment);
+                self.limits.discarded_times.add(moment, moment);
             }
         }
     }

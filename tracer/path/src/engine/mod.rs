@@ -11,6 +11,7 @@
 //! all nodes are discarded and counted, and paths that overlap the gap are reported as open.
 
 mod limits;
+mod periods;
 mod queue;
 mod window;
 
@@ -156,7 +157,8 @@ impl Engine {
             }
             FromAgent::Heartbeat { now_ns, counters } => {
                 let now = NodeTime::from_nanos(*now_ns);
-                self.queues[node].heartbeat(now, *counters);
+                self.count_events(node, *counters, Some(now));
+                self.queues[node].heartbeat(now);
                 self.world.nodes[node].taps.heartbeat(now);
                 self.advance(out);
             }
@@ -165,8 +167,8 @@ impl Engine {
                 self.world.clocks.sample(node, *sent_ns, read, *received_ns);
             }
             FromAgent::Goodbye { counters } => {
+                self.count_events(node, *counters, None);
                 let queue = &mut self.queues[node];
-                queue.counters = *counters;
                 queue.goodbye = true;
                 queue.end();
                 self.advance(out);
@@ -227,6 +229,17 @@ impl Engine {
         *known = std::mem::take(known).replaced_by(rules);
         let inside = rules.inside.iter().map(|(pod, rules)| (pod.clone(), NodeRules::new(rules)));
         self.world.nodes[node].inside = inside.collect();
+    }
+
+    /// Takes a node's counters, read at `now` by its clock or at its end. Events that they say were lost belong to the time since
+    /// the last watermark.
+    fn count_events(&mut self, node: NodeId, counters: Accounting, now: Option<NodeTime>) {
+        let queue = &mut self.queues[node];
+        queue.counters = counters;
+        let since = queue.watermark();
+        if queue.has_lost() && now.is_none_or(|now| Some(now) > since) {
+            self.note_lost(node, since, now);
+        }
     }
 
     /// Ends a node's stream: its agent ended, with a goodbye or without.

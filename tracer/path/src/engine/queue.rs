@@ -19,6 +19,8 @@ pub(crate) struct NodeQueue {
     /// Number of records that it has sent, including those that could not be decoded.
     pub(crate) records: u64,
     pub(crate) counters: Accounting,
+    /// How many events it had lost by the watermark.
+    lost_by_watermark: u64,
     pub(crate) goodbye: bool,
     pub(crate) ended: bool,
 }
@@ -28,10 +30,18 @@ impl NodeQueue {
         self.incoming.push(observation);
     }
 
+    /// Whether the node has lost events since the watermark.
+    pub(crate) fn has_lost(&self) -> bool {
+        lost(self.counters) > self.lost_by_watermark
+    }
+
     /// Handles a heartbeat: observations before `now` are complete, and become ready.
-    pub(crate) fn heartbeat(&mut self, now: NodeTime, counters: Accounting) {
-        self.counters = counters;
-        self.watermark = self.watermark.max(Some(now));
+    pub(crate) fn heartbeat(&mut self, now: NodeTime) {
+        // A heartbeat without a watermark says nothing of when events were lost.
+        if Some(now) > self.watermark {
+            self.lost_by_watermark = lost(self.counters);
+            self.watermark = Some(now);
+        }
         self.sort_incoming();
         let count = self.incoming.partition_point(|observation| observation.time < now);
         self.ready.extend(self.incoming.drain(..count));
@@ -84,4 +94,10 @@ impl NodeQueue {
     pub(crate) fn len(&self) -> usize {
         self.incoming.len() + self.ready.len()
     }
+}
+
+/// How many events a node lost, whatever they were lost to.
+fn lost(counters: Accounting) -> u64 {
+    let Accounting { lost_ring, lost_map, missed_probes, produced: _, sent: _ } = counters;
+    lost_ring + lost_map + missed_probes
 }

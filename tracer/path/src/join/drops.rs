@@ -185,8 +185,10 @@ impl DropMeaning {
             return Self::Harmless;
         }
         let function = drop.location.as_deref().unwrap_or_default();
-        // A packet in a socket's queue has no device, so the network namespace is unknown.
-        let had_arrived = at_destination || (pod.is_none() && last_place == LastPlace::Destination);
+        // A packet in a socket's queue has no device, so the network namespace is unknown. Where events were lost, that it came
+        // there may be one of them.
+        let may_have_arrived = last_place == LastPlace::Destination || world.events_lost;
+        let had_arrived = at_destination || (pod.is_none() && may_have_arrived);
         if had_arrived {
             if is_end_of_reset(function, reason, &track.packet) {
                 return Self::Harmless;

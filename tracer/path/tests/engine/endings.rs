@@ -215,6 +215,26 @@ fn a_lost_event_is_told_in_the_summary() {
 }
 
 #[test]
+fn a_packet_whose_events_may_be_lost_has_not_vanished() {
+    for (at, verdict) in [(30_000, Verdict::Open), (20_000_000_000, Verdict::Vanished)] {
+        let mut scene = Scene::new();
+        scene.quiet = 12_000_000_000;
+        // Seen as far as the wire, and no event of node2 is left.
+        scene.leave(0, &echo(POD1, POD3, 1, 1));
+        scene.lost = (8..16).collect();
+        scene.cross(at + 1_000_000, &echo(POD1, POD3, 2, 2));
+        scene.cross(at + 2_000_000, &echo(POD1, POD3, 3, 3));
+        let (paths, summary) = scene.play();
+        let path = paths.iter().find(|path| path.label.ends_with("seq 1")).unwrap();
+        assert_eq!(path.verdict, verdict, "{:?}", path.reason);
+        if verdict == Verdict::Open {
+            assert_eq!(path.reason.as_deref(), Some("events were lost on a node while it was in flight"));
+        }
+        assert!(!summary.complete);
+    }
+}
+
+#[test]
 fn a_path_without_its_beginning_is_told_and_counted() {
     let mut scene = Scene::new();
     scene.arrive(40_000, &echo(POD1, POD3, 1, 1));

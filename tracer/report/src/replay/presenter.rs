@@ -171,8 +171,11 @@ impl<'a> Presenter<'a> {
         if self.report.is_none() {
             return Ok(());
         }
-        let end =
-            End { are_answers_traced: !self.is_one_way && self.choice.is_all(), is_limited: self.is_full() };
+        let end = End {
+            are_answers_traced: !self.is_one_way && self.choice.is_all(),
+            is_limited: self.is_full(),
+            is_complete: summary.complete,
+        };
         let totals = self.totals.finished(end);
         self.report(|report| report.totals(&totals))?;
         self.report(|report| report.summary(summary))

@@ -42,6 +42,9 @@ pub struct Totals {
     pub exchanges: Vec<Exchanged>,
     /// Whether the trace ended at its number of paths: answers may have come later.
     pub limited: bool,
+    /// Whether no event is missing. The summary object says so in JSON.
+    #[serde(skip)]
+    pub complete: bool,
 }
 
 /// The packets of one connection or one ICMP exchange, both ways, through NAT.
@@ -69,7 +72,8 @@ pub struct Flow {
     pub reply: Way,
     /// Paths by verdict.
     pub paths: VerdictCounts,
-    /// Echo requests and connection attempts without an answer; `None` if answers may not have been traced.
+    /// Echo requests and connection attempts without an answer; `None` if answers may not have been traced, or events are
+    /// missing.
     pub unanswered: Option<u64>,
     /// Round trips.
     pub rtt: Option<FlowRoundTrips>,

@@ -71,11 +71,13 @@ pub struct End {
     pub are_answers_traced: bool,
     /// Whether it ended at its number of paths.
     pub is_limited: bool,
+    /// Whether no event is missing.
+    pub is_complete: bool,
 }
 
 impl Default for End {
     fn default() -> Self {
-        Self { are_answers_traced: true, is_limited: false }
+        Self { are_answers_traced: true, is_limited: false, is_complete: true }
     }
 }
 
@@ -113,7 +115,7 @@ impl Collector {
         Finished {
             causes: self.causes.finished(),
             routes: self.routes.finished(),
-            flows: self.flows.finished(end.are_answers_traced && !end.is_limited),
+            flows: self.flows.finished(end.are_answers_traced && !end.is_limited && end.is_complete),
             totals: Totals {
                 paths: self.paths,
                 bytes: self.bytes,
@@ -125,6 +127,7 @@ impl Collector {
                 unlisted_cause_paths: self.causes.unlisted(),
                 exchanges: self.exchanges.finished(end.are_answers_traced),
                 limited: end.is_limited,
+                complete: end.is_complete,
             },
         }
     }

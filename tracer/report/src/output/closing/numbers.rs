@@ -3,7 +3,7 @@
 use crate::output::phrase::{BAD, DOUBT, GOOD, PLAIN, Phrase};
 use crate::output::timing::Unit;
 use crate::output::words::thousands;
-use crate::totals::{ExchangeKind, Exchanged, Finished, Flow, RoundTrips, failed};
+use crate::totals::{ExchangeKind, Exchanged, Finished, Flow, RoundTrips, Totals, failed};
 use podtrace_path::Protocol;
 
 /// One line for each kind of exchange.
@@ -11,7 +11,7 @@ pub(super) fn lines(finished: &Finished) -> Vec<Phrase> {
     let totals = &finished.totals;
     // Answers alone, as where a filter hides the requests, say nothing of what was answered.
     let asked = totals.exchanges.iter().filter(|exchanged| exchanged.asked > 0);
-    let mut lines: Vec<_> = asked.map(|exchanged| exchange(exchanged, totals.limited)).collect();
+    let mut lines: Vec<_> = asked.map(|exchanged| exchange(exchanged, totals)).collect();
     lines.extend(unanswered(finished));
     if totals.retransmitted > 0 {
         let segments = if totals.retransmitted == 1 { "segment" } else { "segments" };
@@ -47,7 +47,7 @@ fn unanswered(finished: &Finished) -> Option<Phrase> {
 }
 
 /// `10 echo requests, 10 answered, 0% lost · rtt min/avg/p99/max 68.1/74.0/90.2/90.2 µs`.
-fn exchange(exchanged: &Exchanged, is_limited: bool) -> Phrase {
+fn exchange(exchanged: &Exchanged, totals: &Totals) -> Phrase {
     let Exchanged { kind, asked, answered, rtt } = *exchanged;
     let (one, many, done) = match kind {
         ExchangeKind::Echo => ("echo request", "echo requests", "answered"),
@@ -60,12 +60,15 @@ fn exchange(exchanged: &Exchanged, is_limited: bool) -> Phrase {
         // A UDP flow without a reply may never have expected one.
         let style = match kind {
             _ if answered >= asked => GOOD,
+            _ if !totals.complete => DOUBT,
             ExchangeKind::Datagram => PLAIN,
             ExchangeKind::Echo | ExchangeKind::Handshake => BAD,
         };
         phrase.push(PLAIN, ", ");
         phrase.push(style, format!("{} {done}", thousands(answered)));
-        if is_limited && answered < asked {
+        if !totals.complete && answered < asked {
+            phrase.push(style, " as far as events were seen: some are missing");
+        } else if totals.limited && answered < asked {
             phrase.push(PLAIN, " before the trace ended (--count)");
         } else if kind == ExchangeKind::Echo {
             phrase.push(style, format!(", {}% lost", lost(asked, answered)));
@@ -122,16 +125,21 @@ mod tests {
     fn an_exchange_ends_like_ping() {
         let rtt = RoundTrips { count: 10, min_ns: 68_100, avg_ns: 74_000, p99_ns: 90_200, max_ns: 90_200 };
         let exchanged = Exchanged { kind: ExchangeKind::Echo, asked: 10, answered: Some(9), rtt: Some(rtt) };
+        let whole = Totals { complete: true, ..Totals::default() };
         assert_eq!(
-            plain(&exchange(&exchanged, false)),
+            plain(&exchange(&exchanged, &whole)),
             "10 echo requests, 9 answered, 10% lost · rtt min/avg/p99/max 68.1/74.0/90.2/90.2 µs"
         );
         let one = Exchanged { kind: ExchangeKind::Handshake, asked: 1, answered: Some(0), rtt: None };
-        assert_eq!(plain(&exchange(&one, false)), "1 TCP connection attempt, 0 accepted");
+        assert_eq!(plain(&exchange(&one, &whole)), "1 TCP connection attempt, 0 accepted");
         let ended = " before the trace ended (--count)";
-        assert_eq!(plain(&exchange(&one, true)), format!("1 TCP connection attempt, 0 accepted{ended}"));
+        let limited = Totals { limited: true, ..whole.clone() };
+        assert_eq!(plain(&exchange(&one, &limited)), format!("1 TCP connection attempt, 0 accepted{ended}"));
+        let lossy = Totals { complete: false, ..whole.clone() };
+        let missing = " as far as events were seen: some are missing";
+        assert_eq!(plain(&exchange(&one, &lossy)), format!("1 TCP connection attempt, 0 accepted{missing}"));
         let one_way = Exchanged { answered: None, ..one };
-        assert_eq!(plain(&exchange(&one_way, false)), "1 TCP connection attempt, answers were not traced");
+        assert_eq!(plain(&exchange(&one_way, &whole)), "1 TCP connection attempt, answers were not traced");
     }
 
     #[test]
