@@ -7,6 +7,7 @@ mod bounds;
 mod ends;
 mod files;
 mod forged;
+mod habits;
 mod identity;
 mod isolation;
 mod kill;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     trials.extend(ends::trials());
     trials.extend(files::trials());
     trials.extend(forged::trials());
+    trials.extend(habits::trials());
     trials.extend(page::trials());
     trials.extend(terminal::trials());
     trials.extend(kubernetes::trials());

@@ -31,6 +31,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -126,8 +128,11 @@ pub struct FilterSpec {
 /// One side of the filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
-    /// Its addresses; empty for all.
+    /// Its addresses; empty for all, or those of its networks.
     pub addresses: Vec<IpAddr>,
+    /// Its networks, in place of addresses. The eBPF programs match any address instead: the tracer selects the paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<IpNet>,
     /// Its ports; empty for all.
     pub ports: Vec<u16>,
     /// `NodePort`s that lead to this side, as IP protocol number and port. At these, nodes' own addresses belong to it.
@@ -139,8 +144,11 @@ impl Side {
     /// Whether the source or destination of a packet is on this side.
     #[must_use]
     pub fn has(&self, address: IpAddr, port: Option<u16>) -> bool {
-        (self.addresses.is_empty() || self.addresses.contains(&address))
-            && (self.ports.is_empty() || port.is_some_and(|port| self.ports.contains(&port)))
+        let is_here = match self.networks.as_slice() {
+            [] => self.addresses.is_empty() || self.addresses.contains(&address),
+            networks => networks.iter().any(|network| network.contains(&address)),
+        };
+        is_here && (self.ports.is_empty() || port.is_some_and(|port| self.ports.contains(&port)))
     }
 }
 

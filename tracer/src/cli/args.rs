@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use podtrace_protocol::inventory::Selector;
 use podtrace_report::expect::Expectation;
 use podtrace_report::filter::Filter;
 use podtrace_report::recording::Rotation;
@@ -16,7 +17,9 @@ use podtrace_report::recording::Rotation;
     name = "podtrace",
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "ENDPOINT: [NS/]POD, svc/[NS/]NAME[:PORT], node/NAME, IP[:PORT] or any\n\n\
+    override_usage = "podtrace [OPTIONS] [FROM [TO]] [PCAP EXPRESSION]\n       podtrace <COMMAND>",
+    after_help = "ENDPOINT, FROM, TO: [pod/][NS/]POD, svc/[NS/]NAME[:PORT], deploy|ds|sts|job/[NS/]NAME, node/NAME,\n\
+                  IP[:PORT], CIDR or any; the kind may be spelled as kubectl takes it\n\n\
                   Exit status: 0 success, 1 could not run, 2 usage error, 3 an expectation failed\n\
                   or podtrace doctor found something wrong, 4 no matching packet before --timeout\n\n\
                   Try it without a cluster:  sudo podtrace demo"
@@ -48,6 +51,7 @@ pub(super) enum Command {
     /// Print the manifest that installs agents: podtrace manifest | kubectl apply -f -
     Manifest(Manifest),
     /// Print a shell completion script
+    #[command(visible_alias = "completion")]
     Completions {
         /// Shell to complete for
         shell: clap_complete::Shell,
@@ -56,27 +60,44 @@ pub(super) enum Command {
     Man,
 }
 
-/// Options of a live trace.
+/// Options that name the traffic.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Trace {
-    /// Source of the traffic [default: any]
+pub(super) struct Ends {
+    /// Source of the traffic; repeat for several [default: any]
     #[arg(long, value_name = "ENDPOINT")]
-    pub(super) from: Option<String>,
-    /// Destination of the traffic [default: any]
+    pub(super) from: Vec<String>,
+    /// Destination of the traffic; repeat for several [default: any]
     #[arg(long, value_name = "ENDPOINT")]
-    pub(super) to: Option<String>,
+    pub(super) to: Vec<String>,
+    /// Pods with these labels as the end that is not given: `app=web`, `app in (a, b),!canary`. Given twice: source and
+    /// destination
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub(super) selector: Vec<Selector>,
     /// Namespace of endpoints given without one [default: the kubeconfig context's, else `default`]
     #[arg(short, long)]
     pub(super) namespace: Option<String>,
+    /// Look for endpoints given without a namespace in all of them; without endpoints, trace all pods
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(super) all_namespaces: bool,
     /// Destination port (TCP, UDP or SCTP)
     #[arg(long)]
     pub(super) port: Option<u16>,
-    /// Trace only this protocol
+    /// Only this protocol
     #[arg(long, value_enum)]
     pub(super) proto: Option<Proto>,
-    /// Trace only --from to --to, without replies
+    /// Only packets from source to destination, without replies
     #[arg(long)]
     pub(super) one_way: bool,
+}
+
+/// Options of a live trace.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Trace {
+    /// Source, destination and pcap filter, as in `podtrace pod1 svc/web tcp port 80`; instead of --from, --to, --filter
+    #[arg(value_name = "FROM TO EXPRESSION", hide = true)]
+    pub(super) words: Vec<String>,
+    #[command(flatten)]
+    pub(super) ends: Ends,
     /// Show only paths matching a pcap filter, on inner or outer headers: `icmp or tcp port 80` (docs/filter.md)
     #[arg(long, value_name = "EXPRESSION")]
     pub(super) filter: Option<Filter>,
@@ -159,7 +180,7 @@ pub(super) struct Output {
     /// Show only paths that were dropped or rejected, or vanished
     #[arg(long, conflicts_with = "verdict")]
     pub(super) failed: bool,
-    /// Also write an HTML page
+    /// Also write an HTML page; to stdout, in place of paths, with `-`
     #[arg(long, value_name = "FILE")]
     pub(super) html: Option<PathBuf>,
     /// Print details to stderr: where the cluster was found, which hooks are attached
@@ -175,27 +196,11 @@ pub(super) struct Output {
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct Read {
-    /// Recording written by --write; give all files of a rotated one, in order
+    /// Recording written by --write, `-` for stdin; give all files of a rotated one, in order
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
-    /// Show only traffic from this endpoint
-    #[arg(long, value_name = "ENDPOINT")]
-    pub(super) from: Option<String>,
-    /// Show only traffic to this endpoint
-    #[arg(long, value_name = "ENDPOINT")]
-    pub(super) to: Option<String>,
-    /// Namespace of endpoints given without one [default: `default`]
-    #[arg(short, long)]
-    pub(super) namespace: Option<String>,
-    /// Destination port (TCP, UDP or SCTP)
-    #[arg(long)]
-    pub(super) port: Option<u16>,
-    /// Trace only this protocol
-    #[arg(long, value_enum)]
-    pub(super) proto: Option<Proto>,
-    /// Only packets from --from to --to, not the way back
-    #[arg(long)]
-    pub(super) one_way: bool,
+    #[command(flatten)]
+    pub(super) ends: Ends,
     /// Show only paths matching a pcap filter, on inner or outer headers (docs/filter.md) [default: the filter of the
     /// recorded trace]
     #[arg(long, value_name = "EXPRESSION")]

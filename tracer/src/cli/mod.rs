@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod doctor;
+mod ends;
 mod expect;
 mod lab;
 mod look;
@@ -13,10 +14,13 @@ mod read;
 mod size;
 mod source;
 mod status;
+#[cfg(test)]
+mod table_tests;
 mod topology;
 mod trace;
 mod write;
 
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -50,12 +54,13 @@ struct UsageError(String);
 /// Runs podtrace.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     if std::env::var_os(AGENT_ONLY).is_some() && !matches!(cli.command, Some(Command::Agent(_))) {
         anstream::eprintln!("podtrace: only `podtrace agent` runs in an agent's pod ({AGENT_ONLY} is set)");
         return ExitCode::from(FAILED);
     }
     let result = match cli.command {
+        None if std::env::args_os().len() <= 1 => help(),
         None => trace::run(&cli.trace),
         Some(Command::Read(args)) => read::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
@@ -77,6 +82,38 @@ pub fn main() -> ExitCode {
             ExitCode::from(if usage { USAGE } else { FAILED })
         }
     }
+}
+
+/// The command line. Options may also stand before a command, as in `podtrace --cluster FILE topology`.
+fn parse() -> Cli {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let cli = Cli::try_parse_from(&typed).unwrap_or_else(|error| error.exit());
+    match command_first(&typed, &cli) {
+        Some(moved) => Cli::parse_from(moved),
+        None => cli,
+    }
+}
+
+/// The arguments with the command before its options, if the first bare argument is a command. A pod of that name is
+/// `pod/NAME`.
+fn command_first(typed: &[OsString], cli: &Cli) -> Option<Vec<OsString>> {
+    let name = cli.trace.words.first()?;
+    let command = Cli::command();
+    let is_command = command
+        .get_subcommands()
+        .any(|command| command.get_name() == name || command.get_all_aliases().any(|alias| alias == name));
+    // An option may have the same word as its value.
+    let has_no_words =
+        |before: &[OsString]| Cli::try_parse_from(before).is_ok_and(|cli| cli.trace.words.is_empty());
+    let mut places = (1..typed.len()).filter(|at| typed[*at] == **name);
+    let at = places.find(|at| has_no_words(&typed[..*at])).filter(|_| is_command)?;
+    let (before, rest) = (&typed[1..at], &typed[at + 1..]);
+    Some([&typed[..1], &typed[at..=at], before, rest].concat())
+}
+
+fn help() -> Result<u8> {
+    Cli::command().print_help().context("writing to stdout")?;
+    Ok(SUCCESS)
 }
 
 /// Whether the reader of stdout closed it, as `head` does, which is not an error.

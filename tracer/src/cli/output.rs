@@ -7,11 +7,15 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context as _, Result};
 use terminal_size::{Width, terminal_size_of};
 
+use super::UsageError;
 use super::args::{Color, Format, Output, VerdictName};
 use crate::files::{self, Inputs, OutputFile};
 use podtrace_path::{Change, Path, Summary, Verdict};
 use podtrace_report::output::{Html, Json, Paths, Report, Text, UNLIMITED, View};
 use podtrace_report::totals::Finished;
+
+/// Where the page of `--html -` goes.
+const STDOUT: &str = "/dev/stdout";
 
 /// Applies `--color` to stdout and stderr.
 pub(super) fn choose_color(color: Color) {
@@ -31,9 +35,20 @@ pub(super) fn reports(
     stdout_is_taken: bool,
     inputs: &Inputs,
 ) -> Result<Box<dyn Report>> {
-    let shown =
-        if stdout_is_taken { Box::new(Json::new(io::sink())) } else { report(output.output, view(output)) };
-    Ok(match &output.html {
+    let page_on_stdout = output.html.as_deref().is_some_and(|path| path == FilePath::new("-"));
+    if page_on_stdout && stdout_is_taken {
+        return Err(UsageError(
+            "--write - and --html - both write to stdout: name a file for one".to_owned(),
+        )
+        .into());
+    }
+    let shown = if stdout_is_taken || page_on_stdout {
+        Box::new(Json::new(io::sink()))
+    } else {
+        report(output.output, view(output))
+    };
+    let html = if page_on_stdout { Some(PathBuf::from(STDOUT)) } else { output.html.clone() };
+    Ok(match &html {
         Some(path) => {
             Box::new(WithPage { shown: Some(shown), page: Some(Page::begin(path, title, inputs)?) })
         }
@@ -174,6 +189,10 @@ impl Page {
         write: impl FnOnce(&mut Html<BufWriter<OutputFile>>) -> io::Result<()>,
     ) -> io::Result<()> {
         write(&mut self.page)
-            .map_err(|error| io::Error::other(format!("writing {} for --html: {error}", self.path.display())))
+            // The kind tells a closed pipe from a failure.
+            .map_err(|error| {
+                let text = format!("writing {} for --html: {error}", self.path.display());
+                io::Error::new(error.kind(), text)
+            })
     }
 }

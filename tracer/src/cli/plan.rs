@@ -6,14 +6,15 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::UsageError;
-use super::args::{Proto, Read, Trace};
+use super::args::{Ends, Proto, Trace};
+use super::ends::{self, Named};
 use super::source::{self, Cluster};
 use crate::cgroup;
 use crate::cluster::Wanted;
 use crate::files::Inputs;
 use crate::session::{Followed, Plan, ProbePlan};
 use podtrace_protocol::frame::ProbeKind;
-use podtrace_protocol::inventory::{Endpoint, Inventory, Resolved};
+use podtrace_protocol::inventory::{Endpoint, Inventory, ResolveError, Resolved, locate};
 use podtrace_report::replay::Aim;
 
 /// Port of a TCP probe if none is given.
@@ -25,16 +26,25 @@ const PROBES_AT_MOST: u32 = 100_000;
 
 /// Makes the plan of a live trace.
 pub(super) async fn plan(args: &Trace) -> Result<Plan> {
-    if args.from.is_none() && args.to.is_none() {
+    let Named { from, to, filter, anything } = ends::named(&args.ends, &args.words)?;
+    if !anything {
         return Err(UsageError(
-            "nothing to trace: give --from ENDPOINT, --to ENDPOINT or both; see --help".to_owned(),
+            "nothing to trace: give --from ENDPOINT, --to ENDPOINT or both, or -A for all pods; see --help"
+                .to_owned(),
         )
         .into());
     }
-    let from = endpoint(args.from.as_deref())?;
-    let to = endpoint(args.to.as_deref())?;
+    let choice = match (filter, &args.filter) {
+        (Some(words), Some(option)) => {
+            return Err(UsageError(format!(
+                "the filter is given twice, as `{words}` and by --filter '{option}': join them by `and`"
+            ))
+            .into());
+        }
+        (words, option) => words.or_else(|| option.clone()),
+    };
     let probe = args.probe.as_deref().map(parse_probe).transpose()?;
-    check_ports(args, probe)?;
+    check_ports(args, probe, &from)?;
     let write = args.write.target()?;
 
     let wanted = Wanted {
@@ -44,8 +54,9 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
     };
     let Cluster { mut inventory, namespace, pods, watch } =
         source::find(&wanted, args.agent_image.as_deref()).await?;
-    let namespace = args.namespace.clone().unwrap_or(namespace);
-    let (port, protocol, one_way) = (args.port, args.proto.map(number), args.one_way);
+    let namespace = args.ends.namespace.clone().unwrap_or(namespace);
+    let (from, to) = located(&args.ends, from, to, &inventory)?;
+    let (port, protocol, one_way) = (args.ends.port, args.ends.proto.map(number), args.ends.one_way);
     let aim = Aim { from, to, namespace, port, protocol, one_way };
     let (from, to) = aim.ends(&inventory)?;
     // Only needed for error messages while resolving names.
@@ -53,9 +64,9 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
     let nodes = aim.nodes(&inventory, &from, &to);
     check_root(&inventory, &nodes)?;
     let probe = probe.map(|kind| probe_plan(kind, args, &inventory, &from, &to)).transpose()?;
-    if let Some(filter) = &args.filter {
+    if let Some(filter) = &choice {
         detail!(
-            "--filter '{filter}' selects paths in user space, by the captured bytes of inner and outer headers; event \
+            "the filter '{filter}' selects paths in user space, by the captured bytes of inner and outer headers; event \
              counts cover everything that the kernel filter (--from, --to, --proto, --port) matched"
         );
     }
@@ -72,7 +83,7 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
         probe,
         count: args.count,
         timeout: args.timeout,
-        choice: args.filter.clone(),
+        choice,
         write,
         inputs: Inputs::new(args.cluster.iter().chain(&args.kubeconfig).cloned()),
         snaplen: (usize::from(args.snaplen) < tracer_common::CAPTURE).then_some(args.snaplen),
@@ -83,21 +94,31 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
 }
 
 /// The traffic selected from a recording.
-pub(super) fn aim(args: &Read) -> Result<Aim> {
-    check_port(args.port, args.proto)?;
+pub(super) fn aim(ends: &Ends, inventory: &Inventory) -> Result<Aim> {
+    check_port(ends.port, ends.proto)?;
+    let Named { from, to, .. } = ends::named(ends, &[])?;
+    let (from, to) = located(ends, from, to, inventory)?;
     Ok(Aim {
-        from: endpoint(args.from.as_deref())?,
-        to: endpoint(args.to.as_deref())?,
-        namespace: args.namespace.clone().unwrap_or_else(|| source::NAMESPACE.to_owned()),
-        port: args.port,
-        protocol: args.proto.map(number),
-        one_way: args.one_way,
+        from,
+        to,
+        namespace: ends.namespace.clone().unwrap_or_else(|| source::NAMESPACE.to_owned()),
+        port: ends.port,
+        protocol: ends.proto.map(number),
+        one_way: ends.one_way,
     })
 }
 
-fn endpoint(text: Option<&str>) -> Result<Endpoint> {
-    let Some(text) = text else { return Ok(Endpoint::Any) };
-    text.parse::<Endpoint>().map_err(|error| UsageError(error.to_string()).into())
+/// With `-A`, the ends in the namespaces where they are.
+fn located(
+    ends: &Ends,
+    from: Endpoint,
+    to: Endpoint,
+    inventory: &Inventory,
+) -> Result<(Endpoint, Endpoint), ResolveError> {
+    if !ends.all_namespaces {
+        return Ok((from, to));
+    }
+    Ok((locate(from, inventory)?, locate(to, inventory)?))
 }
 
 /// Checks for root if a local node is traced. Agents on other nodes have their own rights.
@@ -107,10 +128,10 @@ fn check_root(inventory: &Inventory, nodes: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn check_ports(args: &Trace, probe: Option<Probe>) -> Result<()> {
+fn check_ports(args: &Trace, probe: Option<Probe>, from: &Endpoint) -> Result<()> {
     let refuse = |text: String| Err(UsageError(text).into());
-    check_port(args.port, args.proto)?;
-    let fits = match (probe, args.proto) {
+    check_port(args.ends.port, args.ends.proto)?;
+    let fits = match (probe, args.ends.proto) {
         (_, None) | (None, _) => true,
         (Some(Probe::Icmp), Some(proto)) => proto == Proto::Icmp,
         (Some(Probe::Tcp(_)), Some(proto)) => proto == Proto::Tcp,
@@ -119,10 +140,17 @@ fn check_ports(args: &Trace, probe: Option<Probe>) -> Result<()> {
     if !fits {
         return refuse("--probe and --proto name different protocols".to_owned());
     }
-    if probe == Some(Probe::Icmp) && args.port.is_some() {
+    if let (Some(Probe::Tcp(Some(own)) | Probe::Udp(Some(own))), Some(port)) = (probe, args.ends.port)
+        && own != port
+    {
+        return refuse(format!(
+            "--probe sends to port {own}, but --port {port} traces another: give one of them, or the same twice"
+        ));
+    }
+    if probe == Some(Probe::Icmp) && args.ends.port.is_some() {
         return refuse("--port does not apply to --probe icmp: ICMP has no ports".to_owned());
     }
-    if probe.is_some() && args.from.as_deref().is_none_or(|from| from == "any") {
+    if probe.is_some() && *from == Endpoint::Any {
         return refuse("--probe needs a pod to send from: give --from POD".to_owned());
     }
     Ok(())
@@ -169,6 +197,9 @@ fn probe_plan(
     let [pod] = from.pods.as_slice() else {
         bail!("--probe sends from a single pod, but --from {} is {} pods", from.what, from.pods.len());
     };
+    if !to.networks.is_empty() {
+        bail!("--probe sends to one address, but --to {} is a network: give --to an endpoint", to.what);
+    }
     let source = inventory.pods.iter().find(|candidate| candidate.full_name() == *pod);
     let source = source.with_context(|| format!("{pod} is not in the inventory"))?;
     let speaks = |ip: &&IpAddr| source.ips.iter().any(|own| own.is_ipv4() == ip.is_ipv4());
@@ -176,7 +207,7 @@ fn probe_plan(
     let destination = destination
         .with_context(|| format!("--probe: {} has no address of {pod}'s address family", to.what))?;
     let port = |given: Option<u16>, proto: Proto, usual: u16| {
-        given.or(args.port).or_else(|| to.port_of(number(proto))).unwrap_or(usual)
+        given.or(args.ends.port).or_else(|| to.port_of(number(proto))).unwrap_or(usual)
     };
     let kind = match kind {
         Probe::Icmp => ProbeKind::Icmp,

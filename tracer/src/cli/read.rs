@@ -1,9 +1,11 @@
 //! `podtrace read`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use tracing::{info, warn};
 
-use super::args::Read;
+use super::args::{Ends, Read};
 use super::expect::Judging;
 use super::output::{choose_color, reports};
 use super::status::Status;
@@ -20,11 +22,17 @@ pub(super) fn run(args: &Read) -> Result<u8> {
     let recording = Files(args.files.clone()).open()?;
     let header = recording.header();
     let title = match args.files.as_slice() {
+        [first] if first.as_os_str() == "-" => "standard input".to_owned(),
         [first, ..] => first.display().to_string(),
         [] => header.title.clone(),
     };
     let (choice, aim) = choice(args, header)?;
-    let inputs = Inputs::new(args.files.iter().cloned());
+    // A file may also be read as stdin.
+    let inputs = args.files.iter().map(|file| match file.as_os_str() {
+        name if name == "-" => PathBuf::from("/dev/stdin"),
+        _ => file.clone(),
+    });
+    let inputs = Inputs::new(inputs);
     let mut judging = Judging::start(&args.expect, &header.context.inventory, &title, &inputs)?;
     let target = args.write.target()?;
     let header = Header { part: 1, first: Vec::new(), ..header.clone() };
@@ -59,8 +67,10 @@ fn choice(args: &Read, header: &Header) -> Result<(Choice, Option<Aim>)> {
         },
         (None, None) => None,
     };
-    let asked = args.from.is_some() || args.to.is_some() || args.port.is_some() || args.proto.is_some();
-    let aim = asked.then(|| plan::aim(args)).transpose()?;
+    let Ends { from, to, selector, port, proto, .. } = &args.ends;
+    let has_ends = !(from.is_empty() && to.is_empty() && selector.is_empty());
+    let asked = has_ends || port.is_some() || proto.is_some();
+    let aim = asked.then(|| plan::aim(&args.ends, &header.context.inventory)).transpose()?;
     let ends = match &aim {
         Some(aim) => {
             let (from, to) = aim.ends(&header.context.inventory)?;
@@ -68,5 +78,9 @@ fn choice(args: &Read, header: &Header) -> Result<(Choice, Option<Aim>)> {
         }
         None => None,
     };
-    Ok((Choice::new(filter, ends), aim))
+    let choice = match ends {
+        Some(ends) => Choice::new(filter, Some(ends)),
+        None => Choice::of_trace(filter, &header.context.filter),
+    };
+    Ok((choice, aim))
 }

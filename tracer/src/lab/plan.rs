@@ -162,6 +162,8 @@ impl Plan {
                 ips: pod.addresses.clone(),
                 node: node.name.clone(),
                 host_network: false,
+                owner: None,
+                labels: [("app".to_owned(), pod.name.clone())].into(),
             })
         });
         let services = match rules {

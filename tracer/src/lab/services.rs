@@ -98,6 +98,7 @@ impl LabService {
             name: self.name.to_owned(),
             cluster_ips: vec![self.address(family)],
             ports: vec![ServicePort {
+                name: Some(self.port_name.to_owned()),
                 protocol: self.protocol.to_owned(),
                 port: self.port,
                 target_port: self.target_port,

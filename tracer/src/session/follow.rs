@@ -87,7 +87,7 @@ impl Following {
         self.inventory.untraceable = inventory.untraceable;
         let mut told = Vec::new();
         for end in &mut self.ends {
-            let resolved = self.aim.end(&end.named, &self.inventory);
+            let resolved = self.aim.end_now(&end.named, &self.inventory);
             end.take(resolved, &self.inventory, renewed, now, &mut told);
         }
         told.dedup();

@@ -418,8 +418,13 @@ fn live<'a>(plan: &Plan, report: &'a mut dyn Report, nodes: Vec<String>) -> Resu
         )?),
         None => None,
     };
-    let presenter =
-        Presenter::new(report, recorder, Choice::new(plan.choice.clone(), None), plan.count, &context);
+    let presenter = Presenter::new(
+        report,
+        recorder,
+        Choice::of_trace(plan.choice.clone(), &plan.filter),
+        plan.count,
+        &context,
+    );
     Ok(Live::new(context, presenter, plan.snaplen))
 }
 

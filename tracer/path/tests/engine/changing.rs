@@ -48,6 +48,8 @@ fn pod(name: &str, address: [u8; 4]) -> Pod {
         ips: vec![address.into()],
         node: "node1".to_owned(),
         host_network: false,
+        owner: None,
+        labels: [].into(),
     }
 }
 

@@ -4,14 +4,18 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::str::FromStr;
 
+use ipnet::IpNet;
+
 use super::check::is_name;
+use super::selector::Selector;
+use super::workload::Workload;
 
 /// One end of the traffic, as typed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `any`: no restriction.
     Any,
-    /// `[NS/]POD`.
+    /// `[pod/][NS/]POD`.
     Pod {
         /// Namespace; `None` for the default one.
         namespace: Option<String>,
@@ -25,7 +29,23 @@ pub enum Endpoint {
         /// Name.
         name: String,
         /// Port at the cluster IP; `None` for all.
-        port: Option<u16>,
+        port: Option<Port>,
+    },
+    /// `deploy/[NS/]NAME`, also of other kinds.
+    Workload {
+        /// Kind.
+        kind: Workload,
+        /// Namespace; `None` for the default one.
+        namespace: Option<String>,
+        /// Name.
+        name: String,
+    },
+    /// Pods with these labels: `-l SELECTOR`.
+    Labels {
+        /// Whether in all namespaces; else in the default one.
+        everywhere: bool,
+        /// What their labels match.
+        selector: Selector,
     },
     /// `node/NAME`.
     Node {
@@ -39,11 +59,36 @@ pub enum Endpoint {
         /// Port; `None` for all.
         port: Option<u16>,
     },
+    /// `CIDR`.
+    Network(IpNet),
+    /// All of these.
+    Several(Vec<Self>),
+}
+
+/// A Service's port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// By number.
+    Number(u16),
+    /// By name.
+    Name(String),
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 /// The text is not an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what}; an endpoint is [NS/]POD, svc/[NS/]NAME[:PORT], node/NAME, IP[:PORT], [IPV6]:PORT or any")]
+#[error(
+    "{what}; an endpoint is [NS/]POD, svc/[NS/]NAME[:PORT], deploy|ds|sts|job/[NS/]NAME, node/NAME, IP[:PORT], \
+     [IPV6]:PORT, CIDR or any"
+)]
 pub struct InvalidEndpoint {
     what: String,
 }
@@ -63,12 +108,29 @@ impl fmt::Display for Endpoint {
         };
         match self {
             Self::Any => f.write_str("any"),
+            // Without the kind, these would be something else.
+            Self::Pod { namespace: Some(namespace), name } if is_kind(namespace) => {
+                write!(f, "pod/{namespace}/{name}")
+            }
+            Self::Pod { namespace: None, name } if name == "any" => write!(f, "pod/{name}"),
             Self::Pod { namespace, name } => write!(f, "{}{name}", qualify(namespace)),
             Self::Service { namespace, name, port: None } => write!(f, "svc/{}{name}", qualify(namespace)),
             Self::Service { namespace, name, port: Some(port) } => {
                 write!(f, "svc/{}{name}:{port}", qualify(namespace))
             }
+            Self::Workload { kind, namespace, name } => {
+                write!(f, "{}/{}{name}", kind.short(), qualify(namespace))
+            }
+            Self::Labels { everywhere: false, selector } => write!(f, "pods with {selector}"),
+            Self::Labels { everywhere: true, selector } => {
+                write!(f, "pods with {selector} in all namespaces")
+            }
             Self::Node { name } => write!(f, "node/{name}"),
+            Self::Network(network) => write!(f, "{network}"),
+            Self::Several(endpoints) => {
+                let all: Vec<_> = endpoints.iter().map(ToString::to_string).collect();
+                f.write_str(&all.join(", "))
+            }
             Self::Address { ip, port: None } => write!(f, "{ip}"),
             Self::Address { ip: IpAddr::V6(ip), port: Some(port) } => write!(f, "[{ip}]:{port}"),
             Self::Address { ip, port: Some(port) } => write!(f, "{ip}:{port}"),
@@ -82,27 +144,96 @@ fn parse(text: &str) -> Result<Endpoint, String> {
         "any" => return Ok(Endpoint::Any),
         _ => {}
     }
-    if let Some(rest) = text.strip_prefix("svc/") {
-        let (name, port) = match rest.split_once(':') {
-            Some((name, port)) => (name, Some(parse_port(port)?)),
-            None => (rest, None),
-        };
-        let (namespace, name) = qualified(name, text)?;
-        return Ok(Endpoint::Service { namespace, name, port });
+    if let Some((kind, rest)) = text.split_once('/')
+        && let Some(kind) = Kind::named(kind)
+    {
+        return kind.endpoint(rest, text);
     }
-    if let Some(rest) = text.strip_prefix("node/") {
-        return Ok(Endpoint::Node { name: name(rest, text)? });
+    if let Some(network) = network(text)? {
+        return Ok(Endpoint::Network(network));
     }
     if let Some(address) = address(text)? {
         return Ok(address);
     }
     if let Some((pod, port)) = text.split_once(':') {
-        return Err(format!(
-            "{text:?} has a port, but only Services and addresses take one: write {pod:?} and --port {port}"
-        ));
+        return Err(no_port(text, pod, port));
     }
     let (namespace, name) = qualified(text, text)?;
     Ok(Endpoint::Pod { namespace, name })
+}
+
+/// What stands before the first slash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Pod,
+    Service,
+    Node,
+    Workload(Workload),
+}
+
+fn is_kind(text: &str) -> bool {
+    Kind::named(text).is_some()
+}
+
+impl Kind {
+    /// As kubectl has them.
+    fn named(text: &str) -> Option<Self> {
+        Some(match text.to_ascii_lowercase().as_str() {
+            "po" | "pod" | "pods" => Self::Pod,
+            "svc" | "service" | "services" => Self::Service,
+            "no" | "node" | "nodes" => Self::Node,
+            other => Self::Workload(Workload::named(other)?),
+        })
+    }
+
+    fn endpoint(self, rest: &str, whole: &str) -> Result<Endpoint, String> {
+        Ok(match self {
+            Self::Node => Endpoint::Node { name: name(rest, whole)? },
+            Self::Service => {
+                let (name, port) = match rest.split_once(':') {
+                    Some((name, port)) => (name, Some(service_port(port)?)),
+                    None => (rest, None),
+                };
+                let (namespace, name) = qualified(name, whole)?;
+                Endpoint::Service { namespace, name, port }
+            }
+            Self::Pod | Self::Workload(_) => {
+                if let Some((name, port)) = rest.split_once(':') {
+                    let named = whole.strip_suffix(&format!(":{port}")).unwrap_or(name);
+                    return Err(no_port(whole, named, port));
+                }
+                let (namespace, name) = qualified(rest, whole)?;
+                match self {
+                    Self::Workload(kind) => Endpoint::Workload { kind, namespace, name },
+                    _ => Endpoint::Pod { namespace, name },
+                }
+            }
+        })
+    }
+}
+
+fn no_port(text: &str, name: &str, port: &str) -> String {
+    format!("{text:?} has a port, but only Services and addresses take one: write {name:?} and --port {port}")
+}
+
+/// A number, or a name: up to 15 letters, digits and `-`, at least one a letter.
+fn service_port(text: &str) -> Result<Port, String> {
+    let is_name = (1..=15).contains(&text.len())
+        && text.bytes().any(|b| b.is_ascii_alphabetic())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if is_name { Ok(Port::Name(text.to_owned())) } else { parse_port(text).map(Port::Number) }
+}
+
+/// A network; `None` if the text does not look like one. Host bits are cut off, as most tools do.
+fn network(text: &str) -> Result<Option<IpNet>, String> {
+    let Some((address, prefix)) = text.split_once('/') else { return Ok(None) };
+    if address.parse::<IpAddr>().is_err() {
+        return Ok(None);
+    }
+    match text.parse::<IpNet>() {
+        Ok(network) => Ok(Some(network.trunc())),
+        Err(_) => Err(format!("{text:?} is not a network: {prefix:?} is no prefix length for {address}")),
+    }
 }
 
 /// An address with or without a port; `None` if the text does not look like one.
@@ -138,7 +269,9 @@ fn address(text: &str) -> Result<Option<Endpoint>, String> {
 fn parse_port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port) if port != 0 && text.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
-        _ => Err(format!("{text:?} is not a port: use a number from 1 to 65535")),
+        _ => Err(format!(
+            "{text:?} is not a port: use a number from 1 to 65535, or the name of a Service's port"
+        )),
     }
 }
 
@@ -162,7 +295,16 @@ mod tests {
     }
 
     fn service(namespace: Option<&str>, name: &str, port: Option<u16>) -> Endpoint {
+        let port = port.map(Port::Number);
         Endpoint::Service { namespace: namespace.map(str::to_owned), name: name.to_owned(), port }
+    }
+
+    fn workload(kind: Workload, namespace: Option<&str>, name: &str) -> Endpoint {
+        Endpoint::Workload { kind, namespace: namespace.map(str::to_owned), name: name.to_owned() }
+    }
+
+    fn net(text: &str) -> Endpoint {
+        Endpoint::Network(text.parse().unwrap())
     }
 
     fn address(ip: &str, port: Option<u16>) -> Endpoint {
@@ -176,6 +318,32 @@ mod tests {
             ("pod1", pod(None, "pod1")),
             ("shop/web-6d8c4cb4d-x2x7k", pod(Some("shop"), "web-6d8c4cb4d-x2x7k")),
             ("default/any", pod(Some("default"), "any")),
+            ("pod/pod1", pod(None, "pod1")),
+            ("po/any", pod(None, "any")),
+            ("pods/shop/web-0", pod(Some("shop"), "web-0")),
+            ("pod/job/web-0", pod(Some("job"), "web-0")),
+            ("service/web", service(None, "web", None)),
+            ("services/shop/web:80", service(Some("shop"), "web", Some(80))),
+            (
+                "svc/web:http",
+                Endpoint::Service {
+                    namespace: None,
+                    name: "web".to_owned(),
+                    port: Some(Port::Name("http".to_owned())),
+                },
+            ),
+            ("deploy/web", workload(Workload::Deployment, None, "web")),
+            ("deployment/shop/web", workload(Workload::Deployment, Some("shop"), "web")),
+            ("ds/proxy", workload(Workload::DaemonSet, None, "proxy")),
+            ("daemonset/proxy", workload(Workload::DaemonSet, None, "proxy")),
+            ("sts/db", workload(Workload::StatefulSet, None, "db")),
+            ("statefulset/db", workload(Workload::StatefulSet, None, "db")),
+            ("job/load", workload(Workload::Job, None, "load")),
+            ("rs/web-6d8c4cb4d", workload(Workload::ReplicaSet, None, "web-6d8c4cb4d")),
+            ("no/node1", Endpoint::Node { name: "node1".to_owned() }),
+            ("10.42.0.0/16", net("10.42.0.0/16")),
+            ("10.42.7.7/16", net("10.42.0.0/16")),
+            ("fd00::/8", net("fd00::/8")),
             ("web.v2", pod(None, "web.v2")),
             ("1234", pod(None, "1234")),
             ("svc/web", service(None, "web", None)),
@@ -204,7 +372,12 @@ mod tests {
             ("pod1/", "invalid name \"\""),
             ("svc/", "invalid name"),
             ("svc/a/b/c", "invalid name"),
-            ("svc/web:http", "\"http\" is not a port"),
+            ("svc/web:a_b", "\"a_b\" is not a port"),
+            ("svc/web:a-name-too-long-for-a-port", "is not a port"),
+            ("pod/a/b/c", "invalid name \"b/c\""),
+            ("deploy/web:80", "write \"deploy/web\" and --port 80"),
+            ("10.42.0.0/33", "\"33\" is no prefix length for 10.42.0.0"),
+            ("10.42.0.0/x", "\"x\" is no prefix length"),
             ("svc/web:0", "\"0\" is not a port"),
             ("svc/web:+80", "\"+80\" is not a port"),
             ("node/", "invalid name"),

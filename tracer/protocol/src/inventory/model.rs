@@ -1,5 +1,6 @@
 //! The data: what is known about a cluster. The static inventory file is this, as YAML.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -102,6 +103,12 @@ pub struct Pod {
     /// Whether it shares its node's network namespace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub host_network: bool,
+    /// What it belongs to: `deployment/NAME`, `daemonset/NAME`; in its own namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Pod {
@@ -144,6 +151,9 @@ impl Service {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServicePort {
+    /// Its name; `None` for the only port of a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
     /// Port at the cluster IP.

@@ -5,18 +5,23 @@
 
 use std::net::IpAddr;
 
-use super::endpoint::Endpoint;
+use ipnet::IpNet;
+
+use super::endpoint::{Endpoint, Port};
 use super::model::{Inventory, Node, Pod, Service, ServicePort, WhyUntraceable};
 use super::nearest::nearest_text;
 use super::resolve_error::ResolveError;
+use super::resolve_pods;
 
 /// The result of looking up an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolved {
     /// The endpoint in full: `default/pod1`, `svc/shop/web:80`, `node/node1`, `10.0.0.1 (default/pod1)`, `any`.
     pub what: String,
-    /// Its addresses; empty for all.
+    /// Its addresses; empty for all, or those of its networks.
     pub addresses: Vec<IpAddr>,
+    /// Its networks. Where there are any, single addresses are among them, as networks of their own.
+    pub networks: Vec<IpNet>,
     /// Its ports; empty for all. A Service's port is present in all forms: at the cluster IP, at the endpoints and at the
     /// nodes.
     pub ports: Vec<u16>,
@@ -50,14 +55,47 @@ pub fn resolve(
         Endpoint::Pod { namespace, name } => cluster.pod(&in_namespace(namespace), name),
         Endpoint::Service { namespace, name, port } => {
             let service = cluster.service(&in_namespace(namespace), name)?;
-            cluster.resolve_service(service, *port)
+            let number = port.as_ref().map(|port| port_number(service, port)).transpose()?;
+            cluster.resolve_service(service, number)
+        }
+        Endpoint::Workload { kind, namespace, name } => {
+            resolve_pods::workload(&cluster, *kind, &in_namespace(namespace), name)
+        }
+        Endpoint::Labels { everywhere, selector } => {
+            resolve_pods::labelled(&cluster, selector, (!everywhere).then_some(namespace))
+        }
+        Endpoint::Network(network) => Ok(resolve_pods::network(&cluster, *network)),
+        Endpoint::Several(endpoints) => {
+            let all: Result<Vec<_>, _> =
+                endpoints.iter().map(|endpoint| resolve(endpoint, inventory, namespace)).collect();
+            resolve_pods::merged(all?)
         }
         Endpoint::Node { name } => cluster.node(name),
         Endpoint::Address { ip, port } => Ok(cluster.address(*ip, *port)),
     }
 }
 
-struct Cluster<'a>(&'a Inventory);
+/// The number of a Service's port.
+fn port_number(service: &Service, port: &Port) -> Result<u16, ResolveError> {
+    let has = |known: &&ServicePort| match port {
+        Port::Number(number) => known.port == *number,
+        Port::Name(name) => known.name.as_ref() == Some(name),
+    };
+    service.ports.iter().find(has).map(|known| known.port).ok_or_else(|| no_such_port(service, port))
+}
+
+fn no_such_port(service: &Service, port: &Port) -> ResolveError {
+    let known = service.ports.iter().map(|known| {
+        let ServicePort { name, protocol, port, .. } = known;
+        let name = name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
+        format!("{port}/{protocol}{name}")
+    });
+    let ports: Vec<_> = known.collect();
+    let ports = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
+    ResolveError::NoSuchPort { service: service.full_name(), port: port.to_string(), ports }
+}
+
+pub(super) struct Cluster<'a>(pub(super) &'a Inventory);
 
 impl Resolved {
     /// All forms of a port: at the cluster IP, at the endpoints and at the nodes.
@@ -148,7 +186,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// If the namespace has no objects and no other namespace has the name, the namespace is the mistake.
-    fn unknown_namespace(&self, namespace: &str, name: &str) -> Option<ResolveError> {
+    pub(super) fn unknown_namespace(&self, namespace: &str, name: &str) -> Option<ResolveError> {
         let Inventory { nodes: _, pods, services, untraceable } = self.0;
         let mut things = pods
             .iter()
@@ -196,10 +234,7 @@ impl<'a> Cluster<'a> {
     fn resolve_service(&self, service: &Service, port: Option<u16>) -> Result<Resolved, ResolveError> {
         let name = service.full_name();
         if let Some(port) = port.filter(|port| !service.ports.iter().any(|known| known.port == *port)) {
-            let ports: Vec<_> =
-                service.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol)).collect();
-            let ports = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
-            return Err(ResolveError::NoSuchPort { service: name, port, ports });
+            return Err(no_such_port(service, &Port::Number(port)));
         }
         let pods: Vec<&Pod> =
             self.0.pods.iter().filter(|pod| service.endpoints.contains(&pod.full_name())).collect();
@@ -219,7 +254,7 @@ impl<'a> Cluster<'a> {
             if port.is_some() { service.iter().flat_map(forms_of).collect() } else { Vec::new() };
         ports.sort_unstable();
         ports.dedup();
-        Ok(Resolved { what, addresses, ports, service, pods, nodes })
+        Ok(Resolved { what, addresses, networks: Vec::new(), ports, service, pods, nodes })
     }
 
     fn node(&self, name: &str) -> Result<Resolved, ResolveError> {
@@ -303,7 +338,7 @@ pods:
 services:
   - name: web
     cluster_ips: [10.96.0.20]
-    ports: [{protocol: tcp, port: 80, target_port: 8080}]
+    ports: [{name: http, protocol: tcp, port: 80, target_port: 8080}]
     endpoints: [default/pod1, default/pod3]
   - {name: empty}
 ",
@@ -319,7 +354,8 @@ services:
         let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
         let (what, ports) = (what.to_owned(), ports.to_vec());
-        Resolved { what, addresses, ports, pods: own(pods), nodes: own(nodes), service: Vec::new() }
+        let (pods, nodes) = (own(pods), own(nodes));
+        Resolved { what, addresses, ports, pods, nodes, ..Resolved::default() }
     }
 
     #[test]
@@ -331,6 +367,7 @@ services:
             ("pod1", is("default/pod1", &["10.42.0.10"], &[], &["default/pod1"], &["node1"])),
             ("svc/web", is("svc/default/web", &web, &[], &web_pods, &["node1", "node2"])),
             ("svc/web:80", is("svc/default/web:80", &web, &[80, 8080], &web_pods, &["node1", "node2"])),
+            ("svc/web:http", is("svc/default/web:80", &web, &[80, 8080], &web_pods, &["node1", "node2"])),
             ("node/node2", is("node/node2", &["192.168.56.12", "fd00:56::12"], &[], &[], &["node2"])),
             (
                 "10.42.0.10:80",
@@ -374,7 +411,9 @@ services:
             ("starting", "pod default/starting has no IP address yet"),
             ("kube-system/proxy", "shares node node1's addresses: use node/node1"),
             ("svc/empty", "no cluster IP and no endpoints"),
-            ("svc/web:81", "service default/web has no port 81; it has 80/tcp"),
+            ("svc/web:81", "service default/web has no port 81; it has 80/tcp (http)"),
+            ("svc/web:https", "service default/web has no port https; it has 80/tcp (http)"),
+            ("svc/empty:http", "service default/empty has no port http; it has none"),
             ("node/node3", "node node3 has no address"),
         ] {
             let error = resolved(text).unwrap_err();

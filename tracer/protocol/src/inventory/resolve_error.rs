@@ -80,10 +80,67 @@ pub enum ResolveError {
     NoSuchPort {
         /// `NAMESPACE/NAME`.
         service: String,
-        /// The port.
-        port: u16,
+        /// The port, by number or name.
+        port: String,
         /// The ports that it has.
         ports: String,
+    },
+    /// No pod belongs to it.
+    #[error("there is no {kind} {name} with pods; {near}")]
+    NoPods {
+        /// `deployment`, `daemonset`, ….
+        kind: &'static str,
+        /// `NAMESPACE/NAME`.
+        name: String,
+        /// Similar names.
+        near: String,
+    },
+    /// No pod has the labels.
+    #[error(
+        "no pod {place} has labels that match {selector}; `kubectl get pods {option} --show-labels` shows them"
+    )]
+    NoLabels {
+        /// `in namespace NAME`, `of the cluster`.
+        place: String,
+        /// As typed.
+        selector: String,
+        /// The option that names the place.
+        option: String,
+    },
+    /// All its pods share their nodes' network namespaces.
+    #[error("the pods of {name} are on the host network and share their nodes' addresses: use node/NAME")]
+    OnHostNetwork {
+        /// What was asked for.
+        name: String,
+    },
+    /// None of its pods has an address.
+    #[error("no pod of {name} has an IP address yet: wait until one runs, then try again")]
+    NoAddresses {
+        /// What was asked for.
+        name: String,
+    },
+    /// The name is in several namespaces.
+    #[error("{kind} {name} is in several namespaces ({namespaces}): write which, as in {example}")]
+    Ambiguous {
+        /// `pod`, `service`, ….
+        kind: &'static str,
+        /// Without a namespace.
+        name: String,
+        /// All that have it.
+        namespaces: String,
+        /// One of them, as an endpoint.
+        example: String,
+    },
+    /// Ends of one side differ in ports.
+    #[error(
+        "{one} and {other} have different ports, and the ends of one side have them in common: leave the ports out, and \
+         give --port, or a filter such as 'tcp port 80 or tcp port 443'"
+    )]
+    DifferentPorts {
+        /// One end.
+        one: String,
+        /// The other.
+        other: String,
     },
     /// The node has no address.
     #[error("node {node} has no address in the inventory: add `addresses`")]

@@ -9,7 +9,7 @@ use super::sequence::{Element, Sequence};
 use super::vocabulary::{ACTIONS, list, protocol, suggestion, value};
 use crate::syntax::SyntaxError;
 use podtrace_path::{Direction, NatKind, Verdict};
-use podtrace_protocol::inventory::Endpoint;
+use podtrace_protocol::inventory::{Endpoint, Port};
 
 impl Parser<'_> {
     /// Parses a fact, which starts with a keyword.
@@ -189,10 +189,26 @@ fn who(text: &str) -> Result<EndpointPattern, String> {
         },
         Endpoint::Node { name } => EndpointPattern::Node(name),
         Endpoint::Address { ip, port } => EndpointPattern::Address { ip, port },
+        Endpoint::Service { port: Some(Port::Name(port)), .. } => {
+            return Err(format!("`{text}` names a port: write its number in place of {port}"));
+        }
+        Endpoint::Workload { name, .. } => {
+            return Err(format!(
+                "`{text}` is no single pod: write a pattern of its pods' names, such as `{name}-*`"
+            ));
+        }
+        Endpoint::Network(_) | Endpoint::Labels { .. } | Endpoint::Several(_) => {
+            return Err(format!(
+                "`{text}` is no single endpoint: use a pod, svc/NAME, node/NAME or an address"
+            ));
+        }
         Endpoint::Service { namespace, name, port } => EndpointPattern::Service(Service {
             namespace,
             name,
-            port,
+            port: port.and_then(|port| match port {
+                Port::Number(number) => Some(number),
+                Port::Name(_) => None,
+            }),
             addresses: Vec::new(),
             pods: Vec::new(),
         }),

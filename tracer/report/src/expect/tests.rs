@@ -375,6 +375,7 @@ fn services_are_known_by_their_addresses() {
             name: name.to_owned(),
             cluster_ips: cluster_ips.iter().map(|ip| ip.parse().unwrap()).collect(),
             ports: vec![ServicePort {
+                name: None,
                 protocol: "udp".to_owned(),
                 port: 53,
                 target_port: 53,

@@ -11,7 +11,7 @@ use super::ast::Filter;
 use super::ends::Ends;
 use super::layers::Layers;
 use podtrace_path::{Path, Source};
-use podtrace_protocol::frame::{FilterSpec, FromAgent};
+use podtrace_protocol::frame::{FilterSpec, FromAgent, Side};
 use podtrace_protocol::record::Records;
 use podtrace_protocol::topology::{DeviceKind, Topology};
 
@@ -50,7 +50,18 @@ impl Choice {
     #[must_use]
     pub fn new(filter: Option<Filter>, ends: Option<FilterSpec>) -> Self {
         let filter = filter.filter(|filter| filter.expression.is_some());
-        Self { filter, ends: ends.map(Ends::new), nodes: Vec::new() }
+        Self { filter, ends: ends.map(Ends::new), ..Self::default() }
+    }
+
+    /// Selects paths that match the filter, of a trace with this filter of its own. The eBPF programs take a network for any
+    /// address, so what is outside of it is left out here. They have looked at the other side already.
+    #[must_use]
+    pub fn of_trace(filter: Option<Filter>, spec: &FilterSpec) -> Self {
+        let side = |side: &Side| if side.networks.is_empty() { Side::default() } else { side.clone() };
+        let (from, to) = (side(&spec.from), side(&spec.to));
+        let has_networks = !(from.networks.is_empty() && to.networks.is_empty());
+        let networks = FilterSpec { from, to, protocol: None, one_way: spec.one_way };
+        Self::new(filter, has_networks.then_some(networks))
     }
 
     /// Changes the endpoints from now on.

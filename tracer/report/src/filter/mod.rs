@@ -36,3 +36,4 @@ mod parse;
 
 pub use ast::Filter;
 pub use choice::Choice;
+pub use parse::begins_filter;

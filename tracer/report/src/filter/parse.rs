@@ -27,6 +27,19 @@ const PROTOCOLS: [(&str, Protocol); 7] = [
 const SUPPORTED: &str = "supported are host, net, port, portrange and proto, with src or dst before them; ip, ip6, tcp, \
                          udp, icmp, icmp6, sctp; less and greater; and, or, not and parentheses";
 
+/// Words that begin a condition, besides protocols.
+const QUALIFIERS: [&str; 10] =
+    ["host", "net", "port", "portrange", "proto", "src", "dst", "less", "greater", "not"];
+
+/// Whether an argument of a command line begins a filter, as opposed to naming an endpoint.
+#[must_use]
+pub fn begins_filter(argument: &str) -> bool {
+    argument.contains(char::is_whitespace)
+        || argument.starts_with(['(', '!'])
+        || QUALIFIERS.contains(&argument)
+        || PROTOCOLS.iter().any(|(name, _)| *name == argument)
+}
+
 impl FromStr for Filter {
     type Err = SyntaxError;
 

@@ -74,7 +74,7 @@ impl std::fmt::Debug for Reader<'_> {
     }
 }
 
-/// Files of a recording.
+/// Files of a recording; `-` is stdin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files(pub Vec<PathBuf>);
 
@@ -86,8 +86,11 @@ impl Files {
     /// If the first file cannot be read, or is not a recording.
     pub fn open(&self) -> Result<Reader<'static>> {
         let mut files = self.0.iter().cloned().map(|path| NextFile::<'static> {
-            name: path.display().to_string(),
+            name: if path.as_os_str() == "-" { "from stdin".to_owned() } else { path.display().to_string() },
             open: Box::new(move || {
+                if path.as_os_str() == "-" {
+                    return Ok(Box::new(io::stdin().lock()) as Box<dyn Read>);
+                }
                 let file = File::open(&path).context("opening it")?;
                 Ok(Box::new(BufReader::new(file)) as Box<dyn Read>)
             }),

@@ -1,7 +1,7 @@
 //! The traffic that the user asked for, by name, and the filter it means in the current cluster.
 
 use podtrace_protocol::frame::{FilterSpec, Side};
-use podtrace_protocol::inventory::{Endpoint, Inventory, ResolveError, Resolved, resolve};
+use podtrace_protocol::inventory::{Endpoint, Inventory, ResolveError, Resolved, present, resolve};
 
 /// The traffic that the user asked for. Endpoints are names, whose addresses change with the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,14 @@ impl Aim {
         resolve(end, inventory, &self.namespace)
     }
 
+    /// Resolves one endpoint in a cluster that changes: of several, those count that are there.
+    ///
+    /// # Errors
+    /// If none of it exists, or has an address.
+    pub fn end_now(&self, end: &Endpoint, inventory: &Inventory) -> Result<Resolved, ResolveError> {
+        present(end, inventory, &self.namespace)
+    }
+
     /// The packet filter for these resolved endpoints.
     #[must_use]
     pub fn filter(&self, from: &Resolved, to: &Resolved) -> FilterSpec {
@@ -52,7 +60,12 @@ impl Aim {
     pub(super) fn widened(&self, was: &FilterSpec, inventory: &Inventory) -> FilterSpec {
         let mut filter = was.clone();
         for (side, end) in [(&mut filter.from, &self.from), (&mut filter.to, &self.to)] {
-            let Ok(resolved) = self.end(end, inventory) else { continue };
+            let Ok(resolved) = self.end_now(end, inventory) else { continue };
+            for network in resolved.networks {
+                if !side.networks.is_empty() && !side.networks.contains(&network) {
+                    side.networks.push(network);
+                }
+            }
             // No addresses means any address, which cannot be widened.
             if side.addresses.is_empty() || resolved.addresses.is_empty() {
                 continue;
@@ -91,5 +104,5 @@ fn side(of: &Resolved, port: Option<u16>) -> Side {
     // More ports do not fit into the kernel's filter; without any it matches all.
     let ports = if ports.len() > tracer_common::PORTS { Vec::new() } else { ports };
     let node_ports = of.node_ports();
-    Side { addresses: of.addresses.clone(), ports, node_ports }
+    Side { addresses: of.addresses.clone(), networks: of.networks.clone(), ports, node_ports }
 }

@@ -82,7 +82,7 @@ mod tests {
 
     use super::super::samples::{self, Server, cluster, pod};
     use super::*;
-    use podtrace_protocol::inventory::{Run, resolve};
+    use podtrace_protocol::inventory::{Endpoint, Run, resolve};
 
     fn node1() -> Machine {
         Machine {
@@ -116,6 +116,8 @@ mod tests {
             ("pod1", "10.42.0.10", "node1"),
             ("default/pod3", "10.42.1.10 fd00:42:1::10", "node2"),
             ("svc/web", "10.96.0.20 10.42.0.10 10.42.1.10 fd00:42:1::10", "node1 node2"),
+            ("deploy/api", "10.42.0.11", "node1"),
+            ("svc/web:metrics", "10.96.0.20 10.42.0.10 10.42.1.10 fd00:42:1::10", "node1 node2"),
             ("svc/web:9090", "10.96.0.20 10.42.0.10 10.42.1.10 fd00:42:1::10", "node1 node2"),
             ("svc/headless", "10.42.0.11", "node1"),
             ("svc/old", "10.96.0.21", ""),
@@ -128,6 +130,13 @@ mod tests {
             notes,
             ["1 endpoints of service default/web are not pods: podtrace does not know their addresses"]
         );
+    }
+
+    #[tokio::test]
+    async fn labels_are_known() {
+        let Described { inventory, .. } = described(&cluster()).await;
+        let labels = Endpoint::Labels { everywhere: false, selector: "app in (api)".parse().unwrap() };
+        assert_eq!(resolve(&labels, &inventory, "default").unwrap().pods, ["default/pod2"]);
     }
 
     #[tokio::test]
@@ -150,6 +159,8 @@ mod tests {
             ("starting", "has no IP address yet"),
             ("job-x7x2k", "pod default/job-x7x2k has completed"),
             ("proxy", "on the host network and shares node node1's addresses: use node/node1"),
+            ("ds/proxy", "pods of ds/default/proxy are on the host network"),
+            ("deploy/pod1", "no deployment default/pod1 with pods; nearest deployments: default/api"),
             ("svc/shop", "stands for shop.example.com outside of the cluster (ExternalName)"),
             ("svc/wbe", "nearest services: default/web"),
         ] {

@@ -54,7 +54,8 @@ impl Known {
             }
         }
         apply(&mut self.pods, change, |mut pod| {
-            forget(&mut pod.metadata.labels, &mut pod.metadata.resource_version);
+            // Its labels stay: endpoints may select by them.
+            pod.metadata.resource_version = String::new();
             if !pod.spec.node_name.is_empty() {
                 // Conditions are only needed for the scheduler's message.
                 pod.status.conditions = Vec::new();
@@ -66,7 +67,8 @@ impl Known {
     /// Like [`Known::pods`].
     pub(super) fn services(&mut self, change: Change<Service>) -> bool {
         apply(&mut self.services, change, |mut service| {
-            forget(&mut service.metadata.labels, &mut service.metadata.resource_version);
+            service.metadata.labels = BTreeMap::new();
+            service.metadata.resource_version = String::new();
             service
         })
     }
@@ -99,11 +101,6 @@ impl Known {
         self.deleted.clear();
         std::mem::take(&mut self.recreated)
     }
-}
-
-fn forget(labels: &mut BTreeMap<String, String>, version: &mut String) {
-    *labels = BTreeMap::new();
-    *version = String::new();
 }
 
 /// Most modifications of pods concern fields that are not kept; these count as no change.

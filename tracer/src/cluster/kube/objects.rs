@@ -49,6 +49,17 @@ pub(super) struct Meta {
     pub(super) resource_version: String,
     #[serde(deserialize_with = "nullable")]
     pub(super) labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) owner_references: Vec<Owner>,
+}
+
+/// What an object belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct Owner {
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) controller: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

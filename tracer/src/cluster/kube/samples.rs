@@ -162,6 +162,14 @@ pub(super) fn cluster() -> Server {
     waiting["status"]["conditions"] = json!([
         {"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available: 2 Insufficient cpu."}
     ]);
+    let mut owned = pod("pod2", "node1", "10.42.0.11", "Running");
+    owned["metadata"]["labels"] = json!({"app": "api", "pod-template-hash": "6d8c4cb4d"});
+    owned["metadata"]["ownerReferences"] = json!([
+        {"kind": "Other", "name": "api", "uid": "o"},
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "api-6d8c4cb4d", "uid": "r", "controller": true},
+    ]);
+    proxy["metadata"]["ownerReferences"] =
+        json!([{"kind": "DaemonSet", "name": "proxy", "controller": true}]);
     let mut dual = pod("pod3", "node2", "10.42.1.10", "Running");
     dual["status"]["podIPs"] = json!([{"ip": "10.42.1.10"}, {"ip": "fd00:42:1::10"}]);
     Server::default()
@@ -176,7 +184,7 @@ pub(super) fn cluster() -> Server {
             "/api/v1/pods",
             vec![
                 pod("pod1", "node1", "10.42.0.10", "Running"),
-                pod("pod2", "node1", "10.42.0.11", "Running"),
+                owned,
                 dual,
                 pod("starting", "node2", "", "Pending"),
                 waiting,

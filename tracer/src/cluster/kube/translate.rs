@@ -16,6 +16,9 @@ use podtrace_protocol::inventory::{
 /// The label with the name of a slice's Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// The label that a Deployment gives its pods, and the end of their ReplicaSet's name.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+
 /// Maximum number of characters shown of a scheduler's message.
 const MESSAGE: usize = 160;
 
@@ -172,6 +175,8 @@ impl Translation {
                 ips,
                 node: spec.node_name.clone(),
                 host_network: spec.host_network,
+                owner: owner(metadata),
+                labels: metadata.labels.clone(),
             });
         }
     }
@@ -225,6 +230,19 @@ impl Translation {
     }
 }
 
+/// What controls a pod: `deployment/NAME`. A Deployment owns its pods through a ReplicaSet, whose name ends in the pods'
+/// template hash; reading the ReplicaSet too would need another permission.
+fn owner(pod: &objects::Meta) -> Option<String> {
+    let owner = pod.owner_references.iter().find(|owner| owner.controller)?;
+    let kind = owner.kind.to_ascii_lowercase();
+    let is_usable = is_name(&kind) && is_name(&owner.name);
+    let deployment = pod.labels.get(TEMPLATE_HASH).filter(|_| kind == "replicaset").and_then(|hash| {
+        let name = owner.name.strip_suffix(hash.as_str())?.strip_suffix('-')?;
+        is_name(name).then(|| format!("deployment/{name}"))
+    });
+    deployment.or_else(|| is_usable.then(|| format!("{kind}/{}", owner.name)))
+}
+
 /// The port's number at the endpoints, since the Service may only have its name.
 fn service_port(port: &objects::ServicePort, targets: &BTreeMap<&str, u16>) -> ServicePort {
     let objects::ServicePort { name, protocol, port, target_port, node_port } = port;
@@ -233,6 +251,7 @@ fn service_port(port: &objects::ServicePort, targets: &BTreeMap<&str, u16>) -> S
         _ => None,
     };
     ServicePort {
+        name: Some(name.clone()).filter(|name| !name.is_empty()),
         protocol: if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() },
         port: *port,
         target_port: targets.get(name.as_str()).copied().or(by_number).unwrap_or(*port),

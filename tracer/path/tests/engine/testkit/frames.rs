@@ -27,6 +27,8 @@ impl Scene {
             ips: vec![address.into()],
             node: node.into(),
             host_network: false,
+            owner: None,
+            labels: [].into(),
         };
         let node = |name: &str, last| Node {
             name: name.into(),
@@ -47,6 +49,7 @@ impl Scene {
                     name: "web".into(),
                     cluster_ips: vec![WEB.into()],
                     ports: vec![ServicePort {
+                        name: None,
                         protocol: "udp".into(),
                         port: 5000,
                         target_port: 5000,

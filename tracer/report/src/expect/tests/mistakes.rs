@@ -24,7 +24,7 @@ fn mistakes_are_pointed_at() {
         (
             "from == 10.0.0.300",
             "column 9: \"10.0.0.300\" is not an IP address; an endpoint is [NS/]POD, \
-          svc/[NS/]NAME[:PORT], node/NAME, IP[:PORT], [IPV6]:PORT or any",
+          svc/[NS/]NAME[:PORT], deploy|ds|sts|job/[NS/]NAME, node/NAME, IP[:PORT], [IPV6]:PORT, CIDR or any",
         ),
         ("hops <= many", "column 9: `many` is not an integer"),
         ("hops 8", "column 6: expected a comparison after `hops`: ==, !=, <, <=, > or >="),
