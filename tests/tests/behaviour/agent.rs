@@ -110,7 +110,7 @@ fn configuration() -> Result<Configuration> {
     Ok(Configuration {
         filter: FilterSpec::default(),
         pods: vec![PodAddresses { pod: POD.to_owned(), ips: vec![POD1.parse()?] }],
-        tapped: vec![POD.to_owned()],
+        tapped_pods: vec![POD.to_owned()],
         node_addresses: vec!["192.168.56.11".parse()?],
     })
 }
@@ -144,7 +144,7 @@ fn created_again() -> Result<()> {
     let Updated { hooks, error, .. } = agent.until(updated)?.context("it did not answer the update")?;
     let of_veth: Vec<_> = hooks.iter().filter(|hook| hook.device.as_ref() == Some(&name)).collect();
     ensure!(
-        of_veth.len() == 2 && of_veth.iter().all(|hook| hook.how == Some(Mechanism::Clsact)),
+        of_veth.len() == 2 && of_veth.iter().all(|hook| hook.mechanism == Some(Mechanism::Clsact)),
         "{hooks:?} {error:?}"
     );
     ensure!(agent.stop()?.success(), "it failed");

@@ -44,7 +44,7 @@ fn many_probes() -> Result<()> {
     let configuration = Configuration {
         filter: FilterSpec::default(),
         pods: vec![PodAddresses { pod: pod.clone(), ips: vec![POD1.parse()?] }],
-        tapped: vec![pod.clone()],
+        tapped_pods: vec![pod.clone()],
         node_addresses: vec!["192.168.56.11".parse()?],
     };
     // Nothing answers there, so that each probe takes its time.

@@ -142,10 +142,10 @@ mod tests {
             FromAgent::Events(Bytes::new()),
             FromAgent::Symbols([(0xffff_ffff_8100_0000, "ip_forward".to_owned())].into()),
             FromAgent::Updated(Updated {
-                of: 5,
+                update_id: 5,
                 at_ns: 7,
                 hooks: vec![HookState::absent("tc:ingress")],
-                missing: vec!["default/pod1".to_owned()],
+                missing_pods: vec!["default/pod1".to_owned()],
                 error: None,
             }),
             FromAgent::Goodbye { counters: Accounting { produced: u64::MAX, ..Accounting::default() } },
@@ -168,10 +168,12 @@ mod tests {
     #[test]
     fn frames_to_an_agent_survive_encoding() {
         let pod = PodAddresses { pod: "default/pod1".to_owned(), ips: vec!["10.42.0.17".parse().unwrap()] };
-        let tapped = vec![pod.pod.clone()];
-        let configuration = Configuration { pods: vec![pod], tapped, ..Configuration::default() };
+        let tapped_pods = vec![pod.pod.clone()];
+        let configuration = Configuration { pods: vec![pod], tapped_pods, ..Configuration::default() };
         let update = ToAgent::Update { at_ns: 5, configuration };
-        for frame in [update, ToAgent::Start { via: vec!["fd00::1".parse().unwrap()] }, ToAgent::Stop] {
+        for frame in
+            [update, ToAgent::Start { nat_addresses: vec!["fd00::1".parse().unwrap()] }, ToAgent::Stop]
+        {
             assert_eq!(ToAgent::from_raw(&frame.to_raw()).unwrap(), frame);
         }
     }

@@ -4,11 +4,11 @@
 //!
 //! | bytes | content |
 //! | --- | --- |
-//! | 4 | length of the rest of the frame, little-endian, at most [`MAX_FRAME`] |
+//! | 4 | length of the kind and the body, little-endian, at most [`MAX_FRAME`] |
 //! | 1 | kind: [`KIND_JSON`] or [`KIND_EVENTS`] |
 //! | … | body |
 //!
-//! Control frames are JSON. A receiver ignores fields that it does not know, so a newer sender may add some. Events are
+//! Control frames are JSON. Within one protocol version, fields may be added: receivers ignore unknown ones. Events are
 //! binary: records as [`crate::record`] encodes them, back to back.
 //!
 //! # Sequence
@@ -17,16 +17,28 @@
 //! | --- | --- | --- |
 //! | | `Hello` | on its own; the tracer checks the version |
 //! | `Configure` | `Warning`…, `Topology`, `Attached` | programs are attached and silent; `Rules` follows when it is read |
-//! | `Start` | `Started` | sent once all agents are attached, so that no path misses its first hops |
-//! | | `Symbols`, `Events`, `Conntracked`, `Heartbeat` | until the end |
+//! | `Start` | `Started` | once all agents are attached and their clocks compared; again when a node joins (new NAT addresses) |
+//! | | `Symbols`, `Events`, `ConntrackStats`, `Heartbeat` | until the end |
 //! | `Update` | `Topology`, `Updated` | any number of times |
 //! | `Clock`, `Probe` | `Clock`, `Probed` | any number of times; `Clock` also before `Configure` |
 //! | `Stop` or end of input | `Goodbye` | programs are detached and all events sent |
 //!
-//! Instead of `Configure`, `Look` asks for the topology only. `Failed` can come at any time and is the last frame.
+//! Instead of `Configure`, `ReadTopology` asks for the topology, and the rules if they are wanted. `Failed` can come at any
+//! time and is the last frame.
+//!
+//! # Ends and backpressure
+//!
+//! The tracer ends an agent by `Stop`, or by closing its stdin. The agent then sends what it has and closes its stdout,
+//! after `Goodbye` if it had attached. A goodbye that the tracer did not ask for, as after SIGTERM on the node, counts as a
+//! loss.
+//!
+//! A tracer that reads slowly makes the agent wait: the ring buffer fills up, and what it has no room for is counted as lost.
+//! A tracer never waits for an agent: one that does not take what it is sent is given up.
+//!
+//! # Times and names
 //!
 //! Times are nanoseconds of `CLOCK_MONOTONIC`, on the clock of the node or of the tracer as noted. Recordings hold the
-//! same frames, so the names in the JSON never change.
+//! same frames, so the names in the JSON never change: where ours became clearer, `rename` keeps the old one.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -58,16 +70,18 @@ pub enum ToAgent {
     Configure(Configuration),
     /// Report the node's networking and attach nothing. Answer: `Topology`, after a `Warning` for each thing that could
     /// not be read; then `Rules`, if they are wanted.
-    Look {
+    #[serde(rename = "look")]
+    ReadTopology {
         /// Pods on the agent's node.
         pods: Vec<PodAddresses>,
         /// Whether the packet filter is read, too: the node's and that of these pods.
         rules: bool,
     },
-    /// Start to emit events. Answer: `Started`.
+    /// Start to emit events. Answer: `Started`. To an agent that emits already, it adds addresses.
     Start {
         /// Addresses of nodes. NAT may put them in place of an address of the filter.
-        via: Vec<IpAddr>,
+        #[serde(rename = "via")]
+        nat_addresses: Vec<IpAddr>,
     },
     /// Replace the configuration of a running trace. Answer: `Topology` and `Updated`.
     ///
@@ -98,7 +112,8 @@ pub struct Configuration {
     /// All pods on the agent's node. The agent finds their namespaces and veths by their addresses.
     pub pods: Vec<PodAddresses>,
     /// `NAMESPACE/NAME` of the pods whose veths get a tap.
-    pub tapped: Vec<String>,
+    #[serde(rename = "tapped")]
+    pub tapped_pods: Vec<String>,
     /// The node's own addresses. A device that has one of them is an uplink.
     pub node_addresses: Vec<IpAddr>,
 }
@@ -141,7 +156,8 @@ pub struct Side {
 }
 
 impl Side {
-    /// Whether the source or destination of a packet is on this side.
+    /// Whether the source or destination of a packet is on this side. `node_ports` are not considered: at these, which
+    /// addresses are nodes' own has to be known.
     #[must_use]
     pub fn has(&self, address: IpAddr, port: Option<u16>) -> bool {
         let is_here = match self.networks.as_slice() {
@@ -208,13 +224,14 @@ pub enum FromAgent {
     #[serde(skip)]
     Events(Bytes),
     /// Connection tracking's counters: once before the first events, and again after drops if they have changed.
-    Conntracked(Conntracked),
+    #[serde(rename = "conntracked")]
+    ConntrackStats(ConntrackStats),
     /// Names of the kernel functions that dropped packets, by address (`Event::location`). Sent before the first events
     /// that contain the address.
     Symbols(BTreeMap<u64, String>),
-    /// All events before `now_ns` have been sent. Every 30 milliseconds.
+    /// A watermark, every 30 milliseconds: all events before `now_ns` have been sent.
     Heartbeat {
-        /// The node's clock; 0 while there are more events than the agent can send.
+        /// The node's clock. 0 while the backlog is not drained: then no watermark is given.
         now_ns: u64,
         /// Counts since attaching.
         counters: Accounting,
@@ -255,7 +272,7 @@ pub enum FromAgent {
 
 /// Counters of connection tracking in the node's own namespace, since the namespace was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conntracked {
+pub struct ConntrackStats {
     /// Packets dropped because the table was full or memory ran out.
     pub drop: u64,
     /// Connections evicted from the table to make room.
@@ -299,13 +316,15 @@ pub struct Attached {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Updated {
     /// `at_ns` of the [`ToAgent::Update`]. Earlier updates without an answer are superseded by this one.
-    pub of: u64,
+    #[serde(rename = "of")]
+    pub update_id: u64,
     /// The node's clock when the update was complete.
     pub at_ns: u64,
     /// Hooks on new devices.
     pub hooks: Vec<HookState>,
-    /// Pods of [`Configuration::tapped`] whose veths were not found.
-    pub missing: Vec<String>,
+    /// Pods of [`Configuration::tapped_pods`] whose veths were not found.
+    #[serde(rename = "missing")]
+    pub missing_pods: Vec<String>,
     /// Why the update failed.
     pub error: Option<String>,
 }
@@ -318,7 +337,8 @@ pub struct HookState {
     /// Name of the device, for tc hooks.
     pub device: Option<String>,
     /// How it is attached; `None` if it is not.
-    pub how: Option<Mechanism>,
+    #[serde(rename = "how")]
+    pub mechanism: Option<Mechanism>,
     /// Why it is not attached, or not by the preferred mechanism, and what follows from that.
     pub note: Option<String>,
     /// Number of instructions that the kernel's verifier processed; `None` before Linux 5.16.
@@ -330,7 +350,7 @@ impl HookState {
     /// A hook that is not attached.
     #[must_use]
     pub fn absent(point: &str) -> Self {
-        Self { point: point.to_owned(), device: None, how: None, note: None, instructions: None }
+        Self { point: point.to_owned(), device: None, mechanism: None, note: None, instructions: None }
     }
 }
 
@@ -395,6 +415,30 @@ pub struct Accounting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Recordings have them, and agents of the same version.
+    #[test]
+    fn names_on_the_wire_stay() {
+        let json = |frame: &FromAgent| serde_json::to_value(frame).unwrap();
+        let hook = serde_json::to_value(HookState::absent("tc:ingress")).unwrap();
+        assert!(hook.get("how").is_some(), "{hook}");
+        let updated = json(&FromAgent::Updated(Updated::default()));
+        assert!(
+            updated["updated"].get("of").is_some() && updated["updated"].get("missing").is_some(),
+            "{updated}"
+        );
+        let stats = json(&FromAgent::ConntrackStats(ConntrackStats::default()));
+        assert!(stats.get("conntracked").is_some(), "{stats}");
+
+        let json = |frame: &ToAgent| serde_json::to_value(frame).unwrap();
+        assert_eq!(
+            json(&ToAgent::Start { nat_addresses: Vec::new() }),
+            serde_json::json!({"start": {"via": []}})
+        );
+        assert_eq!(json(&ToAgent::ReadTopology { pods: Vec::new(), rules: false })["look"]["rules"], false);
+        let configure = json(&ToAgent::Configure(Configuration::default()));
+        assert!(configure["configure"].get("tapped").is_some(), "{configure}");
+    }
 
     #[test]
     fn mechanisms_travel_by_their_names() {

@@ -31,7 +31,7 @@ impl FromAgent {
             | Self::Started
             | Self::NetworkChanging
             | Self::NetworkUnchanged
-            | Self::Conntracked(_)
+            | Self::ConntrackStats(_)
             | Self::Heartbeat { .. }
             | Self::Clock { .. }
             | Self::Probed { .. }

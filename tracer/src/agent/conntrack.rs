@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use podtrace_protocol::frame::Conntracked;
+use podtrace_protocol::frame::ConntrackStats;
 
 /// Counters, a line for each CPU below their names.
 const COUNTERS: &str = "/proc/thread-self/net/stat/nf_conntrack";
@@ -12,16 +12,16 @@ const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// Reads the counters; `None` where nothing is tracked, or the kernel does not tell.
 #[must_use]
-pub fn read() -> Option<Conntracked> {
+pub fn read() -> Option<ConntrackStats> {
     let counters = parse(&fs::read_to_string(COUNTERS).ok()?)?;
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse().ok();
-    Some(Conntracked { count: number(COUNT), max: number(MAX), ..counters })
+    Some(ConntrackStats { count: number(COUNT), max: number(MAX), ..counters })
 }
 
-fn parse(text: &str) -> Option<Conntracked> {
+fn parse(text: &str) -> Option<ConntrackStats> {
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next()?.split_whitespace().collect();
-    let mut counters = Conntracked::default();
+    let mut counters = ConntrackStats::default();
     for line in lines {
         let values: Vec<&str> = line.split_whitespace().collect();
         let of = |name: &str| {

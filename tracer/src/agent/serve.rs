@@ -36,7 +36,7 @@ use super::conntrack;
 use crate::capture::{self, Drained};
 use crate::probe::{AttachedPrograms, Settings, TcMode};
 use podtrace_protocol::frame::{
-    Accounting, Configuration, Conntracked, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent,
+    Accounting, Configuration, ConntrackStats, FromAgent, Hello, PROTOCOL_VERSION, PodAddresses, ToAgent,
 };
 use podtrace_protocol::topology::Topology;
 
@@ -107,7 +107,7 @@ async fn run(out: &mut Output) -> Result<()> {
         };
         match frame {
             Some(ToAgent::Configure(configuration)) => break configuration,
-            Some(ToAgent::Look { pods, rules }) => {
+            Some(ToAgent::ReadTopology { pods, rules }) => {
                 let topology = send_topology(out, pods).await?;
                 if rules {
                     send_rules(out, &topology).await?;
@@ -120,7 +120,7 @@ async fn run(out: &mut Output) -> Result<()> {
     };
     let symbols = LazySymbols::begin();
     let topology = send_topology(out, configuration.pods.clone()).await?;
-    let rules = RulesReadings::begin(&topology, &configuration.tapped);
+    let rules = RulesReadings::begin(&topology, &configuration.tapped_pods);
     // At the end of the input, the thread that reads it exits and closes the channel.
     let session_is_open = || !input.is_closed();
     let settings = settings(&configuration, &topology, &session_is_open);
@@ -130,11 +130,11 @@ async fn run(out: &mut Output) -> Result<()> {
     let ring = unsafe { AsyncFd::register(ring) }.context("waiting for the ring buffer")?;
     let conntracked = conntrack::read();
     if let Some(counters) = conntracked {
-        out.send(&FromAgent::Conntracked(counters))?;
+        out.send(&FromAgent::ConntrackStats(counters))?;
     }
     let sent_names = BTreeSet::new();
     let sent_topology = topology.clone();
-    let Configuration { pods, tapped, .. } = configuration;
+    let Configuration { pods, tapped_pods: tapped, .. } = configuration;
     // Attaching takes seconds: read the state again at once, to see what changed meanwhile.
     let mut serving = Serving {
         rules,
@@ -166,7 +166,7 @@ fn settings<'a>(
     topology: &'a Topology,
     session_is_open: &'a dyn Fn() -> bool,
 ) -> Settings<'a> {
-    let Configuration { filter, pods: _, tapped, node_addresses } = configuration;
+    let Configuration { filter, pods: _, tapped_pods: tapped, node_addresses } = configuration;
     Settings { filter, topology, tapped, node_addresses, mode: TcMode::from_env(), session_is_open }
 }
 
@@ -191,7 +191,7 @@ struct Serving<'a> {
     /// Kernel addresses whose names were sent.
     sent_names: BTreeSet<u64>,
     /// The counters of connection tracking, as last sent.
-    conntracked: Option<Conntracked>,
+    conntracked: Option<ConntrackStats>,
     /// The topology that was used to attach the taps.
     topology: Topology,
     /// The topology as last sent.
@@ -243,8 +243,8 @@ impl Serving<'_> {
     /// Handles a frame from the tracer other than Stop.
     fn handle(&mut self, frame: ToAgent) -> Result<()> {
         match frame {
-            ToAgent::Start { via } => {
-                self.programs.add_nat_addresses(&via)?;
+            ToAgent::Start { nat_addresses } => {
+                self.programs.add_nat_addresses(&nat_addresses)?;
                 self.programs.enable(true)?;
                 self.out.send(&FromAgent::Started)
             }
@@ -258,7 +258,7 @@ impl Serving<'_> {
                 Ok(())
             }
             ToAgent::Configure(_) => bail!("protocol error: Configure received twice"),
-            ToAgent::Look { .. } => bail!("protocol error: Look received after Configure"),
+            ToAgent::ReadTopology { .. } => bail!("protocol error: ReadTopology received after Configure"),
             ToAgent::Stop => bail!("protocol error: Stop received twice"),
         }
     }
@@ -320,11 +320,11 @@ impl Serving<'_> {
     /// Sends the counters of connection tracking if a drop changed them.
     fn send_conntracked(&mut self) -> Result<()> {
         let now = conntrack::read();
-        let dropped = |counters: Option<Conntracked>| {
+        let dropped = |counters: Option<ConntrackStats>| {
             counters.map(|counters| (counters.drop, counters.early_drop, counters.insert_failed))
         };
         if let Some(counters) = now.filter(|_| dropped(now) != dropped(self.conntracked)) {
-            self.out.send(&FromAgent::Conntracked(counters))?;
+            self.out.send(&FromAgent::ConntrackStats(counters))?;
             self.conntracked = now;
         }
         Ok(())

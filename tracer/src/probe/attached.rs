@@ -232,7 +232,7 @@ impl Programs {
         Ok(Some(HookState {
             point: tap.side.point().to_owned(),
             device: Some(tap.device.clone()),
-            how: method,
+            mechanism: method,
             note,
             instructions: self.ebpf.program(tap.program.name()).and_then(verified_instructions),
         }))
@@ -259,7 +259,7 @@ fn ensure_some_tap(taps: &[HookState]) -> Result<()> {
     let Some(first) = taps.first() else {
         bail!("found no device to watch: neither a traced pod's veth nor a bridge, tunnel or uplink");
     };
-    if taps.iter().all(|tap| tap.how.is_none()) {
+    if taps.iter().all(|tap| tap.mechanism.is_none()) {
         let device = first.device.as_deref().unwrap_or_default();
         let note = first.note.as_deref().unwrap_or("for an unknown reason");
         bail!("could not watch any of {} points, such as {device} {}: {note}", taps.len(), first.point);

@@ -124,7 +124,7 @@ fn hook(job: Job<'_>, kernel: &Kernel) -> (Option<FunctionLink>, HookState) {
         match attach_program(mechanism, function, program, kernel) {
             Ok((link, instructions)) => {
                 let state = HookState::absent(&format!("{mechanism}:{function}"));
-                return (Some(link), HookState { how: Some(mechanism), instructions, ..state });
+                return (Some(link), HookState { mechanism: Some(mechanism), instructions, ..state });
             }
             Err(error) => {
                 let separator = if problems.is_empty() { "" } else { "; " };

@@ -21,7 +21,7 @@ pub(super) fn attach_drops(ebpf: &mut Ebpf, btf: &Btf<'_>, missing: &[String]) -
     let has_reason = btf.tracepoint_arguments("kfree_skb").is_some_and(|arguments| arguments >= 3);
     let name = if has_reason { "podtrace_drop" } else { "podtrace_drop_unreasoned" };
     let mut state = attach(ebpf, name, "kfree_skb", "drops are not reported");
-    if state.how.is_some() && !has_reason {
+    if state.mechanism.is_some() && !has_reason {
         state.note = Some("no drop reasons before Linux 5.17".to_owned());
     }
     state
@@ -41,7 +41,7 @@ pub(super) fn attach_frees(ebpf: &mut Ebpf) -> HookState {
 fn attach(ebpf: &mut Ebpf, name: &str, tracepoint: &str, consequence: &str) -> HookState {
     let state = HookState::absent(&format!("tp:{tracepoint}"));
     match load_and_attach(ebpf, name, tracepoint) {
-        Ok(instructions) => HookState { how: Some(Mechanism::RawTracepoint), instructions, ..state },
+        Ok(instructions) => HookState { mechanism: Some(Mechanism::RawTracepoint), instructions, ..state },
         Err(error) => HookState { note: Some(format!("{consequence}: {error:#}")), ..state },
     }
 }

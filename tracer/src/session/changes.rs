@@ -126,14 +126,16 @@ impl Changes {
 
     /// Handles an agent's answer to an update of its configuration.
     pub(super) fn updated(&self, name: &str, updated: &Updated, live: &mut Live<'_>) -> Result<()> {
-        let Updated { of: _, at_ns: _, hooks, missing, error } = updated;
+        let Updated { update_id: _, at_ns: _, hooks, missing_pods, error } = updated;
         let mut notes = hooks::Notes::default();
         hooks::report(name, &Attached { hooks: hooks.clone(), ..Attached::default() }, &mut notes);
         notes.report();
         detail!("{name}: trace filter updated");
         let why = |pod: &String| match error {
             Some(error) => Some(error.clone()),
-            None if missing.contains(pod) => Some(format!("no network namespace on {name} has its address")),
+            None if missing_pods.contains(pod) => {
+                Some(format!("no network namespace on {name} has its address"))
+            }
             None => None,
         };
         let pods = self.following.as_ref().map(|following| following.on_node(name)).unwrap_or_default();

@@ -15,7 +15,7 @@ pub(super) fn differs(before: &Configuration, now: &Configuration, recreated: &B
 
 /// The tapped pods of a configuration.
 fn tapped(configuration: &Configuration) -> impl Iterator<Item = &PodAddresses> {
-    configuration.pods.iter().filter(|pod| configuration.tapped.contains(&pod.pod))
+    configuration.pods.iter().filter(|pod| configuration.tapped_pods.contains(&pod.pod))
 }
 
 /// Refuses a topology without the veth of a pod that is traced: nothing would be seen of it, which looks like an answer.
@@ -24,7 +24,7 @@ pub(super) fn check_pods(
     topology: &Topology,
     configuration: &Configuration,
 ) -> Result<(), String> {
-    let tapped = configuration.tapped.iter();
+    let tapped = configuration.tapped_pods.iter();
     let missing: Vec<_> =
         tapped.filter(|pod| topology.host_veth_of(pod).is_none()).map(String::as_str).collect();
     if missing.is_empty() {

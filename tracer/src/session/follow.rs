@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(addresses(&update).0, "10.42.2.1 10.42.0.1");
         assert_eq!(following.nodes(), ["node2", "node3"]);
         assert_eq!(following.on_node("node3").len(), 1);
-        assert_eq!(following.configuration("node3").unwrap().tapped, ["default/a"]);
+        assert_eq!(following.configuration("node3").unwrap().tapped_pods, ["default/a"]);
     }
 
     #[test]
@@ -392,7 +392,7 @@ mod tests {
         );
         // It has its address still, and is no other: what it has begun to answer is under way.
         assert_eq!(addresses(&update).1, "10.96.0.20 10.42.1.2 10.42.0.2");
-        assert_eq!(following.configuration("node2").unwrap().tapped, ["default/w2"]);
+        assert_eq!(following.configuration("node2").unwrap().tapped_pods, ["default/w2"]);
     }
 
     #[test]

@@ -36,10 +36,10 @@ pub(super) fn report(node: &str, attached: &Attached, notes: &mut Notes) {
     for hook in others {
         let place =
             hook.device.as_deref().map_or(hook.point.clone(), |device| format!("{device} {}", hook.point));
-        if let (Some(how), None) = (&hook.how, &hook.note) {
+        if let (Some(how), None) = (&hook.mechanism, &hook.note) {
             detail!("{node}: {place}: {how}{}", size(hook));
         } else {
-            alike.entry((hook.how, hook.note.as_deref())).or_default().push(place);
+            alike.entry((hook.mechanism, hook.note.as_deref())).or_default().push(place);
         }
     }
     for ((how, note), places) in alike {
@@ -57,12 +57,12 @@ pub(super) fn report(node: &str, attached: &Attached, notes: &mut Notes) {
 fn report_stack(node: &str, hooks: &[&HookState], notes: &mut Notes) {
     let mut absent = BTreeMap::<&str, Vec<&str>>::new();
     for hook in hooks {
-        match &hook.how {
+        match &hook.mechanism {
             Some(how) => detail!("{node}: {}: {how}{}", hook.point, size(hook)),
             None => absent.entry(hook.note.as_deref().unwrap_or_default()).or_default().push(function(hook)),
         }
     }
-    let none = !hooks.is_empty() && hooks.iter().all(|hook| hook.how.is_none());
+    let none = !hooks.is_empty() && hooks.iter().all(|hook| hook.mechanism.is_none());
     for (note, functions) in absent {
         // One line for a kernel that has none of it; which function is missing on another is for the curious.
         let functions =

@@ -97,12 +97,12 @@ pub(super) fn configuration(
     tapped: Option<&BTreeSet<String>>,
 ) -> Configuration {
     let pods = pods_of(inventory, node);
-    let tapped = pods
+    let tapped_pods = pods
         .iter()
         .map(|pod| pod.pod.clone())
         .filter(|pod| tapped.is_none_or(|tapped| tapped.contains(pod)))
         .collect();
-    Configuration { filter: filter.clone(), pods, tapped, node_addresses: node.addresses.clone() }
+    Configuration { filter: filter.clone(), pods, tapped_pods, node_addresses: node.addresses.clone() }
 }
 
 /// The pods of a node that have a network namespace of their own.

@@ -43,7 +43,7 @@ async fn look(
     rules: bool,
     seen: &mut Seen,
 ) -> Result<()> {
-    let question = ToAgent::Look { pods: pods_of(inventory, node), rules };
+    let question = ToAgent::ReadTopology { pods: pods_of(inventory, node), rules };
     ask(node, pods, question, |frame| {
         match frame {
             FromAgent::Warning { text } => seen.warnings.push(text),

@@ -18,7 +18,7 @@ mod window;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use podtrace_protocol::frame::{Accounting, Conntracked, FilterSpec, FromAgent, HookState};
+use podtrace_protocol::frame::{Accounting, ConntrackStats, FilterSpec, FromAgent, HookState};
 use podtrace_protocol::record::Records;
 use podtrace_rules::Rules;
 
@@ -173,11 +173,11 @@ impl Engine {
                 queue.end();
                 self.advance(out);
             }
-            FromAgent::Conntracked(counted) => self.set_conntrack_counters(node, *counted),
+            FromAgent::ConntrackStats(counted) => self.set_conntrack_counters(node, *counted),
             FromAgent::Updated(updated) => {
                 self.note_unwatched(node, &updated.hooks);
                 if let Some(at) = self.world.clocks.common(node, NodeTime::from_nanos(updated.at_ns)) {
-                    self.windows.iter_mut().for_each(|window| window.confirmed(node, updated.of, at));
+                    self.windows.iter_mut().for_each(|window| window.confirmed(node, updated.update_id, at));
                 }
             }
             FromAgent::Rules(rules) => self.set_rules(node, rules),
@@ -212,13 +212,13 @@ impl Engine {
     fn note_unwatched(&mut self, node: NodeId, hooks: &[HookState]) {
         self.world.nodes[node].taps.attached(hooks);
         let name = &self.world.nodes[node].name;
-        self.unwatched.extend(hooks.iter().filter(|hook| hook.how.is_none()).filter_map(|hook| {
+        self.unwatched.extend(hooks.iter().filter(|hook| hook.mechanism.is_none()).filter_map(|hook| {
             let device = hook.device.clone()?;
             Some(Unwatched { node: name.to_string(), device, point: hook.point.clone() })
         }));
     }
 
-    fn set_conntrack_counters(&mut self, node: NodeId, last: Conntracked) {
+    fn set_conntrack_counters(&mut self, node: NodeId, last: ConntrackStats) {
         let counters = &mut self.world.nodes[node].conntrack;
         let first = counters.map_or(last, |counters| counters.first);
         *counters = Some(ConntrackCounters { first, last });

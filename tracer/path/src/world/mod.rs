@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use podtrace_protocol::frame::{Attached, Conntracked};
+use podtrace_protocol::frame::{Attached, ConntrackStats};
 
 use crate::model::{Drop, Point};
 use crate::node::{NodeId, PerNode};
@@ -65,8 +65,8 @@ impl Node {
 /// What connection tracking has counted on a node: when the trace began, and now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConntrackCounters {
-    pub(crate) first: Conntracked,
-    pub(crate) last: Conntracked,
+    pub(crate) first: ConntrackStats,
+    pub(crate) last: ConntrackStats,
 }
 
 /// Names that a node's kernel has.
@@ -84,7 +84,7 @@ impl Kernel {
         let reasons = attached.drop_reasons.iter();
         self.reasons = reasons.map(|(number, name)| (*number, name.clone())).collect();
         // A point that this version does not know is no row of its table either.
-        let points = attached.hooks.iter().filter(|hook| hook.how.is_some());
+        let points = attached.hooks.iter().filter(|hook| hook.mechanism.is_some());
         self.stack = points
             .filter_map(|hook| match hook.point.parse() {
                 Ok(point @ Point::Stack(_, hook)) => Some((hook.number, point)),

@@ -21,7 +21,7 @@ pub(crate) struct Taps {
 impl Taps {
     /// Takes what an agent said of its hooks.
     pub(crate) fn attached(&mut self, hooks: &[HookState]) {
-        let taps = hooks.iter().filter(|hook| hook.how.is_some());
+        let taps = hooks.iter().filter(|hook| hook.mechanism.is_some());
         self.pending.extend(taps.filter_map(|hook| match hook.point.parse().ok()? {
             Point::TcIngress => Some((hook.device.clone()?, true)),
             Point::TcEgress => Some((hook.device.clone()?, false)),

@@ -135,7 +135,7 @@ fn looked_for_anew(leaves_at: u64) -> (Vec<Path>, Summary) {
     let mut inputs = updated(&scene, Update { at_ns: 50 * MS, filter: Some(filter), ..Update::default() });
     for node in 0..2 {
         let at_ns = scene.clocks[node] + 200 * MS;
-        let updated = Updated { of: 50 * MS, at_ns, ..Updated::default() };
+        let updated = Updated { update_id: 50 * MS, at_ns, ..Updated::default() };
         let is_after = |input: &Input| match input {
             Input::Node(of, FromAgent::Heartbeat { now_ns, .. }) => *of == node && *now_ns >= at_ns,
             _ => false,

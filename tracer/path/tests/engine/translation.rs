@@ -2,7 +2,7 @@
 
 use tracer_common::{Conntrack, ConntrackTuple, status};
 
-use podtrace_protocol::frame::{Conntracked, FromAgent};
+use podtrace_protocol::frame::{ConntrackStats, FromAgent};
 
 use crate::testkit::*;
 use podtrace_path::{ConnState, Direction, DropCause, Evidence, NatKind, Verdict};
@@ -243,8 +243,8 @@ fn what_connection_tracking_drops_is_told_by_what_it_counts() {
     scene.see(NODE1, 0, At::FromPod(POD1), identity, &packet);
     scene.drop(NODE1, 10_000, None, NETFILTER_DROP, identity, &packet);
     let counted = |drop, insert_failed| {
-        let table = Conntracked { count: Some(12), max: Some(12), ..Conntracked::default() };
-        (NODE1, FromAgent::Conntracked(Conntracked { drop, insert_failed, ..table }))
+        let table = ConntrackStats { count: Some(12), max: Some(12), ..ConntrackStats::default() };
+        (NODE1, FromAgent::ConntrackStats(ConntrackStats { drop, insert_failed, ..table }))
     };
     let causes = |later: (u64, u64)| {
         let mut frames = scene.frames(5_000_000);
@@ -275,7 +275,7 @@ fn a_packet_that_lost_the_race_for_its_connection_is_told() {
     });
     let mut frames = scene.frames(5_000_000);
     let counted = |insert_failed| {
-        (NODE1, FromAgent::Conntracked(Conntracked { insert_failed, ..Conntracked::default() }))
+        (NODE1, FromAgent::ConntrackStats(ConntrackStats { insert_failed, ..ConntrackStats::default() }))
     };
     frames.splice(0..0, [counted(0), counted(1)]);
     let (paths, _) = play(scene.context(), &frames);

@@ -6,7 +6,7 @@ use podtrace_path::{Context, Engine, Summary, Unwatched};
 use podtrace_protocol::frame::{Accounting, Attached, FromAgent, HookState, Mechanism, Updated};
 
 fn hook(point: &str, device: Option<&str>, how: Option<Mechanism>) -> HookState {
-    HookState { device: device.map(str::to_owned), how, ..HookState::absent(point) }
+    HookState { device: device.map(str::to_owned), mechanism: how, ..HookState::absent(point) }
 }
 
 /// The summary of a node that had these hooks, and then these further ones.

@@ -30,7 +30,7 @@ impl LatestFrames {
                 self.changed = None;
             }
             FromAgent::NetworkChanged(_) => self.changed = Some(frame.clone()),
-            FromAgent::Conntracked(_) => {
+            FromAgent::ConntrackStats(_) => {
                 let counted = Some(frame.clone());
                 if self.conntracked.0.is_none() {
                     self.conntracked.0 = counted;

@@ -35,7 +35,7 @@ impl Serving<'_> {
     /// Updates the trace to a configuration, and answers with the result.
     pub(super) fn update(
         &mut self,
-        of: u64,
+        update_id: u64,
         configuration: &Configuration,
         reading: Result<Reading>,
     ) -> Result<()> {
@@ -45,8 +45,8 @@ impl Serving<'_> {
             Err(error) => (Vec::new(), Some(format!("{error:#}"))),
         };
         let is_missing = |pod: &&String| self.topology.host_veth_of(pod).is_none();
-        let missing = configuration.tapped.iter().filter(is_missing).cloned().collect();
-        let updated = Updated { of, at_ns: clock::monotonic_ns(), hooks, missing, error };
+        let missing_pods = configuration.tapped_pods.iter().filter(is_missing).cloned().collect();
+        let updated = Updated { update_id, at_ns: clock::monotonic_ns(), hooks, missing_pods, error };
         self.out.send(&FromAgent::Updated(updated))
     }
 
@@ -57,7 +57,7 @@ impl Serving<'_> {
         self.topology = topology.clone();
         self.sent_topology = topology;
         self.pods.clone_from(&configuration.pods);
-        self.tapped.clone_from(&configuration.tapped);
+        self.tapped.clone_from(&configuration.tapped_pods);
         self.programs.update(&settings(configuration, &self.topology, &|| true))
     }
 

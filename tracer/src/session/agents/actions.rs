@@ -110,7 +110,7 @@ impl Agents {
     /// Lets an agent emit events. Agents that already trace get the same Start again: it carries the new node's addresses
     /// for their NAT filter.
     fn start(&mut self, id: AgentId, now: Instant, notifications: &mut Vec<Notification>) {
-        let start = ToAgent::Start { via: self.node_addresses.iter().copied().collect() };
+        let start = ToAgent::Start { nat_addresses: self.node_addresses.iter().copied().collect() };
         self.send_to(id, start.clone(), now, notifications);
         if !self.has_begun {
             return;

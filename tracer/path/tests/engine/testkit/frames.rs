@@ -156,7 +156,7 @@ impl Scene {
 
 fn attached(how: Mechanism, hook: &Hook) -> HookState {
     let kind = if how == Mechanism::RawTracepoint { "tp" } else { how.name() };
-    HookState { how: Some(how), ..HookState::absent(&format!("{kind}:{}", hook.function)) }
+    HookState { mechanism: Some(how), ..HookState::absent(&format!("{kind}:{}", hook.function)) }
 }
 
 fn queue() -> HookState {
