@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod lab;
 pub mod lossy;
 pub mod need;
+pub mod network;
 pub mod recorded;
 pub mod scenario;
 pub mod schema;

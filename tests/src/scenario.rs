@@ -38,6 +38,9 @@ pub struct Scenario {
     /// The rule sets by which the lab may have Services, each a run of its own.
     #[serde(default)]
     pub rules: Vec<Rules>,
+    /// How the lab is wired, by the name of `podtrace lab up --network`.
+    #[serde(default = "default_network")]
+    network: String,
     /// How many connections the kernel tracks at most meanwhile.
     #[serde(default, rename = "conntrack-max")]
     conntrack_max: Option<u32>,
@@ -174,17 +177,30 @@ pub fn all() -> Result<Vec<(String, Scenario)>> {
 fn load(path: &Path) -> Result<Scenario> {
     let about = || format!("reading {}", path.display());
     let text = std::fs::read_to_string(path).with_context(about)?;
-    let scenario: Scenario = serde_saphyr::from_str(&text).with_context(about)?;
-    let Expected { paths, some, .. } = &scenario.expect;
-    ensure!(some.is_empty() || paths.is_empty(), "{}: give either all paths or some", path.display());
-    for path in paths.iter().chain(some).filter(|path| !path.by_kernel.is_empty()) {
-        let ranges: Vec<Kernels> = path.by_kernel.iter().map(|expected| expected.kernels).collect();
-        kernel::check_ranges(&ranges).with_context(about)?;
-    }
-    Ok(scenario)
+    Scenario::parse(&text).with_context(about)
+}
+
+fn default_network() -> String {
+    "flannel-vxlan".to_owned()
 }
 
 impl Scenario {
+    /// Reads a scenario.
+    ///
+    /// # Errors
+    ///
+    /// If it is none.
+    pub fn parse(text: &str) -> Result<Self> {
+        let scenario: Self = serde_saphyr::from_str(text)?;
+        let Expected { paths, some, .. } = &scenario.expect;
+        ensure!(some.is_empty() || paths.is_empty(), "give either all paths or some");
+        for path in paths.iter().chain(some).filter(|path| !path.by_kernel.is_empty()) {
+            let ranges: Vec<Kernels> = path.by_kernel.iter().map(|expected| expected.kernels).collect();
+            kernel::check_ranges(&ranges)?;
+        }
+        Ok(scenario)
+    }
+
     /// Runs it in a lab of its own, which has these rules. `traffic` is the helper that scenarios call by this name; what is traced is
     /// written to `file`. A trace that says that it missed or lost events shows nothing of what is expected: on a slow or
     /// busy machine an interrupt may find an eBPF program already running. It is run again, with a note.
@@ -210,7 +226,7 @@ impl Scenario {
 
     /// Runs the trace and the traffic.
     fn trace(&self, name: &str, rules: Option<Rules>, traffic: &str, file: &Path) -> Result<Finished> {
-        let lab = Lab::up_with(name, rules.map_or("none", Rules::name))?;
+        let lab = Lab::on(name, &self.network, rules.map_or("none", Rules::name))?;
         // The kernel may track connections only now that the lab has rules.
         let _limit = self.conntrack_max.map(conntrack::Limit::set).transpose()?;
         for step in &self.setup {

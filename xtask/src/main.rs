@@ -19,6 +19,7 @@ mod ebpf;
 mod faults;
 mod k8s;
 mod musl;
+mod networks;
 mod report;
 #[cfg(test)]
 mod rooms;
@@ -88,6 +89,13 @@ enum Command {
         #[command(flatten)]
         options: faults::Options,
     },
+    /// Run scenarios on every pod network that the lab can have (root)
+    Networks {
+        #[command(flatten)]
+        toolchain: Toolchain,
+        #[command(flatten)]
+        options: networks::Options,
+    },
     /// Remove the tools that these commands put into podtrace's cache
     CleanCaches,
 }
@@ -129,6 +137,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::K8s { toolchain, action } => k8s::run(action, toolchain.route()?),
         Command::Bench { toolchain, options } => bench::run(&options, toolchain.route()?),
         Command::Faults { toolchain, options } => faults::run(&options, toolchain.route()?),
+        Command::Networks { toolchain, options } => networks::run(&options, toolchain.route()?),
         Command::CleanCaches => clean_caches::run(),
     }
 }

@@ -56,7 +56,7 @@ fn run(words: &[&str]) -> Result<()> {
             stream::send(SocketAddrV4::new(address(to)?, number(port)?), number(bytes)?)
         }
         ["web", to, port, connections] => {
-            web::ask(SocketAddrV4::new(address(to)?, number(port)?), number(connections)?)
+            web::ask(SocketAddr::new(any_address(to)?, number(port)?), number(connections)?)
         }
         ["web-fill", to, port, most] => {
             web::fill(SocketAddrV4::new(address(to)?, number(port)?), number(most)?)

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
 /// Makes so many connections at once, and tells how often which server answered: a line of name and number each.
-pub(super) fn ask(to: SocketAddrV4, connections: usize) -> Result<()> {
+pub(super) fn ask(to: SocketAddr, connections: usize) -> Result<()> {
     let clients: Vec<_> = (0..connections).map(|_| thread::spawn(move || one(to))).collect();
     let mut answers = BTreeMap::<String, u32>::new();
     for client in clients {
@@ -22,7 +22,7 @@ pub(super) fn ask(to: SocketAddrV4, connections: usize) -> Result<()> {
     Ok(())
 }
 
-fn one(to: SocketAddrV4) -> Result<String> {
+fn one(to: SocketAddr) -> Result<String> {
     let mut stream = TcpStream::connect(to).with_context(|| format!("connecting to {to}"))?;
     let mut name = String::new();
     stream.read_to_string(&mut name).with_context(|| format!("reading what {to} answers"))?;

@@ -183,15 +183,20 @@ impl Drafter<'_> {
         self.track.is_in_stack_of(seen.node()) && last.is_some_and(|last| std::ptr::eq(last, seen))
     }
 
-    /// Between two devices of which neither is a bridge, a route leads from one to the other. Not from a bridge's port: such
-    /// a packet is routed behind the bridge, and if the bridge did not see it, something else took it there.
+    /// Between two devices of which neither is a bridge, a route leads from one to the other, or back by the same one. It also
+    /// leads to the device that drops a packet which came in by another. Not from a bridge's port, nor to one that drops: such a
+    /// packet is routed behind the bridge, and if the bridge did not see it, something else took it there. Nor into a
+    /// tunnel's device, which takes what is decapsulated.
     pub(crate) fn route(&self, context: &SightingContext<'_>) -> Option<Hop> {
         let (seen, next) = (context.current, context.next_in_visit()?);
         let device = next.device()?;
         let is_bridge = |seen: &Sighting| seen.role == Role::Bridge;
-        let passes = seen.point() == Point::TcIngress
-            && next.point() == Point::TcEgress
-            && seen.device() != Some(device);
+        let goes_out = next.point() == Point::TcEgress
+            || (next.is_drop()
+                && seen.device() != Some(device)
+                && self.bridge_of(next).is_none()
+                && seen.outer.is_none());
+        let passes = seen.point() == Point::TcIngress && goes_out;
         let is_bridge_port = self.bridge_of(seen).is_some();
         if !passes || is_bridge(seen) || is_bridge(next) || is_bridge_port {
             return None;

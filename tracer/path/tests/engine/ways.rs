@@ -55,6 +55,44 @@ fn a_ping_across_nodes_goes_through_the_tunnel() {
 }
 
 #[test]
+fn a_route_may_lead_back_by_the_same_device() {
+    let mut scene = Scene::new();
+    scene.tunnel = false;
+    let packet = udp(WORLD, POD3, 1, b"hello");
+    let identity = scene.identity();
+    scene.see(NODE1, 0, At::UplinkIn, identity, &packet);
+    scene.see(NODE1, 10_000, At::UplinkOut, identity, &packet);
+    scene.arrive(20_000, &packet);
+    let (paths, _) = scene.play();
+    let [path] = paths.as_slice() else { panic!("{paths:?}") };
+    let expected =
+        ["eth0 node-ingress", "[eth0 route]", "eth0 node-egress", "eth0 node-ingress", "cni0 route"];
+    assert_eq!(steps(path)[..5], expected);
+}
+
+#[test]
+fn a_drop_at_another_device_comes_after_a_route_to_it_unless_that_is_behind_a_bridge() {
+    let mut scene = Scene::new();
+    let packet = udp(POD3, WORLD, 1, b"hello");
+    let identity = scene.identity();
+    scene.see(NODE1, 0, At::UplinkIn, identity, &packet);
+    scene.see(NODE1, 10_000, At::TunnelIn, identity, &packet);
+    scene.drop_at_uplink(NODE1, 20_000, 5, identity, &packet);
+    let (paths, _) = scene.play();
+    let expected = ["eth0 node-ingress", "flannel.1 decapsulate", "[flannel.1 route]", "eth0 drop"];
+    assert_eq!(steps(&paths[0]), expected);
+
+    let mut scene = Scene::new();
+    let packet = udp(POD3, POD1, 1, b"hello");
+    let identity = scene.identity();
+    scene.see(NODE1, 0, At::UplinkIn, identity, &packet);
+    scene.see(NODE1, 10_000, At::TunnelIn, identity, &packet);
+    scene.drop_at_veth(NODE1, 20_000, POD1, 5, identity, &packet);
+    let (paths, _) = scene.play();
+    assert_eq!(steps(&paths[0]), ["eth0 node-ingress", "flannel.1 decapsulate", "veth10 drop"]);
+}
+
+#[test]
 fn hops_name_the_records_that_they_were_made_of() {
     let mut scene = Scene::new();
     scene.cross(0, &echo(POD1, POD3, 1, 100));

@@ -253,6 +253,11 @@ impl Scene {
         self.drop_at(node, at, (root(node), u32::from(pod[3])), reason, identity, packet);
     }
 
+    /// The kernel drops the packet at the node's uplink.
+    pub(super) fn drop_at_uplink(&mut self, node: usize, at: u64, reason: u32, identity: u64, packet: &Wire) {
+        self.drop_at(node, at, (root(node), ETH0), reason, identity, packet);
+    }
+
     fn drop_at(
         &mut self,
         node: usize,
