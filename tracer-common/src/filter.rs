@@ -15,14 +15,15 @@ pub struct Filter {
     pub from_ports: [u16; PORTS],
     /// Ports on the `to` side in host byte order, followed by zeros; all zeros for any port.
     pub to_ports: [u16; PORTS],
-    /// UDP destination port of VXLAN in host byte order; 0 if the node has no VXLAN device.
-    pub vxlan_port: u16,
-    /// Always 0.
-    pub reserved: u16,
+    /// UDP destination ports of the node's VXLAN devices in host byte order, followed by zeros; all zeros if it has none.
+    pub vxlan_ports: [u16; VXLAN_PORTS],
 }
 
 /// Ports per side: a Service has one at its cluster IP, one at its endpoints and one at the nodes.
 pub const PORTS: usize = 4;
+
+/// Ports of VXLAN on one node: CNI plugins use one each.
+pub const VXLAN_PORTS: usize = 4;
 
 /// Bits of [`Filter::flags`].
 pub mod filter_flag {
@@ -49,4 +50,4 @@ pub mod side {
 /// An IPv6 address, or an IPv4 address mapped into IPv6 (`::ffff:a.b.c.d`), in network byte order.
 pub type Address = [u8; 16];
 
-const _: () = assert!(size_of::<Filter>() == 28 && align_of::<Filter>() == 4);
+const _: () = assert!(size_of::<Filter>() == 32 && align_of::<Filter>() == 4);

@@ -29,9 +29,9 @@ pub mod wire;
 
 pub use conntrack::{Conntrack, ConntrackTuple, status};
 pub use event::{CAPTURE, Counters, Event, Record, flag};
-pub use filter::{Address, Filter, PORTS, filter_flag, side};
+pub use filter::{Address, Filter, PORTS, VXLAN_PORTS, filter_flag, side};
 pub use hook::manip;
 pub use kernel::{ABSENT, Arguments, NO_ARGUMENT, Offsets};
 
 /// Version of everything in this crate.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;

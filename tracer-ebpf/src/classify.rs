@@ -1,7 +1,7 @@
 //! Is this packet of interest? Decided before anything is written.
 
 use tracer_common::{
-    Filter, PORTS, filter_flag, flag, side,
+    Filter, PORTS, VXLAN_PORTS, filter_flag, flag, side,
     wire::{ETHERNET_HEADER, ICMP_HEADER, UDP_HEADER, protocol, vxlan},
 };
 
@@ -73,16 +73,24 @@ pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
 /// A packet's headers, the inner ones of VXLAN where there are.
 #[inline(always)]
 pub(crate) fn innermost<R: Reader>(reader: &R) -> Option<Header> {
-    let vxlan_port = member!(FILTER: Filter, vxlan_port);
+    let vxlan_ports = member!(FILTER: Filter, vxlan_ports);
     let header = Header::read(reader, 0)?;
-    if vxlan_port != 0
+    if vxlan_ports[0] != 0
         && header.protocol == protocol::UDP
-        && header.ports(reader).1 == vxlan_port
+        && is_one_of(&vxlan_ports, header.ports(reader).1)
         && is_vxlan(header.transport, reader)
     {
         return Header::read(reader, header.transport + VXLAN_AND_BELOW);
     }
     Some(header)
+}
+
+/// Whether a packet to this port may be VXLAN. VERIFIER: without a branch for each port.
+#[inline(always)]
+fn is_one_of(ports: &[u16; VXLAN_PORTS], port: u16) -> bool {
+    let [a, b, c, d] = *ports;
+    let differs = |known: u16| u64::from(known ^ port);
+    port != 0 && differs(a) * differs(b) * differs(c) * differs(d) == 0
 }
 
 /// Whether there is a VXLAN header behind the UDP header at `transport`: its flag says so.
@@ -97,8 +105,11 @@ fn is_vxlan<R: Reader>(transport: u32, reader: &R) -> bool {
 #[inline(always)]
 pub(crate) fn fingerprint<R: Reader>(reader: &R) -> Option<(Fingerprint, bool)> {
     let outer = Plain::read(reader, 0)?;
-    let vxlan_port = member!(FILTER: Filter, vxlan_port);
-    if vxlan_port != 0 && outer.is_udp_to(vxlan_port, reader) && is_vxlan(outer.transport, reader) {
+    let vxlan_ports = member!(FILTER: Filter, vxlan_ports);
+    if vxlan_ports[0] != 0
+        && outer.udp_destination(reader).is_some_and(|port| is_one_of(&vxlan_ports, port))
+        && is_vxlan(outer.transport, reader)
+    {
         let inner = Plain::read(reader, outer.transport + VXLAN_AND_BELOW)?;
         return Some((inner.fingerprint(reader), true));
     }

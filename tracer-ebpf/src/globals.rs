@@ -60,14 +60,8 @@ pub(crate) struct FragmentKey {
 
 /// Which packets are of interest.
 #[unsafe(no_mangle)]
-pub(crate) static FILTER: Global<Filter> = Global::new(Filter {
-    flags: 0,
-    protocol: 0,
-    from_ports: [0; 4],
-    to_ports: [0; 4],
-    vxlan_port: 0,
-    reserved: 0,
-});
+pub(crate) static FILTER: Global<Filter> =
+    Global::new(Filter { flags: 0, protocol: 0, from_ports: [0; 4], to_ports: [0; 4], vxlan_ports: [0; 4] });
 
 /// Where this kernel keeps what tracepoints have to read.
 #[unsafe(no_mangle)]

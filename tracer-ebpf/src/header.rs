@@ -211,14 +211,13 @@ impl Plain {
         })
     }
 
-    /// Whether it is a UDP datagram to this port.
+    /// The port that it is for, if it is a UDP datagram.
     #[inline(always)]
-    pub(crate) fn is_udp_to<R: Reader>(&self, port: u16, reader: &R) -> bool {
+    pub(crate) fn udp_destination<R: Reader>(&self, reader: &R) -> Option<u16> {
         if self.protocol != protocol::UDP || self.fragment.is_later() {
-            return false;
+            return None;
         }
-        let found: Option<[u8; 2]> = reader.load(self.transport + 2);
-        found.is_some_and(|found| u16::from_be_bytes(found) == port)
+        reader.load(self.transport + 2).map(u16::from_be_bytes)
     }
 
     /// Whether this is an ICMP error, which quotes the packet it is about.

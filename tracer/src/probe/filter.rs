@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use podtrace_protocol::frame::{FilterSpec, Side};
 use podtrace_protocol::topology::{DeviceKind, Namespace};
-use tracer_common::{Address, Filter, PORTS, filter_flag, side};
+use tracer_common::{Address, Filter, PORTS, VXLAN_PORTS, filter_flag, side};
 
 /// The constants of the filter, and a warning if the node needs more than they can hold.
 pub(super) fn constants(filter: &FilterSpec, node: &Namespace) -> (Filter, Option<String>) {
@@ -20,18 +20,19 @@ pub(super) fn constants(filter: &FilterSpec, node: &Namespace) -> (Filter, Optio
         (*one_way, filter_flag::ONE_WAY),
         (has_node_ports, filter_flag::NODE_PORTS),
     ];
-    let vxlan_ports = vxlan_ports(node);
-    let vxlan_port = vxlan_ports.first().copied().unwrap_or(0);
-    let warning = (vxlan_ports.len() > 1).then(|| {
-        format!("VXLAN devices use UDP ports {vxlan_ports:?}; podtrace looks into port {vxlan_port} only")
+    let known = vxlan_ports(node);
+    let warning = (known.len() > VXLAN_PORTS).then(|| {
+        let (inside, not) = known.split_at(VXLAN_PORTS);
+        format!("VXLAN devices use more than {VXLAN_PORTS} UDP ports; podtrace looks into {inside:?}, not into {not:?}")
     });
+    let mut vxlan_ports = [0; VXLAN_PORTS];
+    vxlan_ports.iter_mut().zip(known).for_each(|(port, known)| *port = known);
     let constants = Filter {
         flags: flags.iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag),
         protocol: protocol.map_or(0, u32::from),
         from_ports: ports(from),
         to_ports: ports(to),
-        vxlan_port,
-        reserved: 0,
+        vxlan_ports,
     };
     (constants, warning)
 }
@@ -94,6 +95,7 @@ pub(super) fn mapped(address: IpAddr) -> Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use podtrace_protocol::topology::{Device, Vxlan};
 
     #[test]
     fn ipv4_addresses_are_mapped_as_the_kernel_programs_map_them() {
@@ -108,6 +110,32 @@ mod tests {
         let end = Side { addresses: vec!["10.42.0.10".parse().unwrap()], ..Side::default() };
         let filter = FilterSpec { from: end.clone(), to: end, ..FilterSpec::default() };
         assert_eq!(addresses(&filter).into_values().collect::<Vec<_>>(), [side::FROM | side::TO]);
+    }
+
+    #[test]
+    fn every_port_of_a_vxlan_device_is_looked_into_as_far_as_there_is_room() {
+        let tunnel = |port: &u16| Device {
+            index: u32::from(*port),
+            name: format!("vxlan{port}"),
+            kind: DeviceKind::Vxlan(Vxlan { port: *port, ..Vxlan::default() }),
+            ethernet: true,
+            up: true,
+            mtu: 1450,
+            mac: None,
+            master: None,
+            port: None,
+            carrier: None,
+            xdp: None,
+            peer: None,
+            addresses: Vec::new(),
+        };
+        let node =
+            |ports: &[u16]| Namespace { devices: ports.iter().map(tunnel).collect(), ..Namespace::default() };
+        let (filter, warning) = constants(&FilterSpec::default(), &node(&[8472, 4789, 8472]));
+        assert_eq!((filter.vxlan_ports, warning), ([4789, 8472, 0, 0], None));
+        let (filter, warning) = constants(&FilterSpec::default(), &node(&[8472, 1, 2, 3, 4]));
+        assert_eq!(filter.vxlan_ports, [1, 2, 3, 4]);
+        assert!(warning.unwrap().contains("not into [8472]"));
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn name_one(draft: &mut Draft, before: &[Draft], world: &World) {
     let arrived = last.filter(|last| last.hop.action == Action::NodeIngress);
     let arrived = arrived.and_then(|last| last.hop.outer.as_ref()).map(outer_tuple);
     let sent = last.filter(|last| last.hop.action == Action::Encapsulate);
-    let sent = sent.and_then(|_| sent_tuple(*node, &hop.tuple, world));
+    let sent = sent.and_then(|tunnel| sent_tuple(*node, tunnel.device, &hop.tuple, world));
     let tuple = arrived.or(sent).unwrap_or(hop.tuple);
     let is_own = sent.is_some() || same_visit().any(|other| other.hop.action == Action::LocalOut);
     let for_node = world.devices.is_own(*node, tuple.dst);
@@ -77,9 +77,9 @@ fn at_device(device: Option<DeviceId>, last: Option<&Draft>) -> Option<Hook> {
     }
 }
 
-/// What a tunnel of this node makes of a packet, as far as that is known before it is seen to leave.
-fn sent_tuple(node: NodeId, inner: &Tuple, world: &World) -> Option<Tuple> {
-    let dport = world.devices.vxlan_ports(node).first().copied();
+/// What this tunnel of this node makes of a packet, as far as that is known before it is seen to leave.
+fn sent_tuple(node: NodeId, tunnel: Option<DeviceId>, inner: &Tuple, world: &World) -> Option<Tuple> {
+    let dport = tunnel.and_then(|tunnel| world.devices.info(tunnel).vxlan_port);
     let src = world.directory.listed_address(world.name(node))?;
     let dst = world.directory.listed_address(world.directory.node_of(inner.dst)?)?;
     Some(Tuple { src, dst, proto: Protocol::Udp, sport: None, dport })

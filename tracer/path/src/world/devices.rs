@@ -43,6 +43,8 @@ pub(crate) struct DeviceInfo {
     pub(crate) mac: Option<[u8; 6]>,
     /// Index within its namespace.
     pub(crate) index: u32,
+    /// UDP port that it sends to, if it is a VXLAN tunnel.
+    pub(crate) vxlan_port: Option<u16>,
     /// The pod behind a pod's veth, or whose namespace this device is in.
     pub(crate) pod: Option<Arc<str>>,
     /// Addresses of that pod.
@@ -262,6 +264,10 @@ fn describe(
         ethernet: device.ethernet,
         mac: device.mac,
         index: device.index,
+        vxlan_port: match &device.kind {
+            DeviceKind::Vxlan(vxlan) => Some(vxlan.port),
+            _ => None,
+        },
         pod: home.and_then(|home| home.pod.as_deref()).map(Arc::from),
         pod_addresses,
         bridge: None,
