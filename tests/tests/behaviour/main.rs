@@ -1,9 +1,10 @@
 //! Tests that do not fit into a scenario file: load, isolation, kills, errors, recordings, how a trace ends, its page, the
-//! status line, `podtrace topology`, and changes of a cluster during a trace.
+//! status line, `podtrace topology` and `podtrace doctor`, and changes of a cluster during a trace.
 
 mod agent;
 mod answer;
 mod bounds;
+mod doctor;
 mod ends;
 mod files;
 mod forged;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     trials.extend(record::trials());
     trials.extend(answer::trials());
     trials.extend(bounds::trials());
+    trials.extend(doctor::trials());
     trials.extend(ends::trials());
     trials.extend(files::trials());
     trials.extend(forged::trials());

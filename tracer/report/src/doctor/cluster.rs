@@ -1,6 +1,6 @@
 //! One picture of the cluster: what the agents read, and what the inventory says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -72,6 +72,15 @@ impl<'a> Cluster<'a> {
     pub(super) fn pods_of(&self, node: &str) -> usize {
         let own = |pod: &&podtrace_protocol::inventory::Pod| !pod.host_network && pod.node == node;
         self.inventory.pods.iter().filter(own).count()
+    }
+
+    /// The other nodes, each with one address of its pods of each IP version: one tunnel serves them all.
+    pub(super) fn others<'s>(&'s self, node: &'s Node) -> impl Iterator<Item = (&'s Node, &'s PodAddress)> {
+        let mut seen = BTreeSet::new();
+        self.pods.iter().filter_map(move |pod| {
+            let is_new = pod.node != node.name && seen.insert((pod.node.as_str(), pod.address.is_ipv4()));
+            is_new.then(|| Some((self.facts.node(&pod.node)?, pod))).flatten()
+        })
     }
 
     /// The node's end of a pod's veth pair, with its node.

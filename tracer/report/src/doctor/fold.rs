@@ -40,6 +40,11 @@ fn order(issue: &Issue) -> impl Ord + use<> {
 /// one as well.
 fn is_same(one: &Issue, other: &Issue) -> bool {
     let alike = |one: &Issue| generic(one);
+    // One node whose tunnel differs does so from every other.
+    if one.kind == Kind::TunnelMismatch && other.kind == Kind::TunnelMismatch {
+        let is_port = |issue: &Issue| issue.found.contains("UDP port");
+        return one.device == other.device && is_port(one) == is_port(other);
+    }
     (one.kind, &one.node, &one.effect) == (other.kind, &other.node, &other.effect)
         && (one.found == other.found
             || (folds(one.kind) && one.device == other.device && alike(one) == alike(other)))

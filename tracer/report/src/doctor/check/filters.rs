@@ -176,10 +176,7 @@ fn packet(from: IpAddr, to: IpAddr, number: u8) -> Packet {
 /// The tunnel's packets between two nodes.
 fn tunnels(cluster: &Cluster<'_>, found: &mut Vec<Issue>) {
     for (node, own) in cluster.nodes() {
-        for pod in &cluster.pods {
-            let Some(other) = cluster.facts.node(&pod.node).filter(|other| other.name != node.name) else {
-                continue;
-            };
+        for (other, pod) in cluster.others(node) {
             let Some(tunnel) = cluster.tunnel(node, other, pod.address) else { continue };
             let far = match &tunnel.far.kind {
                 podtrace_protocol::topology::DeviceKind::Vxlan(settings) => settings.local,

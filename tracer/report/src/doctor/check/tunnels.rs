@@ -9,13 +9,9 @@ use crate::doctor::issue::{Issue, Kind, Severity};
 
 pub(super) fn check(cluster: &Cluster<'_>, found: &mut Vec<Issue>) {
     for (node, own) in cluster.nodes() {
-        for pod in &cluster.pods {
-            let Some(other) = cluster.facts.node(&pod.node).filter(|other| other.name != node.name) else {
-                continue;
-            };
+        for (other, pod) in cluster.others(node) {
             let Some(tunnel) = cluster.tunnel(node, other, pod.address) else { continue };
-            let issue = entry(cluster, node, &own.state, other, &tunnel, pod);
-            found.extend(issue.filter(|issue| !found.contains(issue)));
+            found.extend(entry(cluster, node, &own.state, other, &tunnel, pod));
         }
     }
 }
