@@ -63,19 +63,20 @@ fn texts(lab: &Lab, file: &Path, paths: u64) -> Result<()> {
         ensure!(output.code() == 0, "{options:?}: {}", output.stderr);
         Ok(output.stdout)
     };
-    let starts = |text: &str| text.lines().filter(|line| line.starts_with(['✓', '✗', '?'])).count() as u64;
+    let starts =
+        |text: &str| text.lines().filter(|line| line.starts_with(['✓', '✗', '?', '!'])).count() as u64;
     let answered = format!("{ECHOES} echo requests, {ECHOES} answered, 0% lost · rtt min/avg/p99/max ");
     let text = read(&[])?;
     ensure!(text.contains("'s way: ") && starts(&text) < paths, "nothing is folded:\n{text}");
     ensure!(text.contains("CAUSES  1 packet failed") && text.contains(&answered), "{text}");
     ensure!(starts(&read(&["--all"])?) == paths, "--all shows all");
     let failed = read(&["--failed"])?;
-    ensure!(starts(&failed) == 1 && failed.contains("✗ REJECTED #"), "{failed}");
+    ensure!(starts(&failed) == 1 && failed.contains("✗ REFUSED #"), "{failed}");
     ensure!(failed.contains(&format!("{} paths are not shown", paths - 1)), "{failed}");
     let summary = read(&["-o", "summary"])?;
-    ensure!(starts(&summary) == 0 && summary.starts_with("CAUSES"), "{summary}");
+    ensure!(starts(&summary) == 0 && summary.starts_with("FAILED  1 of "), "{summary}");
     ensure!(summary.lines().count() <= 45 && summary.contains(&answered), "{summary}");
     let flows = read(&["-o", "flows", "--verdict", "rejected"])?;
-    ensure!(flows.contains("1 REJECTED") && !flows.contains(" icmp "), "{flows}");
+    ensure!(flows.contains("1 REFUSED") && !flows.contains(" icmp "), "{flows}");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsFd as _;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use podtrace_tests::attached;
-use podtrace_tests::command::SHORT;
+use podtrace_tests::command::{Running, SHORT};
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::{self, Trace};
@@ -19,11 +19,17 @@ use podtrace_tests::wait;
 
 use crate::{POD3, TRAFFIC};
 
+/// Time limit for what a busy machine does slowly.
+const LONG: Duration = Duration::from_secs(45);
+
 pub(crate) fn trials() -> Vec<Trial> {
     let none: &[&str] = &[];
     vec![
         trial("sigint-tells-the-summary", none, || ended_by("sigint", Signal::SIGINT)),
         trial("sigterm-tells-the-summary", none, || ended_by("sigterm", Signal::SIGTERM)),
+        trial("sighup-tells-the-summary", none, || ended_by("sighup", Signal::SIGHUP)),
+        trial("nohup-keeps-it-going", &["nohup"], nohup),
+        trial("a-hint-after-silence", none, hint),
         trial("a-reader-that-goes-is-no-error", none, reader_that_goes),
         trial("a-reader-that-is-gone-ends-the-trace", none, reader_that_is_gone),
         trial("a-second-interrupt-ends-at-once-while-nobody-reads", none, nobody_reads),
@@ -41,6 +47,41 @@ fn ended_by(name: &str, signal: Signal) -> Result<()> {
     finished.complete()?;
     ensure!(finished.paths.len() == 10, "{} paths", finished.paths.len());
     ensure!(attached::tcx(&lab)?.is_empty(), "something is left attached");
+    Ok(())
+}
+
+/// A terminal that goes ends no trace that was started to outlive it.
+fn nohup() -> Result<()> {
+    let lab = Lab::up("nohup")?;
+    let traced = trace::command(&lab, ["--from", "pod1", "--to", "pod3"]);
+    let mut command = Command::new("nohup");
+    command.arg(traced.get_program()).args(traced.get_args());
+    command.envs(traced.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut running = Running::start(&mut command)?;
+    running.wait_for_line("tracing ", LONG)?;
+    running.signal(Signal::SIGHUP)?;
+    lab.exec("pod1", [TRAFFIC, "echo", POD3, "1", "56"])?;
+    running.wait_until("it has reported both ways", LONG, |stdout| Ok(stdout.lines().count() >= 2))?;
+    let finished = trace::Finished::from(running.interrupt(LONG)?)?;
+    finished.complete()?;
+    Ok(())
+}
+
+/// Where nothing comes, a hint says what to do; where a probe was asked for, it does not advise one.
+fn hint() -> Result<()> {
+    let lab = Lab::up("hint")?;
+    for (options, hint) in [
+        ("--from pod1 --to pod3", "nothing seen yet; `--probe icmp` sends a packet"),
+        ("--from pod1 --to pod3 --proto tcp", "nothing seen yet; `--probe tcp` sends a packet"),
+        ("--to pod3", "nothing seen yet: no packet matched any → default/pod3"),
+    ] {
+        let mut running = Running::start(&mut trace::command(&lab, options.split(' ')))?;
+        running.wait_for_line(hint, LONG)?;
+        let output = running.interrupt(LONG)?;
+        ensure!(output.stderr.matches("nothing seen yet").count() == 1, "{}", output.stderr);
+    }
+    let output = Trace::ready(&lab, ["--from", "pod1", "--to", "pod3", "--probe", "icmp"])?.finish()?;
+    ensure!(!output.stderr.contains("nothing seen yet"), "{}", output.stderr);
     Ok(())
 }
 

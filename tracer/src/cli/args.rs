@@ -364,6 +364,8 @@ pub(super) enum VerdictName {
     Delivered,
     Dropped,
     Vanished,
+    /// Refused: answered by a TCP reset or an ICMP error
+    #[value(alias = "refused")]
     Rejected,
     Open,
 }

@@ -1,8 +1,12 @@
 //! The status line at the bottom of the terminal during a trace: paths, packets in flight, event rate and losses.
 //!
-//! It is only shown if both stdout and stderr are terminals with cursor control.
+//! It is shown if stderr is a terminal with cursor control, and stdout is that too, or a file or device. Not if stdout is a
+//! pipe: what reads it may write to the same terminal, and would continue the line. On a narrow terminal, the line is shorter.
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,7 +39,7 @@ impl Status {
     /// Nothing is drawn until the first [`Self::show`].
     pub(super) fn of(output: &Output) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let seen = io::stdout().is_terminal() && io::stderr().is_terminal() && !dumb && !output.quiet;
+        let seen = !is_pipe() && io::stderr().is_terminal() && !dumb && !output.quiet;
         Self {
             drawn: seen.then(Arc::default),
             coloured: AutoStream::choice(&io::stderr()) != ColorChoice::Never,
@@ -50,14 +54,13 @@ impl Status {
     /// Draws the line.
     pub(super) fn show(&self, before: &Progress, now: &Progress) {
         if let Some(drawn) = &self.drawn {
-            let mut line = text(before, now, false);
             let Some((Width(columns), _)) = terminal_size_of(io::stderr()) else { return };
             // A line that is too long would wrap, and could not be erased.
-            if line.width() + FREE > usize::from(columns) {
-                line.clear();
-            } else if self.coloured {
-                line = text(before, now, true);
-            }
+            let room = usize::from(columns).saturating_sub(FREE);
+            let line = texts(before, now, self.coloured).into_iter();
+            let line = line.map(|text| (anstream::adapter::strip_str(&text).to_string().width(), text));
+            let line = line.into_iter().find(|(width, _)| *width <= room).map(|(_, text)| text);
+            let line = line.unwrap_or_default();
             // Locked while drawing: other threads print messages, too.
             let mut drawn = lock(drawn);
             draw(&format!("{ERASE}{line}"));
@@ -137,7 +140,15 @@ impl Report for WithStatus {
     }
 }
 
-fn text(before: &Progress, now: &Progress, coloured: bool) -> String {
+/// Whether stdout is a pipe or socket.
+fn is_pipe() -> bool {
+    let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    let kind = stdout.and_then(|stdout| stdout.metadata()).map(|metadata| metadata.file_type());
+    kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket())
+}
+
+/// The line, and shorter ones for narrow terminals. Losses are in all of them.
+fn texts(before: &Progress, now: &Progress, coloured: bool) -> Vec<String> {
     let Progress { paths, under_way, events, lost, elapsed } = *now;
     let rate = rate(events.saturating_sub(before.events), elapsed.saturating_sub(before.elapsed));
     let lost = match lost {
@@ -145,18 +156,19 @@ fn text(before: &Progress, now: &Progress, coloured: bool) -> String {
         lost => paint(&format!("{} LOST", thousands(lost)), AnsiColor::Red.on_default().bold(), coloured),
     };
     let seconds = elapsed.as_secs();
-    format!(
-        "{paths} · {under_way} in flight · {events} events, {rate}/s · {lost} · {minutes}:{seconds:02}",
-        paths = match paths {
-            1 => "1 path".to_owned(),
-            paths => format!("{} paths", thousands(paths)),
-        },
-        under_way = thousands(under_way),
-        events = thousands(events),
-        rate = thousands(rate),
-        minutes = seconds / 60,
-        seconds = seconds % 60,
-    )
+    let paths = match paths {
+        1 => "1 path".to_owned(),
+        paths => format!("{} paths", thousands(paths)),
+    };
+    let time = format!("{}:{:02}", seconds / 60, seconds % 60);
+    let (under_way, events, rate) = (thousands(under_way), thousands(events), thousands(rate));
+    vec![
+        format!("{paths} · {under_way} in flight · {events} events, {rate}/s · {lost} · {time}"),
+        format!("{paths} · {events} events, {rate}/s · {lost} · {time}"),
+        format!("{paths} · {events} events · {lost} · {time}"),
+        format!("{paths} · {lost} · {time}"),
+        format!("{paths} · {time}"),
+    ]
 }
 
 /// Events per second.
@@ -180,12 +192,23 @@ mod tests {
     #[test]
     fn the_line_shows_rates_and_losses() {
         assert_eq!(
-            text(&progress(0, 0, 0, 0), &progress(1, 40, 0, 2), false),
+            texts(&progress(0, 0, 0, 0), &progress(1, 40, 0, 2), false)[0],
             "1 path · 3 in flight · 40 events, 20/s · nothing lost · 0:02"
         );
         assert_eq!(
-            text(&progress(0, 1_000, 0, 74), &progress(1_200, 13_345, 1_500, 75), true),
+            texts(&progress(0, 1_000, 0, 74), &progress(1_200, 13_345, 1_500, 75), true)[0],
             "1,200 paths · 3 in flight · 13,345 events, 12,345/s · \u{1b}[1m\u{1b}[31m1,500 LOST\u{1b}[0m · 1:15"
+        );
+    }
+
+    #[test]
+    fn there_are_shorter_lines() {
+        let lines = texts(&progress(0, 1_000, 0, 74), &progress(1_200, 13_345, 1_500, 75), false);
+        assert!(lines.is_sorted_by_key(|line| std::cmp::Reverse(line.width())), "{lines:?}");
+        assert_eq!(lines[1], "1,200 paths · 13,345 events, 12,345/s · 1,500 LOST · 1:15");
+        assert_eq!(
+            lines[2..4],
+            ["1,200 paths · 13,345 events · 1,500 LOST · 1:15", "1,200 paths · 1,500 LOST · 1:15"]
         );
     }
 

@@ -1,7 +1,9 @@
 //! `podtrace --from … --to …`.
 
+use std::time::Duration;
+
 use anyhow::Result;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::args::Trace;
 use super::expect::Judging;
@@ -27,7 +29,15 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let reports = reports(&args.output, &plan.title, args.write.takes_stdout(), &plan.inputs)?;
     let mut report = judging.wrap(status.wrap(reports));
     let mut before = Progress::default();
+    let mut hint = Some(hint(&plan));
     let outcome = runtime.block_on(trace(&plan, &mut report, &mut |now| {
+        if now.events > 0 {
+            hint = None;
+        } else if now.elapsed >= SILENCE
+            && let Some(hint) = hint.take()
+        {
+            info!("{hint}");
+        }
         status.show(&before, now);
         before = *now;
     }));
@@ -50,6 +60,27 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let status = judging.finish(&outcome.summary, nothing_seen)?;
     // The expectations cover what was seen before the last node was lost, but the trace is not what the user asked for.
     Ok(if outcome.all_lost { FAILED } else { status })
+}
+
+/// After this time without any event, a hint says how to go on.
+const SILENCE: Duration = Duration::from_secs(4);
+
+/// What to do where nothing is seen: send a packet, where that is possible and not what is being done.
+fn hint(plan: &Plan) -> String {
+    let (from, to) = (&plan.filter.from, &plan.filter.to);
+    let source = plan.inventory.pods.iter().filter(|pod| !pod.host_network);
+    let sources = source.filter(|pod| pod.ips.iter().any(|ip| from.addresses.contains(ip))).count();
+    let kind = match plan.filter.protocol {
+        Some(6) => Some("tcp"),
+        Some(17) => Some("udp"),
+        Some(1) => Some("icmp"),
+        None => Some(if from.ports.is_empty() && to.ports.is_empty() { "icmp" } else { "tcp" }),
+        Some(_) => None,
+    };
+    match kind.filter(|_| plan.probe.is_none() && sources == 1 && !to.addresses.is_empty()) {
+        Some(kind) => format!("nothing seen yet; `--probe {kind}` sends a packet"),
+        None => format!("nothing seen yet: no packet matched {}", plan.title),
+    }
 }
 
 /// Explanations are given for at most this many pods: more are of no help.

@@ -36,6 +36,8 @@ pub(super) struct Changes {
     reached: BTreeSet<String>,
     /// Nodes that traced packets pass and that are not traced, and why.
     unreached: BTreeMap<String, String>,
+    /// What was said of hooks that updates attached.
+    notes: hooks::Notes,
 }
 
 impl Changes {
@@ -52,7 +54,13 @@ impl Changes {
             )
         });
         let reached = plan.nodes.iter().cloned().collect();
-        Self { watching: None, following, reached, unreached: BTreeMap::new() }
+        Self {
+            watching: None,
+            following,
+            reached,
+            unreached: BTreeMap::new(),
+            notes: hooks::Notes::default(),
+        }
     }
 
     /// Watches the cluster, from the state that the plan was made of.
@@ -125,11 +133,10 @@ impl Changes {
     }
 
     /// Handles an agent's answer to an update of its configuration.
-    pub(super) fn updated(&self, name: &str, updated: &Updated, live: &mut Live<'_>) -> Result<()> {
+    pub(super) fn updated(&mut self, name: &str, updated: &Updated, live: &mut Live<'_>) -> Result<()> {
         let Updated { update_id: _, at_ns: _, hooks, missing_pods, error } = updated;
-        let mut notes = hooks::Notes::default();
-        hooks::report(name, &Attached { hooks: hooks.clone(), ..Attached::default() }, &mut notes);
-        notes.report();
+        hooks::report(name, &Attached { hooks: hooks.clone(), ..Attached::default() }, &mut self.notes);
+        self.notes.report();
         detail!("{name}: trace filter updated");
         let why = |pod: &String| match error {
             Some(error) => Some(error.clone()),

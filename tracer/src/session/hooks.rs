@@ -1,27 +1,36 @@
 //! Reports which hooks a node has: with `-v` each one; to everybody what is missing or worse than it could be, in one
 //! line for all that are alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{info, warn};
 
 use podtrace_protocol::frame::{Attached, HookState};
 use podtrace_protocol::hook::{COPIES, Hook};
 
-/// Notes that several nodes have: each is reported once.
+/// Notes that several nodes have: each is reported once, also if nodes join later.
 #[derive(Debug, Default)]
-pub(super) struct Notes(BTreeMap<String, Vec<String>>);
+pub(super) struct Notes {
+    waiting: BTreeMap<String, Vec<String>>,
+    reported: BTreeSet<String>,
+}
 
 impl Notes {
     fn add(&mut self, node: &str, note: String) {
-        self.0.entry(note).or_default().push(node.to_owned());
+        self.waiting.entry(note).or_default().push(node.to_owned());
     }
 
     /// Reports them, once all nodes have been added.
     pub(super) fn report(&mut self) {
-        for (note, mut nodes) in std::mem::take(&mut self.0) {
+        for (note, mut nodes) in std::mem::take(&mut self.waiting) {
             nodes.sort();
-            info!("{}: {note}", nodes.join(", "));
+            let nodes = nodes.join(", ");
+            if self.reported.contains(&note) {
+                detail!("{nodes}: {note}");
+            } else {
+                info!("{nodes}: {note}");
+                self.reported.insert(note);
+            }
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Ctrl-C and SIGTERM: the first asks the trace to end, the second ends it at once.
+//! Ctrl-C, SIGTERM and SIGHUP: the first asks the trace to end, the second ends it at once.
+//!
+//! A SIGHUP that is ignored when podtrace starts stays so: `nohup` asks for that.
 //!
 //! A task of its own listens, so that a second Ctrl-C counts whatever the trace is busy with: if the trace has not ended
 //! by itself shortly after, the process exits. Agents end with their input, and pods made for agents by themselves.
@@ -6,7 +8,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
@@ -31,12 +33,18 @@ impl Interrupts {
     pub(super) fn listen() -> Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt()).context("waiting for Ctrl-C")?;
         let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+        let mut hangup = match is_hangup_ignored() {
+            true => None,
+            false => Some(signal(SignalKind::hangup()).context("waiting for SIGHUP")?),
+        };
         let (sender, received) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             for is_first in [true, false] {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    // The shell and the kernel may both send one.
+                    () = received_from(&mut hangup), if is_first => {}
                 }
                 // The trace may be over by now.
                 let _ = sender.send(());
@@ -68,6 +76,21 @@ impl Interrupts {
             () = self.next() => None,
         }
     }
+}
+
+async fn received_from(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether SIGHUP is ignored, by the mask in /proc/self/status.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 != 0)
 }
 
 impl Drop for Interrupts {

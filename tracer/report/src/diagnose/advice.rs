@@ -1,5 +1,6 @@
 //! Advice for a drop: what it means on a node, and the command to run next, filled in with the packet's names.
 
+use super::concrete;
 use super::explain::explain;
 use super::facts::Facts;
 use super::finding::Finding;
@@ -69,8 +70,11 @@ fn by_conntrack(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
                  already (insert_failed in `conntrack -S`)";
             let exhausted = "no port is left in the port range of the rule that masquerades it, for this destination (compare \
                  `conntrack -L -d {dst}` with the range)";
-            let race = "two packets opened it at the same time, such as two DNS queries from one socket (use a node-local DNS \
-                 cache, `options single-request-reopen` in the pod's resolv.conf, or `MASQUERADE --random-fully`)";
+            let race = format!(
+                "two packets opened it at the same time, such as two DNS queries from one socket (use a node-local DNS cache, \
+                 `options single-request-reopen` in the pod's resolv.conf, or {})",
+                random_ports(path)
+            );
             let masquerades = |other: &&Hop| {
                 other.node == hop.node
                     && other.index <= hop.index
@@ -81,6 +85,16 @@ fn by_conntrack(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
                 None => format!("{known}. Possible: {race}; or {exhausted}"),
             })
         }
+    }
+}
+
+/// How the rules that masquerade choose ports at random, in the words of their program.
+fn random_ports(path: &Path) -> &'static str {
+    let mut rules = path.hops.iter().filter_map(|hop| hop.nat.as_ref()?.rule.as_ref()?.framework);
+    match rules.next_back() {
+        Some(Framework::Nft) => "`masquerade fully-random` in the nft rule",
+        Some(Framework::Iptables) => "`MASQUERADE --random-fully`",
+        None => "`masquerade fully-random` with nft, `MASQUERADE --random-fully` with iptables",
     }
 }
 
@@ -136,7 +150,8 @@ pub(super) fn annotate(path: &mut Path, facts: &Facts, findings: &[Finding]) {
         .hops
         .iter()
         .map(|hop| {
-            hop.drop.as_ref().filter(|drop| drop.advice.is_none()).and_then(|drop| advice(drop, hop, path))
+            let drop = hop.drop.as_ref().filter(|drop| drop.advice.is_none())?;
+            advice(drop, hop, path).map(|text| concrete::with_facts(text, hop, path, facts))
         })
         .collect();
     for (hop, found) in path.hops.iter_mut().zip(missing) {

@@ -6,6 +6,7 @@
 
 mod advice;
 pub mod check;
+mod concrete;
 pub mod explain;
 pub mod facts;
 pub mod finding;

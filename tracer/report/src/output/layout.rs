@@ -11,22 +11,26 @@ pub const UNLIMITED: usize = usize::MAX;
 /// However narrow the terminal is, text gets so many columns.
 const LEAST: usize = 24;
 
+/// And a table's last cell so many.
+const LEAST_IN_CELL: usize = 12;
+
 /// Where a table's last cell begins that does not fit its column.
 const FALLBACK: usize = 6;
 
 /// What stands before advice; its continuation stands behind it.
 const ADVICE_INDENT: &str = "  ↳ ";
 
-/// Breaks a phrase into lines of at most `width` columns, and those after the first have `hanging` columns less.
-fn wrap(phrase: &Phrase, width: usize, hanging: usize) -> Vec<Phrase> {
-    let width = width.max(LEAST);
+/// Breaks a phrase into lines of at most `width` columns, and those after the first have `hanging` columns less; none has
+/// fewer than `least`.
+fn wrap(phrase: &Phrase, width: usize, hanging: usize, least: usize) -> Vec<Phrase> {
+    let width = width.max(least);
     if phrase.width() <= width {
         return vec![phrase.clone()];
     }
     let mut lines = Vec::new();
     let mut line = Phrase::new();
     for Word { spaces, text } in phrase.words() {
-        let room = if lines.is_empty() { width } else { width.saturating_sub(hanging).max(LEAST) };
+        let room = if lines.is_empty() { width } else { width.saturating_sub(hanging).max(least) };
         if !line.is_empty() && line.width() + spaces + text.width() > room {
             lines.push(std::mem::take(&mut line));
         } else if spaces > 0 {
@@ -51,7 +55,7 @@ pub(super) fn write_line(phrase: &Phrase, indent: usize, further: usize, width: 
         0 => further,
         hanging => hanging,
     };
-    for (index, line) in wrap(phrase, width.saturating_sub(indent), further).iter().enumerate() {
+    for (index, line) in wrap(phrase, width.saturating_sub(indent), further, LEAST).iter().enumerate() {
         line.write_line(if index == 0 { indent } else { indent + further }, out);
     }
 }
@@ -104,7 +108,11 @@ pub(super) fn write_table(rows: &[Vec<Phrase>], align: &[Align], width: usize, o
 fn write_cell(cell: &Phrase, at: usize, width: usize, out: &mut String) {
     let further = hanging(cell);
     let widest = cell.words().iter().map(|word| word.text.width()).max().unwrap_or(0);
-    let at = if at > FALLBACK && widest > width.saturating_sub(at).max(LEAST) {
+    let room = width.saturating_sub(at).max(LEAST_IN_CELL);
+    // Advice is prose: in a narrow column it would be a ribbon.
+    let least = if further > 0 { LEAST } else { LEAST_IN_CELL };
+    let is_narrow = width.saturating_sub(at + further) < least || widest.saturating_add(further) > room;
+    let at = if at > FALLBACK && cell.width() > room && is_narrow {
         // A name that is wider than its column has a line of its own.
         out.truncate(out.trim_end_matches(' ').len());
         out.push('\n');
@@ -113,7 +121,7 @@ fn write_cell(cell: &Phrase, at: usize, width: usize, out: &mut String) {
     } else {
         at
     };
-    for (index, line) in wrap(cell, width.saturating_sub(at), further).iter().enumerate() {
+    for (index, line) in wrap(cell, width.saturating_sub(at), further, LEAST_IN_CELL).iter().enumerate() {
         if index > 0 {
             out.push('\n');
             out.push_str(&" ".repeat(at + further));
@@ -168,6 +176,15 @@ mod tests {
             out,
             "  node1   7  encapsulated by a tunnel to\n             somewhere\n         10  short\n"
         );
+        // However little room its column has.
+        out.clear();
+        write_table(
+            &[vec![cell("a-long-name-of-a-node"), cell("7"), cell("by a tunnel to a node")]],
+            &[Align::Left, Align::Right, Align::Left],
+            40,
+            &mut out,
+        );
+        assert_eq!(out, "  a-long-name-of-a-node  7  by a tunnel\n                            to a node\n");
         let rows = [vec![cell("node1"), cell("7"), cell("a-pod-with-a-name-that-is-long-55d8bd8c6b")]];
         out.clear();
         write_table(&rows, &[Align::Left, Align::Right, Align::Left], 50, &mut out);

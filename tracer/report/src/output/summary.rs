@@ -110,7 +110,7 @@ fn counts(paths: &VerdictCounts) -> Phrase {
         (delivered, "delivered", GOOD),
         (dropped, "DROPPED", BAD),
         (vanished, "VANISHED", BAD),
-        (rejected, "REJECTED", BAD),
+        (rejected, "REFUSED", BAD),
         (open, "open", DOUBT),
     ];
     let mut phrase = Phrase::new().with(PLAIN, count(kinds.iter().map(|kind| kind.0).sum(), "path"));

@@ -132,7 +132,8 @@ impl<W: Write> Text<W> {
         if waiting.is_empty() {
             return;
         }
-        let mut phrase = Phrase::new().with(DIM, "…");
+        // Not the mark of an open path.
+        let mut phrase = Phrase::new().with(DIM, "+");
         let mut kinds: Vec<_> = waiting.into_iter().collect();
         kinds.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
         let (named, rest) = kinds.split_at(kinds.len().min(NAMED));
@@ -290,7 +291,7 @@ fn ends(path: &Path) -> Phrase {
 
 /// The start of a path's first line: verdict, number, time of day, flow and packet.
 fn start(path: &Path, timed: bool) -> Phrase {
-    let mut phrase = verdict::mark(path.verdict);
+    let mut phrase = verdict::mark(path);
     phrase.push(PLAIN, " ");
     phrase.push(NAME, format!("#{}", path.id));
     if timed {

@@ -3,18 +3,35 @@
 use super::phrase::{ADVICE, BAD, DIM, DOUBT, GOOD, LOUD, PLAIN, Phrase};
 use super::timing::Unit;
 use super::words::{INFERRED, drop_reason, final_drop};
-use podtrace_path::{Action, Evidence, Hop, Path, Verdict};
+use podtrace_path::{Action, Evidence, Hop, Path, Protocol, Verdict};
 
 /// The mark at the start of a header: unobtrusive for a delivered packet, loud for any other. A line that begins with it is a
 /// path's first, so that `grep '^✗'` finds them.
-pub(super) fn mark(verdict: Verdict) -> Phrase {
-    match verdict {
+pub(super) fn mark(path: &Path) -> Phrase {
+    match path.verdict {
+        Verdict::Delivered if is_icmp_error(path) => Phrase::new().with(DOUBT, "! ERROR"),
         Verdict::Delivered => Phrase::new().with(GOOD, "✓"),
         Verdict::Dropped => Phrase::new().with(LOUD, "✗ DROPPED"),
         Verdict::Vanished => Phrase::new().with(LOUD, "? VANISHED"),
-        Verdict::Rejected => Phrase::new().with(BAD, "✗ REJECTED"),
+        Verdict::Rejected => Phrase::new().with(BAD, "✗ REFUSED"),
         Verdict::Open => Phrase::new().with(DOUBT, "… OPEN"),
     }
+}
+
+/// How an ICMP error's label begins.
+const ERRORS: [&str; 6] = [
+    "destination unreachable",
+    "fragmentation needed",
+    "packet too big",
+    "time exceeded",
+    "hop limit exceeded",
+    "parameter problem",
+];
+
+/// Whether the packet is an ICMP error: it was delivered, and reports that another packet was not.
+pub(in crate::output) fn is_icmp_error(path: &Path) -> bool {
+    matches!(path.proto, Protocol::Icmp | Protocol::Icmpv6)
+        && ERRORS.iter().any(|error| path.label.starts_with(error))
 }
 
 /// The last lines of a path: verdict, advice, doubt.
@@ -54,6 +71,10 @@ pub(super) fn advice(text: &str) -> Phrase {
 pub(super) fn ending(path: &Path, unit: Unit) -> Phrase {
     let duration = unit.duration(path.duration_ns, path.duration_error_ns);
     match path.verdict {
+        Verdict::Delivered if is_icmp_error(path) => because(
+            Phrase::new().with(DOUBT, "! ICMP error delivered").with(PLAIN, format!(" in {duration}")),
+            path,
+        ),
         Verdict::Delivered => {
             because(Phrase::new().with(GOOD, "✓ delivered").with(PLAIN, " in ").with(GOOD, duration), path)
         }
@@ -64,9 +85,7 @@ pub(super) fn ending(path: &Path, unit: Unit) -> Phrase {
             let phrase = Phrase::new().with(BAD, "? VANISHED").with(PLAIN, place);
             because(phrase.with(PLAIN, format!(" {duration} after its first hop")), path)
         }
-        Verdict::Rejected => {
-            because(Phrase::new().with(BAD, "✗ REJECTED").with(PLAIN, last_seen(path)), path)
-        }
+        Verdict::Rejected => because(Phrase::new().with(BAD, "✗ REFUSED").with(PLAIN, last_seen(path)), path),
         Verdict::Open => {
             let phrase = Phrase::new().with(DOUBT, "… still in flight").with(PLAIN, " when tracing stopped,");
             because(phrase.with(PLAIN, last_seen(path)), path)

@@ -62,14 +62,15 @@ pub(super) fn section(finished: &Finished, width: usize, lines: usize) -> String
     text
 }
 
-fn describe(cause: &Cause, width: usize, text: &mut String) {
+/// What happened, where and why: `DROPPED on node1 at eth0: QDISC_DROP`.
+pub(super) fn what(cause: &Cause) -> Phrase {
     let verdict = match cause.verdict {
         Verdict::Dropped => "DROPPED",
         Verdict::Vanished => "VANISHED",
-        Verdict::Rejected => "REJECTED",
+        Verdict::Rejected => "REFUSED",
         Verdict::Delivered | Verdict::Open => "",
     };
-    let mut phrase = Phrase::new().with(BAD, format!("{} × {verdict}", thousands(cause.count)));
+    let mut phrase = Phrase::new().with(BAD, verdict);
     let mut place = String::new();
     match (&cause.pod, &cause.node, &cause.device) {
         (Some(pod), Some(node), _) => drop(write!(place, " inside {pod} on {node}")),
@@ -84,6 +85,12 @@ fn describe(cause: &Cause, width: usize, text: &mut String) {
         (Some(drop), None, _) => phrase.push(BAD, format!(": {}", drop_reason(drop))),
         (None, None, _) => {}
     }
+    phrase
+}
+
+fn describe(cause: &Cause, width: usize, text: &mut String) {
+    let mut phrase = Phrase::new().with(BAD, format!("{} × ", thousands(cause.count)));
+    phrase.join(what(cause));
     write_line(&phrase, 2, 4, width, text);
     let flows =
         if cause.flows == 1 { "1 flow".to_owned() } else { format!("{} flows", thousands(cause.flows)) };

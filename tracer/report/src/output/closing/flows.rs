@@ -91,7 +91,7 @@ fn row(flow: &Flow) -> Vec<Phrase> {
     for (number, name, style) in [
         (paths.dropped, "DROPPED", BAD),
         (paths.vanished, "VANISHED", BAD),
-        (paths.rejected, "REJECTED", BAD),
+        (paths.rejected, "REFUSED", BAD),
         (paths.open, "open", DOUBT),
         (unanswered, "unanswered", DOUBT),
         (resent(flow), "resent", DOUBT),

@@ -3,6 +3,7 @@
 //! Input: the [`Finished`] totals and what is wanted of them. Output: styled lines. Each section has a number of lines at most,
 //! wrapped at the terminal's width; what does not fit is counted in its last line.
 
+mod answer;
 mod causes;
 mod flows;
 mod numbers;
@@ -12,7 +13,7 @@ use super::View;
 use super::layout::write_line;
 use super::phrase::{DIM, NAME, PLAIN, Phrase};
 use super::words::{address, endpoint_name};
-use crate::totals::Finished;
+use crate::totals::{Finished, failed};
 use podtrace_path::End;
 
 /// Lines that causes, routes and flows have together: with empty lines, numbers and the summary they fit 45.
@@ -39,6 +40,16 @@ pub(super) struct Sections {
 
 /// Appends the end, but for the summary.
 pub(super) fn push(finished: &Finished, sections: Sections, view: &View, text: &mut String) {
+    // With nothing but a few delivered paths above it, the summary says it all.
+    let says_more = sections.causes || sections.routes || sections.flows || sections.every_flow;
+    if (says_more || failed(&finished.totals.paths) > 0)
+        && let Some(answer) = answer::line(finished)
+    {
+        write_line(&answer, 0, 2, view.width, text);
+        if says_more {
+            text.push('\n');
+        }
+    }
     let mut parts = Vec::new();
     let mut room = LINES;
     let mut add = |part: String| {
@@ -134,6 +145,22 @@ mod tests {
             let widest = text.lines().map(|line| line.chars().count()).max();
             assert!(widest.is_some_and(|widest| widest <= 80), "{widest:?}:\n{text}");
         }
+    }
+
+    #[test]
+    fn the_answer_comes_first() {
+        let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
+        let none = Sections { causes: false, routes: false, flows: false, every_flow: false };
+        let failure = first(text(mixed(200), ALL, 120));
+        assert!(failure.starts_with("FAILED  4 of 200 packets, 1 of them DROPPED "), "{failure}");
+        assert!(failure.ends_with("(#50)"), "{failure}");
+        assert_eq!(first(text(mixed(49), ALL, 80)), "DELIVERED  49 of 49 packets");
+        let only = first(text([samples::dropped()], none, 120));
+        assert!(only.starts_with("FAILED  1 of 1 packet: DROPPED "), "{only}");
+        assert!(!text([samples::nat()], none, 80).contains("DELIVERED"));
+        let open = Path { verdict: Verdict::Open, ..samples::nat() };
+        let open = first(text([samples::nat(), open], ALL, 80));
+        assert_eq!(open, "DELIVERED  1 of 2 packets, 1 still in flight at the end");
     }
 
     #[test]

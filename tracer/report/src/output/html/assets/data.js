@@ -4,9 +4,16 @@ const VERDICTS = {
   delivered: { mark: "✓", word: "delivered", rank: 4 },
   dropped: { mark: "✗", word: "DROPPED", rank: 0 },
   vanished: { mark: "?", word: "VANISHED", rank: 1 },
-  rejected: { mark: "✗", word: "REJECTED", rank: 2 },
+  rejected: { mark: "✗", word: "REFUSED", rank: 2 },
   open: { mark: "…", word: "open", rank: 3 },
 };
+
+/** The mark and word of a path. An ICMP error that was delivered reports that another packet was not. */
+function verdictOf(path) {
+  const [first] = path.ending;
+  const isError = (typeof first === "string" ? first : first[1]).startsWith("! ");
+  return isError ? { mark: "!", word: "ICMP error" } : VERDICTS[path.verdict];
+}
 
 /** Reads all data elements, and removes them from the document. */
 function readData() {

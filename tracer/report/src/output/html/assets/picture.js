@@ -36,7 +36,7 @@ function showPath(place, path, open, neighbours, pick) {
 
 /** The header: packet, verdict and advice. */
 function head(path, neighbours, pick) {
-  const { mark } = VERDICTS[path.verdict];
+  const { mark } = verdictOf(path);
   const way = path.direction === "request" ? "request" : "reply";
   return make("div", { class: "path-head" },
     make("h2", {}, `#${path.id}  `, make("span", { class: "packet-name" }, path.packet), "  ",
@@ -65,7 +65,7 @@ function advice(text) {
 
 /** The verdict without its leading mark: the page draws its own. */
 function unmarked([first, ...rest]) {
-  const strip = (text) => text.replace(/^[✓✗?…] /u, "");
+  const strip = (text) => text.replace(/^[✓✗?!…] /u, "");
   return [typeof first === "string" ? strip(first) : [first[0], strip(first[1])], ...rest];
 }
 
@@ -178,7 +178,7 @@ function lastRow(lanes, path) {
   if (!last) return null;
   const lane = lanes.indexOf(last.node);
   const tube = last.tunnel[1];
-  const { mark, word } = VERDICTS[path.verdict];
+  const { mark, word } = verdictOf(path);
   if (path.verdict === "delivered") {
     const row = endRow(lanes, last.node, "arrived", path.to, tube);
     row.querySelector(".what").prepend(make("span", { class: "badge delivered" }, `${mark} ${word}`), " ");

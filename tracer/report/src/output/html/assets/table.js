@@ -17,7 +17,7 @@ const COLUMNS = [
 ];
 
 function verdictCell(path) {
-  const { mark, word } = VERDICTS[path.verdict];
+  const { mark, word } = verdictOf(path);
   return make("span", { class: `badge ${path.verdict}` }, `${mark} ${word}`);
 }
 
