@@ -122,7 +122,9 @@ fn recording(name: &str) -> Result<()> {
             "path {id} was asked for, and this is shown: {chosen}"
         );
         let ending = one(&dom, "<p class=\"ending\"")?.to_lowercase();
-        ensure!(ending.starts_with(verdict), "path {id} ends as {verdict}, and the page says: {ending}");
+        // The page has its own word for an answer that refuses.
+        let word = if verdict == "rejected" { "refused" } else { verdict };
+        ensure!(ending.starts_with(word), "path {id} ends as {verdict}, and the page says: {ending}");
         let expected: Vec<_> = hops(&path)?.iter().map(|hop| words(&hop["device"])).collect();
         let stations = dom.texts("<span class=\"station");
         ensure!(stations == expected, "stations of path {id}: {stations:?} and not {expected:?}");

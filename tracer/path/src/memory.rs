@@ -18,7 +18,7 @@ pub(crate) const TRACK: u64 = 1_200;
 /// An event of a track.
 pub(crate) const EVENT: u64 = 450;
 /// An identity that is followed.
-pub(crate) const JOURNEY: u64 = 140;
+pub(crate) const SKB: u64 = 140;
 /// A time at which a track or a waiting packet is looked at.
 pub(crate) const TIMER: u64 = 64;
 /// A flow, without its keys.

@@ -76,7 +76,7 @@ fn next(args: &Doctor, from: &Resolved, to: &Resolved) -> String {
     option("-n", args.namespace.as_deref());
     // A pod sends the packets of a probe, to one place.
     if from.pods.len() == 1 && from.service.is_empty() && !to.addresses.is_empty() {
-        option("--probe", Some(probe(to)));
+        option("--probe", probe(to));
     }
     option("--cluster", args.look.cluster.as_deref().and_then(|path| path.to_str()));
     option("--kubeconfig", args.look.kubeconfig.as_deref().and_then(|path| path.to_str()));
@@ -85,12 +85,14 @@ fn next(args: &Doctor, from: &Resolved, to: &Resolved) -> String {
 }
 
 /// What is sent to an end: a Service answers at its ports only.
-fn probe(to: &Resolved) -> &'static str {
+fn probe(to: &Resolved) -> Option<&'static str> {
     match to.service.first().and_then(podtrace_protocol::inventory::ServicePort::protocol_number) {
-        Some(17) => "udp",
-        Some(_) => "tcp",
-        None if !to.ports.is_empty() => "tcp",
-        None => "icmp",
+        Some(17) => Some("udp"),
+        Some(6) => Some("tcp"),
+        // Probes send nothing else.
+        Some(_) => None,
+        None if !to.ports.is_empty() => Some("tcp"),
+        None => Some("icmp"),
     }
 }
 

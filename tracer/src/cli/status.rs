@@ -167,7 +167,7 @@ fn texts(before: &Progress, now: &Progress, coloured: bool) -> Vec<String> {
         format!("{paths} · {events} events, {rate}/s · {lost} · {time}"),
         format!("{paths} · {events} events · {lost} · {time}"),
         format!("{paths} · {lost} · {time}"),
-        format!("{paths} · {time}"),
+        format!("{paths} · {lost}"),
     ]
 }
 

@@ -235,10 +235,7 @@ mod tests {
                 mac: device.mac,
                 master: device.master.as_deref().map(index),
                 port: device.master.as_ref().map(|_| port),
-                carrier: None,
-                xdp: None,
-                peer: None,
-                addresses: vec![],
+                ..podtrace_protocol::topology::Device::default()
             };
             found.dump.links.push(Link { device: seen, link: None, link_netns_id: None });
             let addresses = device.addresses.iter().map(|address| (index(&device.name), *address));

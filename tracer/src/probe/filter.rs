@@ -121,13 +121,7 @@ mod tests {
             ethernet: true,
             up: true,
             mtu: 1450,
-            mac: None,
-            master: None,
-            port: None,
-            carrier: None,
-            xdp: None,
-            peer: None,
-            addresses: Vec::new(),
+            ..Device::default()
         };
         let node =
             |ports: &[u16]| Namespace { devices: ports.iter().map(tunnel).collect(), ..Namespace::default() };

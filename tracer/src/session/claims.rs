@@ -26,13 +26,9 @@ mod tests {
             ethernet: true,
             up: true,
             mtu: 1500,
-            mac: None,
-            master: None,
-            port: None,
-            carrier: None,
-            xdp: None,
             peer: is_veth.then_some(Peer { netns: None, index: 7 }),
             addresses: vec![address.parse().unwrap()],
+            ..Device::default()
         };
         Namespace {
             pod: Some(name.to_owned()),

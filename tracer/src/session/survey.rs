@@ -17,11 +17,16 @@ pub async fn survey(inventory: &Inventory, pods: Option<&AgentPods>, rules: bool
     join_all(inventory.nodes.iter().map(async |node| {
         let mut seen = Seen::default();
         let looked = look(inventory, node, pods, rules, &mut seen).await;
-        let Seen { topology, rules, warnings } = seen;
+        let Seen { topology, rules, mut warnings } = seen;
         let found = match (looked, topology) {
             (Ok(()), Some(topology)) => Ok(topology),
             (Ok(()), None) => Err(format!("the agent on {} sent no topology", node.name)),
-            (Err(error), _) => Err(format!("{error:#}")),
+            // What it sent before is known all the same.
+            (Err(error), Some(topology)) => {
+                warnings.push(format!("{error:#}"));
+                Ok(topology)
+            }
+            (Err(error), None) => Err(format!("{error:#}")),
         };
         Survey { node: node.name.clone(), addresses: node.addresses.clone(), found, rules, warnings }
     }))

@@ -42,6 +42,13 @@ enum DropMeaning {
     },
 }
 
+impl Phases {
+    /// Whether both ends have sent their FIN.
+    fn are_over(self) -> bool {
+        (self.receiver, self.sender) == (Phase::Closed, Phase::Closed)
+    }
+}
+
 impl Joiner {
     pub(super) fn observe_drop(&mut self, observation: &Observation, world: &World) {
         if let Some(state) = self.skbs.get(observation.skb) {
@@ -187,14 +194,15 @@ impl DropMeaning {
         let function = drop.location.as_deref().unwrap_or_default();
         // A packet in a socket's queue has no device, so the network namespace is unknown. Where events were lost, that it came
         // there may be one of them.
-        let may_have_arrived = last_place == LastPlace::Destination || world.events_lost;
+        let may_have_arrived =
+            last_place == LastPlace::Destination || (world.events_lost && observation.spot.device.is_none());
         let had_arrived = at_destination || (pod.is_none() && may_have_arrived);
         if had_arrived {
             if is_end_of_reset(function, reason, &track.packet) {
                 return Self::Harmless;
             }
             let discarded_because = reason
-                .and_then(|reason| discarded_by_reason(reason, &track.packet))
+                .and_then(|reason| discarded_by_reason(reason, &track.packet, phases))
                 .or_else(|| discarded_without_reason(function, reason, &track.packet, phases));
             if let Some(reason) = discarded_because {
                 return Self::DiscardedByReceiver(reason);
@@ -219,8 +227,10 @@ impl DropMeaning {
 }
 
 /// Reasons by which a healthy connection discards what has reached its end.
-fn discarded_by_reason(reason: &str, packet: &Packet) -> Option<&'static str> {
+fn discarded_by_reason(reason: &str, packet: &Packet, phases: Phases) -> Option<&'static str> {
     match reason {
+        // Its connection is gone, and the listening socket, or none, got what was overtaken by the last acknowledgement.
+        "TCP_FLAGS" | "TCP_CLOSE" | "NO_SOCKET" if is_segment(packet) && phases.are_over() => Some(CLOSED),
         "TCP_OLD_DATA" | "TCP_OLD_SEQUENCE" | "TCP_OLD_ACK" => Some("duplicate data"),
         // An acknowledgement that was overtaken; with data it is a loss.
         "TCP_RFC7323_PAWS" | "TCP_RFC7323_PAWS_ACK" if packet.payload == 0 => {
@@ -238,6 +248,11 @@ fn is_end_of_reset(function: &str, reason: Option<&str>, packet: &Packet) -> boo
     is_reset && (by_tcp || function.starts_with("tcp_"))
 }
 
+/// Whether a packet belongs to a connection that is open already.
+fn is_segment(packet: &Packet) -> bool {
+    matches!(packet.transport, Transport::Tcp { flags, .. } if flags & (tcp_flag::SYN | tcp_flag::RST) == 0)
+}
+
 /// What TCP frees without a reason although nothing is wrong. A socket in TIME-WAIT frees what the peer sends again in TCP's
 /// entry function; a packet without a socket has a reason there, or is answered by a reset. A listening socket that waits for
 /// data (`TCP_DEFER_ACCEPT`) frees the handshake's last acknowledgement there. A socket that has sent its own FIN frees
@@ -248,16 +263,15 @@ fn discarded_without_reason(
     packet: &Packet,
     phases: Phases,
 ) -> Option<&'static str> {
-    let is_segment = matches!(packet.transport, Transport::Tcp { flags, .. } if flags & (tcp_flag::SYN | tcp_flag::RST) == 0);
-    if !is_segment || !matches!(reason, None | Some("NOT_SPECIFIED")) {
+    if !is_segment(packet) || !matches!(reason, None | Some("NOT_SPECIFIED")) {
         return None;
     }
     let without_data = packet.payload == 0;
     if ["tcp_v4_rcv", "tcp_v6_rcv"].iter().any(|name| function.starts_with(name)) {
-        return match (phases.receiver, phases.sender) {
+        return match phases.receiver {
             // After the sender's own FIN there is no new data: this was sent again.
-            (Phase::Closed, Phase::Closed) => Some(CLOSED),
-            (Phase::Closed | Phase::Unknown, _) if without_data => Some(CLOSED),
+            _ if phases.are_over() => Some(CLOSED),
+            Phase::Closed | Phase::Unknown if without_data => Some(CLOSED),
             _ if without_data => Some("the receiver's TCP discarded it without a reason"),
             _ => None,
         };

@@ -33,7 +33,7 @@ impl Joiner {
     pub(crate) fn memory(&self) -> u64 {
         cost(memory::TRACK, self.tracks.len())
             + memory::EVENT * self.events_held
-            + cost(memory::JOURNEY, self.skbs.len())
+            + cost(memory::SKB, self.skbs.len())
             + cost(memory::TIMER, self.timers.len())
             + self.waiting.memory()
             + self.flows.memory()
@@ -94,7 +94,7 @@ mod tests {
             (memory::OBSERVATION, size_of::<Observation>()),
             (memory::TRACK, size_of::<Track>()),
             (memory::EVENT, size_of::<Sighting>()),
-            (memory::JOURNEY, size_of::<(SkbId, SkbState)>()),
+            (memory::SKB, size_of::<(SkbId, SkbState)>()),
             (memory::FLOW, size_of::<Flow>()),
         ];
         for (cost, size) in sizes {

@@ -1,4 +1,7 @@
-//! SkbTable: the events of one packet within one node, and the paths that it belongs to.
+//! sk_buffs in flight: which tracks each belongs to, and where it was seen last.
+//!
+//! A track lists its sk_buffs (`Track::skb_ids`), and an sk_buff its tracks: several, where GRO merged their packets. Both
+//! change together. At most [`MAX_SKBS`] are known at once.
 
 use rustc_hash::FxHashMap;
 

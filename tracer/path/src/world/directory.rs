@@ -15,9 +15,9 @@ use crate::time::Moment;
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     /// Latest owner of each address: a pod that was deleted keeps its address until another pod gets it.
-    pods: FxHashMap<IpAddr, SkbOwner>,
+    pods: FxHashMap<IpAddr, AddressOwner>,
     /// Earlier owners of each address, oldest first, and until when.
-    former: FxHashMap<IpAddr, Vec<(Moment, SkbOwner)>>,
+    former: FxHashMap<IpAddr, Vec<(Moment, AddressOwner)>>,
     nodes: FxHashMap<IpAddr, Arc<str>>,
     /// The addresses of `nodes` that the inventory lists: those of uplinks.
     listed: FxHashSet<IpAddr>,
@@ -37,7 +37,7 @@ pub(crate) struct ServiceEntry {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct SkbOwner {
+struct AddressOwner {
     pod: Arc<str>,
     node: Arc<str>,
 }
@@ -91,7 +91,7 @@ impl Directory {
         if pod.host_network {
             return;
         }
-        let owner = SkbOwner { pod: pod.full_name().into(), node: pod.node.as_str().into() };
+        let owner = AddressOwner { pod: pod.full_name().into(), node: pod.node.as_str().into() };
         for address in &pod.ips {
             let before = self.pods.insert(*address, owner.clone()).filter(|before| *before != owner);
             if let Some(before) = before {
@@ -176,7 +176,7 @@ impl Directory {
     }
 
     /// Who had an address at a moment.
-    fn owner(&self, address: IpAddr, at: Moment) -> Option<&SkbOwner> {
+    fn owner(&self, address: IpAddr, at: Moment) -> Option<&AddressOwner> {
         let former = self.former.get(&address).into_iter().flatten();
         let then = former.into_iter().find(|(until, _)| at < *until).map(|(_, owner)| owner);
         then.or_else(|| self.pods.get(&address))

@@ -190,15 +190,20 @@ fn of_packets_that_are_refused_together_each_has_its_own_reset() {
 fn what_tcp_frees_without_a_reason_is_harmless_where_the_ends_have_said_so() {
     const CLOSED: &str = "the receiver had already closed the connection";
     const DISCARDED: &str = "the receiver's TCP discarded it without a reason";
-    // What the ends had said, from (>) the sender or to (<) it, the payload, the verdict, the reason.
-    for (said, payload, verdict, reason) in [
-        (&[">S", "<SA", "<FA", ">FA"][..], 5, Verdict::Delivered, CLOSED),
-        (&[">S", "<SA", "<FA"], 5, Verdict::Dropped, "NOT_SPECIFIED"),
-        (&[">S", "<SA", "<FA"], 0, Verdict::Delivered, CLOSED),
-        (&[], 0, Verdict::Delivered, CLOSED),
-        (&[">S", "<SA"], 0, Verdict::Delivered, DISCARDED),
-        (&[">S", "<SA"], 5, Verdict::Dropped, "NOT_SPECIFIED"),
-        (&[], 5, Verdict::Dropped, "NOT_SPECIFIED"),
+    const BOTH: [&str; 4] = [">S", "<SA", "<FA", ">FA"];
+    // What the ends had said, from (>) the sender or to (<) it, the payload, the kernel's reason, the verdict, its reason.
+    for (said, payload, number, verdict, reason) in [
+        (&BOTH[..], 5, NOT_SPECIFIED, Verdict::Delivered, CLOSED),
+        (&BOTH, 0, TCP_FLAGS, Verdict::Delivered, CLOSED),
+        (&BOTH, 0, NO_SOCKET, Verdict::Delivered, CLOSED),
+        (&BOTH[..3], 0, TCP_FLAGS, Verdict::Dropped, "TCP_FLAGS"),
+        (&BOTH[..2], 0, NO_SOCKET, Verdict::Dropped, "NO_SOCKET"),
+        (&BOTH[..3], 5, NOT_SPECIFIED, Verdict::Dropped, "NOT_SPECIFIED"),
+        (&BOTH[..3], 0, NOT_SPECIFIED, Verdict::Delivered, CLOSED),
+        (&[], 0, NOT_SPECIFIED, Verdict::Delivered, CLOSED),
+        (&BOTH[..2], 0, NOT_SPECIFIED, Verdict::Delivered, DISCARDED),
+        (&BOTH[..2], 5, NOT_SPECIFIED, Verdict::Dropped, "NOT_SPECIFIED"),
+        (&[], 5, NOT_SPECIFIED, Verdict::Dropped, "NOT_SPECIFIED"),
     ] {
         let mut scene = Scene::new();
         scene.dropped_in = "tcp_v4_rcv";
@@ -212,11 +217,11 @@ fn what_tcp_frees_without_a_reason_is_harmless_where_the_ends_have_said_so() {
         let late = Tcp::data(1000, payload, 7).wire();
         scene.leave(400_000, &late);
         let identity = scene.arrive(440_000, &late);
-        scene.drop(NODE2, 475_000, Some(POD3), NOT_SPECIFIED, identity, &late);
+        scene.drop(NODE2, 475_000, Some(POD3), number, identity, &late);
         let (paths, _) = scene.play();
         let path = paths.last().unwrap();
         let found = (path.verdict, path.reason.as_deref());
-        assert_eq!(found, (verdict, Some(reason)), "{said:?} {payload}");
+        assert_eq!(found, (verdict, Some(reason)), "{said:?} {payload} {number}");
     }
 }
 

@@ -206,14 +206,18 @@ fn of_pods(what: &str, pods: &[&Pod]) -> Result<Resolved, ResolveError> {
     if own.is_empty() {
         return Err(ResolveError::OnHostNetwork { name: what.to_owned() });
     }
-    let mut resolved = Resolved { what: what.to_owned(), ..Resolved::default() };
+    let what = match pods.len() - own.len() {
+        0 => what.to_owned(),
+        left_out => format!("{what} (without {left_out} on the host network)"),
+    };
+    let mut resolved = Resolved { what, ..Resolved::default() };
     for pod in own.into_iter().filter(|pod| !pod.ips.is_empty()) {
         resolved.addresses.extend(&pod.ips);
         resolved.pods.push(pod.full_name());
         extend(&mut resolved.nodes, vec![pod.node.clone()]);
     }
     if resolved.addresses.is_empty() {
-        return Err(ResolveError::NoAddresses { name: what.to_owned() });
+        return Err(ResolveError::NoAddresses { name: resolved.what });
     }
     resolved.nodes.sort_unstable();
     Ok(resolved)

@@ -61,8 +61,8 @@ pub struct Namespace {
     pub state: State,
 }
 
-/// One network device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One network device. By default one that nothing is known of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Interface index, unique within the namespace.
     pub index: u32,
@@ -105,7 +105,7 @@ pub struct Peer {
 }
 
 /// Kinds of device, by `IFLA_INFO_KIND`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceKind {
     /// Loopback.
@@ -117,6 +117,7 @@ pub enum DeviceKind {
     /// A VXLAN tunnel.
     Vxlan(Vxlan),
     /// A physical or paravirtual network card: the kernel reports no kind.
+    #[default]
     Physical,
     /// Any other, by the kernel's name.
     Other(String),

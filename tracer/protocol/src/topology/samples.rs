@@ -19,13 +19,8 @@ fn device(index: u32, name: &str, kind: DeviceKind, addresses: &[&str]) -> Devic
         ethernet: true,
         up: true,
         mtu: 1450,
-        mac: None,
-        master: None,
-        port: None,
-        carrier: None,
-        xdp: None,
-        peer: None,
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        ..Device::default()
     }
 }
 

@@ -66,8 +66,8 @@ fn by_conntrack(drop: &Drop, hop: &Hop, path: &Path) -> Option<String> {
             ))
         }
         DropCause::ConntrackClash => {
-            let known = "conntrack on {node} did not add its connection: one with these addresses and ports exists \
-                 already (insert_failed in `conntrack -S`)";
+            let known = "conntrack insert failed on {node}: an entry with the same addresses and ports exists already \
+                 (insert_failed in `conntrack -S`)";
             let exhausted = "no port is left in the port range of the rule that masquerades it, for this destination (compare \
                  `conntrack -L -d {dst}` with the range)";
             let race = format!(

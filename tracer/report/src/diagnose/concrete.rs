@@ -11,13 +11,13 @@ use podtrace_path::{Hop, Path, RouteTaken};
 use podtrace_protocol::topology::Device;
 
 /// Words of [`super::reasons`] that are replaced.
-const NEXT_MTU: &str = "the MTU of the next device on";
+const NEXT_MTU: &str = "the MTU of the outgoing device on";
 const NEXT_MAC: &str = "the next hop's MAC address";
 
 /// The text with what is known of the node.
 pub(super) fn with_facts(text: String, hop: &Hop, path: &Path, facts: &Facts) -> String {
     let text = match next_mtu(hop, path, facts) {
-        Some(known) => text.replacen(NEXT_MTU, &format!("{known}, the next device on"), 1),
+        Some(known) => text.replacen(NEXT_MTU, &format!("{known}, the outgoing device on"), 1),
         None => text,
     };
     let text = match next_hop(hop, path).filter(|_| text.contains(NEXT_MAC)) {

@@ -58,7 +58,8 @@ pub(super) const NO_TUNNEL: &str = "{node} received the encapsulated packet, but
     is down, missing, or uses another UDP port. On {node}: `ip -d link show type vxlan`";
 /// [`NO_SOCKET`] for a packet that does not open a connection.
 pub(super) const NO_PEER: &str = "the tunnel {device} has no peer for this packet. On {node}: `bridge fdb show dev {device}` \
-    must list the peer's address; is the CNI daemon running?";
+    must list the other node's address. `podtrace doctor {node}` prints the command that adds it; the CNI plugin's agent \
+    adds it when it starts";
 pub(super) const REDIRECTED: &str = "it came from the pod's veth to {device} without being routed. Possible: a tc filter or BPF \
     program on the veth redirects it; or this trace misses the bridge between them. On {node}: `tc filter show dev {veth} \
     ingress`";
@@ -72,14 +73,14 @@ pub(super) const RPFILTER: &str = "reverse path filter: {node} has no route back
 pub(super) const TTL: &str = "TTL expired on {node}: a small initial TTL, as traceroute sends, or a routing loop. On {node}: \
     `ip route get {dst}`, and the same on the next hop";
 /// [`TTL`] for a packet whose whole path was seen.
-pub(super) const SMALL_TTL: &str = "TTL expired on {node}, without a loop: the sender sent it with a TTL of {ttl}, as \
-    traceroute does. In the sender: `sysctl net.ipv4.ip_default_ttl`";
+pub(super) const SMALL_TTL: &str = "TTL expired on {node}: the sender sent it with a TTL of {ttl}, and this packet met no \
+    loop. Expected from traceroute; else, in the sender: `sysctl net.ipv4.ip_default_ttl`";
 /// [`TTL`] for a packet that passed a point twice.
 pub(super) const LOOP: &str = "TTL expired on {node}: a routing loop. On {node}: `ip route get {dst}`, and the same on the \
     next hop";
 const FORWARDING_OFF: &str = "{node} does not forward packets received on {device}. On {node}: \
     `sysctl net.ipv4.ip_forward net.ipv4.conf.{conf}.forwarding` must both be 1";
-const TOO_BIG: &str = "{bytes} bytes exceed the MTU of the next device on {node}, and the packet must not be \
+const TOO_BIG: &str = "{bytes} bytes exceed the MTU of the outgoing device on {node}, and the packet must not be \
     fragmented. Compare `ip link` in the pod and on {node}: a pod's MTU must leave room for the tunnel header (50 \
     bytes for VXLAN over IPv4)";
 pub(super) const NEIGHBOUR: &str = "{node} could not resolve the next hop's MAC address: the peer is down, or its ARP or FDB \

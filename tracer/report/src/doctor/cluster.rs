@@ -103,8 +103,8 @@ impl<'a> Cluster<'a> {
         of_bridge.unwrap_or_else(|| pod.address.into())
     }
 
-    /// The tunnel of a node towards another for packets to this address: both have a VXLAN device of one name, and the other's
-    /// has an address of the same version.
+    /// The VXLAN devices of one name on both nodes, of which the other's has an address of this version. Whether packets to the
+    /// address take them, only routes say.
     pub(super) fn tunnel<'n>(&self, from: &'n Node, to: &'n Node, address: IpAddr) -> Option<Tunnel<'n>> {
         let (own, theirs) = (from.topology.node()?, to.topology.node()?);
         own.devices.iter().find_map(|near| {
@@ -113,7 +113,11 @@ impl<'a> Cluster<'a> {
                 .devices
                 .iter()
                 .find(|far| far.name == near.name && matches!(far.kind, DeviceKind::Vxlan(_)))?;
-            let end = far.addresses.iter().map(IpNet::addr).find(|end| end.is_ipv4() == address.is_ipv4())?;
+            let is_end = |end: &IpAddr| {
+                end.is_ipv4() == address.is_ipv4()
+                    && !matches!(end, IpAddr::V6(end) if end.is_unicast_link_local())
+            };
+            let end = far.addresses.iter().map(IpNet::addr).find(is_end)?;
             Some(Tunnel { near, settings, far, end })
         })
     }

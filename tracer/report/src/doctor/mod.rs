@@ -21,7 +21,7 @@ mod shared;
 mod way;
 
 use podtrace_protocol::inventory::Inventory;
-use podtrace_protocol::topology::Survey;
+use podtrace_protocol::topology::{Device, Survey};
 
 use self::cluster::Cluster;
 pub use self::issue::{Issue, Kind, Severity};
@@ -58,7 +58,9 @@ pub fn examine(surveys: &[Survey], inventory: &Inventory, limits: &Limits) -> Ex
     let cluster = Cluster::new(surveys, inventory);
     let mut issues = shared::issues(&cluster);
     check::all(&cluster, &mut issues);
-    issues.retain(|issue| limits.nodes.is_empty() || limits.nodes.contains(&issue.node));
+    issues.retain(|issue| {
+        limits.nodes.is_empty() || limits.nodes.iter().any(|node| concerns_node(issue, node, &cluster))
+    });
     if let Some(way) = &limits.way {
         issues.retain(|issue| way.concerns(issue, &cluster));
     }
@@ -73,6 +75,23 @@ pub fn examine(surveys: &[Survey], inventory: &Inventory, limits: &Limits) -> Ex
         issues,
         areas,
     }
+}
+
+/// Whether a finding concerns a node: what differs between two nodes is filed under one of them.
+fn concerns_node(issue: &Issue, name: &str, cluster: &Cluster<'_>) -> bool {
+    let Some(own) = cluster.facts.node(name).and_then(|node| node.topology.node()) else {
+        return issue.node == name;
+    };
+    let holds =
+        |device: &Device| device.addresses.iter().any(|address| issue.about.contains(&address.trunc()));
+    issue.node == name
+        || match issue.kind {
+            Kind::TunnelMismatch => {
+                own.devices.iter().any(|device| Some(&device.name) == issue.device.as_ref())
+            }
+            Kind::SubnetTwice => own.devices.iter().any(holds),
+            _ => false,
+        }
 }
 
 impl Examination {

@@ -7,10 +7,10 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use podtrace_protocol::topology::state::NeighbourState;
+use podtrace_protocol::topology::state::{NeighbourState, PolicyAction};
 use podtrace_protocol::topology::{Device, DeviceKind, Namespace, Role};
 
-use super::cluster::{Cluster, role};
+use super::cluster::{Cluster, PodAddress, role};
 use super::issue::{Issue, Severity};
 use super::meaning::meaning;
 use crate::diagnose::check;
@@ -108,6 +108,15 @@ fn severity(cluster: &Cluster<'_>, at: &Spot<'_>, finding: &Finding) -> Option<S
         Shared::Unanswered => unanswered(cluster, at, finding),
         Shared::Refused => refused(cluster, at, finding),
         Shared::Diverted => Some(diverted(cluster, at, finding)),
+        // Of a family that no pod of the node has: that of a network beside the pods'.
+        Shared::ForwardingOff
+            if matches!(finding.subject, Subject::Family { ipv6 } if !cluster
+                .pods
+                .iter()
+                .any(|pod| pod.node == at.node.name && pod.address.is_ipv6() == ipv6)) =>
+        {
+            None
+        }
         Shared::ForwardingOff => match (at.device, at.role()) {
             (None, _) | (_, Role::Bridge | Role::Tunnel | Role::PodVeth) => Some(Fault),
             _ => None,
@@ -171,6 +180,9 @@ fn unanswered(cluster: &Cluster<'_>, at: &Spot<'_>, finding: &Finding) -> Option
     (is_held || is_gateway).then_some(Severity::Warning)
 }
 
+/// Priority of the kernel's own rule that looks into the main table.
+const MAIN_TABLE_PRIORITY: u32 = 32_766;
+
 /// A route or rule that refuses is a fault where a known pod is refused by it, and no longer route leads there.
 fn refused(cluster: &Cluster<'_>, at: &Spot<'_>, finding: &Finding) -> Option<Severity> {
     let Subject::Between(from, to) = finding.subject else { return None };
@@ -179,8 +191,15 @@ fn refused(cluster: &Cluster<'_>, at: &Spot<'_>, finding: &Finding) -> Option<Se
         let is_known = |network: Option<IpNet>| {
             network.is_none_or(|network| cluster.pods.iter().any(|pod| network.contains(&pod.address)))
         };
+        // What is routed by the main table never comes to a rule behind it.
+        let is_before_main = at.namespace.state.policy.iter().any(|rule| {
+            (rule.from, rule.to) == (from, to)
+                && rule.priority < MAIN_TABLE_PRIORITY
+                && matches!(rule.action, PolicyAction::Refuse(_))
+        });
         let certain = is_known(from)
             && is_known(to)
+            && is_before_main
             && !finding.problem.contains("more conditions")
             && finding.device.is_none();
         return Some(if certain { Severity::Fault } else { Severity::Note });
@@ -215,11 +234,17 @@ fn diverted(cluster: &Cluster<'_>, at: &Spot<'_>, finding: &Finding) -> Severity
 /// Strict filtering refuses what comes out of a tunnel where the route back does not lead into it.
 fn reverse_path(cluster: &Cluster<'_>, at: &Spot<'_>) -> bool {
     let Some(device) = at.device else { return false };
-    cluster.pods.iter().filter(|pod| pod.node != at.node.name).any(|pod| {
+    let of_ipv4 = |pod: &&PodAddress| pod.address.is_ipv4();
+    cluster.pods.iter().filter(of_ipv4).filter(|pod| pod.node != at.node.name).any(|pod| {
         let Some(other) = cluster.facts.node(&pod.node) else { return false };
         let comes_by = cluster.tunnel(at.node, other, pod.address);
         let back = at.node.topology.route_to(pod.address);
-        comes_by.is_some_and(|tunnel| tunnel.near.index == device.index)
+        // Nodes of one network may send without the tunnel that both have.
+        let sends_by = |far: &Device| {
+            let mut own = cluster.pods.iter().filter(of_ipv4).filter(|own| own.node == at.node.name);
+            own.any(|own| other.topology.route_to(own.address).is_some_and(|route| route.device == far.index))
+        };
+        comes_by.is_some_and(|tunnel| tunnel.near.index == device.index && sends_by(tunnel.far))
             && back.is_some_and(|route| route.device != device.index)
     })
 }
@@ -231,7 +256,13 @@ fn address_twice(cluster: &Cluster<'_>, finding: &Finding) -> Option<Severity> {
         place.namespace.pod.is_some() && device.peer.is_none()
     };
     let mut holders = cluster.facts.holders(address);
-    (!holders.any(is_pods_own)).then_some(Severity::Fault)
+    if holders.any(is_pods_own) {
+        return None;
+    }
+    // An address that the cluster does not know is one of a network beside it, such as a pod's second one.
+    let is_known = cluster.pods.iter().any(|pod| pod.address == address)
+        || cluster.owner(address).is_some_and(|node| node.addresses.contains(&address));
+    Some(if is_known { Severity::Fault } else { Severity::Note })
 }
 
 #[cfg(test)]

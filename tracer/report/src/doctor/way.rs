@@ -58,7 +58,21 @@ impl Way {
                 .any(|network| self.addresses.iter().any(|address| network.contains(address)));
         // Of a Service, the nodes' rules matter at every end; its own address is no pod's.
         let is_for_service = issue.kind == Kind::ServiceUnruled;
-        is_there && in_pod && (is_about || is_for_service) && self.passes(issue, cluster)
+        let is_about = is_about || is_for_service || self.leads_through(issue, cluster);
+        is_there && in_pod && is_about && self.passes(issue, cluster)
+    }
+
+    /// Whether a finding is about a next hop of packets on this way: the tunnel of another node, or a pod's gateway.
+    fn leads_through(&self, issue: &Issue, cluster: &Cluster<'_>) -> bool {
+        let namespace = match &issue.pod {
+            Some(pod) => cluster.facts.pod(pod).map(|place| place.namespace),
+            None => cluster.facts.node(&issue.node).and_then(|node| node.topology.node()),
+        };
+        let is_about = |gateway: IpAddr| issue.about.iter().any(|network| network.contains(&gateway));
+        namespace.into_iter().flat_map(|own| &own.routes).any(|route| {
+            route.gateway.is_some_and(is_about)
+                && self.addresses.iter().any(|address| route.destination.contains(address))
+        })
     }
 
     /// Whether packets on this way pass the device.
@@ -105,5 +119,14 @@ mod tests {
         let across = kinds(way("pod1", "pod3"));
         assert_eq!(across, [(Severity::Fault, Kind::ForwardingOff), (Severity::Fault, Kind::NoNeighbour)]);
         assert_eq!(kinds(way("pod1", "10.42.0.1")), [(Severity::Fault, Kind::ForwardingOff)]);
+    }
+
+    #[test]
+    fn the_tunnel_that_packets_go_to_lies_on_their_way() {
+        let (mut surveys, inventory) = sample::healthy();
+        sample::node(&mut surveys, 0).state.forwarding.clear();
+        let limits = Limits { nodes: Vec::new(), way: Some(way("pod1", "pod3")) };
+        let found = examine(&surveys, &inventory, &limits);
+        assert!(found.issues.iter().any(|issue| issue.kind == Kind::NoTunnelEnd), "{:#?}", found.issues);
     }
 }

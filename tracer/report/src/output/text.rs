@@ -140,8 +140,8 @@ impl<W: Write> Text<W> {
         for (index, (like, number)) in named.iter().enumerate() {
             let number = thousands(*number);
             let what = match like {
-                0 => format!("{number} more on ways not shown"),
-                like => format!("#{like}'s way: {number} more"),
+                0 => format!("{number} more, like none shown"),
+                like => format!("{number} more like #{like}"),
             };
             phrase.push(DIM, if index == 0 { " " } else { " · " });
             phrase.push(DIM, what);

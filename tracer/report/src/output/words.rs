@@ -153,7 +153,7 @@ pub(super) fn drop_reason(drop: &Drop) -> String {
     };
     let reason = match drop.cause {
         Some(DropCause::ConntrackTableFull { .. }) => format!("{reason}: conntrack table full"),
-        Some(DropCause::ConntrackClash) => format!("{reason}: conntrack did not add its connection"),
+        Some(DropCause::ConntrackClash) => format!("{reason}: conntrack insert failed"),
         None => reason,
     };
     match (&drop.rule, &drop.netfilter) {

@@ -94,7 +94,8 @@ impl Exchanges {
         }
         let has_to_be_answered = kind != ExchangeKind::Datagram;
         Progress {
-            asks: has_to_be_answered && counts.asked > asked,
+            // A reset or an ICMP error is an answer, too.
+            asks: has_to_be_answered && counts.asked > asked && path.verdict != Verdict::Rejected,
             answers: has_to_be_answered && counts.answered > answered,
             round_trip: ns.map(|ns| RoundTrip { kind, ns }),
         }

@@ -176,13 +176,7 @@ mod tests {
             ethernet: true,
             up: true,
             mtu: 1450,
-            mac: None,
-            master: None,
-            port: None,
-            carrier: None,
-            xdp: None,
-            peer: None,
-            addresses: vec![],
+            ..Device::default()
         };
         Link { device, link: peer.map(|peer| peer.0), link_netns_id: peer.map(|peer| peer.1) }
     }

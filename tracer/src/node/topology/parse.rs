@@ -49,18 +49,9 @@ pub(crate) fn link(message: &LinkMessage) -> Link {
     let header = &message.header;
     let mut device = Device {
         index: header.index,
-        name: String::new(),
-        kind: DeviceKind::Physical,
         ethernet: header.link_layer_type == LinkLayerType::Ether,
         up: header.flags.contains(LinkFlags::Up),
-        mtu: 0,
-        mac: None,
-        master: None,
-        port: None,
-        carrier: None,
-        xdp: None,
-        peer: None,
-        addresses: Vec::new(),
+        ..Device::default()
     };
     if header.link_layer_type == LinkLayerType::Loopback {
         device.kind = DeviceKind::Loopback;
@@ -336,10 +327,7 @@ mod tests {
             mac: Some(MAC),
             master: Some(3),
             port: Some(Port { state: PortState::Forwarding, hairpin: true, isolated: false }),
-            carrier: None,
-            xdp: None,
-            peer: None,
-            addresses: vec![],
+            ..Device::default()
         };
         assert_eq!(read, Link { device, link: Some(2), link_netns_id: Some(0) });
     }

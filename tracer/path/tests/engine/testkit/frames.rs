@@ -16,7 +16,7 @@ use podtrace_protocol::record::encode;
 use super::nodes::topology;
 use super::{
     NEIGH_FAILED, NETFILTER_DROP, NO_SOCKET, NOT_SPECIFIED, OTHERHOST, POD1, POD2, POD3, POD4, Scene,
-    TCP_OLD_DATA, TCP_PAWS, WEB, play,
+    TCP_FLAGS, TCP_OLD_DATA, TCP_PAWS, WEB, play,
 };
 
 impl Scene {
@@ -74,6 +74,7 @@ impl Scene {
             (TCP_PAWS, "TCP_RFC7323_PAWS"),
             (NETFILTER_DROP, "NETFILTER_DROP"),
             (NOT_SPECIFIED, "NOT_SPECIFIED"),
+            (TCP_FLAGS, "TCP_FLAGS"),
         ];
         vec![
             FromAgent::Hello(Hello {

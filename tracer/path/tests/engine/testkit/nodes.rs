@@ -22,13 +22,8 @@ fn device(index: u32, name: &str, kind: DeviceKind, address: Option<&str>) -> De
         ethernet: true,
         up: true,
         mtu: 1500,
-        mac: None,
-        master: None,
-        port: None,
-        carrier: None,
-        xdp: None,
-        peer: None,
         addresses: address.map(|address| address.parse().unwrap()).into_iter().collect(),
+        ..Device::default()
     }
 }
 

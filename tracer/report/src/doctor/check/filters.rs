@@ -112,7 +112,10 @@ impl Drops {
 impl Drop {
     fn issue(self) -> Issue {
         let Self { node, pod, device, rule, protocols, pairs, about } = self;
-        let policy = rule.chains.iter().any(|chain| POLICIES.iter().any(|prefix| chain.starts_with(prefix)));
+        let policy = rule
+            .chains
+            .iter()
+            .any(|chain| POLICIES.iter().any(|prefix| chain.starts_with(prefix)) || chain.contains("-cali-"));
         let severity = if policy { Severity::Note } else { Severity::Warning };
         let (from, to) = &pairs[0];
         let more = match pairs.len() - 1 {
@@ -178,6 +181,14 @@ fn tunnels(cluster: &Cluster<'_>, found: &mut Vec<Issue>) {
     for (node, own) in cluster.nodes() {
         for (other, pod) in cluster.others(node) {
             let Some(tunnel) = cluster.tunnel(node, other, pod.address) else { continue };
+            // A tunnel may be left over, or serve nodes of other networks only.
+            let is_used = node
+                .topology
+                .route_to(pod.address)
+                .is_none_or(|route| route.device == tunnel.near.index || route.destination.prefix_len() == 0);
+            if !is_used {
+                continue;
+            }
             let far = match &tunnel.far.kind {
                 podtrace_protocol::topology::DeviceKind::Vxlan(settings) => settings.local,
                 _ => None,

@@ -57,7 +57,10 @@ fn to_own(cluster: &Cluster<'_>, node: &Node, own: &Namespace, pod: &PodAddress)
         let mended = has_network(bridge, pod.address)
             .map(|own| format!("{ip} route replace {network} dev {dev} src {own}"));
         return (!is_refused(own, pod.address)).then(|| {
-            issue(Kind::NoRoute, format!("{name} has no route to its own pods in {network}")).fixed_by(mended)
+            let problem = format!("{name} has no route to its own pods in {network}");
+            // A bridge without an address may have a router of its own elsewhere.
+            let severity = if mended.is_some() { Severity::Fault } else { Severity::Warning };
+            Issue { severity, ..issue(Kind::NoRoute, problem).fixed_by(mended) }
         });
     };
     let by = own.device(route.device)?;

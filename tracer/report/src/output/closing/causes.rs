@@ -1,7 +1,5 @@
 //! Why paths failed: the most frequent causes first, with their advice.
 
-use std::fmt::Write as _;
-
 use super::{end, heading, more};
 use crate::output::layout::write_line;
 use crate::output::phrase::{ADVICE, BAD, DIM, PLAIN, Phrase};
@@ -71,14 +69,7 @@ pub(super) fn what(cause: &Cause) -> Phrase {
         Verdict::Delivered | Verdict::Open => "",
     };
     let mut phrase = Phrase::new().with(BAD, verdict);
-    let mut place = String::new();
-    match (&cause.pod, &cause.node, &cause.device) {
-        (Some(pod), Some(node), _) => drop(write!(place, " inside {pod} on {node}")),
-        (None, Some(node), Some(device)) => drop(write!(place, " on {node} at {device}")),
-        (None, Some(node), None) => drop(write!(place, " on {node}")),
-        (_, None, _) => {}
-    }
-    phrase.push(PLAIN, place);
+    phrase.push(PLAIN, place(cause));
     match (&cause.drop, &cause.reason, cause.verdict) {
         (Some(drop), _, Verdict::Dropped) => phrase.push(BAD, format!(": {}", drop_reason(drop))),
         (_, Some(reason), _) => phrase.push(PLAIN, format!(": {reason}")),
@@ -86,6 +77,23 @@ pub(super) fn what(cause: &Cause) -> Phrase {
         (None, None, _) => {}
     }
     phrase
+}
+
+/// Where it happened. Without a drop it happened somewhere after the place where the packets were seen last.
+fn place(cause: &Cause) -> String {
+    let Cause { pod, node, device, verdict, .. } = cause;
+    let Some(node) = node else { return String::new() };
+    let at = match (pod, device) {
+        (Some(pod), _) => format!("inside {pod} on {node}"),
+        (None, Some(device)) => format!("on {node} at {device}"),
+        (None, None) => format!("on {node}"),
+    };
+    match verdict {
+        _ if cause.drop.is_some() => format!(" {at}"),
+        // The reason begins with that place.
+        Verdict::Vanished if cause.reason.is_some() => String::new(),
+        _ => format!(", last seen {at}"),
+    }
 }
 
 fn describe(cause: &Cause, width: usize, text: &mut String) {

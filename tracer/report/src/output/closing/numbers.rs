@@ -46,7 +46,7 @@ fn unanswered(finished: &Finished) -> Option<Phrase> {
     ))
 }
 
-/// `10 echo requests, 10 answered, 0% lost · rtt min/avg/p99/max 68.1/74.0/90.2/90.2 µs`.
+/// `10 echo requests, 10 answered, 0% unanswered · rtt min/avg/p99/max 68.1/74.0/90.2/90.2 µs`.
 fn exchange(exchanged: &Exchanged, totals: &Totals) -> Phrase {
     let Exchanged { kind, asked, answered, rtt } = *exchanged;
     let (one, many, done) = match kind {
@@ -71,7 +71,7 @@ fn exchange(exchanged: &Exchanged, totals: &Totals) -> Phrase {
         } else if totals.limited && answered < asked {
             phrase.push(PLAIN, " before the trace ended (--count)");
         } else if kind == ExchangeKind::Echo {
-            phrase.push(style, format!(", {}% lost", lost(asked, answered)));
+            phrase.push(style, format!(", {}% unanswered", lost(asked, answered)));
         }
     }
     if answered.is_none() && asked > 0 {
@@ -128,7 +128,7 @@ mod tests {
         let whole = Totals { complete: true, ..Totals::default() };
         assert_eq!(
             plain(&exchange(&exchanged, &whole)),
-            "10 echo requests, 9 answered, 10% lost · rtt min/avg/p99/max 68.1/74.0/90.2/90.2 µs"
+            "10 echo requests, 9 answered, 10% unanswered · rtt min/avg/p99/max 68.1/74.0/90.2/90.2 µs"
         );
         let one = Exchanged { kind: ExchangeKind::Handshake, asked: 1, answered: Some(0), rtt: None };
         assert_eq!(plain(&exchange(&one, &whole)), "1 TCP connection attempt, 0 accepted");

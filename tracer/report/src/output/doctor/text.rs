@@ -32,8 +32,10 @@ pub(super) fn write(found: &Examination, shown: &Shown, width: usize) -> String 
     }
     if let Some(next) = &shown.next {
         out.push('\n');
-        let why = if found.is_healthy() {
+        let why = if found.is_healthy() && found.unseen.is_empty() {
             "Nothing that stands still explains it. Watch a packet:"
+        } else if found.is_healthy() {
+            "What was looked at does not explain it. Watch a packet:"
         } else {
             "Then watch a packet:"
         };
@@ -57,7 +59,11 @@ fn headline(found: &Examination) -> Phrase {
     ];
     let mut line = Phrase::new();
     if found.is_healthy() && found.nodes > 0 {
-        line.push(GOOD, "nothing wrong");
+        if found.unseen.is_empty() {
+            line.push(GOOD, "nothing wrong");
+        } else {
+            line.push(DOUBT, "nothing wrong found, and not all was looked at");
+        }
     }
     for (style, text) in parts.into_iter().filter_map(|(style, text)| Some((style, text?))) {
         if !line.is_empty() {
