@@ -122,9 +122,15 @@ fn recording(name: &str) -> Result<()> {
             "path {id} was asked for, and this is shown: {chosen}"
         );
         let ending = one(&dom, "<p class=\"ending\"")?.to_lowercase();
-        // The page has its own word for an answer that refuses.
-        let word = if verdict == "rejected" { "refused" } else { verdict };
-        ensure!(ending.starts_with(word), "path {id} ends as {verdict}, and the page says: {ending}");
+        // The page has its own words for an answer that refuses, and for one that reports a failure.
+        let is_error =
+            path["label"].as_str().is_some_and(|label| label.starts_with("destination unreachable"));
+        let words_for = match verdict {
+            "rejected" => "refused",
+            "delivered" if is_error => "icmp error delivered",
+            verdict => verdict,
+        };
+        ensure!(ending.starts_with(words_for), "path {id} ends as {verdict}, and the page says: {ending}");
         let expected: Vec<_> = hops(&path)?.iter().map(|hop| words(&hop["device"])).collect();
         let stations = dom.texts("<span class=\"station");
         ensure!(stations == expected, "stations of path {id}: {stations:?} and not {expected:?}");

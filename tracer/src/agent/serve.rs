@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 
 use self::changes::{send_rules, send_topology};
 use self::probes::Probes;
-use self::readings::{ChangeReadings, RulesReadings, UpdateReadings};
+use self::readings::{ChangeReadings, RulesReadings, UpdateReadings, networking};
 use self::signals::Signals;
 use self::stdio::{Output, input};
 use self::symbols::LazySymbols;
@@ -214,7 +214,11 @@ impl Serving<'_> {
             tokio::select! {
                 biased;
                 frame = input.recv() => match frame.transpose().context("reading from the tracer")? {
-                    Some(ToAgent::Stop) | None => break,
+                    Some(ToAgent::Stop) => {
+                        self.look_again_if_silent().await?;
+                        break;
+                    }
+                    None => break,
                     Some(frame) => self.handle(frame)?,
                 },
                 () = signals.terminated() => break,
@@ -355,6 +359,15 @@ impl Serving<'_> {
             lost_map: counters.lost_map,
             missed_probes: self.recursion_misses,
         })
+    }
+
+    /// Where no packet was seen, the node's state has to say why, and the kernel may have given up on a neighbour only now.
+    async fn look_again_if_silent(&mut self) -> Result<()> {
+        if self.accounting()?.produced > 0 {
+            return Ok(());
+        }
+        let reading = networking(self.pods.clone()).await;
+        self.changed(reading)
     }
 
     async fn stop(&mut self) -> Result<()> {
