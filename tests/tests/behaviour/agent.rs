@@ -151,13 +151,19 @@ fn created_again() -> Result<()> {
     ensure_nothing_is_left(&lab)
 }
 
+/// An agent that gets a signal once it has sent the topology, which is before it attaches.
+fn signalled_while_attaching(lab: &Lab, signal: Signal) -> Result<Agent> {
+    let mut agent = Agent::start(lab)?;
+    agent.send(&ToAgent::Configure(configuration()?))?;
+    agent.until(veth)?.context("it sent no topology")?;
+    agent.signal(signal)?;
+    Ok(agent)
+}
+
 /// Only the tracer decides what Ctrl-C means.
 fn interrupted() -> Result<()> {
     let lab = Lab::up("attach-sigint")?;
-    let mut agent = Agent::start(&lab)?;
-    agent.send(&ToAgent::Configure(configuration()?))?;
-    agent.until(veth)?.context("it sent no topology")?;
-    agent.signal(Signal::SIGINT)?;
+    let mut agent = signalled_while_attaching(&lab, Signal::SIGINT)?;
     agent.until(is_attached)?.context("it ended before it was attached")?;
     ensure!(agent.stop()?.success(), "it failed");
     ensure_nothing_is_left(&lab)
@@ -165,10 +171,7 @@ fn interrupted() -> Result<()> {
 
 fn terminated() -> Result<()> {
     let lab = Lab::up("attach-sigterm")?;
-    let mut agent = Agent::start(&lab)?;
-    agent.send(&ToAgent::Configure(configuration()?))?;
-    agent.until(veth)?.context("it sent no topology")?;
-    agent.signal(Signal::SIGTERM)?;
+    let mut agent = signalled_while_attaching(&lab, Signal::SIGTERM)?;
     agent.until(is_goodbye)?.context("it ended without a goodbye")?;
     ensure!(agent.process.wait()?.success(), "it failed");
     ensure_nothing_is_left(&lab)

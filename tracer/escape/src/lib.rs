@@ -52,6 +52,27 @@ pub fn is_deceptive(c: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}') // tags, more variation selectors
 }
 
+/// A word as a shell takes it: commands are printed to be pasted, and names come from outside.
+///
+/// # Examples
+///
+/// ```
+/// use podtrace_escape::shell_word;
+///
+/// assert_eq!(shell_word("flannel.1"), "flannel.1");
+/// assert_eq!(shell_word("$(reboot)"), "'$(reboot)'");
+/// assert_eq!(shell_word("a'b"), r"'a'\''b'");
+/// ```
+#[must_use]
+pub fn shell_word(word: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':' | '@');
+    if !word.is_empty() && word.chars().all(harmless) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

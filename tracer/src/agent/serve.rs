@@ -210,18 +210,15 @@ impl Serving<'_> {
     ) -> Result<()> {
         let mut drain = tokio::time::interval(DRAIN_EVERY);
         drain.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
+        let was_asked = loop {
             tokio::select! {
                 biased;
                 frame = input.recv() => match frame.transpose().context("reading from the tracer")? {
-                    Some(ToAgent::Stop) => {
-                        self.look_again_if_silent().await?;
-                        break;
-                    }
-                    None => break,
+                    Some(ToAgent::Stop) => break true,
+                    None => break false,
                     Some(frame) => self.handle(frame)?,
                 },
-                () = signals.terminated() => break,
+                () = signals.terminated() => break false,
                 rules = self.rules.next(&self.topology, &self.tapped) => self.out.send(&FromAgent::Rules(rules))?,
                 frame = self.probes.next() => self.out.send(&frame)?,
                 (at_ns, configuration, reading) = self.updates.next() => {
@@ -240,8 +237,8 @@ impl Serving<'_> {
                     self.drain()?;
                 }
             }
-        }
-        self.stop().await
+        };
+        self.stop(was_asked).await
     }
 
     /// Handles a frame from the tracer other than Stop.
@@ -361,16 +358,9 @@ impl Serving<'_> {
         })
     }
 
-    /// Where no packet was seen, the node's state has to say why, and the kernel may have given up on a neighbour only now.
-    async fn look_again_if_silent(&mut self) -> Result<()> {
-        if self.accounting()?.produced > 0 {
-            return Ok(());
-        }
-        let reading = networking(self.pods.clone()).await;
-        self.changed(reading)
-    }
-
-    async fn stop(&mut self) -> Result<()> {
+    /// Detaches and says goodbye. Where a tracer asks for it that saw no packet, the node's state has to say why, and the kernel
+    /// may have given up on a neighbour only now: it is read again.
+    async fn stop(&mut self, was_asked: bool) -> Result<()> {
         self.programs.enable(false)?;
         self.recursion_misses = self.programs.recursion_misses();
         self.programs.detach();
@@ -384,6 +374,10 @@ impl Serving<'_> {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let counters = self.accounting()?;
+        if was_asked && counters.produced == 0 {
+            let reading = networking(self.pods.clone()).await;
+            self.changed(reading)?;
+        }
         self.out.send(&FromAgent::Goodbye { counters })
     }
 }

@@ -7,6 +7,7 @@ use super::args::{Doctor, DoctorFormat};
 use super::look::{Looking, print};
 use super::output::width;
 use super::{FAILED, FINDINGS, SUCCESS, UsageError};
+use podtrace_escape::shell_word;
 use podtrace_protocol::inventory::{Endpoint, Inventory, Resolved, nearest_text, resolve};
 use podtrace_report::doctor::{Limits, Way, examine};
 use podtrace_report::output::doctor::{Shown, to_json, write};
@@ -68,7 +69,7 @@ fn next(args: &Doctor, from: &Resolved, to: &Resolved) -> String {
     let mut words = vec!["sudo".to_owned(), "podtrace".to_owned()];
     let mut option = |name: &str, value: Option<&str>| {
         if let Some(value) = value {
-            words.extend([name.to_owned(), quoted(value)]);
+            words.extend([name.to_owned(), shell_word(value)]);
         }
     };
     option("--from", args.from.as_deref());
@@ -93,15 +94,5 @@ fn probe(to: &Resolved) -> Option<&'static str> {
         Some(_) => None,
         None if !to.ports.is_empty() => Some("tcp"),
         None => Some("icmp"),
-    }
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let is_harmless = |c: char| c.is_ascii_alphanumeric() || "./:_-@[]".contains(c);
-    if !word.is_empty() && word.chars().all(is_harmless) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }

@@ -140,28 +140,13 @@ impl Check<'_> {
         Some(Neighbour { device, address: Some(address), mac: Some(mac), state: NeighbourState::Permanent })
     }
 
-    fn kind(&self, kind: &Kind) -> DeviceKind {
-        match kind {
-            Kind::Veth => DeviceKind::Veth,
-            Kind::Bridge => DeviceKind::Bridge,
-            Kind::Vxlan(Tunnel { vni, port, local, over }) => DeviceKind::Vxlan(Vxlan {
-                vni: *vni,
-                port: *port,
-                local: Some(*local),
-                underlay: self.index(over),
-                // These are not settings of the device; they are checked as entries.
-                remotes: Vec::new(),
-            }),
-        }
-    }
-
     fn device(&mut self, planned: &Device) {
         let Device { name, mtu, mac, addresses, master, hairpin, .. } = planned;
         let Some(link) = self.link(name).cloned() else {
             return self.expect(false, &format!("{name} is missing"));
         };
         let device = &link.device;
-        let has_kind = device.kind == self.kind(&planned.kind);
+        let has_kind = device.kind == kind(&planned.kind, |name| self.index(name));
         self.expect(has_kind, &format!("{name} has the wrong type or settings"));
         self.expect(device.up, &format!("{name} is down"));
         self.expect(device.mtu == *mtu, &format!("{name} has MTU {} instead of {mtu}", device.mtu));
@@ -194,6 +179,21 @@ impl Check<'_> {
     }
 }
 
+/// The kind as it is read from the kernel. A tunnel's remotes are no settings of the device; they are checked as entries.
+fn kind(kind: &Kind, index: impl Fn(&str) -> Option<u32>) -> DeviceKind {
+    match kind {
+        Kind::Veth => DeviceKind::Veth,
+        Kind::Bridge => DeviceKind::Bridge,
+        Kind::Vxlan(Tunnel { vni, port, local, over }) => DeviceKind::Vxlan(Vxlan {
+            vni: *vni,
+            port: *port,
+            local: Some(*local),
+            underlay: index(over),
+            remotes: Vec::new(),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::network::Network;
@@ -213,17 +213,7 @@ mod tests {
             u32::try_from(place).unwrap() + 2
         };
         for device in &devices {
-            let kind = match &device.kind {
-                Kind::Veth => DeviceKind::Veth,
-                Kind::Bridge => DeviceKind::Bridge,
-                Kind::Vxlan(Tunnel { vni, port, local, over }) => DeviceKind::Vxlan(Vxlan {
-                    vni: *vni,
-                    port: *port,
-                    local: Some(*local),
-                    underlay: Some(index(over)),
-                    remotes: vec![],
-                }),
-            };
+            let kind = kind(&device.kind, |name| Some(index(name)));
             let port = Port { state: PortState::Forwarding, hairpin: device.hairpin, isolated: false };
             let seen = podtrace_protocol::topology::Device {
                 index: index(&device.name),

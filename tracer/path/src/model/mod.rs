@@ -377,8 +377,8 @@ pub struct RouteTaken {
     pub evidence: Evidence,
 }
 
-/// A drop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A drop. By default one that nothing is known of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drop {
     /// The kernel's name for the reason; `None` on kernels that give none.
     pub reason: Option<String>,

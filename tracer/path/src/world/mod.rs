@@ -109,7 +109,7 @@ impl Kernel {
             Some(name) => name.clone(),
             None => format!("{location:#x}"),
         });
-        Drop { reason, location, netfilter: None, rule: None, cause: None, advice: None }
+        Drop { reason, location, ..Drop::default() }
     }
 }
 

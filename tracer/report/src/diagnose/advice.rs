@@ -248,14 +248,7 @@ mod tests {
     use crate::output::samples;
 
     fn drop(reason: Option<&str>, location: Option<&str>) -> Drop {
-        Drop {
-            reason: reason.map(str::to_owned),
-            location: location.map(str::to_owned),
-            netfilter: None,
-            rule: None,
-            cause: None,
-            advice: None,
-        }
+        Drop { reason: reason.map(str::to_owned), location: location.map(str::to_owned), ..Drop::default() }
     }
 
     fn advice_for(reason: Option<&str>, location: Option<&str>) -> Option<String> {

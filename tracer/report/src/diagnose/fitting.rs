@@ -147,14 +147,8 @@ mod tests {
 
     fn dropped(reason: &str, location: &str) -> (Path, Drop) {
         let path = samples::dropped();
-        let drop = Drop {
-            reason: Some(reason.to_owned()),
-            location: Some(location.to_owned()),
-            netfilter: None,
-            rule: None,
-            cause: None,
-            advice: None,
-        };
+        let drop =
+            Drop { reason: Some(reason.to_owned()), location: Some(location.to_owned()), ..Drop::default() };
         (path, drop)
     }
 

@@ -2,17 +2,8 @@
 
 use std::net::IpAddr;
 
+pub(crate) use podtrace_escape::shell_word as quoted;
 use podtrace_path::Protocol;
-
-/// A name as a shell takes it: advice is there to be pasted, and names come from outside.
-pub(crate) fn quoted(name: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':' | '@');
-    if !name.is_empty() && name.chars().all(harmless) {
-        name.to_owned()
-    } else {
-        format!("'{}'", name.replace('\'', r"'\''"))
-    }
-}
 
 /// Name of a protocol as commands know it.
 pub(crate) fn protocol(protocol: Protocol) -> String {
@@ -44,13 +35,6 @@ pub(crate) fn sysctl(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_cannot_become_commands() {
-        assert_eq!(quoted("flannel.1"), "flannel.1");
-        assert_eq!(quoted("$(reboot)"), "'$(reboot)'");
-        assert_eq!(quoted("a'b"), r"'a'\''b'");
-    }
 
     #[test]
     fn a_device_with_a_dot_in_its_name_keeps_it() {

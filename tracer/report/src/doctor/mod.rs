@@ -107,3 +107,25 @@ impl Examination {
         self.issues.iter().all(|issue| issue.severity == Severity::Note)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use podtrace_protocol::topology::DeviceKind;
+
+    use super::*;
+
+    #[test]
+    fn what_differs_between_two_nodes_is_found_at_both() {
+        let (mut surveys, inventory) = sample::healthy();
+        for device in &mut sample::node(&mut surveys, 1).devices {
+            if let DeviceKind::Vxlan(settings) = &mut device.kind {
+                settings.port = 4789;
+            }
+        }
+        for node in ["node1", "node2"] {
+            let limits = Limits { nodes: vec![node.to_owned()], way: None };
+            let found = examine(&surveys, &inventory, &limits).issues;
+            assert!(found.iter().any(|issue| issue.kind == Kind::TunnelMismatch), "{node}: {found:#?}");
+        }
+    }
+}

@@ -267,7 +267,7 @@ fn address_twice(cluster: &Cluster<'_>, finding: &Finding) -> Option<Severity> {
 
 #[cfg(test)]
 mod tests {
-    use podtrace_protocol::topology::state::{Refusal, RefusingRoute};
+    use podtrace_protocol::topology::state::{PolicyRule, Refusal, RefusingRoute};
     use podtrace_protocol::topology::{Device, DeviceKind, Survey};
 
     use super::*;
@@ -323,6 +323,74 @@ mod tests {
             node(surveys, 1).routes[2].device = 2;
         });
         assert_eq!(found[0].1, Kind::ReversePath, "{found:?}");
+    }
+
+    #[test]
+    fn strict_filtering_of_a_tunnel_that_the_other_node_does_not_use_is_none() {
+        let found = found(|surveys| {
+            node(surveys, 1).state.sysctls.insert("ipv4/conf/flannel.1/rp_filter".to_owned(), 1);
+            // Nodes of one network, which send to each other directly.
+            for number in [0, 1] {
+                node(surveys, number).routes[2].device = 2;
+            }
+        });
+        assert!(found.iter().all(|(_, kind, _)| *kind != Kind::ReversePath), "{found:?}");
+    }
+
+    #[test]
+    fn a_family_that_no_pod_has_need_not_be_forwarded() {
+        let off = |address: &'static str, setting: &'static str| {
+            found(move |surveys| {
+                let own = node(surveys, 0);
+                let bridge = own.devices.iter_mut().find(|device| device.kind == DeviceKind::Bridge).unwrap();
+                bridge.addresses.push(address.parse().unwrap());
+                own.state.sysctls.insert(setting.to_owned(), 0);
+            })
+        };
+        assert_eq!(off("fd77::1/64", "ipv6/conf/all/forwarding"), []);
+        assert_eq!(off("10.99.0.1/24", "ipv4/ip_forward")[0].1, Kind::ForwardingOff);
+    }
+
+    #[test]
+    fn a_rule_that_refuses_behind_the_main_table_refuses_no_pod() {
+        for (priority, severity) in [(100, Severity::Fault), (40_000, Severity::Note)] {
+            let rule = PolicyRule {
+                priority,
+                from: None,
+                to: None,
+                input: None,
+                conditional: false,
+                action: PolicyAction::Refuse(Refusal::Blackhole),
+            };
+            let found = found(|surveys| node(surveys, 0).state.policy.push(rule.clone()));
+            assert_eq!((found[0].0, found[0].1), (severity, Kind::Refused), "{priority}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_network_beside_the_cluster_may_be_held_twice() {
+        let twice = |address: &'static str| {
+            found(move |surveys| {
+                for survey in surveys {
+                    let pod = &mut survey.found.as_mut().unwrap().namespaces[1];
+                    let own = pod.devices.iter().find(|device| device.name == "eth0").unwrap();
+                    let second = Device {
+                        index: 9,
+                        name: "net1".into(),
+                        addresses: vec![address.parse().unwrap()],
+                        ..own.clone()
+                    };
+                    pod.devices.push(second);
+                }
+            })
+        };
+        let beside = twice("10.99.0.5/24");
+        assert!(beside.iter().all(|(severity, ..)| *severity == Severity::Note), "{beside:?}");
+        let of_pod = twice("10.42.0.10/24");
+        let is_fault = |(severity, kind, _): &(Severity, Kind, String)| {
+            (*severity, *kind) == (Severity::Fault, Kind::AddressTwice)
+        };
+        assert!(of_pod.iter().any(is_fault), "{of_pod:?}");
     }
 
     #[test]

@@ -232,12 +232,9 @@ pub fn dropped() -> Path {
             .hop("node1", 29.9, "cni0", Point::KfreeSkb, Action::Drop)
             .but(|hop| {
                 hop.drop = Some(Drop {
-                    rule: None,
-                    cause: None,
-                    netfilter: None,
                     reason: Some("NETFILTER_DROP".to_owned()),
                     location: Some("nf_hook_slow".to_owned()),
-                    advice: None,
+                    ..Drop::default()
                 });
             });
     path.reason = Some("NETFILTER_DROP".to_owned());
@@ -333,12 +330,10 @@ pub fn hostile() -> Path {
         .hop("node1\r", 1.0, "", Point::KfreeSkb, Action::Drop)
         .but(|hop| {
             hop.drop = Some(Drop {
-                rule: None,
-                cause: None,
-                netfilter: None,
                 reason: Some("\x1b[32mOK".to_owned()),
                 location: None,
                 advice: Some("run\nthis".to_owned()),
+                ..Drop::default()
             });
         });
     path.reason = Some("\u{9b}31m".to_owned());

@@ -345,6 +345,20 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_that_no_route_leads_through_may_be_closed() {
+        let listing = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p udp -m udp --dport 8472 -j DROP\nCOMMIT\n";
+        let rules = Rules { tables: iptables::parse(listing, Family::Ip), ..Rules::default() };
+        let found = sample::found(
+            |surveys| {
+                surveys[1].rules = Some(rules.clone());
+                sample::node(surveys, 0).routes[2].device = 2;
+            },
+            check,
+        );
+        assert_eq!(found, []);
+    }
+
+    #[test]
     fn a_rule_between_pods_is_one_finding_and_a_policy_is_a_note() {
         let by_hand = found(
             "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -s 10.42.0.10/32 -m comment --comment \"closed by hand\" -j DROP\nCOMMIT\n",

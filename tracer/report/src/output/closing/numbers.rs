@@ -22,12 +22,14 @@ pub(super) fn lines(finished: &Finished) -> Vec<Phrase> {
 }
 
 /// Connection attempts that arrived and that nothing answered, with the likeliest cause: TCP drops a SYN without reporting it
-/// where the queue of connections to accept is full.
+/// where the queue of connections to accept is full. Only attempts that were sent again: the answer to another may have come
+/// after the trace.
 fn unanswered(finished: &Finished) -> Option<Phrase> {
     let is_so = |flow: &&Flow| {
         flow.proto == Protocol::Tcp
             && failed(&flow.paths) + flow.paths.open == 0
             && flow.reply.packets == 0
+            && flow.request.retransmitted > 0
             && flow.unanswered.is_some_and(|unanswered| unanswered > 0)
     };
     let flows = || finished.flows.iter().filter(is_so);
@@ -157,7 +159,7 @@ mod tests {
             paths.iter().for_each(|path| collector.add(path));
             unanswered(&collector.finished(end)).map(|phrase| plain(&phrase))
         };
-        let text = said(&[syn(1), syn(2)], totals::End::default()).unwrap();
+        let text = said(&[syn(1), syn(1), syn(2), syn(2)], totals::End::default()).unwrap();
         assert!(
             text.starts_with(
                 "2 attempts reached default/pod3 on port 80 and got no answer, not even a reset"
@@ -166,10 +168,14 @@ mod tests {
         let mut reset =
             Path { segment: Some(Segment::Tcp { seq: 0, ack: 8, flags: tcp_flag::RST }), ..syn(1) };
         reset.flow.direction = Direction::Reply;
-        assert_eq!(said(&[syn(1), reset], totals::End::default()), None);
-        assert_eq!(said(&[Path { verdict: Verdict::Dropped, ..syn(1) }], totals::End::default()), None);
+        assert_eq!(said(&[syn(1)], totals::End::default()), None, "its answer may have come later");
+        assert_eq!(said(&[syn(1), syn(1), reset], totals::End::default()), None);
+        assert_eq!(
+            said(&[syn(1), Path { verdict: Verdict::Dropped, ..syn(1) }], totals::End::default()),
+            None
+        );
         let limited = totals::End { is_limited: true, ..totals::End::default() };
-        assert_eq!(said(&[syn(1)], limited), None);
+        assert_eq!(said(&[syn(1), syn(1)], limited), None);
     }
 
     #[test]

@@ -97,10 +97,7 @@ pub(super) fn dropped(node: &str, reason: &str, location: &str) -> Path {
     drop.drop = Some(Drop {
         reason: Some(reason.to_owned()),
         location: Some(location.to_owned()),
-        netfilter: None,
-        rule: None,
-        cause: None,
-        advice: None,
+        ..Drop::default()
     });
     path.hops.push(drop);
     path
