@@ -70,8 +70,8 @@ impl Joiner {
         self.flows.path_begins(flow.id);
         let stream = self.flows.stream_mut(flow);
         let bytes = packet.stream().map(|carried| stream.bytes(carried));
-        if let Transport::Tcp { seq, flags, .. } = &packet.transport {
-            stream.note_flags(*flags);
+        if let Transport::Tcp { seq, ack, flags, .. } = &packet.transport {
+            stream.note_segment(*flags, *ack);
             if bytes.is_none() {
                 // Takes note of it.
                 stream.unwrap(*seq);

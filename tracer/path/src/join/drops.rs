@@ -43,9 +43,10 @@ enum DropMeaning {
 }
 
 impl Phases {
-    /// Whether both ends have sent their FIN.
+    /// Whether the connection has ended for both: each has sent its FIN, or one of them a reset.
     fn are_over(self) -> bool {
-        (self.receiver, self.sender) == (Phase::Closed, Phase::Closed)
+        let Self { receiver, sender } = self;
+        (receiver, sender) == (Phase::Closed, Phase::Closed) || [receiver, sender].contains(&Phase::Aborted)
     }
 }
 
@@ -230,7 +231,14 @@ impl DropMeaning {
 fn discarded_by_reason(reason: &str, packet: &Packet, phases: Phases) -> Option<&'static str> {
     match reason {
         // Its connection is gone, and the listening socket, or none, got what was overtaken by the last acknowledgement.
-        "TCP_FLAGS" | "TCP_CLOSE" | "NO_SOCKET" if is_segment(packet) && phases.are_over() => Some(CLOSED),
+        "TCP_FLAGS" if is_segment(packet) && phases.are_over() => Some(CLOSED),
+        // The same, or the receiver's program has closed its socket and does not want what its peer still sends. An end that
+        // has sent its FIN and still reads has a socket that takes data.
+        "TCP_CLOSE" | "NO_SOCKET" | "TCP_ABORT_ON_DATA"
+            if is_segment(packet) && (phases.are_over() || phases.receiver == Phase::Closed) =>
+        {
+            Some(CLOSED)
+        }
         "TCP_OLD_DATA" | "TCP_OLD_SEQUENCE" | "TCP_OLD_ACK" => Some("duplicate data"),
         // An acknowledgement that was overtaken; with data it is a loss.
         "TCP_RFC7323_PAWS" | "TCP_RFC7323_PAWS_ACK" if packet.payload == 0 => {
@@ -271,7 +279,9 @@ fn discarded_without_reason(
         return match phases.receiver {
             // After the sender's own FIN there is no new data: this was sent again.
             _ if phases.are_over() => Some(CLOSED),
-            Phase::Closed | Phase::Unknown if without_data => Some(CLOSED),
+            // A kernel that gives reasons has none here but for a socket in TIME-WAIT, or closed by its program.
+            Phase::Closed if without_data || reason.is_some() => Some(CLOSED),
+            Phase::Unknown if without_data => Some(CLOSED),
             _ if without_data => Some("the receiver's TCP discarded it without a reason"),
             _ => None,
         };

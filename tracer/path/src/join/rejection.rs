@@ -28,11 +28,15 @@ impl Joiner {
     fn reject(&mut self, id: TrackId, reason: String) -> Option<TrackId> {
         let Track { packet, flow, first, .. } = &self.tracks[id];
         let (flow, at) = (*flow, *first);
-        // An end that has sent its FIN and resets what comes then has closed its socket before.
-        let after_close = packet.quoted().is_none() && self.flows.stream(flow).phase == Phase::Closed;
+        // An end that has sent its FIN, or a reset before this one, and resets what comes then has closed its socket before.
+        let has_closed = matches!(self.flows.stream(flow).phase, Phase::Closed | Phase::Aborted);
+        let after_close = packet.quoted().is_none() && has_closed;
         // The newest that fits: earlier ones were answered already. Of packets that were under way together each gets its own.
-        let fitting =
-            || self.flows.stream(flow.back()).recent().filter(|other| rejects(packet, &self.tracks[*other]));
+        let fits = |other: &TrackId| {
+            let other = &self.tracks[*other];
+            rejects(packet, other) && !self.is_acknowledged(other)
+        };
+        let fitting = || self.flows.stream(flow.back()).recent().filter(fits);
         let rejected =
             fitting().find(|other| self.tracks[*other].rejection.is_none()).or_else(|| fitting().next());
         match rejected {
@@ -51,13 +55,24 @@ impl Joiner {
 
     /// Looks whether this path was rejected before it was seen.
     fn take_early_rejection(&mut self, id: TrackId) -> Option<TrackId> {
-        let track = &mut self.tracks[id];
+        let track = &self.tracks[id];
+        if self.is_acknowledged(track) {
+            return None;
+        }
         let is_about =
             |early: &EarlyRejection| early.direction != track.flow.direction && rejects(&early.packet, track);
         let EarlyRejection { reason, after_close, .. } =
             self.flows.take_rejection(track.flow.id, is_about)?;
+        let track = &mut self.tracks[id];
         track.rejection = Some(Rejection { reason, at: track.first, after_close });
         Some(id)
+    }
+
+    /// Whether the receiver has acknowledged all that this path's packet carries: then it has not refused it.
+    fn is_acknowledged(&self, track: &Track) -> bool {
+        let Transport::Tcp { seq, flags, .. } = track.packet.transport else { return false };
+        let carried = track.packet.payload + control(flags);
+        carried > 0 && self.flows.stream(track.flow.back()).has_acknowledged(seq.wrapping_add(carried))
     }
 }
 
@@ -118,8 +133,12 @@ fn resets(packet: &Packet, track: &Track) -> bool {
     if sent_flags & tcp_flag::ACK != 0 {
         return false;
     }
-    let control = u32::from(sent_flags & tcp_flag::SYN != 0) + u32::from(sent_flags & tcp_flag::FIN != 0);
-    *ack == sent.wrapping_add(track.packet.payload).wrapping_add(control)
+    *ack == sent.wrapping_add(track.packet.payload).wrapping_add(control(*sent_flags))
+}
+
+/// How many sequence numbers a segment takes besides those of its data.
+fn control(flags: u8) -> u32 {
+    u32::from(flags & tcp_flag::SYN != 0) + u32::from(flags & tcp_flag::FIN != 0)
 }
 
 /// Whether an ICMP error quotes this path's packet. Both are of one flow; addresses and ports may have been translated

@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use podtrace_protocol::topology::Role;
-use podtrace_protocol::wire::{Packet, protocol};
+use podtrace_protocol::wire::{Packet, Transport, protocol, tcp_flag};
 
 use crate::join::content::ContentHash;
 use crate::join::flow::DirectedFlow;
@@ -261,7 +261,10 @@ impl Track {
     /// Whether it reached a receiver that had closed the connection before.
     pub(crate) fn came_after_close(&self) -> bool {
         let arrived = matches!(self.arrival, Some(Arrival::Pod(_) | Arrival::Local(_)));
-        arrived && self.rejection.as_ref().is_some_and(|rejection| rejection.after_close)
+        // A SYN asks for a connection of its own.
+        let opens =
+            matches!(self.packet.transport, Transport::Tcp { flags, .. } if flags & tcp_flag::SYN != 0);
+        arrived && !opens && self.rejection.as_ref().is_some_and(|rejection| rejection.after_close)
     }
 
     /// Whether it arrived at a node itself.

@@ -16,7 +16,7 @@ use podtrace_protocol::record::encode;
 use super::nodes::topology;
 use super::{
     NEIGH_FAILED, NETFILTER_DROP, NO_SOCKET, NOT_SPECIFIED, OTHERHOST, POD1, POD2, POD3, POD4, Scene,
-    TCP_FLAGS, TCP_OLD_DATA, TCP_PAWS, WEB, play,
+    TCP_ABORT_ON_DATA, TCP_FLAGS, TCP_OLD_DATA, TCP_PAWS, WEB, play,
 };
 
 impl Scene {
@@ -68,6 +68,7 @@ impl Scene {
     fn heads(&self, node: usize) -> Vec<FromAgent> {
         let reasons = [
             (NO_SOCKET, "NO_SOCKET"),
+            (TCP_ABORT_ON_DATA, "TCP_ABORT_ON_DATA"),
             (NEIGH_FAILED, "NEIGH_FAILED"),
             (OTHERHOST, "OTHERHOST"),
             (TCP_OLD_DATA, "TCP_OLD_DATA"),

@@ -34,6 +34,7 @@ pub(super) const TCP_PAWS: u32 = 11;
 pub(super) const NETFILTER_DROP: u32 = 12;
 pub(super) const NOT_SPECIFIED: u32 = 2;
 pub(super) const TCP_FLAGS: u32 = 13;
+pub(super) const TCP_ABORT_ON_DATA: u32 = 14;
 
 pub(super) const ETH0: u32 = 2;
 pub(super) const FLANNEL: u32 = 3;
