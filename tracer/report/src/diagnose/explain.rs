@@ -85,7 +85,7 @@ fn is_ignored_echo_request(finding: &Finding, path: &Path) -> bool {
 }
 
 /// The end that the packet was on its way to: behind a Service, the endpoint that DNAT chose.
-fn receiver(path: &Path) -> &End {
+pub(super) fn receiver(path: &Path) -> &End {
     path.translated.as_deref().map_or(&path.to, |translated| &translated.to)
 }
 

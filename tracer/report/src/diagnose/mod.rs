@@ -14,6 +14,7 @@ mod fitting;
 mod inside;
 mod nobody;
 mod reasons;
+mod unable;
 mod untranslated;
 mod vanished;
 pub(crate) mod words;
@@ -115,6 +116,8 @@ impl Diagnosis {
         }
         let (facts, findings) = self.current();
         advice::annotate(path, facts, findings);
-        path.advice = path.advice.take().or_else(|| nobody::advice(path, facts));
+        if path.advice.is_none() {
+            path.advice = nobody::advice(path, facts).or_else(|| unable::advice(path, facts, findings));
+        }
     }
 }
