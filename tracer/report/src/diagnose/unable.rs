@@ -112,6 +112,12 @@ mod tests {
             |node: &mut Topology| node.namespaces[1].routes.retain(|route| route.gateway.is_none());
         assert_eq!(said(&only_link, "", &near), None);
         assert!(said(&only_link, "", &path).is_some());
+        // That the other version of IP has no route keeps nothing from coming.
+        let two = |node: &mut Topology| {
+            let eth0 = node.namespaces[1].devices.iter_mut().find(|device| device.name == "eth0").unwrap();
+            eth0.addresses.push("fd00:42::10/64".parse().unwrap());
+        };
+        assert_eq!(said(&two, "", &path), None);
         // An answer asks for none.
         let mut reply = path;
         reply.flow.direction = Direction::Reply;

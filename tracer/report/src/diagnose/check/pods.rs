@@ -34,7 +34,7 @@ fn default_routes(place: Place<'_>, found: &mut Vec<Finding>) {
         let command = if is_v4 { "ip" } else { "ip -6" };
         let pod = quoted(place.name());
         let finding = |kind, problem| {
-            let subject = Subject::Between(None, None);
+            let subject = Subject::Family { ipv6: !is_v4 };
             Finding::at(place, &device.name, kind, subject).says(problem, format!("{command} route"))
         };
         let routes = &place.namespace.routes;
