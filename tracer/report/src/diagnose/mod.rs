@@ -15,6 +15,7 @@ mod inside;
 mod nobody;
 mod reasons;
 mod unable;
+mod unknown;
 mod untranslated;
 mod vanished;
 pub(crate) mod words;
@@ -80,6 +81,7 @@ impl Diagnosis {
         let (facts, findings) = self.current();
         let mut reasons = inside::drops(pod, to, protocol, facts);
         reasons.extend(explain::for_no_traffic(pod, to, facts, findings).iter().map(ToString::to_string));
+        reasons.extend(unknown::addresses(pod, facts));
         reasons
     }
 
