@@ -120,6 +120,10 @@ fn run() -> Result<ExitCode> {
         }
         if json {
             eprintln!("{text}");
+            match serde_json::to_string(run) {
+                Ok(line) => println!("{line}"),
+                Err(error) => eprintln!("faults: {error}"),
+            }
         } else {
             println!("{text}");
         }
@@ -131,7 +135,7 @@ fn run() -> Result<ExitCode> {
     });
     let runs = if stored { keep.of(&variants) } else { runs };
     if json {
-        report_json(&runs)?;
+        report_json(&runs);
     } else {
         println!("\n{}", table::scores(&runs));
         for (claim, count) in table::claims(&runs) {
@@ -151,14 +155,10 @@ fn run() -> Result<ExitCode> {
     Ok(if worse { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn report_json(runs: &[Run]) -> Result<()> {
-    for run in runs {
-        println!("{}", serde_json::to_string(run)?);
-    }
+fn report_json(runs: &[Run]) {
     let (faults, healthy): (Vec<_>, Vec<_>) = runs.iter().partition(|run| !run.healthy);
     println!(
         "{}",
         json!({"faults": Score::of(faults), "healthy": Score::of(healthy), "kernel": kernel::name()})
     );
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The fault suite in guests: kernels with kprobes, and with what this machine's kernel may lack.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -19,9 +19,8 @@ use crate::toolchain::Toolchain;
 /// The suite's program, and the name of the part that runs it.
 const FAULTS: &str = "faults";
 
-/// Name of the part that shows the runs, and the file they are in.
-const STORED: &str = "stored";
-const FILE: &str = "/tmp/faults.jsonl";
+/// How a line begins that is a run's.
+const RUN: &str = "{\"kernel\":";
 
 /// What is run where.
 pub(crate) struct Order<'a> {
@@ -46,21 +45,20 @@ pub(crate) fn run(order: &Order<'_>, toolchain: &Toolchain) -> Result<bool> {
     let fleet = Fleet { busybox: &ready.busybox, payload: &payload, within: *within };
     let script = script(payload.program(FAULTS)?, arguments);
     let rows = fleet.run(&ready.kernels, |_| script.clone(), judge)?;
-    for (row, (series, _)) in rows.iter().zip(&ready.kernels) {
+    for (row, (series, kernel)) in rows.iter().zip(&ready.kernels) {
         println!("\nkernel {series}");
-        row.details.iter().for_each(|line| println!("{line}"));
-        store(keep, &row.stored)?;
+        row.details.iter().filter(|line| !line.starts_with(RUN)).for_each(|line| println!("{line}"));
+        store(keep, &fleet.guest(*series, kernel).output())?;
     }
     Ok(ready.absent.is_empty() && rows.iter().all(Row::passed))
 }
 
-/// Runs the suite, then shows its runs.
+/// Runs the suite; each run is a line of JSON as soon as it has ended.
 fn script(program: &Path, arguments: &[String]) -> String {
     let arguments: String = arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect();
     format!(
-        "{SECTION}export PODTRACE_BIN={PODTRACE} PODTRACE_TEST_PATIENCE={PATIENCE} PODTRACE_TEST_GUESTS=all PODTRACE_FAULTS={FILE}\n\
-         section {FAULTS} {}{arguments}\n\
-         section {STORED} cat {FILE}\n",
+        "{SECTION}export PODTRACE_BIN={PODTRACE} PODTRACE_TEST_PATIENCE={PATIENCE} PODTRACE_TEST_GUESTS=all PODTRACE_FAULTS=/tmp/faults.jsonl\n\
+         section {FAULTS} {} --json{arguments}\n",
         quoted_path(program)
     )
 }
@@ -68,9 +66,8 @@ fn script(program: &Path, arguments: &[String]) -> String {
 /// What a guest's run came to.
 fn judge(kernel: String, ended: &Ended) -> Row {
     let sections = script::sections(&ended.lines);
-    let section = |name: &str| sections.iter().find(|section| section.name == name);
     let mut row = Row { kernel, took: Some(ended.took), ..Row::default() };
-    let Some(suite) = section(FAULTS) else {
+    let Some(suite) = sections.iter().find(|section| section.name == FAULTS) else {
         row.problem = Some("the fault suite was not run".to_owned());
         return row;
     };
@@ -78,15 +75,16 @@ fn judge(kernel: String, ended: &Ended) -> Row {
     if suite.status != Some(0) {
         row.problem = Some("not all faults were reported as recorded".to_owned());
     }
-    row.stored = section(STORED).map(|section| section.lines.clone()).unwrap_or_default();
     row
 }
 
-/// Adds runs to the file where they are kept: the last of a variant counts.
-fn store(file: &Path, runs: &[String]) -> Result<()> {
+/// Adds the runs in a guest's output to the file where they are kept: the last of a variant counts. The output is there also
+/// where the guest did not come to its end.
+fn store(file: &Path, output: &Path) -> Result<()> {
+    let said = fs::read_to_string(output).with_context(|| format!("cannot read {}", output.display()))?;
     let about = || format!("cannot write {}", file.display());
     let mut file = OpenOptions::new().create(true).append(true).open(file).with_context(about)?;
-    for run in runs.iter().filter(|line| line.starts_with('{')) {
+    for run in said.lines().filter(|line| line.starts_with(RUN)) {
         writeln!(file, "{run}").with_context(about)?;
     }
     Ok(())

@@ -40,8 +40,6 @@ pub(super) struct Row {
     pub(super) problem: Option<String>,
     /// What is to be seen of a failure, or of the fault suite.
     pub(super) details: Vec<String>,
-    /// Runs of the fault suite.
-    pub(super) stored: Vec<String>,
 }
 
 impl Row {
