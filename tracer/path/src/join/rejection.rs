@@ -30,11 +30,21 @@ impl Joiner {
         let (flow, at) = (*flow, *first);
         // An end that has sent its FIN and resets what comes then has closed its socket before.
         let after_close = packet.quoted().is_none() && self.flows.stream(flow).phase == Phase::Closed;
-        // The newest that fits: earlier ones were answered already. Of packets that were under way together each gets its own.
-        let fitting =
-            || self.flows.stream(flow.back()).recent().filter(|other| rejects(packet, &self.tracks[*other]));
-        let rejected =
-            fitting().find(|other| self.tracks[*other].rejection.is_none()).or_else(|| fitting().next());
+        // The newest that fits: earlier ones were answered already. Of packets that were under way together each gets its own,
+        // the receiver frees it at about that time.
+        let start = self.tracks[id].sightings.first().map(|start| (start.node(), start.time));
+        let fits = |other: &TrackId| {
+            let other = &self.tracks[*other];
+            rejects(packet, other) && !other.begins_after(start, at + self.clock_error)
+        };
+        let recent = || self.flows.stream(flow.back()).recent().filter(fits);
+        let is_free = |other: &TrackId| self.tracks[*other].rejection.is_none();
+        let refused = |other: TrackId| {
+            let (node, time) = start?;
+            Some((self.tracks[other].refused_on(node)?.abs_diff(time), other))
+        };
+        let refused = recent().filter(is_free).filter_map(refused).min().map(|(_, other)| other);
+        let rejected = refused.or_else(|| recent().find(is_free)).or_else(|| recent().next());
         match rejected {
             Some(rejected) => {
                 self.tracks[id].report_after = Some(rejected);
@@ -47,6 +57,24 @@ impl Joiner {
             }
         }
         rejected
+    }
+
+    /// The receiver had no socket for this path's packet, and freed it. What was rejected may be quoted like others of its
+    /// flow: the one that is freed for it is the one.
+    pub(super) fn claim_rejection(&mut self, id: TrackId) {
+        let track = &self.tracks[id];
+        let is_misplaced = |other: &TrackId| {
+            let other = &self.tracks[*other];
+            let is_alike =
+                (other.packet.protocol, other.packet.id) == (track.packet.protocol, track.packet.id);
+            is_alike && other.rejection.is_some() && !other.dropped
+        };
+        let mut recent = self.flows.stream(track.flow).recent();
+        if track.rejection.is_none()
+            && let Some(other) = recent.find(is_misplaced)
+        {
+            self.tracks[id].rejection = self.tracks[other].rejection.take();
+        }
     }
 
     /// Looks whether this path was rejected before it was seen.
