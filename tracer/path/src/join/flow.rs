@@ -14,11 +14,13 @@ use podtrace_protocol::frame::FilterSpec;
 use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
 use crate::join::stream::Stream;
+use crate::join::track::Rejection;
 use crate::memory::{self, cost};
 use crate::model::Direction;
+use crate::node::NodeId;
 use crate::observation::connection::Connection;
 use crate::observation::key::{DirectedKey, Endpoint, FlowKey};
-use crate::time::{Moment, Nanos};
+use crate::time::{Moment, Nanos, NodeTime};
 
 /// How long a flow without packets is remembered, so that its number stays its own.
 const IDLE: Nanos = Nanos::from_secs(60);
@@ -52,9 +54,9 @@ impl DirectedFlow {
 pub(crate) struct EarlyRejection {
     pub(crate) packet: Packet,
     pub(crate) direction: Direction,
-    pub(crate) reason: String,
-    /// See [`Rejection`](super::track::Rejection).
-    pub(crate) after_close: bool,
+    pub(crate) rejection: Rejection,
+    /// Where and when it was seen first.
+    pub(crate) start: Option<(NodeId, NodeTime)>,
 }
 
 #[derive(Debug)]

@@ -100,8 +100,7 @@ impl Search<'_> {
             if track.flow != flow || !track.packet.same_as(packet) {
                 continue;
             }
-            let is_beyond = !is_entry(observation) && track.was_beyond(observation);
-            if !is_beyond && is_open(track, observation, self.window) {
+            if !track.was_beyond(observation) && is_open(track, observation, self.window) {
                 if track.dropped {
                     // A copy of it may go on, but one that was not dropped is more likely.
                     dropped.get_or_insert(id);
@@ -176,7 +175,10 @@ impl Search<'_> {
         let mut doubtful = 0;
         for span in stream.holding(byte) {
             let track = &self.tracks[span.track];
-            if !is_open(track, observation, self.window) {
+            let is_whole = track.segments == 1 && observation.segments == 1;
+            let is_beyond =
+                is_whole && !track.skb_ids.contains(&observation.skb) && track.was_beyond(observation);
+            if is_beyond || !is_open(track, observation, self.window) {
                 doubtful += u32::from(track.candidates > 1);
                 continue;
             }

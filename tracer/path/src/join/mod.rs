@@ -348,8 +348,13 @@ impl Joiner {
         if is_new {
             return self.begin_or_wait(observation, packet, world);
         }
-        // A copy belongs to the paths of its original, also where its headers cannot be recognised any more.
-        if let Some(shares) = observation.original.and_then(|original| self.skbs.shares(original)) {
+        // A copy belongs to the paths of its original, also where its headers cannot be recognised any more; unless the original
+        // was taken for another packet that has been here.
+        let original = observation.original.and_then(|original| self.skbs.shares(original));
+        let has_passed = |shares: &&Shares| {
+            shares.only().is_some_and(|share| self.tracks[share.track].has_passed(observation))
+        };
+        if let Some(shares) = original.filter(|shares| !has_passed(shares)) {
             let found = Found::sure(shares.clone());
             return self.attach(observation, found, world);
         }

@@ -35,7 +35,9 @@ impl Joiner {
         let start = self.tracks[id].sightings.first().map(|start| (start.node(), start.time));
         let fits = |other: &TrackId| {
             let other = &self.tracks[*other];
-            rejects(packet, other) && !other.begins_after(start, at + self.clock_error)
+            rejects(packet, other)
+                && !other.begins_after(start, at + self.clock_error)
+                && !(is_by_receiver(packet) && other.was_dropped_on_the_way())
         };
         let recent = || self.flows.stream(flow.back()).recent().filter(fits);
         let is_free = |other: &TrackId| self.tracks[*other].rejection.is_none();
@@ -44,17 +46,27 @@ impl Joiner {
             Some((self.tracks[other].refused_on(node)?.abs_diff(time), other))
         };
         let refused = recent().filter(is_free).filter_map(refused).min().map(|(_, other)| other);
-        let rejected = refused.or_else(|| recent().find(is_free)).or_else(|| recent().next());
+        let rejected = refused.or_else(|| recent().find(is_free));
+        let about = rejected.or_else(|| recent().next());
+        let rejection = Rejection { reason, at, after_close };
+        // Where events were lost, it may be about a packet of which nothing is left that would tell.
+        let is_doubtful = refused.is_none() && self.events_lost && packet.quoted().is_some();
         match rejected {
             Some(rejected) => {
-                self.tracks[id].report_after = Some(rejected);
-                self.tracks[rejected].rejection = Some(Rejection { reason, at, after_close });
+                let track = &mut self.tracks[rejected];
+                track.rejection = Some(rejection);
+                if is_doubtful && !track.packet.is_numbered() {
+                    track.candidates = track.candidates.max(2);
+                }
             }
             None => {
-                let early =
-                    EarlyRejection { packet: packet.clone(), direction: flow.direction, reason, after_close };
+                let packet = packet.clone();
+                let early = EarlyRejection { packet, direction: flow.direction, rejection, start };
                 self.flows.keep_rejection(flow.id, early);
             }
+        }
+        if about.is_some() {
+            self.tracks[id].report_after = about;
         }
         rejected
     }
@@ -80,13 +92,24 @@ impl Joiner {
     /// Looks whether this path was rejected before it was seen.
     fn take_early_rejection(&mut self, id: TrackId) -> Option<TrackId> {
         let track = &mut self.tracks[id];
-        let is_about =
-            |early: &EarlyRejection| early.direction != track.flow.direction && rejects(&early.packet, track);
-        let EarlyRejection { reason, after_close, .. } =
-            self.flows.take_rejection(track.flow.id, is_about)?;
-        track.rejection = Some(Rejection { reason, at: track.first, after_close });
+        let error = self.clock_error;
+        let is_about = |early: &EarlyRejection| {
+            early.direction != track.flow.direction
+                && rejects(&early.packet, track)
+                && !track.begins_after(early.start, early.rejection.at + error)
+        };
+        let EarlyRejection { rejection, .. } = self.flows.take_rejection(track.flow.id, is_about)?;
+        track.rejection = Some(Rejection { at: track.first, ..rejection });
+        if self.events_lost && track.packet.protocol != protocol::TCP && !track.packet.is_numbered() {
+            track.candidates = track.candidates.max(2);
+        }
         Some(id)
     }
+}
+
+/// Whether an ICMP error is from the end that the quoted packet was for.
+fn is_by_receiver(packet: &Packet) -> bool {
+    packet.quoted().is_some_and(|quoted| quoted.dst == packet.src)
 }
 
 /// What a packet says, if it rejects another.

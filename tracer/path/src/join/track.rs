@@ -282,6 +282,11 @@ impl Track {
         })
     }
 
+    /// Whether it was dropped before it came to its receiver.
+    pub(crate) fn was_dropped_on_the_way(&self) -> bool {
+        self.sightings.iter().any(|seen| seen.drop.as_ref().is_some_and(|drop| !drop.in_receiver))
+    }
+
     /// When its receiver, on this node, has freed it because nobody listens.
     pub(crate) fn refused_on(&self, node: NodeId) -> Option<NodeTime> {
         let is_refusal = |seen: &&Sighting| {
@@ -339,8 +344,11 @@ impl Track {
         self.arrival == Some(Arrival::Pod(observation.node())) && self.sightings.iter().any(is_before)
     }
 
-    /// Whether it had been farther on its way through the observation's node when that was made.
+    /// Whether it had been farther on its way through the observation's node when that was made, and does not enter it again.
     pub(crate) fn was_beyond(&self, observation: &Observation) -> bool {
+        if is_entry(observation) {
+            return false;
+        }
         let visit = self.latest_visit(observation.node());
         let place = place_in_node(observation.role, observation.point());
         self.sightings.iter().any(|seen| {
