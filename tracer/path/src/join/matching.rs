@@ -175,9 +175,9 @@ impl Search<'_> {
         let mut doubtful = 0;
         for span in stream.holding(byte) {
             let track = &self.tracks[span.track];
-            let is_whole = track.segments == 1 && observation.segments == 1;
-            let is_beyond =
-                is_whole && !track.skb_ids.contains(&observation.skb) && track.was_beyond(observation);
+            let is_whole = packet.stream() == track.packet.stream();
+            let is_known = track.skb_ids.contains(&observation.skb);
+            let is_beyond = is_whole && !is_known && track.was_beyond(observation);
             if is_beyond || !is_open(track, observation, self.window) {
                 doubtful += u32::from(track.candidates > 1);
                 continue;

@@ -272,6 +272,7 @@ impl Joiner {
         let Some(share) = shares.only() else { return false };
         let track = &self.tracks[share.track];
         track.has_passed(observation)
+            || track.has_reached_pod_before(observation)
             || track.is_unlike(packet, observation.segments)
             || self.goes_back(track, packet)
     }

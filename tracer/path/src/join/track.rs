@@ -330,7 +330,11 @@ impl Track {
     /// programs may have lost the sk_buff and numbered it anew.
     pub(crate) fn has_other_identity(&self, observation: &Observation) -> bool {
         let other = |skb: &SkbId| skb.node == observation.node() && *skb != observation.skb;
-        observation.original.is_none() && self.skb_ids.iter().any(other)
+        // An identity that has passed to another packet is not listed any more.
+        let is_known = self.skb_ids.contains(&observation.skb);
+        let was_here =
+            || self.sightings.iter().any(|seen| seen.node() == observation.node() && !seen.is_drop());
+        observation.original.is_none() && (self.skb_ids.iter().any(other) || !is_known && was_here())
     }
 
     /// Whether all of it had arrived at a pod of the observation's node when that was made. One node's times compare

@@ -25,7 +25,8 @@ pub(super) struct Told {
 /// What is false, in words.
 pub(super) type Checked = Result<(), String>;
 
-/// A path's records, its verdict and whether it is sure: what does not depend on whose frames came first.
+/// A path's records, its verdict and label: what does not depend on whose frames came first. Its confidence does where packets
+/// look alike: the more frames come at once, the more of them are under way together.
 pub(super) type Outline = BTreeSet<(Vec<(usize, u64)>, String)>;
 
 impl Told {
@@ -33,7 +34,7 @@ impl Told {
         let one = |path: &Path| {
             let mut sources: Vec<_> = sources(path).collect();
             sources.sort_unstable();
-            (sources, format!("{:?} {} {}", path.verdict, path.confidence, path.label))
+            (sources, format!("{:?} {}", path.verdict, path.label))
         };
         self.paths.iter().map(one).collect()
     }
@@ -75,12 +76,14 @@ impl Truth<'_> {
 
     /// What no packet can do.
     fn is_possible(&self, path: &Path) -> Checked {
+        let is_sure = path.confidence == 1.0;
+        // Segments whose records are lost in part may be taken for those that are sent again, where nothing tells.
+        let may_mix = self.is_lossy && !is_sure && self.is_segmented(path);
         let mut spots = BTreeSet::new();
-        for hop in path.hops.iter().filter(|hop| hop.action != Action::Drop) {
+        for hop in path.hops.iter().filter(|hop| hop.action != Action::Drop && !may_mix) {
             let spot = (hop.node.clone(), hop.device.clone(), hop.point.as_ref().map(Point::to_string));
             ensure(hop.point.is_none() || spots.insert(spot), || "twice at one place".to_owned())?;
         }
-        let is_sure = path.confidence == 1.0;
         let mut last: BTreeMap<Option<usize>, u64> = BTreeMap::new();
         for hop in &path.hops {
             let records = || hop.sources.iter().map(|source| self.record((source.node, source.number)));
@@ -96,6 +99,11 @@ impl Truth<'_> {
         ensure(directions.len() <= 1, || "of several flows or directions".to_owned())?;
         let of_one = self.packets_of(path).is_some_and(|packets| !packets.is_empty());
         ensure(of_one || !is_sure, || "of several packets, and sure of it".to_owned())
+    }
+
+    fn is_segmented(&self, path: &Path) -> bool {
+        let is_segmented = |number: &Number| self.sent[*number].packet.segments > 1;
+        sources(path).any(|source| self.record(source).of.iter().any(is_segmented))
     }
 
     /// The pod that sent a packet, and its ends.
