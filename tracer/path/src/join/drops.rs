@@ -4,6 +4,8 @@
 //! clone, duplicate segments. [`DropMeaning::of`] lists them. Its order matters: first frees that are harmless wherever they
 //! happen, then those of a pod that is neither end, then the ordinary ends in a receiver. What is left is a loss.
 
+use std::net::IpAddr;
+
 use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
 use super::Joiner;
@@ -125,13 +127,23 @@ impl Joiner {
             if let Some(seen) = track.sightings.last_mut()
                 && seen.is_drop()
             {
-                seen.drop = Some(Box::new(DropSeen { drop: drop.clone(), in_receiver }));
+                let drop = DropSeen { drop: drop.clone(), in_receiver };
+                let is_refusal = in_receiver && drop.is_no_socket();
+                seen.drop = Some(Box::new(drop));
+                if is_refusal {
+                    self.claim_rejection(share.track);
+                }
             }
         }
         if !is_hop {
             self.unattributed.ignored += 1;
         }
     }
+}
+
+/// Where a packet goes: what it is addressed to where it is dropped, after any translation.
+fn destination(observation: &Observation, track: &Track) -> IpAddr {
+    observation.packet.as_ref().map_or_else(|| track.last_tuple().dst, |packet| packet.dst)
 }
 
 /// Two pods hold the destination address and both got a copy: an OTHERHOST drop in one of them shows that the destination MAC
@@ -144,7 +156,8 @@ fn settle_receiver(track: &mut Track, observation: &Observation, world: &World) 
         track.other_holder = None;
         return true;
     }
-    if world.directory.pod(track.packet.dst) != Some(pod) || !matches!(track.arrival, Some(Arrival::Pod(_))) {
+    let dst = destination(observation, track);
+    if world.directory.pod(dst) != Some(pod) || !matches!(track.arrival, Some(Arrival::Pod(_))) {
         return false;
     }
     let arrivals = track.sightings.iter().filter(|seen| seen.action() == Action::PodIngress);
@@ -172,11 +185,11 @@ impl DropMeaning {
             return Self::Harmless;
         }
         let pod = observation.pod(world);
+        let at_destination = pod.is_some() && world.directory.pod(destination(observation, track)) == pod;
         if reason == Some("OTHERHOST") {
             // All flooded copies have the same destination MAC address, so the receiver drops each of them or none. In
             // any other pod it is a flooded copy.
-            let dst = observation.packet.as_ref().map_or(track.packet.dst, |packet| packet.dst);
-            let by_receiver = pod.is_some() && world.directory.pod(dst) == pod;
+            let by_receiver = at_destination;
             return if by_receiver { Self::Lost { in_receiver: true } } else { Self::Harmless };
         }
         // Multicast: a copy at a host that has not joined the group, or that is not forwarded.
@@ -187,7 +200,6 @@ impl DropMeaning {
         if reason == Some("QUEUE_PURGE") && matches!(track.packet.transport, Transport::Icmp { .. }) {
             return Self::Harmless;
         }
-        let at_destination = pod.is_some() && world.directory.pod(track.packet.dst) == pod;
         let at_source = pod.is_some() && world.directory.pod(track.packet.src) == pod;
         if pod.is_some() && !at_destination && !at_source {
             return Self::Harmless;

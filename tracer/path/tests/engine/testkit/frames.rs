@@ -86,7 +86,7 @@ impl Scene {
             FromAgent::Topology(topology(node)),
             FromAgent::Attached(Attached {
                 notes: Vec::new(),
-                hooks: HOOKS.iter().map(|hook| attached(Mechanism::Fentry, hook)).chain([queue()]).collect(),
+                hooks: attached_hooks(),
                 drop_reasons: reasons.into_iter().map(|(number, name)| (number, name.to_owned())).collect(),
             }),
             FromAgent::Symbols(BTreeMap::from([(0xffff_ffff_8100_0000, self.dropped_in.to_owned())])),
@@ -154,6 +154,11 @@ impl Scene {
     pub(crate) fn play(&self) -> (Vec<Path>, Summary) {
         play(self.context(), &self.frames(100_000_000))
     }
+}
+
+/// All hooks of the stack.
+pub(in super::super) fn attached_hooks() -> Vec<HookState> {
+    HOOKS.iter().map(|hook| attached(Mechanism::Fentry, hook)).chain([queue()]).collect()
 }
 
 fn attached(how: Mechanism, hook: &Hook) -> HookState {

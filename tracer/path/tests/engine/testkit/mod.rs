@@ -11,11 +11,16 @@ use podtrace_path::{Context, Engine, Path, Summary};
 
 mod frames;
 mod nodes;
+mod random;
 mod wire;
 
-use nodes::{pod_inode, root};
+pub(super) use frames::attached_hooks;
+use nodes::pod_inode;
+pub(super) use nodes::{device, root, route};
+pub(super) use random::Random;
+pub(super) use wire::framed;
+use wire::in_vxlan;
 pub(super) use wire::{Tcp, Wire, echo, echo_reply, fragments, in_tunnel_of, port_unreachable, udp};
-use wire::{framed, in_vxlan};
 
 pub(super) const NODE1: usize = 0;
 pub(super) const NODE2: usize = 1;
