@@ -102,7 +102,7 @@ impl Joiner {
         let mut is_hop = false;
         for share in shares.as_slice() {
             let track = &mut self.tracks[share.track];
-            if drop.reason.as_deref() == Some("OTHERHOST") && settle_receiver(track, observation, world) {
+            if is_for_another_host(&drop) && settle_receiver(track, observation, world) {
                 continue;
             }
             let phases = Phases {
@@ -146,6 +146,17 @@ fn destination(observation: &Observation, track: &Track) -> IpAddr {
     observation.packet.as_ref().map_or_else(|| track.last_tuple().dst, |packet| packet.dst)
 }
 
+/// Whether IP freed a frame whose destination MAC address is another's. Kernels without reasons do that where a packet with a
+/// header that IP cannot read would end too: none is seen that has come so far.
+fn is_for_another_host(drop: &Drop) -> bool {
+    const FUNCTIONS: [&str; 2] = ["ip_rcv_core", "ip6_rcv_core"];
+    let in_function = |location: &str| FUNCTIONS.iter().any(|name| location.starts_with(name));
+    match drop.reason.as_deref() {
+        Some(reason) => reason == "OTHERHOST",
+        None => drop.location.as_deref().is_some_and(in_function),
+    }
+}
+
 /// Two pods hold the destination address and both got a copy: an OTHERHOST drop in one of them shows that the destination MAC
 /// address was the other's. Returns whether this was such a drop.
 fn settle_receiver(track: &mut Track, observation: &Observation, world: &World) -> bool {
@@ -186,7 +197,7 @@ impl DropMeaning {
         }
         let pod = observation.pod(world);
         let at_destination = pod.is_some() && world.directory.pod(destination(observation, track)) == pod;
-        if reason == Some("OTHERHOST") {
+        if is_for_another_host(drop) {
             // All flooded copies have the same destination MAC address, so the receiver drops each of them or none. In
             // any other pod it is a flooded copy.
             let by_receiver = at_destination;
@@ -211,7 +222,9 @@ impl DropMeaning {
             last_place == LastPlace::Destination || (world.events_lost && observation.spot.device.is_none());
         let had_arrived = at_destination || (pod.is_none() && may_have_arrived);
         if had_arrived {
-            if is_end_of_reset(function, reason, &track.packet) {
+            if is_end_of_reset(function, reason, &track.packet)
+                || is_end_of_icmpv6(function, reason, &track.packet)
+            {
                 return Self::Harmless;
             }
             let discarded_because = reason
@@ -268,12 +281,19 @@ fn is_end_of_reset(function: &str, reason: Option<&str>, packet: &Packet) -> boo
     is_reset && (by_tcp || function.starts_with("tcp_"))
 }
 
+/// Kernels before 5.17, which give no reasons, free every message of ICMPv6 that they have handled as if they dropped it.
+fn is_end_of_icmpv6(function: &str, reason: Option<&str>, packet: &Packet) -> bool {
+    let is_icmpv6 = packet.src.is_ipv6() && matches!(packet.transport, Transport::Icmp { .. });
+    is_icmpv6 && reason.is_none() && function.starts_with("icmpv6_rcv")
+}
+
 /// Whether a packet belongs to a connection that is open already.
 fn is_segment(packet: &Packet) -> bool {
     matches!(packet.transport, Transport::Tcp { flags, .. } if flags & (tcp_flag::SYN | tcp_flag::RST) == 0)
 }
 
-/// What TCP frees without a reason although nothing is wrong. A socket in TIME-WAIT frees what the peer sends again in TCP's
+/// What TCP frees without a reason although nothing is wrong. A socket that has answered a SYN frees the next one in TCP's entry
+/// function, and answers again. A socket in TIME-WAIT frees what the peer sends again in TCP's
 /// entry function; a packet without a socket has a reason there, or is answered by a reset. A listening socket that waits for
 /// data (`TCP_DEFER_ACCEPT`) frees the handshake's last acknowledgement there. A socket that has sent its own FIN frees
 /// acknowledgements once it has processed them.
@@ -283,11 +303,20 @@ fn discarded_without_reason(
     packet: &Packet,
     phases: Phases,
 ) -> Option<&'static str> {
-    if !is_segment(packet) || !matches!(reason, None | Some("NOT_SPECIFIED")) {
+    if !matches!(reason, None | Some("NOT_SPECIFIED")) {
+        return None;
+    }
+    let in_entry = ["tcp_v4_rcv", "tcp_v6_rcv"].iter().any(|name| function.starts_with(name));
+    let flags = if let Transport::Tcp { flags, .. } = packet.transport { flags } else { 0 };
+    if in_entry && flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN && phases.receiver == Phase::Open
+    {
+        return Some("sent again: the receiver had answered it already");
+    }
+    if !is_segment(packet) {
         return None;
     }
     let without_data = packet.payload == 0;
-    if ["tcp_v4_rcv", "tcp_v6_rcv"].iter().any(|name| function.starts_with(name)) {
+    if in_entry {
         return match phases.receiver {
             // After the sender's own FIN there is no new data: this was sent again.
             _ if phases.are_over() => Some(CLOSED),

@@ -24,7 +24,7 @@ fn give(namespaces: &mut [Namespace], pod: Option<&str>, device: &str, address: 
 }
 
 /// To pod3, whose bridge sends copies to pod4 as well. One of the two refuses its copy.
-fn flooded(refused_by: [u8; 4]) -> Scene {
+fn flooded(refused_by: [u8; 4], reason: u32) -> Scene {
     let mut scene = Scene::new();
     let packet = echo(POD1, POD3, 1, 1);
     scene.leave(0, &packet);
@@ -36,7 +36,8 @@ fn flooded(refused_by: [u8; 4]) -> Scene {
     scene.see_copy(NODE2, 65_000, At::ToPod(POD4), copy, identity, &packet);
     scene.see(NODE2, 70_000, At::ToPod(POD3), identity, &packet);
     let of = if refused_by == POD3 { identity } else { copy };
-    scene.drop(NODE2, 75_000, Some(refused_by), OTHERHOST, of, &packet);
+    scene.drop(NODE2, 75_000, Some(refused_by), reason, of, &packet);
+    scene.dropped_in = "ip_rcv_core";
     scene
 }
 
@@ -47,20 +48,23 @@ fn of_two_pods_with_one_address_the_one_that_took_it_counts() {
             give(namespaces, Some("default/pod4"), "eth0", "10.42.1.10/24");
         }
     };
-    let paths = play_on(&flooded(POD3), twice);
-    assert_eq!(paths[0].verdict, Verdict::Vanished);
-    assert_eq!(
-        paths[0].reason.as_deref(),
-        Some("reached default/pod4, which also has 10.42.1.10, instead of default/pod3")
-    );
-    let last = paths[0].hops.last().unwrap();
-    assert_eq!((last.device.as_deref(), last.pod.as_deref()), (Some("veth11"), Some("default/pod4")));
-    // The other way round nothing is wrong.
-    let paths = play_on(&flooded(POD4), twice);
-    assert_eq!((paths[0].verdict, paths[0].reason.as_deref()), (Verdict::Delivered, None));
-    assert_eq!(paths[0].hops.last().unwrap().pod.as_deref(), Some("default/pod3"));
+    // Kernels without reasons free it in the same function.
+    for reason in [OTHERHOST, 0] {
+        let paths = play_on(&flooded(POD3, reason), twice);
+        assert_eq!(paths[0].verdict, Verdict::Vanished);
+        assert_eq!(
+            paths[0].reason.as_deref(),
+            Some("reached default/pod4, which also has 10.42.1.10, instead of default/pod3")
+        );
+        let last = paths[0].hops.last().unwrap();
+        assert_eq!((last.device.as_deref(), last.pod.as_deref()), (Some("veth11"), Some("default/pod4")));
+        // The other way round nothing is wrong.
+        let paths = play_on(&flooded(POD4, reason), twice);
+        assert_eq!((paths[0].verdict, paths[0].reason.as_deref()), (Verdict::Delivered, None));
+        assert_eq!(paths[0].hops.last().unwrap().pod.as_deref(), Some("default/pod3"));
+    }
     // Without the address a pod that gets a copy has nothing to do with it.
-    let paths = play_on(&flooded(POD3), |_, _| {});
+    let paths = play_on(&flooded(POD3, OTHERHOST), |_, _| {});
     assert_eq!((paths[0].verdict, paths[0].reason.as_deref()), (Verdict::Dropped, Some("OTHERHOST")));
 }
 
@@ -286,6 +290,28 @@ fn what_tcp_frees_without_a_reason_is_harmless_where_the_ends_have_said_so() {
         let path = paths.iter().max_by_key(|path| path.started_at).unwrap();
         let found = (path.verdict, path.reason.as_deref());
         assert_eq!(found, (verdict, Some(reason)), "{said:?} {payload} {number}");
+    }
+}
+
+#[test]
+fn a_syn_that_is_sent_again_is_freed_where_it_was_answered() {
+    for (answered, verdict) in [(true, Verdict::Delivered), (false, Verdict::Dropped)] {
+        for reason in [NOT_SPECIFIED, 0] {
+            let mut scene = Scene::new();
+            scene.dropped_in = "tcp_v4_rcv";
+            let syn = |id| Tcp { flags: "S", ..Tcp::data(999, 0, id) }.wire();
+            scene.cross(0, &syn(1));
+            if answered {
+                let answer = Tcp { src: POD3, dst: POD1, flags: "SA", ack: 1000, ..Tcp::data(1, 0, 2) };
+                scene.cross(100_000, &answer.wire());
+            }
+            scene.leave(1_000_000_000, &syn(3));
+            let identity = scene.arrive(1_000_040_000, &syn(3));
+            scene.drop(NODE2, 1_000_075_000, Some(POD3), reason, identity, &syn(3));
+            let (paths, _) = scene.play();
+            let path = paths.iter().max_by_key(|path| path.started_at).unwrap();
+            assert_eq!(path.verdict, verdict, "{answered} {reason}: {:?}", path.reason);
+        }
     }
 }
 

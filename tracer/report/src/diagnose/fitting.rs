@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use podtrace_path::{Action, Direction, Drop, Evidence, Hop, Path, Protocol};
+use podtrace_path::{Action, Direction, Drop, Evidence, Hop, Path, Protocol, Verdict};
 
 use super::reasons::{
     ADDRESSED_ELSEWHERE, BLACKHOLE, LOOP, NEIGHBOUR, NEIGHBOUR_IN_POD, NETFILTER, NETFILTER_IN_POD,
     NETFILTER_OF_TUNNEL, NO_CONNECTION, NO_HAIRPIN, NO_PEER, NO_ROUTE, NO_ROUTE_OF_TUNNEL, NO_SERVICE,
-    NO_SERVICE_UNTRACKED, NO_SOCKET, NO_TUNNEL, NOT_BRIDGED, NOT_THIS_DEVICE, PROHIBIT, REDIRECTED,
-    SMALL_TTL, TTL, UNREACHABLE,
+    NO_SERVICE_UNTRACKED, NO_SOCKET, NO_TUNNEL, NOT_BRIDGED, NOT_TAKEN, NOT_THIS_DEVICE, PROHIBIT,
+    REDIRECTED, SMALL_TTL, TTL, UNREACHABLE,
 };
 
 /// The text that fits, given the one for the drop's function and reason alone.
@@ -18,6 +18,12 @@ pub(super) fn text(general: &'static str, drop: &Drop, hop: &Hop, path: &Path) -
         NO_SOCKET if is_in_tunnel(hop, path) => NO_TUNNEL,
         NO_PEER if skips_routing(hop, path) => REDIRECTED,
         NO_SOCKET if belongs_to_a_connection(path) => NO_CONNECTION,
+        // Where nothing listens, TCP answers by a reset.
+        NO_SOCKET
+            if path.proto == Protocol::Tcp && drop.reason.is_none() && path.verdict != Verdict::Rejected =>
+        {
+            NOT_TAKEN
+        }
         NO_ROUTE if enters_tunnel(hop, path) => NO_ROUTE_OF_TUNNEL,
         NO_ROUTE if path.to.service.is_some() && path.to.ip == hop.tuple.dst => {
             if hop.conntrack.is_some() {
@@ -201,6 +207,13 @@ mod tests {
             let (mut path, drop) = dropped("NO_SOCKET", "tcp_v4_rcv");
             (path.proto, path.label) = (Protocol::Tcp, label.to_owned());
             assert_eq!(said(&path, &drop).contains("listens"), listens, "{label}");
+        }
+        // Without a reason: one that was refused was answered by a reset.
+        for (verdict, listens) in [(Verdict::Rejected, true), (Verdict::Dropped, false)] {
+            let (mut path, mut drop) = dropped("NO_SOCKET", "tcp_v4_rcv");
+            (path.proto, path.label, path.verdict) = (Protocol::Tcp, "SYN".to_owned(), verdict);
+            drop.reason = None;
+            assert_eq!(said(&path, &drop).contains("listens"), listens, "{verdict:?}");
         }
         // Kernels that know reasons say so where no socket was found.
         let (mut path, drop) = dropped("NOT_SPECIFIED", "tcp_v4_rcv");

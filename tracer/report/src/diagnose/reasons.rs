@@ -88,8 +88,12 @@ pub(super) const NEIGHBOUR: &str = "{node} could not resolve the next hop's MAC 
 /// [`NEIGHBOUR`] inside a pod.
 pub(super) const NEIGHBOUR_IN_POD: &str = "{pod} could not resolve the next hop's MAC address: nobody answers its requests. In \
     {pod}: `ip neigh show dev {device}` and `ip route get {dst}`";
-const QUEUE: &str = "the transmit queue of {device} on {node} is full or policed: traffic exceeds the speed \
-    of the device or the pod's bandwidth limit. On {node}: `tc -s qdisc show dev {device}`";
+pub(super) const NOT_TAKEN: &str = "TCP in {to} discarded it, and this kernel reports no reason. Possible: the queue of connections \
+    that wait to be accepted is full. In {to}: `ss -lnt` (Recv-Q is how many wait, Send-Q how many may), `nstat -az \
+    TcpExtListenDrops TcpExtListenOverflows`";
+const QUEUE: &str = "the queue discipline of {device} on {node} dropped it: possibly its queue is full, the traffic exceeds \
+                     its rate, such as a pod's bandwidth limit, or it is one that loses packets on purpose (netem). On {node}: \
+                     `tc -s qdisc show dev {device}`";
 const RECEIVE_BUFFER: &str = "the receive buffer of the socket in {to} is full. Possible: the program reads too slowly, or the \
     buffer is too small for its packets. In {to}: `ss -anm` (skmem: rb is the buffer's size, d counts drops), `sysctl \
     net.core.rmem_default net.core.rmem_max`";
