@@ -219,7 +219,9 @@ impl Serving<'_> {
                     Some(frame) => self.handle(frame)?,
                 },
                 () = signals.terminated() => break false,
-                rules = self.rules.next(&self.topology, &self.tapped) => self.out.send(&FromAgent::Rules(rules))?,
+                rules = self.rules.next(&self.topology, &self.tapped) => {
+                    self.out.send(&rules.map_or(FromAgent::NetworkChanging, FromAgent::Rules))?;
+                }
                 frame = self.probes.next() => self.out.send(&frame)?,
                 (at_ns, configuration, reading) = self.updates.next() => {
                     self.update(at_ns, &configuration, reading)?;

@@ -1,8 +1,9 @@
 //! Paths that wait for a node's state to be read again: what changed just before a packet was lost explains it.
 //!
-//! An agent says at once that the kernel announced a change (`NetworkChanging`), and later what it is (`NetworkChanged`, `NetworkUnchanged`).
-//! In between, a path that was not delivered waits, and so do those after it, so that their order stays. The wait is
-//! bounded by the node's clock and by the number of paths.
+//! An agent says at once that the kernel announced a change (`NetworkChanging`), and later what it is (`NetworkChanged`,
+//! `NetworkUnchanged`, or `Rules`). It reads the packet filter for the first time while it attaches. In between, a path that was
+//! not delivered waits, and so do those after it, so that their order stays. The wait is bounded by the node's clock and by the
+//! number of paths.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,6 +13,9 @@ use podtrace_protocol::frame::FromAgent;
 /// How long a node may take to read its state.
 const LONGEST_NS: u64 = 2_000_000_000;
 
+/// How long it may take to read its packet filter for the first time: with many rules, and programs that start.
+const LONGEST_FIRST_NS: u64 = 10_000_000_000;
+
 /// Paths that wait at most.
 const PATHS: usize = 1024;
 
@@ -19,8 +23,21 @@ const PATHS: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     paths: VecDeque<Path>,
-    /// The nodes, with the time of their first heartbeat since.
-    reading: BTreeMap<usize, Option<u64>>,
+    reading: Readers,
+    /// Those that read their packet filter for the first time.
+    first: Readers,
+}
+
+/// Nodes that are reading, with the time of their first heartbeat since.
+type Readers = BTreeMap<usize, Option<u64>>;
+
+/// Takes a node's heartbeat. One that has been reading for too long is not waited for.
+fn beat(readers: &mut Readers, node: usize, now_ns: u64, longest_ns: u64) {
+    let Some(since) = readers.get_mut(&node) else { return };
+    let since = *since.get_or_insert(now_ns);
+    if since.saturating_add(longest_ns) < now_ns {
+        readers.remove(&node);
+    }
 }
 
 impl Pending {
@@ -30,21 +47,19 @@ impl Pending {
             Some(FromAgent::NetworkChanging) => {
                 self.reading.insert(node, None);
             }
-            None
-            | Some(
-                FromAgent::NetworkChanged(_)
-                | FromAgent::NetworkUnchanged
-                | FromAgent::Topology(_)
-                | FromAgent::Goodbye { .. },
-            ) => {
+            Some(FromAgent::Hello(_)) => {
+                self.first.insert(node, None);
+            }
+            Some(FromAgent::NetworkChanged(_) | FromAgent::NetworkUnchanged | FromAgent::Topology(_)) => {
                 self.reading.remove(&node);
             }
+            None | Some(FromAgent::Rules(_) | FromAgent::Goodbye { .. }) => {
+                self.reading.remove(&node);
+                self.first.remove(&node);
+            }
             Some(FromAgent::Heartbeat { now_ns, .. }) => {
-                let Some(since) = self.reading.get_mut(&node) else { return };
-                let since = *since.get_or_insert(*now_ns);
-                if since.saturating_add(LONGEST_NS) < *now_ns {
-                    self.reading.remove(&node);
-                }
+                beat(&mut self.reading, node, *now_ns, LONGEST_NS);
+                beat(&mut self.first, node, *now_ns, LONGEST_FIRST_NS);
             }
             Some(_) => {}
         }
@@ -58,13 +73,14 @@ impl Pending {
     /// Waits no longer: the trace is over.
     pub(super) fn end(&mut self) {
         self.reading.clear();
+        self.first.clear();
     }
 
     /// The next path that need not wait.
     pub(super) fn next(&mut self) -> Option<Path> {
         let first = self.paths.front()?;
-        let waits =
-            first.verdict != Verdict::Delivered && !self.reading.is_empty() && self.paths.len() <= PATHS;
+        let is_reading = !(self.reading.is_empty() && self.first.is_empty());
+        let waits = first.verdict != Verdict::Delivered && is_reading && self.paths.len() <= PATHS;
         if waits { None } else { self.paths.pop_front() }
     }
 }
@@ -73,8 +89,9 @@ impl Pending {
 mod tests {
     use super::*;
     use crate::output::samples;
-    use podtrace_protocol::frame::Accounting;
+    use podtrace_protocol::frame::{Accounting, Hello};
     use podtrace_protocol::topology::Topology;
+    use podtrace_rules::Rules;
 
     fn heartbeat(now_ns: u64) -> FromAgent {
         FromAgent::Heartbeat { now_ns, counters: Accounting::default() }
@@ -100,6 +117,17 @@ mod tests {
         assert!(pending.next().is_some_and(|path| path.verdict == Verdict::Dropped));
         assert!(pending.next().is_some());
         assert_eq!(pending.next(), None);
+    }
+
+    #[test]
+    fn what_was_lost_waits_for_the_first_reading_of_the_rules() {
+        let mut pending = Pending::default();
+        pending.handle_frame(0, Some(&FromAgent::Hello(Hello::default())));
+        pending.extend([samples::dropped()].into_iter());
+        pending.handle_frame(0, Some(&FromAgent::NetworkUnchanged));
+        assert_eq!(pending.next(), None);
+        pending.handle_frame(0, Some(&FromAgent::Rules(Rules::default())));
+        assert!(pending.next().is_some());
     }
 
     #[test]

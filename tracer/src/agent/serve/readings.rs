@@ -94,7 +94,8 @@ impl RulesReadings {
         self.due = Some(Instant::now() + RULES_AFTER);
     }
 
-    pub(super) async fn next(&mut self, topology: &Topology, pods: &[String]) -> Rules {
+    /// The next result; `None` where the kernel announced a change, which is read from now on.
+    pub(super) async fn next(&mut self, topology: &Topology, pods: &[String]) -> Option<Rules> {
         loop {
             tokio::select! {
                 // A thread that panicked prints that to stderr, and has no result.
@@ -103,12 +104,13 @@ impl RulesReadings {
                         self.not_before = Instant::now() + started.elapsed() * self.share;
                         self.share = READING_SHARE;
                     }
-                    if let Some(rules) = read {
-                        return rules;
+                    if read.is_some() {
+                        return read;
                     }
                 }
                 () = announced(self.changes.as_mut()), if self.due.is_none() => {
                     self.due = Some(self.not_before.max(Instant::now() + SETTLED_AFTER));
+                    return None;
                 }
                 () = sleep_until(self.due), if self.running.is_none() && self.due.is_some() => {
                     self.due = None;
