@@ -121,7 +121,13 @@ fn kinds_for_drop(hop: &Hop) -> Option<&'static [Kind]> {
         "ip_error" | "ip6_pkt_discard" | "ip6_pkt_prohibit" | "ip6_pkt_drop" => {
             Some(&[Kind::Refused, Kind::ForwardingOff])
         }
-        "veth_xdp_rcv_skb" | "do_xdp_generic" | "netif_receive_generic_xdp" => Some(&[Kind::Xdp]),
+        // The first is part of the second where the compiler made one function of both.
+        "veth_xdp_rcv_skb" | "veth_poll" | "do_xdp_generic" | "netif_receive_generic_xdp" => {
+            Some(&[Kind::Xdp])
+        }
+        "__udp4_lib_rcv" | "__udp6_lib_rcv" if reason.is_none() => {
+            Some(&[Kind::AddressTwice, Kind::LinkDown])
+        }
         "br_handle_frame" | "br_forward" | "__br_forward" | "br_handle_frame_finish" | "br_dev_xmit" => {
             Some(&[Kind::BridgePort, Kind::PortsIsolated])
         }
@@ -141,9 +147,15 @@ fn has_no_route(hop: &Hop) -> bool {
     reason.ends_with("IP_INNOROUTES") || reason.ends_with("IP_OUTNOROUTES")
 }
 
-/// Whether it was dropped because no socket listened.
+/// Whether it was dropped because no socket listened. Kernels without reasons free a datagram so in UDP's entry function.
 fn has_no_socket(hop: &Hop) -> bool {
-    hop.drop.as_ref().and_then(|drop| drop.reason.as_deref()).is_some_and(|name| name.ends_with("NO_SOCKET"))
+    let Some(drop) = &hop.drop else { return false };
+    let in_entry =
+        |location: &str| ["__udp4_lib_rcv", "__udp6_lib_rcv"].iter().any(|name| location.starts_with(name));
+    match drop.reason.as_deref() {
+        Some(reason) => reason.ends_with("NO_SOCKET"),
+        None => drop.location.as_deref().is_some_and(in_entry),
+    }
 }
 
 /// A device of a node's own namespace.
