@@ -57,7 +57,7 @@ pub(super) enum Act {
     /// Namespace and index of the device, and the kernel's reason.
     Drop((u32, u32), u32, Packet),
     Consume,
-    /// Freed, and nobody is told.
+    /// Freed by a function that has no tracepoint.
     Free,
     CopyOf(Buffer),
 }
