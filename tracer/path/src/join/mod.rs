@@ -34,8 +34,8 @@
 //! Limits: at most 2²⁰ identities are followed at once; events beyond that count as unmatched. 64 sightings are kept of a packet,
 //! and the drop that ends it. Equal packets are matched by order, so a lost one may be taken for its successor; the path's confidence is
 //! then below 1. If the eBPF programs miss that an sk_buff was freed, the next packet at its address inherits the
-//! identity. This is detected if the track would become impossible (start twice, pass a device twice, turn back, change
-//! its content); otherwise the two packets are reported as one path.
+//! identity. This is detected if the track would become impossible (start twice, pass a device twice, turn back, go on after it
+//! has arrived in a pod, change its content); otherwise the two packets are reported as one path.
 
 mod arrival;
 mod begin;
@@ -56,6 +56,7 @@ mod table;
 mod timers;
 pub(crate) mod track;
 mod translation;
+mod visits;
 mod waiting;
 
 use std::collections::VecDeque;

@@ -81,7 +81,7 @@ impl Joiner {
             let other = &self.tracks[*other];
             let is_alike =
                 (other.packet.protocol, other.packet.id) == (track.packet.protocol, track.packet.id);
-            is_alike && other.rejection.is_some() && !other.dropped
+            is_alike && other.rejection.is_some() && !other.was_refused()
         };
         let mut recent = self.flows.stream(track.flow).recent();
         if track.rejection.is_none()

@@ -129,3 +129,28 @@ fn with_records_lost_the_nodes_stay_in_order_and_what_looks_alike_is_doubted() {
         assert_true(&Plan { lost: 2 + seed % 5, ..unsure(seed, traffic) });
     }
 }
+
+/// An error was given to a datagram that was sent after it, or that had not reached the receiver.
+#[test]
+fn a_refusal_is_not_given_to_what_was_sent_after_it() {
+    for seed in 1..8 {
+        let refused = Exchange { gap: 40_000_000, ..exchange(datagrams(3), 0, 2, &[Fate::Refused]) };
+        assert_true(&unsure(seed, vec![refused]));
+        let fates = [Fate::Refused, Fate::DroppedBefore, Fate::DroppedInside];
+        assert_true(&plan(seed, vec![by_service(datagrams(4), 0, 0, &fates)]));
+        assert_true(&Plan { lost: 20, ..plan(seed, vec![by_service(datagrams(6), 4, 0, &fates)]) });
+    }
+}
+
+/// An answer in the memory of its question, of which nobody said that it was freed, went on with the question's path.
+#[test]
+fn what_has_arrived_in_a_pod_does_not_leave_its_node() {
+    for seed in 1..24 {
+        let traffic = vec![
+            exchange(datagrams(3), 2, 0, &[Fate::Arrives]),
+            by_service(datagrams(3), 2, 0, &[Fate::Arrives]),
+        ];
+        assert_true(&Plan { unreported_frees: 100, ..plan(seed, traffic.clone()) });
+        assert_true(&Plan { unreported_frees: 100, lost: 5, ..plan(seed, traffic) });
+    }
+}

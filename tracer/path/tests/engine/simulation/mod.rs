@@ -10,8 +10,7 @@
 
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 
-use crate::testkit::Random;
-use podtrace_path::Engine;
+use crate::testkit::{Random, play};
 
 mod found;
 mod kernel;
@@ -26,10 +25,10 @@ mod truth;
 
 use plan::{Plan, plan};
 use stream::{Clocks, Frames, Streams};
-use truth::{Checked, Told, Truth};
+use truth::{Checked, Outcome, Truth};
 
 /// Plans of each property.
-const CASES: u32 = 150;
+const CASES: u32 = 300;
 
 fn number<T: std::str::FromStr>(variable: &str, otherwise: T) -> T {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
@@ -44,20 +43,16 @@ fn holds(lossy: bool, property: fn(&Plan) -> Checked) {
         rng_seed: RngSeed::Fixed(number("PODTRACE_SEED", 1)),
         ..Config::default()
     };
-    let told = TestRunner::new(config).run(&plan(lossy), |plan| property(&plan).map_err(TestCaseError::fail));
-    if let Err(error) = told {
+    let tested =
+        TestRunner::new(config).run(&plan(lossy), |plan| property(&plan).map_err(TestCaseError::fail));
+    if let Err(error) = tested {
         panic!("{error}");
     }
 }
 
-fn told(plan: &Plan, frames: &Frames) -> Told {
-    let mut engine = Engine::new(network::context(plan.nodes));
-    let mut paths = Vec::new();
-    for (node, frame) in frames {
-        engine.ingest(*node, frame, &mut paths);
-    }
-    let summary = engine.finish(&mut paths);
-    Told { paths, summary }
+fn traced(plan: &Plan, frames: &Frames) -> Outcome {
+    let (paths, summary) = play(network::context(plan.nodes), frames);
+    Outcome { paths, summary }
 }
 
 /// Whether what is said of a plan's packets is true, whosever frames come first.
@@ -67,7 +62,7 @@ fn says_the_truth(plan: &Plan) -> Checked {
     let streams = Streams::new(plan, &records, Clocks::Drifting);
     let truth = Truth { sent: &travel.sent, streams: &streams, is_lossy: plan.lost > 0 };
     let mut random = Random::new(plan.seed);
-    truth.check(&told(plan, &streams.interleaved(&mut random)))
+    truth.check(&traced(plan, &streams.interleaved(&mut random)))
 }
 
 /// Whether the same is said in whichever order the nodes' frames come.
@@ -76,8 +71,8 @@ fn says_the_same(plan: &Plan) -> Checked {
     let records = stream::records(plan, &travel.steps);
     let streams = Streams::new(plan, &records, Clocks::Steady);
     let mut random = Random::new(plan.seed);
-    let first = told(plan, &streams.interleaved(&mut random)).outline();
-    let second = told(plan, &streams.interleaved(&mut random)).outline();
+    let first = traced(plan, &streams.interleaved(&mut random)).outline();
+    let second = traced(plan, &streams.interleaved(&mut random)).outline();
     if first == second {
         return Ok(());
     }

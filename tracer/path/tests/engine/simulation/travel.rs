@@ -57,7 +57,7 @@ pub(super) enum Act {
     /// Namespace and index of the device, and the kernel's reason.
     Drop((u32, u32), u32, Packet),
     Consume,
-    /// Freed, and nobody is told.
+    /// Freed by a function that has no tracepoint.
     Free,
     CopyOf(Buffer),
 }
@@ -176,7 +176,7 @@ impl<'a> Travel<'a> {
             self.tap(at, route, (&packet, Stage::Routed), here, (hook::TC_EGRESS, CNI0, Passage::Within));
             at += self.delay();
         }
-        self.into_pod(at, route, &packet, buffer, &of)
+        self.enter_pod(at, route, &packet, buffer, &of)
     }
 
     /// From a pod to the wire; `None` if it does not get there.
@@ -317,11 +317,11 @@ impl<'a> Travel<'a> {
         let down = (hook::TC_EGRESS, CNI0, Passage::Within);
         self.tap(at, route, (packet, Stage::Received), here, down);
         at += self.delay();
-        self.into_pod(at, route, packet, buffer, of)
+        self.enter_pod(at, route, packet, buffer, of)
     }
 
     /// From the bridge into the receiver, and out of memory there, unless it is refused.
-    fn into_pod(
+    fn enter_pod(
         &mut self,
         mut at: u64,
         route: &Route,

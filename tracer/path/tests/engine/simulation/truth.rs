@@ -17,7 +17,7 @@ pub(super) struct Truth<'a> {
 }
 
 /// What the engine says of it.
-pub(super) struct Told {
+pub(super) struct Outcome {
     pub(super) paths: Vec<Path>,
     pub(super) summary: Summary,
 }
@@ -29,7 +29,7 @@ pub(super) type Checked = Result<(), String>;
 /// look alike: the more frames come at once, the more of them are under way together.
 pub(super) type Outline = BTreeSet<(Vec<(usize, u64)>, String)>;
 
-impl Told {
+impl Outcome {
     pub(super) fn outline(&self) -> Outline {
         let one = |path: &Path| {
             let mut sources: Vec<_> = sources(path).collect();
@@ -49,28 +49,28 @@ impl Truth<'_> {
         &self.streams.records[node][number as usize]
     }
 
-    pub(super) fn check(&self, told: &Told) -> Checked {
-        self.counts_balance(told)?;
-        for path in &told.paths {
+    pub(super) fn check(&self, outcome: &Outcome) -> Checked {
+        self.counts_balance(outcome)?;
+        for path in &outcome.paths {
             self.is_possible(path).map_err(|error| self.about(path, &error))?;
             self.is_true(path).map_err(|error| self.about(path, &error))?;
         }
-        self.is_in_one_path(told)?;
-        if self.is_lossy { Ok(()) } else { self.all_are_there(told) }
+        self.is_in_one_path(outcome)?;
+        if self.is_lossy { Ok(()) } else { self.all_are_there(outcome) }
     }
 
-    fn counts_balance(&self, told: &Told) -> Checked {
-        let events = &told.summary.events;
+    fn counts_balance(&self, outcome: &Outcome) -> Checked {
+        let events = &outcome.summary.events;
         let kept: usize = self.streams.records.iter().map(Vec::len).sum();
         let balance =
             events.produced == events.delivered + events.lost_ring && events.delivered == kept as u64;
         ensure(balance, || format!("{kept} records were kept: {events:?}"))?;
-        let verdicts = &told.summary.paths;
+        let verdicts = &outcome.summary.paths;
         let all =
             verdicts.delivered + verdicts.dropped + verdicts.vanished + verdicts.rejected + verdicts.open;
-        ensure(all == told.paths.len() as u64, || format!("{} paths: {verdicts:?}", told.paths.len()))?;
+        ensure(all == outcome.paths.len() as u64, || format!("{} paths: {verdicts:?}", outcome.paths.len()))?;
         let is_whole = events.lost_ring == 0;
-        let says = told.summary.complete;
+        let says = outcome.summary.complete;
         ensure(says == is_whole, || format!("complete: {says}, with {events:?}"))
     }
 
@@ -138,9 +138,9 @@ impl Truth<'_> {
     }
 
     /// Whether each record is in as many paths as it has packets, at most.
-    fn is_in_one_path(&self, told: &Told) -> Checked {
+    fn is_in_one_path(&self, outcome: &Outcome) -> Checked {
         let mut seen: BTreeMap<(usize, u64), usize> = BTreeMap::new();
-        for path in &told.paths {
+        for path in &outcome.paths {
             for source in sources(path) {
                 let count = seen.entry(source).or_default();
                 *count += 1;
@@ -155,7 +155,7 @@ impl Truth<'_> {
     }
 
     /// Of each set of packets that look alike, as many paths with each verdict as there are packets with such a fate.
-    fn all_are_there(&self, told: &Told) -> Checked {
+    fn all_are_there(&self, outcome: &Outcome) -> Checked {
         let mut classes: Vec<(&Sent, Counts)> = Vec::new();
         for sent in self.sent {
             let class = match classes.iter().position(|(other, _)| other.packet.looks_like(&sent.packet)) {
@@ -167,7 +167,7 @@ impl Truth<'_> {
             };
             *classes[class].1.missing.entry(format!("{:?}", verdict(sent.fate))).or_default() += 1;
         }
-        for path in &told.paths {
+        for path in &outcome.paths {
             let Some(first) = sources(path).next() else { continue };
             let first = &self.sent[self.record(first).of[0]];
             let class = classes.iter_mut().find(|(other, _)| other.packet.looks_like(&first.packet));
@@ -178,8 +178,8 @@ impl Truth<'_> {
         }
         for (sent, counts) in classes {
             ensure(counts.balance(), || {
-                let mut text = format!("of {}: in truth minus told {counts:?}", shown(&sent.packet));
-                for path in &told.paths {
+                let mut text = format!("of {}: in truth minus said {counts:?}", shown(&sent.packet));
+                for path in &outcome.paths {
                     let is_of = |number: &Number| self.sent[*number].packet.looks_like(&sent.packet);
                     if sources(path).any(|source| self.record(source).of.iter().any(is_of)) {
                         text.push_str(&self.about(path, ""));
