@@ -34,4 +34,4 @@ pub use hook::manip;
 pub use kernel::{ABSENT, Arguments, NO_ARGUMENT, Offsets};
 
 /// Version of everything in this crate.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;

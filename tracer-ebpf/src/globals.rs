@@ -75,6 +75,10 @@ pub(crate) static ARGUMENTS: Global<Arguments> = Global::new(Arguments::NONE);
 #[unsafe(no_mangle)]
 pub(crate) static NODE_NETNS: Global<u32> = Global::new(0);
 
+/// Packets are traced whose hash is below this; 0 for all. See [`crate::sample`].
+#[unsafe(no_mangle)]
+pub(crate) static SAMPLE: Global<u32> = Global::new(0);
+
 /// 1 while events are wanted: taps of all nodes are attached before the first one speaks.
 #[map]
 static ENABLED: Array<u32> = Array::with_max_entries(1, 0);

@@ -7,6 +7,7 @@ use crate::{
     classify::{self, Class},
     globals::{self, Fingerprint, PACKETS, PARTS, PARTS_NUMBER, Tracked, count},
     reader::Reader,
+    sample,
 };
 
 /// What a hook is to a packet's way through the node.
@@ -46,7 +47,7 @@ impl Moment {
     pub(crate) const WITHIN: Self = Self { passage: Passage::Within, sent: false };
 }
 
-/// The identity of a packet that matches or is followed; `None` if it is neither.
+/// The identity of a packet that matches and is in the sample, or is followed; `None` if it is neither.
 #[inline(always)]
 pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, moment: Moment) -> Option<Identity> {
     let Moment { passage, sent } = moment;
@@ -62,6 +63,13 @@ pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, moment: Moment)
         return Some(Identity { flags, ..identity });
     }
     if !class.matches {
+        return None;
+    }
+    if !sample::takes(&class.packet, reader) {
+        count(|counters| {
+            // SAFETY: a member's address within a live map value.
+            unsafe { &raw mut (*counters).unsampled }
+        });
         return None;
     }
     let (packet, at_ns) = new_number();

@@ -3,7 +3,7 @@
 //! Every program does the same with a packet:
 //! 1. [`classify`] reads its headers and applies the filter. Hooks at kernel functions skip this: they only look for
 //!    packets that are followed already.
-//! 2. [`identity`] gives it a number, or finds the one that it has.
+//! 2. [`identity`] gives it a number, or finds the one that it has. A new one has to be in the [`sample`], if there is one.
 //! 3. [`emit`] writes a record into the ring buffer and counts it.
 //!
 //! The meaning of an event is user space's business. User space removes what a killed agent left attached; it recognises
@@ -34,6 +34,7 @@ mod header;
 mod identity;
 mod reader;
 mod route;
+mod sample;
 mod stack;
 
 use aya_ebpf::{

@@ -18,6 +18,7 @@ mod page;
 mod record;
 mod refusals;
 mod rules;
+mod sample;
 mod services;
 mod silent;
 mod stream;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
     trials.extend(kill::trials());
     trials.extend(refusals::trials());
     trials.extend(rules::trials());
+    trials.extend(sample::trials());
     trials.extend(services::trials());
     trials.extend(silent::trials());
     trials.extend(record::trials());

@@ -355,6 +355,7 @@ impl Serving<'_> {
             lost_ring: counters.lost_ring,
             lost_map: counters.lost_map,
             missed_probes: self.recursion_misses,
+            unsampled: counters.unsampled,
         })
     }
 

@@ -31,7 +31,7 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let mut before = Progress::default();
     let mut hint = Some(hint(&plan));
     let outcome = runtime.block_on(trace(&plan, &mut report, &mut |now| {
-        if now.events > 0 {
+        if now.events + now.unsampled > 0 {
             hint = None;
         } else if now.elapsed >= SILENCE
             && let Some(hint) = hint.take()

@@ -118,8 +118,8 @@ impl AttachedPrograms {
         Ok((Self { maps, programs: Some(programs) }, ring, attached))
     }
 
-    /// Changes a running trace: attaches taps to new devices and replaces the filter's addresses. Ports, protocol and
-    /// which ends are `any` were compiled in as constants, and cannot change. Returns the new hooks.
+    /// Changes a running trace: attaches taps to new devices and replaces the filter's addresses. Ports, protocol, the
+    /// sample and which ends are `any` were compiled in as constants, and cannot change. Returns the new hooks.
     ///
     /// # Errors
     ///
@@ -293,6 +293,7 @@ fn create_maps(
         // The programs have no CO-RE relocations, so aya need not parse the kernel's BTF, which is slow.
         .btf(None)
         .override_global("FILTER", filter, true)
+        .override_global("SAMPLE", &filter::sample(settings.filter), true)
         .override_global("OFFSETS", offsets, true)
         .override_global("ARGUMENTS", &prototypes.arguments, true)
         .override_global("NODE_NETNS", &settings.host_namespace()?.inode, true)

@@ -112,6 +112,7 @@ impl Maps {
             produced: sum.produced + cpu.produced,
             lost_ring: sum.lost_ring + cpu.lost_ring,
             lost_map: sum.lost_map + cpu.lost_map,
+            unsampled: sum.unsampled + cpu.unsampled,
         }))
     }
 }

@@ -308,6 +308,7 @@ mod tests {
             port: None,
             protocol: None,
             one_way: false,
+            sample: None,
         };
         let (from, to) = aim.ends(inventory).unwrap();
         let filter = aim.filter(&from, &to);

@@ -77,6 +77,7 @@ impl<'a> Live<'a> {
             paths: self.presenter.reported(),
             under_way: u64::try_from(self.engine.under_way()).unwrap_or(u64::MAX),
             events: sum(|counted| counted.produced),
+            unsampled: sum(|counted| counted.unsampled),
             lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),
             elapsed: ready.elapsed(),
         }

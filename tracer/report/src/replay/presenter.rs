@@ -1,6 +1,7 @@
 //! Handles finished paths, in this order: adds advice, records them, selects, counts and reports them.
 
 use std::io::{self, ErrorKind};
+use std::num::NonZeroU32;
 
 use anyhow::{Context as _, Result};
 use podtrace_path::{Context, Path, Summary, Update};
@@ -28,10 +29,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether any matching packet was seen.
+    /// Whether any matching packet was seen, in the sample or not.
     #[must_use]
     pub fn saw_packets(&self) -> bool {
-        self.summary.events.delivered > 0
+        let unsampled = self.summary.sample.map_or(0, |sample| sample.unsampled_events);
+        self.summary.events.delivered + unsampled > 0
     }
 }
 
@@ -48,6 +50,8 @@ pub struct Presenter<'a> {
     totals: Collector,
     /// Whether the trace leaves answers out.
     is_one_way: bool,
+    /// One in so many packets is traced; `None` for all.
+    sample: Option<NonZeroU32>,
     /// Paths that wait for the state that explains them.
     pending: Pending,
 }
@@ -70,6 +74,7 @@ impl<'a> Presenter<'a> {
             reported: 0,
             totals: Collector::default(),
             is_one_way: context.filter.one_way,
+            sample: context.filter.sample,
             pending: Pending::default(),
         }
     }
@@ -175,6 +180,7 @@ impl<'a> Presenter<'a> {
             are_answers_traced: !self.is_one_way && self.choice.is_all(),
             is_limited: self.is_full(),
             is_complete: summary.complete,
+            sample: self.sample,
         };
         let totals = self.totals.finished(end);
         self.report(|report| report.totals(&totals))?;
