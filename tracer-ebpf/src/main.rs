@@ -36,6 +36,7 @@ mod reader;
 mod route;
 mod sample;
 mod stack;
+mod stats;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -43,7 +44,7 @@ use aya_ebpf::{
     macros::{classifier, raw_tracepoint},
     programs::{RawTracePointContext, TcContext},
 };
-use tracer_common::hook;
+use tracer_common::{hook, stats::DropKey};
 
 use crate::{
     emit::{Sighting, emit, emit_alone},
@@ -101,6 +102,9 @@ fn try_tap(ctx: &TcContext, hook: u16, passage: Passage) -> Option<()> {
     let (ifindex, len, mark, gso_segs, gso_size) = unsafe {
         ((*sk_buff).ifindex, (*sk_buff).len, (*sk_buff).mark, (*sk_buff).gso_segs, (*sk_buff).gso_size)
     };
+    if stats::is_on() {
+        return stats::passed(ifindex, hook, len, &class, &identity, &reader);
+    }
     let sighting = Sighting {
         hook,
         flags: identity.flags,
@@ -162,6 +166,9 @@ fn try_drop_seen(skb: u64, location: u64, reason: u32) -> Option<()> {
         identity::followed(skb, &class, &reader).filter(|identity| !identity.left)?
     };
     let device = device.unwrap_or(Device { ifindex: 0, netns: 0 });
+    if stats::is_on() {
+        return stats::dropped(&DropKey { location, reason, netns: device.netns }, reader.len());
+    }
     let sighting =
         Sighting { location, reason, ..Sighting::of(hook::KFREE_SKB, skb, &identity, &reader, device) };
     emit(&sighting, &reader)

@@ -21,6 +21,7 @@ mod rules;
 mod sample;
 mod services;
 mod silent;
+mod stats;
 mod stream;
 mod terminal;
 mod topology;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     trials.extend(sample::trials());
     trials.extend(services::trials());
     trials.extend(silent::trials());
+    trials.extend(stats::trials());
     trials.extend(record::trials());
     trials.extend(answer::trials());
     trials.extend(bounds::trials());

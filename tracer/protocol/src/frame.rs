@@ -49,6 +49,7 @@ use ipnet::IpNet;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::stats::Stats;
 use crate::topology::Topology;
 use podtrace_rules::Rules;
 
@@ -143,6 +144,9 @@ pub struct FilterSpec {
     /// programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<NonZeroU32>,
+    /// Packets are counted in the kernel in place of being reported, see [`Stats`]. A constant of the loaded programs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stats: bool,
 }
 
 /// One side of the filter.
@@ -228,6 +232,8 @@ pub enum FromAgent {
     /// Hop events, encoded; see [`crate::record::Records`]. The only frame that is not JSON.
     #[serde(skip)]
     Events(Bytes),
+    /// What was counted so far, with [`FilterSpec::stats`]: once a second and before `Goodbye`. There are no events then.
+    Stats(Stats),
     /// Connection tracking's counters: once before the first events, and again after drops if they have changed.
     #[serde(rename = "conntracked")]
     ConntrackStats(ConntrackStats),

@@ -115,6 +115,10 @@ pub(super) struct Trace {
     /// Trace only one in N packets, chosen by what no hop, NAT or tunnel changes: the same ones on every node
     #[arg(long, value_name = "1/N", value_parser = super::sample::one_in)]
     pub(super) sample: Option<NonZeroU32>,
+    /// Only count, in the kernel: packets, bytes and latencies at each device, drops by reason and place. For rates at which
+    /// single packets are too many; with -o text, a table that is drawn again each second, or json
+    #[arg(long, conflicts_with_all = ["filter", "count", "probe", "write", "expect", "html", "all", "verdict", "failed"])]
+    pub(super) stats: bool,
     /// Bytes to capture of each packet
     #[arg(long, value_name = "BYTES", default_value_t = SNAPLEN.1, value_parser = clap::value_parser!(u16).range(i64::from(SNAPLEN.0)..=i64::from(SNAPLEN.1)))]
     pub(super) snaplen: u16,

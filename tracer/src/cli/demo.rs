@@ -69,6 +69,7 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
             protocol: Some(1),
             one_way: false,
             sample: None,
+            stats: false,
         },
         probe: Some(ProbePlan {
             pod: from.full_name(),

@@ -59,7 +59,7 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
     let (from, to) = located(&args.ends, from, to, &inventory)?;
     let (port, protocol, one_way) = (args.ends.port, args.ends.proto.map(number), args.ends.one_way);
     let sample = args.sample.filter(|one_in| one_in.get() > 1);
-    let aim = Aim { from, to, namespace, port, protocol, one_way, sample };
+    let aim = Aim { from, to, namespace, port, protocol, one_way, sample, stats: args.stats };
     let (from, to) = aim.ends(&inventory)?;
     // Only needed for error messages while resolving names.
     inventory.untraceable.clear();
@@ -113,6 +113,7 @@ pub(super) fn aim(ends: &Ends, inventory: &Inventory) -> Result<Aim> {
         protocol: ends.proto.map(number),
         one_way: ends.one_way,
         sample: None,
+        stats: false,
     })
 }
 

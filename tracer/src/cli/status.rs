@@ -18,6 +18,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::args::Output;
 use crate::session::Progress;
 use podtrace_path::{Change, Path, Summary};
+use podtrace_protocol::stats::Stats;
 use podtrace_report::output::{Report, thousands};
 use podtrace_report::totals::Finished;
 
@@ -121,6 +122,10 @@ impl Report for WithStatus {
 
     fn change(&mut self, change: &Change) -> io::Result<()> {
         self.status.above(|| self.report.change(change))
+    }
+
+    fn stats(&mut self, node: &str, stats: &Stats) -> io::Result<()> {
+        self.status.above(|| self.report.stats(node, stats))
     }
 
     fn damage(&mut self, damage: &str) -> io::Result<()> {

@@ -13,7 +13,7 @@ use tracer_common::{Address, Filter, PORTS, VXLAN_PORTS, filter_flag, side};
 
 /// The constants of the filter, and a warning if the node needs more than they can hold.
 pub(super) fn constants(filter: &FilterSpec, node: &Namespace) -> (Filter, Option<String>) {
-    let FilterSpec { from, to, protocol, one_way, sample: _ } = filter;
+    let FilterSpec { from, to, protocol, one_way, sample: _, stats: _ } = filter;
     let has_node_ports = !(from.node_ports.is_empty() && to.node_ports.is_empty());
     let flags = [
         (from.addresses.is_empty(), filter_flag::FROM_ANY),

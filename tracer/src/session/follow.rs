@@ -309,6 +309,7 @@ mod tests {
             protocol: None,
             one_way: false,
             sample: None,
+            stats: false,
         };
         let (from, to) = aim.ends(inventory).unwrap();
         let filter = aim.filter(&from, &to);

@@ -64,6 +64,9 @@ impl<'a> Live<'a> {
                 info!("{name}: {}", gap.text);
             }
         }
+        if let (Some(FromAgent::Stats(stats)), Some(name)) = (frame, self.nodes.get(node)) {
+            self.presenter.report_stats(name, stats)?;
+        }
         match frame {
             Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
             None => self.engine.node_ended(node),

@@ -187,6 +187,7 @@ impl Engine {
             | FromAgent::NetworkChanged(_)
             | FromAgent::Probed { .. }
             | FromAgent::Warning { .. }
+            | FromAgent::Stats(_)
             | FromAgent::Failed { .. } => {}
         }
     }

@@ -53,14 +53,7 @@ impl SummaryNotes {
             first.push(PLAIN, ", all accounted for");
         }
         let mut lines = vec![first];
-        if let Some(Sample { one_in, unsampled_events }) = sample {
-            let all = format!("sampled 1 in {}", thousands(u64::from(one_in.get())));
-            let others = count(*unsampled_events, "event");
-            lines.push(Phrase::new().with(DOUBT, all).with(
-                PLAIN,
-                format!(": all counts are of the sample; {others} of other packets skipped in the kernel"),
-            ));
-        }
+        lines.extend(sample.as_ref().map(self::sample));
         if !*complete {
             lines.push(
                 Phrase::new().with(LOUD, " INCOMPLETE ").with(PLAIN, " ").with(BAD, self.losses(summary)),
@@ -109,6 +102,15 @@ impl SummaryNotes {
         }
         phrase
     }
+}
+
+/// `sampled 1 in 100: …`.
+pub(super) fn sample(sample: &Sample) -> Phrase {
+    let Sample { one_in, unsampled_events } = sample;
+    let all = format!("sampled 1 in {}", thousands(u64::from(one_in.get())));
+    let others = count(*unsampled_events, "event");
+    let rest = format!(": all counts are of the sample; {others} of other packets skipped in the kernel");
+    Phrase::new().with(DOUBT, all).with(PLAIN, rest)
 }
 
 /// `4 paths: 3 delivered, 1 DROPPED`.

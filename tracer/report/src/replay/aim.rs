@@ -22,6 +22,8 @@ pub struct Aim {
     pub one_way: bool,
     /// Only one in so many of the packets.
     pub sample: Option<NonZeroU32>,
+    /// Counts in the kernel, in place of events.
+    pub stats: bool,
 }
 
 impl Aim {
@@ -58,6 +60,7 @@ impl Aim {
             protocol: self.protocol,
             one_way: self.one_way,
             sample: self.sample,
+            stats: self.stats,
         }
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use podtrace_path::{Context, Path, Summary, Update};
 use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::inventory::Inventory;
+use podtrace_protocol::stats::Stats;
 
 use super::Aim;
 use super::pending::Pending;
@@ -24,6 +25,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// Whether all nodes were lost before the trace ended.
     pub all_lost: bool,
+    /// Whether any node has counted a packet, where packets are counted.
+    pub has_counted: bool,
     /// What was known of the nodes at the end.
     pub diagnosis: Diagnosis,
 }
@@ -33,7 +36,7 @@ impl Outcome {
     #[must_use]
     pub fn saw_packets(&self) -> bool {
         let unsampled = self.summary.sample.map_or(0, |sample| sample.unsampled_events);
-        self.summary.events.delivered + unsampled > 0
+        self.has_counted || self.summary.events.delivered + unsampled > 0
     }
 }
 
@@ -52,6 +55,8 @@ pub struct Presenter<'a> {
     is_one_way: bool,
     /// One in so many packets is traced; `None` for all.
     sample: Option<NonZeroU32>,
+    /// Whether any node has counted a packet.
+    has_counted: bool,
     /// Paths that wait for the state that explains them.
     pending: Pending,
 }
@@ -75,6 +80,7 @@ impl<'a> Presenter<'a> {
             totals: Collector::default(),
             is_one_way: context.filter.one_way,
             sample: context.filter.sample,
+            has_counted: false,
             pending: Pending::default(),
         }
     }
@@ -106,6 +112,14 @@ impl<'a> Presenter<'a> {
             self.choice.handle_frame(node, frame);
             self.diagnosis.learn(node, frame);
         }
+    }
+
+    /// Reports a node's counts.
+    pub fn report_stats(&mut self, name: &str, stats: &Stats) -> Result<()> {
+        let packets = stats.taps.iter().map(|tap| tap.packets).sum::<u64>();
+        let dropped = stats.drops.iter().map(|drop| drop.packets).sum::<u64>();
+        self.has_counted |= packets + dropped > 0;
+        self.report(|report| report.stats(name, stats))
     }
 
     /// Records and reports cluster changes.
@@ -198,7 +212,7 @@ impl<'a> Presenter<'a> {
         let reported = self.conclude(&mut summary);
         let recorded = self.recorder.map_or(Ok(()), |recorder| recorder.finish(&summary));
         waited.and(reported).and(recorded)?;
-        Ok(Outcome { summary, all_lost: false, diagnosis: self.diagnosis })
+        Ok(Outcome { summary, all_lost: false, has_counted: self.has_counted, diagnosis: self.diagnosis })
     }
 
     /// Ends a trace whose output could not be written: a full disk. Reports the summary, which is never complete, and
