@@ -131,6 +131,8 @@ pub struct Finished {
     pub changes: Vec<Change>,
     /// Flows, routes, causes and their sums, as JSON.
     pub totals: Vec<Value>,
+    /// Snapshots of counts, as JSON.
+    pub stats: Vec<Value>,
     /// The summary; `None` if the trace could not run.
     pub summary: Option<Summary>,
 }
@@ -152,6 +154,7 @@ impl Finished {
             paths: vec![],
             changes: vec![],
             totals: vec![],
+            stats: vec![],
             summary: None,
         };
         for line in finished.stdout.lines() {
@@ -166,6 +169,7 @@ impl Finished {
                     finished.changes.push(serde_json::from_value(value).context("reading a change")?);
                 }
                 Some("flow" | "route" | "cause" | "totals") => finished.totals.push(value),
+                Some("stats") => finished.stats.push(value),
                 Some("summary") => {
                     finished.summary = Some(serde_json::from_value(value).context("reading the summary")?);
                 }

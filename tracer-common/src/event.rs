@@ -106,6 +106,8 @@ pub struct Counters {
     pub lost_ring: u64,
     /// Identities not stored because a map was full.
     pub lost_map: u64,
+    /// Matching packets that are not in the sample, once for each hook that would have reported them.
+    pub unsampled: u64,
 }
 
 const _: () = assert!(size_of::<Event>() == 112 && align_of::<Event>() == 8);
@@ -113,4 +115,4 @@ const _: () = assert!(core::mem::offset_of!(Event, hook) == 88 && core::mem::off
 const _: () = assert!(core::mem::offset_of!(Record, conntrack) == 112);
 const _: () = assert!(size_of::<Record>() == 208 + CAPTURE && core::mem::offset_of!(Record, bytes) == 208);
 const _: () = assert!(size_of::<Record>().is_multiple_of(8));
-const _: () = assert!(size_of::<Counters>() == 24 && align_of::<Counters>() == 8);
+const _: () = assert!(size_of::<Counters>() == 32 && align_of::<Counters>() == 8);

@@ -11,6 +11,7 @@
 //! | [`kernel`] | to the kernel | struct offsets and argument positions of this kernel |
 //! | [`event`] | from the kernel | records in the ring buffer, counters |
 //! | [`conntrack`] | from the kernel | part of a record |
+//! | [`stats`] | from the kernel | counts in place of records |
 //! | [`wire`] | | facts about packet headers that both sides need |
 //!
 //! The kernel side writes what only the kernel knows (time, identity, device, namespace, drop reason) and copies the
@@ -25,6 +26,7 @@ pub mod hook;
 pub mod kernel;
 #[cfg(feature = "user")]
 mod pod;
+pub mod stats;
 pub mod wire;
 
 pub use conntrack::{Conntrack, ConntrackTuple, status};
@@ -34,4 +36,4 @@ pub use hook::manip;
 pub use kernel::{ABSENT, Arguments, NO_ARGUMENT, Offsets};
 
 /// Version of everything in this crate.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 6;

@@ -115,6 +115,16 @@ pub const fn is_icmp_error(protocol: u8, kind: u8) -> bool {
         || (protocol == protocol::ICMPV6 && icmpv6::is_error(kind))
 }
 
+/// Whether an ICMP message of this protocol and type is an echo request or reply.
+#[inline(always)]
+#[must_use]
+pub const fn is_echo(protocol: u8, kind: u8) -> bool {
+    match protocol {
+        protocol::ICMP => kind == icmp::ECHO_REQUEST || kind == icmp::ECHO_REPLY,
+        _ => kind == icmpv6::ECHO_REQUEST || kind == icmpv6::ECHO_REPLY,
+    }
+}
+
 /// Whether an IPv6 extension header of this type is skipped, by [`extension_length`]. The fragment header has a layout of
 /// its own; an authentication header is left to be a packet's protocol, as in IPv4.
 #[inline(always)]
@@ -132,6 +142,8 @@ pub const fn extension_length(field: u8) -> u32 {
 
 /// Flags and offset of an IPv4 fragment: bytes 6 and 7 of the header.
 pub mod v4_fragment {
+    /// Routers may not fragment it.
+    pub const DO_NOT: u16 = 0x4000;
     /// More fragments follow.
     pub const MORE: u16 = 0x2000;
     /// Offset, in units of 8 bytes.

@@ -19,6 +19,8 @@ const VXLAN_AND_BELOW: u32 = UDP_HEADER + vxlan::HEADER + ETHERNET_HEADER;
 pub(crate) struct Class {
     /// Whether its headers match.
     pub(crate) matches: bool,
+    /// Whether it goes from the filter's `to` to its `from`; only known of those that match.
+    pub(crate) is_back: bool,
     /// What there is to say of that, as event flags.
     pub(crate) flags: u16,
     /// What tells it from others, inside any tunnel.
@@ -33,7 +35,32 @@ impl Match {
     const NO: Self = Self(0);
     /// Only if a node's address in it stands for another one.
     const VIA: Self = Self(1);
-    const YES: Self = Self(2);
+    /// From `from` to `to`.
+    const FORTH: Self = Self(2);
+    /// From `to` to `from`.
+    const BACK: Self = Self(3);
+
+    /// Whether its own headers match.
+    #[inline(always)]
+    fn is_sure(self) -> bool {
+        self.0 >= 2
+    }
+
+    /// Of the packet that quotes the one that matches so.
+    #[inline(always)]
+    fn of_error(self) -> Self {
+        if self.is_sure() { Self(self.0 ^ 1) } else { self }
+    }
+
+    /// By the value that a translated connection's packet has in the map.
+    #[inline(always)]
+    fn of_translated(self, way: Option<u32>) -> Self {
+        match way {
+            Some(1) => Self::FORTH,
+            Some(_) => Self::BACK,
+            None => self,
+        }
+    }
 
     /// VERIFIER: lets it forget by which of its many ways it was decided.
     #[inline(always)]
@@ -50,8 +77,8 @@ pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
     let header = innermost(reader)?;
     let packet = header.plain();
     let mut matches = wanted(&filter, &header, reader).veiled(packet.unknown);
-    if matches != Match::YES && conntrack::is_translated(&header, reader) {
-        matches = Match::YES;
+    if !matches.is_sure() {
+        matches = matches.of_translated(conntrack::translated(&header, reader));
     }
     matches = matches.veiled(packet.unknown);
     if matches == Match::NO && packet.is_icmp_error(reader) {
@@ -59,15 +86,15 @@ pub(crate) fn classify<R: Reader>(reader: &R) -> Option<Class> {
         let quoted = packet.transport + ICMP_HEADER;
         if let Some(quoted) = Header::read(reader, quoted) {
             matches = wanted(&filter, &quoted, reader).veiled(packet.unknown);
-            if matches != Match::YES && conntrack::was_translated(&quoted, reader) {
-                matches = Match::YES;
+            if !matches.is_sure() {
+                matches = matches.of_translated(conntrack::quoted_translated(&quoted, reader));
             }
-            matches = matches.veiled(packet.unknown);
+            matches = matches.of_error().veiled(packet.unknown);
         }
     }
     let flags = if matches == Match::VIA { flag::VIA } else { 0 };
     let flags = header::veiled(u32::from(flags), packet.unknown) as u16;
-    Some(Class { matches: matches != Match::NO, flags, packet })
+    Some(Class { matches: matches != Match::NO, is_back: matches == Match::BACK, flags, packet })
 }
 
 /// A packet's headers, the inner ones of VXLAN where there are.
@@ -158,7 +185,7 @@ fn wanted<R: Reader>(filter: &Filter, header: &Header, reader: &R) -> Match {
         (forth || back) && ports_wanted(filter, header, reader, forth, back)
     };
     if wanted {
-        Match::YES
+        if forth { Match::FORTH } else { Match::BACK }
     } else if via {
         Match::VIA
     } else {

@@ -84,7 +84,7 @@ pub(crate) unsafe fn remember(of: *const Conntrack) {
     (original.direction, reply.direction) = (0, 0);
     let mut new = TRANSLATED.insert(original, 1, 0).is_ok();
     if member!(FILTER: tracer_common::Filter, flags) & filter_flag::ONE_WAY == 0 {
-        new |= TRANSLATED.insert(reply, 1, 0).is_ok();
+        new |= TRANSLATED.insert(reply, 2, 0).is_ok();
     }
     if new && let Some(translations) = TRANSLATIONS.get_ptr_mut(0) {
         // SAFETY: a live map value, which is only ever set.
@@ -92,22 +92,33 @@ pub(crate) unsafe fn remember(of: *const Conntrack) {
     }
 }
 
-/// Whether the packet belongs to a traced connection that NAT translates.
+/// Which way the packet goes, if it belongs to a traced connection that NAT translates: 1 as the connection was opened, 2
+/// back.
 #[inline(always)]
-pub(crate) fn is_translated<R: Reader>(header: &Header, reader: &R) -> bool {
-    TRANSLATIONS.get(0).is_some_and(|any| *any != 0)
-        && TRANSLATED.get_ptr(tuple(&header.src, &header.dst, header, reader)).is_some()
+pub(crate) fn translated<R: Reader>(header: &Header, reader: &R) -> Option<u32> {
+    if !TRANSLATIONS.get(0).is_some_and(|any| *any != 0) {
+        return None;
+    }
+    way(&tuple(&header.src, &header.dst, header, reader))
 }
 
 /// The same for the packet quoted by an ICMP error, which travelled in the other direction.
 #[inline(always)]
-pub(crate) fn was_translated<R: Reader>(quoted: &Header, reader: &R) -> bool {
+pub(crate) fn quoted_translated<R: Reader>(quoted: &Header, reader: &R) -> Option<u32> {
     if !TRANSLATIONS.get(0).is_some_and(|any| *any != 0) {
-        return false;
+        return None;
     }
     let mut back = tuple(&quoted.dst, &quoted.src, quoted, reader);
     (back.sport, back.dport) = (back.dport, back.sport);
-    TRANSLATED.get_ptr(back).is_some()
+    // The tuple is that of the error's own way, so the quoted packet's is the other one.
+    way(&back).map(|way| way ^ 3)
+}
+
+#[inline(always)]
+fn way(tuple: &ConntrackTuple) -> Option<u32> {
+    // SAFETY: a number that is read at once. If the entry was given to another connection meanwhile, it is one of the two
+    // all the same.
+    unsafe { TRANSLATED.get(tuple) }.copied()
 }
 
 #[inline(always)]

@@ -3,9 +3,12 @@
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf},
 };
-use tracer_common::{Address, Arguments, ConntrackTuple, Counters, Filter, Offsets};
+use tracer_common::{
+    Address, Arguments, ConntrackTuple, Counters, Filter, Offsets,
+    stats::{DropCounts, DropKey, TapCounts, TapKey},
+};
 
 /// One member of a loader's constant. Read as a whole, the larger ones would not fit on the stack.
 macro_rules! member {
@@ -75,6 +78,14 @@ pub(crate) static ARGUMENTS: Global<Arguments> = Global::new(Arguments::NONE);
 #[unsafe(no_mangle)]
 pub(crate) static NODE_NETNS: Global<u32> = Global::new(0);
 
+/// Packets are traced whose hash is below this; 0 for all. See [`crate::sample`].
+#[unsafe(no_mangle)]
+pub(crate) static SAMPLE: Global<u32> = Global::new(0);
+
+/// 1 if packets are counted in place of being reported, see [`crate::stats`].
+#[unsafe(no_mangle)]
+pub(crate) static STATS: Global<u32> = Global::new(0);
+
 /// 1 while events are wanted: taps of all nodes are attached before the first one speaks.
 #[map]
 static ENABLED: Array<u32> = Array::with_max_entries(1, 0);
@@ -117,6 +128,14 @@ pub(crate) static TRANSLATIONS: Array<u32> = Array::with_max_entries(1, 0);
 /// Counts of this CPU.
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// With `--stats`, what passed each place. User space enters the places.
+#[map]
+pub(crate) static TAP_COUNTS: PerCpuHashMap<TapKey, TapCounts> = PerCpuHashMap::with_max_entries(1, 0);
+
+/// With `--stats`, what was dropped where and why.
+#[map]
+pub(crate) static DROP_COUNTS: PerCpuHashMap<DropKey, DropCounts> = PerCpuHashMap::with_max_entries(1024, 0);
 
 /// Events on their way to user space.
 #[map]

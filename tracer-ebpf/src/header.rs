@@ -166,20 +166,20 @@ impl Header {
     #[inline(always)]
     pub(crate) fn plain(&self) -> Plain {
         let unknown = self.unknown();
-        let ip_id = if self.is_v4() || self.fragment.is_later() { self.ip_id } else { 0 };
-        let ip_id = veiled(ip_id, unknown);
         let (transport, protocol, fragment) = (self.transport, self.protocol, self.fragment);
-        Plain { transport, ip_id, protocol, fragment, unknown }
+        Plain { transport, ip_id: self.ip_id, protocol, fragment, unknown }
     }
 }
 
 /// As much of a packet as tells one from another, of headers that are where they are expected.
+#[derive(Clone, Copy)]
 pub(crate) struct Plain {
     /// Offset of the transport header.
     pub(crate) transport: u32,
-    ip_id: u32,
-    protocol: u8,
-    fragment: Fragment,
+    /// Of IPv6, that of the fragment header; 0 without one.
+    pub(crate) ip_id: u32,
+    pub(crate) protocol: u8,
+    pub(crate) fragment: Fragment,
     /// A word of which the verifier knows nothing.
     pub(crate) unknown: u32,
 }
@@ -238,7 +238,8 @@ impl Plain {
         let transport = veiled(transport, self.unknown);
         let content_at = veiled(content_at, self.unknown);
         let content: u64 = reader.load(self.transport + content_at).unwrap_or(0);
-        let network = u64::from(self.ip_id) << 8 | u64::from(self.protocol);
+        let ip_id = if self.fragment.is_first_of_v6() { 0 } else { self.ip_id };
+        let network = u64::from(veiled(ip_id, self.unknown)) << 8 | u64::from(self.protocol);
         Fingerprint { headers: folded(network) ^ transport, content: folded(content) }
     }
 
@@ -286,24 +287,30 @@ impl Fragment {
     const WHOLE: Self = Self(0);
     const FIRST: Self = Self(1);
     const LATER: Self = Self(2);
+    /// The first of several of IPv6, where it has a header that the whole has not.
+    const FIRST_OF_V6: Self = Self(3);
+    /// Whole so far: a router may fragment it.
+    const DIVISIBLE: Self = Self(4);
 
     /// Of IPv4's flags and offset.
     #[inline(always)]
     fn of_v4(field: u16) -> Self {
-        Self::of(field & v4_fragment::OFFSET != 0, field & v4_fragment::MORE != 0)
+        if field & v4_fragment::OFFSET != 0 {
+            Self::LATER
+        } else if field & v4_fragment::MORE != 0 {
+            Self::FIRST
+        } else {
+            const { assert!(v4_fragment::DO_NOT >> 12 == Self::DIVISIBLE.0 as u16) };
+            Self(((field & v4_fragment::DO_NOT) >> 12) as u8 ^ Self::DIVISIBLE.0)
+        }
     }
 
     /// Of the offset and flags of IPv6's fragment header.
     #[inline(always)]
     fn of_v6(field: u16) -> Self {
-        Self::of(field & v6_fragment::OFFSET != 0, field & v6_fragment::MORE != 0)
-    }
-
-    #[inline(always)]
-    fn of(offset: bool, more: bool) -> Self {
-        match (offset, more) {
+        match (field & v6_fragment::OFFSET != 0, field & v6_fragment::MORE != 0) {
             (true, _) => Self::LATER,
-            (false, true) => Self::FIRST,
+            (false, true) => Self::FIRST_OF_V6,
             (false, false) => Self::WHOLE,
         }
     }
@@ -311,13 +318,32 @@ impl Fragment {
     /// The first of several, with the transport header.
     #[inline(always)]
     pub(crate) fn is_first(self) -> bool {
-        self == Self::FIRST
+        // One of the two odd ones.
+        self.0 & 1 != 0
     }
 
     /// Not the first one, so without the transport header.
     #[inline(always)]
     pub(crate) fn is_later(self) -> bool {
         self == Self::LATER
+    }
+
+    /// One of several.
+    #[inline(always)]
+    pub(crate) fn is_any(self) -> bool {
+        self.is_first() || self.is_later()
+    }
+
+    /// Whether a router may make fragments of it.
+    #[inline(always)]
+    pub(crate) fn is_divisible(self) -> bool {
+        self == Self::DIVISIBLE
+    }
+
+    /// Whether it has an identification that goes when it is put together.
+    #[inline(always)]
+    fn is_first_of_v6(self) -> bool {
+        self == Self::FIRST_OF_V6
     }
 }
 

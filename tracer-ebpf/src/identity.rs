@@ -7,6 +7,7 @@ use crate::{
     classify::{self, Class},
     globals::{self, Fingerprint, PACKETS, PARTS, PARTS_NUMBER, Tracked, count},
     reader::Reader,
+    sample,
 };
 
 /// What a hook is to a packet's way through the node.
@@ -33,6 +34,18 @@ pub(crate) struct Identity {
     pub(crate) left: bool,
 }
 
+impl Identity {
+    /// How long ago the packet was first seen on this node, in nanoseconds: its number begins with that moment.
+    #[inline(always)]
+    pub(crate) fn since_first_seen(&self) -> u64 {
+        (self.at_ns << CPU_BITS).wrapping_sub(self.packet & !CPU) >> CPU_BITS
+    }
+}
+
+/// Lowest bits of a packet's number, for the CPU that gave it.
+const CPU_BITS: u32 = 10;
+const CPU: u64 = (1 << CPU_BITS) - 1;
+
 /// What a hook says of a packet besides what it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Moment {
@@ -46,7 +59,7 @@ impl Moment {
     pub(crate) const WITHIN: Self = Self { passage: Passage::Within, sent: false };
 }
 
-/// The identity of a packet that matches or is followed; `None` if it is neither.
+/// The identity of a packet that matches and is in the sample, or is followed; `None` if it is neither.
 #[inline(always)]
 pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, moment: Moment) -> Option<Identity> {
     let Moment { passage, sent } = moment;
@@ -62,6 +75,13 @@ pub(crate) fn of<R: Reader>(skb: u64, class: &Class, reader: &R, moment: Moment)
         return Some(Identity { flags, ..identity });
     }
     if !class.matches {
+        return None;
+    }
+    if !sample::takes(&class.packet, reader) {
+        count(|counters| {
+            // SAFETY: a member's address within a live map value.
+            unsafe { &raw mut (*counters).unsampled }
+        });
         return None;
     }
     let (packet, at_ns) = new_number();
@@ -86,8 +106,8 @@ fn new_number() -> (u64, u64) {
     let at_ns = unsafe { bpf_ktime_get_ns() };
     // Time and CPU together are unique: no CPU is twice here within a nanosecond.
     // SAFETY: as above.
-    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() }) & 0x3ff;
-    ((at_ns << 10) | cpu, at_ns)
+    let cpu = u64::from(unsafe { bpf_get_smp_processor_id() }) & CPU;
+    ((at_ns << CPU_BITS) | cpu, at_ns)
 }
 
 /// Remembers a packet; a failure is counted.

@@ -3,7 +3,7 @@
 //! Every program does the same with a packet:
 //! 1. [`classify`] reads its headers and applies the filter. Hooks at kernel functions skip this: they only look for
 //!    packets that are followed already.
-//! 2. [`identity`] gives it a number, or finds the one that it has.
+//! 2. [`identity`] gives it a number, or finds the one that it has. A new one has to be in the [`sample`], if there is one.
 //! 3. [`emit`] writes a record into the ring buffer and counts it.
 //!
 //! The meaning of an event is user space's business. User space removes what a killed agent left attached; it recognises
@@ -34,7 +34,9 @@ mod header;
 mod identity;
 mod reader;
 mod route;
+mod sample;
 mod stack;
+mod stats;
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -42,7 +44,7 @@ use aya_ebpf::{
     macros::{classifier, raw_tracepoint},
     programs::{RawTracePointContext, TcContext},
 };
-use tracer_common::hook;
+use tracer_common::{hook, stats::DropKey};
 
 use crate::{
     emit::{Sighting, emit, emit_alone},
@@ -100,6 +102,9 @@ fn try_tap(ctx: &TcContext, hook: u16, passage: Passage) -> Option<()> {
     let (ifindex, len, mark, gso_segs, gso_size) = unsafe {
         ((*sk_buff).ifindex, (*sk_buff).len, (*sk_buff).mark, (*sk_buff).gso_segs, (*sk_buff).gso_size)
     };
+    if stats::is_on() {
+        return stats::passed(ifindex, hook, len, &class, &identity, &reader);
+    }
     let sighting = Sighting {
         hook,
         flags: identity.flags,
@@ -161,6 +166,9 @@ fn try_drop_seen(skb: u64, location: u64, reason: u32) -> Option<()> {
         identity::followed(skb, &class, &reader).filter(|identity| !identity.left)?
     };
     let device = device.unwrap_or(Device { ifindex: 0, netns: 0 });
+    if stats::is_on() {
+        return stats::dropped(&DropKey { location, reason, netns: device.netns }, reader.len());
+    }
     let sighting =
         Sighting { location, reason, ..Sighting::of(hook::KFREE_SKB, skb, &identity, &reader, device) };
     emit(&sighting, &reader)

@@ -5,7 +5,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::bpf_hdr_start_off::BPF_HDR_START_NET,
+    bindings::{__sk_buff, bpf_hdr_start_off::BPF_HDR_START_NET},
     helpers::{
         bpf_probe_read_kernel,
         generated::{
@@ -24,8 +24,34 @@ pub(crate) trait Reader {
     fn load<T: Copy>(&self, offset: u32) -> Option<T>;
     /// Copies the first bytes to `to`, which has room for [`CAPTURE`]. Returns the number copied.
     fn capture(&self, to: *mut u8) -> u16;
+    /// The segments that it stands for, as far as that is known.
+    fn segments(&self) -> Segments;
     /// Event flags that say where [`Self::capture`] begins.
     fn capture_flags(&self) -> u16;
+}
+
+/// The segments that an sk_buff stands for.
+#[derive(Clone, Copy)]
+pub(crate) struct Segments {
+    /// At least 1.
+    pub(crate) number: u32,
+    /// Payload bytes of each but the last.
+    pub(crate) size: u32,
+}
+
+impl Segments {
+    /// A plain packet, or one of which this is unknown.
+    const ONE: Self = Self { number: 1, size: 0 };
+
+    /// By an sk_buff's length, number of segments, and their size. A driver may give the size alone.
+    #[inline(always)]
+    fn of(len: u32, number: u32, size: u32) -> Self {
+        // Bit 15 and more: no size, but `GSO_BY_FRAGS`.
+        if size == 0 || size >= 0xffff {
+            return Self::ONE;
+        }
+        Self { number: if number == 0 { len / size } else { number }, size }
+    }
 }
 
 /// The packet of a tc program.
@@ -70,6 +96,13 @@ impl Reader for TcReader {
             let failed = bpf_skb_load_bytes(self.skb, 0, to.cast(), len);
             if failed == 0 { len as u16 } else { 0 }
         }
+    }
+
+    #[inline(always)]
+    fn segments(&self) -> Segments {
+        let sk_buff = self.skb.cast::<__sk_buff>();
+        // SAFETY: the program's context; the verifier checks these accesses.
+        unsafe { Segments::of((*sk_buff).len, (*sk_buff).gso_segs, (*sk_buff).gso_size) }
     }
 
     #[inline(always)]
@@ -171,6 +204,11 @@ impl Reader for SkbReader {
             let failed = probe_read_kernel(to.cast(), len, from);
             if failed == 0 { len as u16 } else { 0 }
         }
+    }
+
+    #[inline(always)]
+    fn segments(&self) -> Segments {
+        Segments::ONE
     }
 
     #[inline(always)]

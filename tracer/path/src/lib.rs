@@ -63,6 +63,6 @@ pub use memory::{DEFAULT_MEMORY, LEAST_MEMORY};
 pub use model::{
     Action, ConnState, ConnectionSeen, Direction, Drop, DropCause, End, EventCounts, Evidence, FlowRef,
     Forged, Hop, HopEvent, Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Reading, Resolution,
-    RouteTaken, Segment, ServiceRef, Shed, Source, Summary, Translated, Tuple, Unwatched, Verdict,
+    RouteTaken, Sample, Segment, ServiceRef, Shed, Source, Summary, Translated, Tuple, Unwatched, Verdict,
     VerdictCounts, Via,
 };

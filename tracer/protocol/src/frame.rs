@@ -42,17 +42,19 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::stats::Stats;
 use crate::topology::Topology;
 use podtrace_rules::Rules;
 
 /// Version of the protocol. Both sides must have the same.
-pub const PROTOCOL_VERSION: u32 = 8;
+pub const PROTOCOL_VERSION: u32 = 9;
 
 /// Maximum length of a frame in bytes. A longer one means that the stream is not this protocol.
 pub const MAX_FRAME: u32 = 16 << 20;
@@ -85,8 +87,8 @@ pub enum ToAgent {
     },
     /// Replace the configuration of a running trace. Answer: `Topology` and `Updated`.
     ///
-    /// Addresses, node ports, pods and taps change. Ports, protocol, direction, and whether a side has addresses at all
-    /// are constants of the loaded programs and do not.
+    /// Addresses, node ports, pods and taps change. Ports, protocol, direction, sample, and whether a side has addresses at
+    /// all are constants of the loaded programs and do not.
     Update {
         /// Identifies the update in the answer: the tracer's clock when it learned of the change.
         at_ns: u64,
@@ -138,6 +140,13 @@ pub struct FilterSpec {
     pub protocol: Option<u8>,
     /// Only packets from `from` to `to`, no replies.
     pub one_way: bool,
+    /// Only one in so many of these packets, the same ones on every node; `None` for all. A constant of the loaded
+    /// programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<NonZeroU32>,
+    /// Packets are counted in the kernel in place of being reported, see [`Stats`]. A constant of the loaded programs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stats: bool,
 }
 
 /// One side of the filter.
@@ -223,6 +232,8 @@ pub enum FromAgent {
     /// Hop events, encoded; see [`crate::record::Records`]. The only frame that is not JSON.
     #[serde(skip)]
     Events(Bytes),
+    /// What was counted so far, with [`FilterSpec::stats`]: once a second and before `Goodbye`. There are no events then.
+    Stats(Stats),
     /// Connection tracking's counters: once before the first events, and again after drops if they have changed.
     #[serde(rename = "conntracked")]
     ConntrackStats(ConntrackStats),
@@ -410,6 +421,14 @@ pub struct Accounting {
     pub lost_map: u64,
     /// How often the kernel skipped a program because it was already running on that CPU (`recursion_misses`).
     pub missed_probes: u64,
+    /// Matching packets that are not in the sample, once for each hook that would have reported them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unsampled: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]

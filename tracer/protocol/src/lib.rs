@@ -16,5 +16,6 @@ pub mod hook;
 pub mod inventory;
 mod limit;
 pub mod record;
+pub mod stats;
 pub mod topology;
 pub mod wire;

@@ -25,6 +25,7 @@ impl FromAgent {
             | Self::Attached(_)
             | Self::Updated(_)
             | Self::Symbols(_)
+            | Self::Stats(_)
             | Self::Warning { .. }
             | Self::Failed { .. } => MAX_FRAME as usize,
             Self::Hello(_)

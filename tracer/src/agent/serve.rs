@@ -12,6 +12,7 @@ mod changes;
 mod probes;
 mod readings;
 mod signals;
+mod stats;
 mod stdio;
 mod symbols;
 
@@ -45,6 +46,9 @@ const DRAIN_EVERY: Duration = Duration::from_millis(10);
 
 /// Ticks between heartbeats.
 const HEARTBEAT_EVERY: u32 = 3;
+
+/// Ticks between counts that are sent in place of events: a second.
+const STATS_EVERY: u32 = 100;
 
 /// Ticks between readings of the programs' recursion misses: each reads one file for every program.
 const RECURSION_MISSES_EVERY: u32 = 30;
@@ -125,6 +129,7 @@ async fn run(out: &mut Output) -> Result<()> {
     let session_is_open = || !input.is_closed();
     let settings = settings(&configuration, &topology, &session_is_open);
     let (programs, ring, attached) = AttachedPrograms::attach(&settings)?;
+    let (counts, drop_reasons) = (configuration.filter.stats, attached.drop_reasons.clone());
     out.send(&FromAgent::Attached(attached))?;
     // SAFETY: `RingBuf` owns the descriptor and keeps it open until it is dropped; nothing else uses it.
     let ring = unsafe { AsyncFd::register(ring) }.context("waiting for the ring buffer")?;
@@ -141,6 +146,8 @@ async fn run(out: &mut Output) -> Result<()> {
         probes: Probes::new(),
         updates: UpdateReadings::new(),
         changes: ChangeReadings::begin(None),
+        counts,
+        drop_reasons,
         ticks: 0,
         out,
         programs,
@@ -179,6 +186,10 @@ struct Serving<'a> {
     probes: Probes,
     updates: UpdateReadings,
     changes: ChangeReadings,
+    /// Whether packets are counted in place of being reported.
+    counts: bool,
+    /// Names of the kernel's drop reasons.
+    drop_reasons: BTreeMap<u32, String>,
     /// Number of ticks so far.
     ticks: u32,
     /// Memory for events that are sent: used again, since hundreds of frames a second are sent at most.
@@ -273,6 +284,9 @@ impl Serving<'_> {
         if self.ticks.is_multiple_of(RECURSION_MISSES_EVERY) {
             self.recursion_misses = self.programs.recursion_misses();
         }
+        if self.counts && self.ticks.is_multiple_of(STATS_EVERY) {
+            self.send_stats()?;
+        }
         if self.ticks.is_multiple_of(HEARTBEAT_EVERY) {
             let counters = self.accounting()?;
             self.out.send(&FromAgent::Heartbeat { now_ns: until, counters })?;
@@ -349,6 +363,13 @@ impl Serving<'_> {
         Ok(())
     }
 
+    /// Sends what was counted in place of events.
+    fn send_stats(&mut self) -> Result<()> {
+        let counted = self.programs.stats()?;
+        let stats = stats::named(counted, &self.topology, &self.drop_reasons, &mut self.symbols);
+        self.out.send(&FromAgent::Stats(stats))
+    }
+
     fn accounting(&self) -> Result<Accounting> {
         let counters = self.programs.counters()?;
         Ok(Accounting {
@@ -357,6 +378,7 @@ impl Serving<'_> {
             lost_ring: counters.lost_ring,
             lost_map: counters.lost_map,
             missed_probes: self.recursion_misses,
+            unsampled: counters.unsampled,
         })
     }
 
@@ -375,8 +397,11 @@ impl Serving<'_> {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        if self.counts {
+            self.send_stats()?;
+        }
         let counters = self.accounting()?;
-        if was_asked && counters.produced == 0 {
+        if was_asked && counters.produced == 0 && !self.counts {
             let reading = networking(self.pods.clone()).await;
             self.changed(reading)?;
         }

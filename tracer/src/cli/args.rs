@@ -1,6 +1,7 @@
 //! The command line as typed. [`super::plan`] turns it into a plan.
 
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,6 +112,13 @@ pub(super) struct Trace {
     /// many as needed; waits up to one second for a TCP or UDP reply
     #[arg(long, value_name = "KIND")]
     pub(super) probe: Option<String>,
+    /// Trace only one in N packets, chosen by what no hop, NAT or tunnel changes: the same ones on every node
+    #[arg(long, value_name = "1/N", value_parser = super::sample::one_in)]
+    pub(super) sample: Option<NonZeroU32>,
+    /// Only count, in the kernel: packets, bytes and latencies at each device, drops by reason and place. For rates at which
+    /// single packets are too many; with -o text, a table that is drawn again each second, or json
+    #[arg(long, conflicts_with_all = ["filter", "count", "probe", "write", "expect", "html", "all", "verdict", "failed"])]
+    pub(super) stats: bool,
     /// Bytes to capture of each packet
     #[arg(long, value_name = "BYTES", default_value_t = SNAPLEN.1, value_parser = clap::value_parser!(u16).range(i64::from(SNAPLEN.0)..=i64::from(SNAPLEN.1)))]
     pub(super) snaplen: u16,

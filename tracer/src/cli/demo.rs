@@ -68,6 +68,8 @@ fn ping(inventory: &Inventory, from: &str, to: &str) -> Result<Plan> {
             to: Side { addresses: to.ips.clone(), ..Side::default() },
             protocol: Some(1),
             one_way: false,
+            sample: None,
+            stats: false,
         },
         probe: Some(ProbePlan {
             pod: from.full_name(),

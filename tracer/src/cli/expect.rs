@@ -12,6 +12,7 @@ use super::{EXPECTATION_FAILED, NO_PACKET, SUCCESS};
 use crate::files::{self, Inputs, OutputFile};
 use podtrace_path::{Change, Path, Summary};
 use podtrace_protocol::inventory::Inventory;
+use podtrace_protocol::stats::Stats;
 use podtrace_report::expect::{Judge, Judgement, Suite, unfinished};
 use podtrace_report::output::Report;
 use podtrace_report::totals::Finished;
@@ -105,6 +106,10 @@ impl Report for JudgedReport<'_> {
 
     fn change(&mut self, change: &Change) -> io::Result<()> {
         self.forward(|report| report.change(change))
+    }
+
+    fn stats(&mut self, node: &str, stats: &Stats) -> io::Result<()> {
+        self.forward(|report| report.stats(node, stats))
     }
 
     fn damage(&mut self, damage: &str) -> io::Result<()> {

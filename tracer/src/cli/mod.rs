@@ -11,6 +11,7 @@ mod notes;
 mod output;
 mod plan;
 mod read;
+mod sample;
 mod size;
 mod source;
 mod status;

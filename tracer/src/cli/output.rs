@@ -11,7 +11,8 @@ use super::UsageError;
 use super::args::{Color, Format, Output, VerdictName};
 use crate::files::{self, Inputs, OutputFile};
 use podtrace_path::{Change, Path, Summary, Verdict};
-use podtrace_report::output::{Html, Json, Paths, Report, Text, UNLIMITED, View};
+use podtrace_protocol::stats::Stats;
+use podtrace_report::output::{Html, Json, Paths, Report, StatsTable, Text, UNLIMITED, View};
 use podtrace_report::totals::Finished;
 
 /// Where the page of `--html -` goes.
@@ -64,6 +65,19 @@ pub(super) fn report(format: Format, view: View) -> Box<dyn Report> {
         Format::Flows => Box::new(Text::new(stdout()).with(View { paths: Paths::None, flows: true, ..view })),
         Format::Wide => Box::new(Text::wide(stdout()).with(view)),
         Format::Json => Box::new(Json::new(BufWriter::new(io::stdout())).with(view)),
+    }
+}
+
+/// The report of `--stats`, on stdout.
+pub(super) fn stats_report(format: Format) -> Result<Box<dyn Report>> {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let is_live = io::stdout().is_terminal() && !is_dumb;
+    match format {
+        Format::Text => Ok(Box::new(StatsTable::new(stdout(), width(), is_live))),
+        Format::Json => Ok(Box::new(Json::new(BufWriter::new(io::stdout())))),
+        Format::Summary | Format::Flows | Format::Wide => {
+            Err(UsageError("--stats has no paths to show: use -o text or -o json".to_owned()).into())
+        }
     }
 }
 
@@ -147,6 +161,12 @@ impl Report for WithPage {
     fn change(&mut self, change: &Change) -> io::Result<()> {
         let written = self.write(|page| page.change(change));
         self.show(|shown| shown.change(change))?;
+        written
+    }
+
+    fn stats(&mut self, node: &str, stats: &Stats) -> io::Result<()> {
+        let written = self.write(|page| page.stats(node, stats));
+        self.show(|shown| shown.stats(node, stats))?;
         written
     }
 

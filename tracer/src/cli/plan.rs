@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -57,7 +58,8 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
     let namespace = args.ends.namespace.clone().unwrap_or(namespace);
     let (from, to) = located(&args.ends, from, to, &inventory)?;
     let (port, protocol, one_way) = (args.ends.port, args.ends.proto.map(number), args.ends.one_way);
-    let aim = Aim { from, to, namespace, port, protocol, one_way };
+    let sample = args.sample.filter(|one_in| one_in.get() > 1);
+    let aim = Aim { from, to, namespace, port, protocol, one_way, sample, stats: args.stats };
     let (from, to) = aim.ends(&inventory)?;
     // Only needed for error messages while resolving names.
     inventory.untraceable.clear();
@@ -75,7 +77,7 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
     let open = from.addresses.is_empty() || to.addresses.is_empty();
     let filter = aim.filter(&from, &to);
     Ok(Plan {
-        title: format!("{} → {}", from.what, to.what),
+        title: title(&from, &to, sample),
         pods,
         nodes,
         tapped: (!open).then_some(tapped),
@@ -93,6 +95,11 @@ pub(super) async fn plan(args: &Trace) -> Result<Plan> {
     })
 }
 
+fn title(from: &Resolved, to: &Resolved, sample: Option<NonZeroU32>) -> String {
+    let of = sample.map(|one_in| format!(" (sampled 1 in {one_in})")).unwrap_or_default();
+    format!("{} → {}{of}", from.what, to.what)
+}
+
 /// The traffic selected from a recording.
 pub(super) fn aim(ends: &Ends, inventory: &Inventory) -> Result<Aim> {
     check_port(ends.port, ends.proto)?;
@@ -105,6 +112,8 @@ pub(super) fn aim(ends: &Ends, inventory: &Inventory) -> Result<Aim> {
         port: ends.port,
         protocol: ends.proto.map(number),
         one_way: ends.one_way,
+        sample: None,
+        stats: false,
     })
 }
 
@@ -149,6 +158,12 @@ fn check_ports(args: &Trace, probe: Option<Probe>, from: &Endpoint) -> Result<()
     }
     if probe == Some(Probe::Icmp) && args.ends.port.is_some() {
         return refuse("--port does not apply to --probe icmp: ICMP has no ports".to_owned());
+    }
+    if probe.is_some() && args.sample.is_some() && args.count.is_none() {
+        return refuse(
+            "--probe sends one request, which --sample may leave out: give --count N, and it sends until N are traced"
+                .to_owned(),
+        );
     }
     if probe.is_some() && *from == Endpoint::Any {
         return refuse("--probe needs a pod to send from: give --from POD".to_owned());

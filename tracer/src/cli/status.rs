@@ -18,6 +18,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::args::Output;
 use crate::session::Progress;
 use podtrace_path::{Change, Path, Summary};
+use podtrace_protocol::stats::Stats;
 use podtrace_report::output::{Report, thousands};
 use podtrace_report::totals::Finished;
 
@@ -123,6 +124,10 @@ impl Report for WithStatus {
         self.status.above(|| self.report.change(change))
     }
 
+    fn stats(&mut self, node: &str, stats: &Stats) -> io::Result<()> {
+        self.status.above(|| self.report.stats(node, stats))
+    }
+
     fn damage(&mut self, damage: &str) -> io::Result<()> {
         self.status.above(|| self.report.damage(damage))
     }
@@ -149,7 +154,7 @@ fn is_pipe() -> bool {
 
 /// The line, and shorter ones for narrow terminals. Losses are in all of them.
 fn texts(before: &Progress, now: &Progress, coloured: bool) -> Vec<String> {
-    let Progress { paths, under_way, events, lost, elapsed } = *now;
+    let Progress { paths, under_way, events, unsampled: _, lost, elapsed } = *now;
     let rate = rate(events.saturating_sub(before.events), elapsed.saturating_sub(before.elapsed));
     let lost = match lost {
         0 => "nothing lost".to_owned(),
@@ -186,7 +191,7 @@ mod tests {
     use super::*;
 
     fn progress(paths: u64, events: u64, lost: u64, seconds: u64) -> Progress {
-        Progress { paths, under_way: 3, events, lost, elapsed: Duration::from_secs(seconds) }
+        Progress { paths, under_way: 3, events, unsampled: 0, lost, elapsed: Duration::from_secs(seconds) }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::args::Trace;
 use super::expect::Judging;
 use super::notes;
-use super::output::{choose_color, reports};
+use super::output::{choose_color, reports, stats_report};
 use super::status::Status;
 use super::{FAILED, plan, runtime};
 use crate::priority;
@@ -18,7 +18,7 @@ use podtrace_report::output::losses;
 
 pub(super) fn run(args: &Trace) -> Result<u8> {
     choose_color(args.output.color);
-    let status = Status::of(&args.output);
+    let status = if args.stats { Status::none() } else { Status::of(&args.output) };
     notes::show(&args.output, status.clone());
     let runtime = runtime()?;
     // This thread makes paths of events. The others, which start agents and read from them, are there already and stay as
@@ -26,12 +26,16 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     priority::yield_to_traffic();
     let plan = runtime.block_on(plan::plan(args))?;
     let mut judging = Judging::start(&args.expect, &plan.inventory, &plan.title, &plan.inputs)?;
-    let reports = reports(&args.output, &plan.title, args.write.takes_stdout(), &plan.inputs)?;
+    let reports = if args.stats {
+        stats_report(args.output.output)?
+    } else {
+        reports(&args.output, &plan.title, args.write.takes_stdout(), &plan.inputs)?
+    };
     let mut report = judging.wrap(status.wrap(reports));
     let mut before = Progress::default();
-    let mut hint = Some(hint(&plan));
+    let mut hint = (!args.stats).then(|| hint(&plan));
     let outcome = runtime.block_on(trace(&plan, &mut report, &mut |now| {
-        if now.events > 0 {
+        if now.events + now.unsampled > 0 {
             hint = None;
         } else if now.elapsed >= SILENCE
             && let Some(hint) = hint.take()

@@ -25,6 +25,7 @@ use super::{
     object,
     offsets::{drop_reasons, offsets},
     prototypes::Prototypes,
+    stats::Counted,
     taps::{Tap, TapSide, TcProgram, taps},
     tc::{self, Attachment, TcMode},
     tracepoints,
@@ -97,7 +98,7 @@ impl AttachedPrograms {
         let prototypes = Prototypes::read(&btf);
         let (filter, warning) = filter::constants(settings.filter, settings.host_namespace()?);
         let mut ebpf = create_maps(settings, &filter, &offsets, &prototypes)?;
-        let (mut maps, ring) = Maps::take(&mut ebpf)?;
+        let (mut maps, ring) = Maps::take(&mut ebpf, settings.filter)?;
         maps.set_filter(settings.filter, settings.topology)?;
         let removed = Ledger::remove_stale()?;
 
@@ -106,20 +107,24 @@ impl AttachedPrograms {
         programs.load_tc(settings)?;
         let mut hooks = programs.attach_taps(settings)?;
         ensure_some_tap(&hooks)?;
+        maps.stats.enter(programs.places())?;
         settings.ensure_session_is_open()?;
         hooks.push(tracepoints::attach_drops(&mut programs.ebpf, &btf, &missing));
-        hooks.push(tracepoints::attach_queues(&mut programs.ebpf));
         hooks.push(tracepoints::attach_frees(&mut programs.ebpf));
         settings.ensure_session_is_open()?;
-        hooks.extend(programs.attach_functions(&prototypes));
+        // These have nothing to count: what they report are events.
+        if !settings.filter.stats {
+            hooks.push(tracepoints::attach_queues(&mut programs.ebpf));
+            hooks.extend(programs.attach_functions(&prototypes));
+        }
 
         let notes = warning.into_iter().chain(removed).collect();
         let attached = Attached { hooks, notes, drop_reasons: drop_reasons(&btf) };
         Ok((Self { maps, programs: Some(programs) }, ring, attached))
     }
 
-    /// Changes a running trace: attaches taps to new devices and replaces the filter's addresses. Ports, protocol and
-    /// which ends are `any` were compiled in as constants, and cannot change. Returns the new hooks.
+    /// Changes a running trace: attaches taps to new devices and replaces the filter's addresses. Ports, protocol, the
+    /// sample and which ends are `any` were compiled in as constants, and cannot change. Returns the new hooks.
     ///
     /// # Errors
     ///
@@ -130,6 +135,7 @@ impl AttachedPrograms {
         // A new device may get the index of one that was removed.
         programs.attached_taps.retain(|(index, _)| host.device(*index).is_some());
         let hooks = programs.attach_taps(settings)?;
+        self.maps.stats.enter(programs.places())?;
         self.maps.set_filter(settings.filter, settings.topology)?;
         Ok(hooks)
     }
@@ -169,6 +175,15 @@ impl AttachedPrograms {
     /// If the map cannot be read.
     pub fn counters(&self) -> Result<Counters> {
         self.maps.counters()
+    }
+
+    /// What was counted in place of events, of devices by index and of namespaces by inode.
+    ///
+    /// # Errors
+    ///
+    /// If a map cannot be read.
+    pub fn stats(&self) -> Result<Counted> {
+        self.maps.stats.read()
     }
 
     /// How often the kernel skipped a program because it was already running on that CPU. 0 on kernels that do not count
@@ -238,6 +253,11 @@ impl Programs {
         }))
     }
 
+    /// Where packets are counted: the attached taps.
+    fn places(&self) -> impl Iterator<Item = (u32, TapSide)> {
+        self.attached_taps.iter().copied()
+    }
+
     fn attach_functions(&mut self, prototypes: &Prototypes) -> Vec<HookState> {
         let (links, states) = functions::attach(self.ebpf.programs_mut(), prototypes);
         self.functions = links;
@@ -289,16 +309,22 @@ fn create_maps(
     EbpfLoader::new()
         .map_max_entries("ADDRESSES", entries(addresses))
         .map_max_entries("NODE_PORTS", entries(filter::node_ports(settings.filter).len()))
+        .map_max_entries("TAP_COUNTS", if settings.filter.stats { PLACES } else { 1 })
         .map_max_entries("NAMESPACES", entries(settings.topology.namespaces.len()))
         // The programs have no CO-RE relocations, so aya need not parse the kernel's BTF, which is slow.
         .btf(None)
         .override_global("FILTER", filter, true)
+        .override_global("STATS", &u32::from(settings.filter.stats), true)
+        .override_global("SAMPLE", &filter::sample(settings.filter), true)
         .override_global("OFFSETS", offsets, true)
         .override_global("ARGUMENTS", &prototypes.arguments, true)
         .override_global("NODE_NETNS", &settings.host_namespace()?.inode, true)
         .load(object::object()?)
         .context("creating the eBPF programs' maps")
 }
+
+/// Places that are counted at most: those of a thousand devices. Each takes half a kilobyte for each CPU, once it is entered.
+const PLACES: u32 = 1 << 13;
 
 /// Entries of a map that is to hold so many: with room for what updates add, and for the addresses of a large cluster's nodes.
 /// At some 80 bytes each, the least is 1 MiB.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use podtrace_protocol::frame::{FilterSpec, Side};
 use podtrace_protocol::topology::{DeviceKind, Namespace};
@@ -12,7 +13,7 @@ use tracer_common::{Address, Filter, PORTS, VXLAN_PORTS, filter_flag, side};
 
 /// The constants of the filter, and a warning if the node needs more than they can hold.
 pub(super) fn constants(filter: &FilterSpec, node: &Namespace) -> (Filter, Option<String>) {
-    let FilterSpec { from, to, protocol, one_way } = filter;
+    let FilterSpec { from, to, protocol, one_way, sample: _, stats: _ } = filter;
     let has_node_ports = !(from.node_ports.is_empty() && to.node_ports.is_empty());
     let flags = [
         (from.addresses.is_empty(), filter_flag::FROM_ANY),
@@ -59,6 +60,14 @@ fn ports(side: &Side) -> [u16; PORTS] {
         to_fill.copy_from_slice(&side.ports);
     }
     ports
+}
+
+/// Packets are traced whose hash, of 32 bits, is below this; 0 for all.
+pub(super) fn sample(filter: &FilterSpec) -> u32 {
+    match filter.sample.map(NonZeroU32::get) {
+        None | Some(1) => 0,
+        Some(one_in) => ((1_u64 << 32) / u64::from(one_in)) as u32,
+    }
 }
 
 /// The addresses of both sides, with the bits of [`side`] for each.
@@ -130,6 +139,13 @@ mod tests {
         let (filter, warning) = constants(&FilterSpec::default(), &node(&[8472, 1, 2, 3, 4]));
         assert_eq!(filter.vxlan_ports, [1, 2, 3, 4]);
         assert!(warning.unwrap().contains("not into [8472]"));
+    }
+
+    #[test]
+    fn a_sample_is_a_share_of_all_hashes() {
+        let below = |one_in| sample(&FilterSpec { sample: NonZeroU32::new(one_in), ..FilterSpec::default() });
+        assert_eq!((below(0), below(1)), (0, 0), "all");
+        assert_eq!((below(2), below(100), below(u32::MAX)), (1 << 31, 42_949_672, 1));
     }
 
     #[test]

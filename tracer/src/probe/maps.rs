@@ -13,6 +13,7 @@ use podtrace_protocol::topology::Topology;
 use tracer_common::{Address, Counters, side};
 
 use super::filter;
+use super::stats::StatsMaps;
 
 /// The maps that user space writes and reads while a trace runs. They stay readable after the programs are detached.
 pub(super) struct Maps {
@@ -26,13 +27,15 @@ pub(super) struct Maps {
     node_ports: HashMap<MapData, u32, u32>,
     /// Inodes of the node's namespaces.
     namespaces: HashMap<MapData, u32, u32>,
+    /// What is counted in place of events.
+    pub(super) stats: StatsMaps,
     /// The filter's addresses that [`Self::addresses`] holds.
     traced: BTreeMap<Address, u32>,
 }
 
 impl Maps {
     /// Takes the maps out of the loaded object.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<(Self, RingBuf<MapData>)> {
+    pub(super) fn take(ebpf: &mut Ebpf, filter: &FilterSpec) -> Result<(Self, RingBuf<MapData>)> {
         let maps = Self {
             enabled: take(ebpf, "ENABLED")?,
             counters: take(ebpf, "COUNTERS")?,
@@ -40,6 +43,7 @@ impl Maps {
             addresses: take(ebpf, "ADDRESSES")?,
             node_ports: take(ebpf, "NODE_PORTS")?,
             namespaces: take(ebpf, "NAMESPACES")?,
+            stats: StatsMaps::new(take(ebpf, "TAP_COUNTS")?, take(ebpf, "DROP_COUNTS")?, filter.stats),
             traced: BTreeMap::new(),
         };
         Ok((maps, take(ebpf, "EVENTS")?))
@@ -112,6 +116,7 @@ impl Maps {
             produced: sum.produced + cpu.produced,
             lost_ring: sum.lost_ring + cpu.lost_ring,
             lost_map: sum.lost_map + cpu.lost_map,
+            unsampled: sum.unsampled + cpu.unsampled,
         }))
     }
 }

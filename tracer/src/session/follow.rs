@@ -308,6 +308,8 @@ mod tests {
             port: None,
             protocol: None,
             one_way: false,
+            sample: None,
+            stats: false,
         };
         let (from, to) = aim.ends(inventory).unwrap();
         let filter = aim.filter(&from, &to);

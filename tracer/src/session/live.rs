@@ -64,6 +64,9 @@ impl<'a> Live<'a> {
                 info!("{name}: {}", gap.text);
             }
         }
+        if let (Some(FromAgent::Stats(stats)), Some(name)) = (frame, self.nodes.get(node)) {
+            self.presenter.report_stats(name, stats)?;
+        }
         match frame {
             Some(frame) => self.engine.ingest(node, frame, &mut self.paths),
             None => self.engine.node_ended(node),
@@ -77,6 +80,7 @@ impl<'a> Live<'a> {
             paths: self.presenter.reported(),
             under_way: u64::try_from(self.engine.under_way()).unwrap_or(u64::MAX),
             events: sum(|counted| counted.produced),
+            unsampled: sum(|counted| counted.unsampled),
             lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),
             elapsed: ready.elapsed(),
         }

@@ -55,6 +55,8 @@ pub struct Progress {
     pub under_way: u64,
     /// Hop events produced by the eBPF programs, as of the nodes' last heartbeats.
     pub events: u64,
+    /// Observations of packets outside the sample, as of the same.
+    pub unsampled: u64,
     /// Events and identities lost, and program runs that the kernel skipped, as of the same.
     pub lost: u64,
     /// Time since all agents traced.

@@ -26,18 +26,21 @@ pub(super) enum Condition {
     Summary,
     /// The same as JSON, with a recording.
     Write,
+    /// The same as JSON, of one in a hundred packets.
+    Sample,
     /// tcpdump at the same devices, with the same filter, capturing as many bytes.
     Tcpdump,
 }
 
 /// In the order of the first round.
-pub(super) const CONDITIONS: [Condition; 7] = [
+pub(super) const CONDITIONS: [Condition; 8] = [
     Condition::Untraced,
     Condition::Missing,
     Condition::Json,
     Condition::Summary,
     Condition::Untraced,
     Condition::Write,
+    Condition::Sample,
     Condition::Tcpdump,
 ];
 
@@ -49,13 +52,14 @@ impl Condition {
             Self::Json => "podtrace -o json",
             Self::Summary => "podtrace -o summary",
             Self::Write => "podtrace -o json -w",
+            Self::Sample => "podtrace --sample 1/100",
             Self::Tcpdump => "tcpdump",
         }
     }
 
     /// Whether podtrace runs.
     pub(super) fn is_traced(self) -> bool {
-        matches!(self, Self::Missing | Self::Json | Self::Summary | Self::Write)
+        !matches!(self, Self::Untraced | Self::Tcpdump)
     }
 
     /// Starts what it takes, and waits until that is ready. Files go into `directory`.
@@ -70,12 +74,15 @@ impl Condition {
                     }
                 }
             }
-            Self::Missing | Self::Json | Self::Summary | Self::Write => {
+            Self::Missing | Self::Json | Self::Summary | Self::Write | Self::Sample => {
                 let mut trace = lab.trace();
                 let output = if self == Self::Summary { "summary" } else { "json" };
                 trace.args(["-o", output, "--from", FROM]);
                 if self == Self::Missing {
                     trace.args(["--to", SILENT]);
+                }
+                if self == Self::Sample {
+                    trace.args(["--sample", "1/100"]);
                 }
                 if self == Self::Write {
                     trace.arg("--write").arg(directory.join("recording.pcapng"));

@@ -137,7 +137,11 @@ fn programs(figures: &Figures) -> Vec<(Condition, String)> {
 }
 
 fn short(condition: Condition) -> &'static str {
-    if condition == Condition::Missing { "not matching" } else { "matching" }
+    match condition {
+        Condition::Missing => "not matching",
+        Condition::Sample => "sampled",
+        _ => "matching",
+    }
 }
 
 fn scaled(rate: f64, unit: &str) -> String {

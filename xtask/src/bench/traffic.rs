@@ -120,10 +120,9 @@ impl Bench<'_> {
         let _statistics = Statistics::begin()?;
         let mut timed = Vec::new();
         for load in loads {
-            for condition in conditions
-                .iter()
-                .filter(|condition| matches!(condition, Condition::Missing | Condition::Json))
-            {
+            for condition in conditions.iter().filter(|condition| {
+                matches!(condition, Condition::Missing | Condition::Json | Condition::Sample)
+            }) {
                 timed.push(self.sample(*load, *condition, 0)?);
             }
         }

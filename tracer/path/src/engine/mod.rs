@@ -30,7 +30,7 @@ use crate::engine::window::Window;
 use crate::finish::{self, Ending, Numbers};
 use crate::join::track::{Track, TrackId};
 use crate::join::{Joiner, VANISH_TIMEOUT};
-use crate::model::{EventCounts, Path, Summary, Unwatched, Verdict, VerdictCounts};
+use crate::model::{EventCounts, Path, Sample, Summary, Unwatched, Verdict, VerdictCounts};
 use crate::node::{NodeId, PerNode};
 use crate::observation::Observation;
 use crate::time::{Moment, NodeTime};
@@ -187,6 +187,7 @@ impl Engine {
             | FromAgent::NetworkChanged(_)
             | FromAgent::Probed { .. }
             | FromAgent::Warning { .. }
+            | FromAgent::Stats(_)
             | FromAgent::Failed { .. } => {}
         }
     }
@@ -301,7 +302,12 @@ impl Engine {
             && events.produced == events.delivered
             && lost_ring + lost_map + events.missed_probes + events.unmatched == 0;
         let unwatched = self.unwatched.iter().cloned().collect();
-        Summary { paths: self.verdicts, events, complete, unwatched, shed: self.limits.shed }
+        let sample = self
+            .joiner
+            .filter()
+            .sample
+            .map(|one_in| Sample { one_in, unsampled_events: sum(|of| of.unsampled) });
+        Summary { paths: self.verdicts, events, complete, unwatched, shed: self.limits.shed, sample }
     }
 
     /// Events that belong to no path and need none: flooded copies, harmless drops, and events of packets whose path had

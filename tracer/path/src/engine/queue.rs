@@ -98,6 +98,6 @@ impl NodeQueue {
 
 /// How many events a node lost, whatever they were lost to.
 fn lost(counters: Accounting) -> u64 {
-    let Accounting { lost_ring, lost_map, missed_probes, produced: _, sent: _ } = counters;
+    let Accounting { lost_ring, lost_map, missed_probes, produced: _, sent: _, unsampled: _ } = counters;
     lost_ring + lost_map + missed_probes
 }

@@ -80,6 +80,7 @@ pub(crate) fn path(track: &Track, numbers: Numbers, ending: Ending<'_>, world: &
         forged: track.forged.clone(),
         segment: Segment::of(packet),
         seen: track.sightings.first().zip(track.sightings.last()).map(|(a, b)| (reading(a), reading(b))),
+        wire_packets: track.segments,
     }
 }
 

@@ -122,8 +122,8 @@ fn open_or_vanished(
             "{reason}; the bridge flooded it, and {pod}, which got a copy, does not have this address"
         );
     }
-    // The last point saw only some of the segments.
-    if track.segments > 1 && last.covered < track.size() {
+    // The last point saw only some of the segments, and would have seen all of them.
+    if ending.filter.sample.is_none() && track.segments > 1 && last.covered < track.size() {
         reason = format!("only {} of {} B got this far: {reason}", last.covered, track.size());
     }
     if missing_start.is_some() && track.candidates > 1 {

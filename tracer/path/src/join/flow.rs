@@ -253,7 +253,7 @@ impl Flows {
 
     /// Whether the filter matches a packet by its own addresses, ports and protocol.
     pub(crate) fn is_traced(&self, packet: &Packet) -> bool {
-        let FilterSpec { from, to, protocol, one_way } = &self.filter;
+        let FilterSpec { from, to, protocol, one_way, sample: _, stats: _ } = &self.filter;
         let (sport, dport) = packet.ports().unzip();
         let forth = from.has(packet.src, sport) && to.has(packet.dst, dport);
         let back = from.has(packet.dst, dport) && to.has(packet.src, sport);

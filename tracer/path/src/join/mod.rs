@@ -456,7 +456,8 @@ impl Joiner {
                     continue;
                 }
             }
-            if seen_whole {
+            // Of what GSO has split, the segments outside the sample are not seen.
+            if seen_whole || self.flows.filter().sample.is_some() {
                 if track.arrival.is_none() {
                     self.arrived.push(share.track);
                     self.timers.reschedule(track, share.track, at);

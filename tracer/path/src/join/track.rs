@@ -335,6 +335,7 @@ impl Track {
         let is_before = |seen: &Sighting| {
             seen.node() == observation.node()
                 && seen.action() == Action::PodIngress
+                && seen.covered >= self.size()
                 && seen.last_time < observation.time
         };
         self.arrival == Some(Arrival::Pod(observation.node())) && self.sightings.iter().any(is_before)

@@ -14,7 +14,7 @@ mod translation;
 pub use forged::Forged;
 pub use identity::{Reading, Segment};
 pub use point::{Point, Via};
-pub use summary::{EventCounts, Shed, Summary, Unwatched, VerdictCounts};
+pub use summary::{EventCounts, Sample, Shed, Summary, Unwatched, VerdictCounts};
 pub use translation::{ConnState, ConnectionSeen, Nat, NatKind, ServiceRef, Translated};
 
 use podtrace_protocol::wire::Packet;
@@ -69,6 +69,13 @@ pub struct Path {
     /// When it was seen first and last, by the clocks of the nodes where that was; no part of the JSON.
     #[serde(skip)]
     pub seen: Option<(Reading, Reading)>,
+    /// Packets on the wire that it stands for, where GSO segments it; no part of the JSON.
+    #[serde(skip, default = "one")]
+    pub wire_packets: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A flow and a packet's place in it.

@@ -1,5 +1,7 @@
 //! What a trace amounts to.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 /// What a trace amounts to.
@@ -18,6 +20,19 @@ pub struct Summary {
     /// What was given up to stay within the limits for what is held.
     #[serde(default, skip_serializing_if = "Shed::is_nothing")]
     pub shed: Shed,
+    /// The sample that was traced; `None` if all packets were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
+}
+
+/// A trace of some of the packets: all counts are of these alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// One in so many packets on the wire.
+    pub one_in: NonZeroU32,
+    /// Observations of matching packets that are not in the sample: events that there are not, in addition to
+    /// `produced`.
+    pub unsampled_events: u64,
 }
 
 /// What was given up, oldest first, to stay within the limits for what is held.

@@ -191,9 +191,9 @@ impl ConditionTally {
         }
     }
 
-    /// The counts that apply to this trace, and whether there may be more paths.
+    /// The counts that apply to this trace, and whether there may be more paths. Those in a sample have all of their hops.
     pub(super) fn known(&self, summary: &Summary) -> (Counts, bool) {
-        if summary.complete { (self.whole, false) } else { (self.gaps, true) }
+        if summary.complete { (self.whole, summary.sample.is_some()) } else { (self.gaps, true) }
     }
 }
 
@@ -223,10 +223,10 @@ impl Requests {
         }
     }
 
-    /// The share of requests that did not arrive; `None` if it is unknown.
+    /// The share of requests that did not arrive; `None` if it is unknown, as of packets outside a sample.
     #[expect(clippy::cast_precision_loss, reason = "a share, of numbers far below 2^53")]
     fn loss(&self, summary: &Summary) -> Option<Range<f64>> {
-        if self.all == 0 || !summary.complete {
+        if self.all == 0 || !summary.complete || summary.sample.is_some() {
             return None;
         }
         let share = |number: u64| number as f64 / self.all as f64;

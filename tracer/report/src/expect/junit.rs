@@ -8,7 +8,7 @@ use quick_xml::events::{BytesDecl, BytesText, Event};
 
 use super::judgement::Judgement;
 use podtrace_escape::escape;
-use podtrace_path::{Summary, VerdictCounts};
+use podtrace_path::{Sample, Summary, VerdictCounts};
 
 /// What test cases are filed under.
 const CLASS: &str = "podtrace.expect";
@@ -95,9 +95,9 @@ fn text(judgement: &Judgement) -> String {
 }
 
 fn properties(summary: &Summary) -> Vec<(&'static str, String)> {
-    let Summary { paths, events, complete, unwatched, shed } = summary;
+    let Summary { paths, events, complete, unwatched, shed, sample } = summary;
     let VerdictCounts { delivered, dropped, vanished, rejected, open } = *paths;
-    vec![
+    let mut properties = vec![
         ("complete", complete.to_string()),
         ("paths.delivered", delivered.to_string()),
         ("paths.dropped", dropped.to_string()),
@@ -108,7 +108,12 @@ fn properties(summary: &Summary) -> Vec<(&'static str, String)> {
         ("events.delivered", events.delivered.to_string()),
         ("unwatched", unwatched.len().to_string()),
         ("shed.paths", shed.paths.to_string()),
-    ]
+    ];
+    if let Some(Sample { one_in, unsampled_events }) = sample {
+        properties.push(("sample.one_in", one_in.to_string()));
+        properties.push(("sample.unsampled_events", unsampled_events.to_string()));
+    }
+    properties
 }
 
 fn document(head: &Head<'_>, properties: &[(&str, String)], cases: &[Case<'_>]) -> io::Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use super::judge::{ConditionTally, Counts, Tally};
 use super::judgement::{Reason, Role, Shown};
 use super::truth::{Comparison, Truth};
 use crate::output::losses;
-use podtrace_path::{Path, Summary};
+use podtrace_path::{Path, Sample, Summary};
 
 /// Why the trace does not prove the expectation's claim.
 pub(super) fn reasons(tally: &Tally, summary: &Summary) -> Vec<Reason> {
@@ -99,9 +99,7 @@ impl Failure<'_> {
     }
 
     fn append_losses(&self, text: &mut String) {
-        if !self.summary.complete {
-            text.push_str(&format!("; {}", incomplete(self.summary)));
-        }
+        append_unknown(text, self.summary);
     }
 
     /// The path to show: one that must match and does not, or one that matches and must not.
@@ -149,15 +147,23 @@ fn loss(tally: &Tally, comparison: Comparison, bound: f64, wanted: bool, summary
         text.push_str(&format!(", {} still in flight", number_are(requests.open)));
     }
     text.push_str(&format!("; {target}"));
-    if !summary.complete {
-        text.push_str(&format!("; {}", incomplete(summary)));
-    }
+    append_unknown(&mut text, summary);
     let shown = requests.example.as_ref().map(|path| Shown {
         role: Role::Example,
         differences: vec![not_arrived(path)],
         path: path.clone(),
     });
     Reason { text, shown: shown.map(Box::new) }
+}
+
+/// Why there may be more than was seen.
+fn append_unknown(text: &mut String, summary: &Summary) {
+    if let Some(Sample { one_in, .. }) = summary.sample {
+        text.push_str(&format!("; sampled 1 in {one_in}: what other packets did is unknown"));
+    }
+    if !summary.complete {
+        text.push_str(&format!("; {}", incomplete(summary)));
+    }
 }
 
 fn not_arrived(path: &Path) -> Difference {

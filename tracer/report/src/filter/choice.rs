@@ -60,7 +60,7 @@ impl Choice {
         let side = |side: &Side| if side.networks.is_empty() { Side::default() } else { side.clone() };
         let (from, to) = (side(&spec.from), side(&spec.to));
         let has_networks = !(from.networks.is_empty() && to.networks.is_empty());
-        let networks = FilterSpec { from, to, protocol: None, one_way: spec.one_way };
+        let networks = FilterSpec { from, to, protocol: None, ..spec.clone() };
         Self::new(filter, has_networks.then_some(networks))
     }
 

@@ -9,6 +9,7 @@ use super::{Report, View};
 use crate::totals::{Cause, Finished, Flow, Route, Totals};
 use podtrace_escape::is_deceptive;
 use podtrace_path::{Change, Path, Summary};
+use podtrace_protocol::stats::Stats;
 
 /// The output for programs.
 #[derive(Debug)]
@@ -47,6 +48,10 @@ impl<W: Write> Report for Json<W> {
         self.line(&Line::Change(change))
     }
 
+    fn stats(&mut self, node: &str, stats: &Stats) -> io::Result<()> {
+        self.line(&Line::Stats(NodeStats { node, stats }))
+    }
+
     fn totals(&mut self, totals: &Finished) -> io::Result<()> {
         let Finished { causes, routes, flows, totals } = totals;
         flows.iter().try_for_each(|flow| self.line(&Line::Flow(flow)))?;
@@ -69,7 +74,15 @@ enum Line<'a> {
     Route(&'a Route),
     Cause(&'a Cause),
     Totals(&'a Totals),
+    Stats(NodeStats<'a>),
     Summary(&'a Summary),
+}
+
+#[derive(Serialize)]
+struct NodeStats<'a> {
+    node: &'a str,
+    #[serde(flatten)]
+    stats: &'a Stats,
 }
 
 /// Compact JSON that is safe to look at: whatever [`podtrace_escape::escape`] would change is written as `\u….`, which

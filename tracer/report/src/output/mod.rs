@@ -14,6 +14,7 @@ mod layout;
 pub mod map;
 mod phrase;
 pub(crate) mod plain;
+mod stats;
 mod summary;
 mod text;
 mod timing;
@@ -31,10 +32,12 @@ use std::io;
 
 use crate::totals::Finished;
 use podtrace_path::{Change, Path, Summary};
+use podtrace_protocol::stats::Stats;
 
 pub use html::Html;
 pub use json::Json;
 pub use layout::UNLIMITED;
+pub use stats::StatsTable;
 pub use summary::losses;
 pub use text::Text;
 pub use view::{Paths, View};
@@ -66,6 +69,14 @@ pub trait Report {
     /// # Errors
     /// If writing fails.
     fn damage(&mut self, _damage: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Reports a node's counts, of a trace that counts packets in place of reporting them.
+    ///
+    /// # Errors
+    /// If writing fails.
+    fn stats(&mut self, _node: &str, _stats: &Stats) -> io::Result<()> {
         Ok(())
     }
 

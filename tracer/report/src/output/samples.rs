@@ -60,6 +60,7 @@ fn path(id: u64, verdict: Verdict, proto: Protocol, label: &str, bytes: u32, fro
         forged: None,
         segment: None,
         seen: None,
+        wire_packets: 1,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::phrase::{BAD, DIM, DOUBT, GOOD, LOUD, PLAIN, Phrase};
 use super::words::{INFERRED, thousands};
-use podtrace_path::{EventCounts, Evidence, Path, Shed, Summary, Unwatched, Verdict, VerdictCounts};
+use podtrace_path::{EventCounts, Evidence, Path, Sample, Shed, Summary, Unwatched, Verdict, VerdictCounts};
 
 /// How many doubtful paths are listed by number; the rest is only counted.
 const LISTED: usize = 10;
@@ -45,7 +45,7 @@ impl SummaryNotes {
 
     /// The summary lines.
     pub(super) fn lines(&self, summary: &Summary) -> Vec<Phrase> {
-        let Summary { paths, events, complete, unwatched: _, shed: _ } = summary;
+        let Summary { paths, events, complete, unwatched: _, shed: _, sample } = summary;
         let mut first = counts(paths);
         first.push(DIM, " · ");
         first.push(PLAIN, count(events.produced, "event"));
@@ -53,6 +53,7 @@ impl SummaryNotes {
             first.push(PLAIN, ", all accounted for");
         }
         let mut lines = vec![first];
+        lines.extend(sample.as_ref().map(self::sample));
         if !*complete {
             lines.push(
                 Phrase::new().with(LOUD, " INCOMPLETE ").with(PLAIN, " ").with(BAD, self.losses(summary)),
@@ -101,6 +102,15 @@ impl SummaryNotes {
         }
         phrase
     }
+}
+
+/// `sampled 1 in 100: …`.
+pub(super) fn sample(sample: &Sample) -> Phrase {
+    let Sample { one_in, unsampled_events } = sample;
+    let all = format!("sampled 1 in {}", thousands(u64::from(one_in.get())));
+    let others = count(*unsampled_events, "event");
+    let rest = format!(": all counts are of the sample; {others} of other packets skipped in the kernel");
+    Phrase::new().with(DOUBT, all).with(PLAIN, rest)
 }
 
 /// `4 paths: 3 delivered, 1 DROPPED`.
@@ -216,6 +226,19 @@ mod tests {
         summary.paths.delivered = 4;
         (summary.events.produced, summary.events.delivered) = (1_040, 1_040);
         assert_eq!(text(&[], &summary), "4 paths: 4 delivered · 1,040 events, all accounted for\n");
+    }
+
+    #[test]
+    fn a_sample_says_what_it_is_and_what_it_skipped() {
+        let sample = Some(Sample { one_in: 100.try_into().unwrap(), unsampled_events: 4_123 });
+        let mut summary = Summary { complete: true, sample, ..Summary::default() };
+        summary.paths.delivered = 4;
+        (summary.events.produced, summary.events.delivered) = (40, 40);
+        assert_eq!(
+            text(&[], &summary),
+            "4 paths: 4 delivered · 40 events, all accounted for\n\
+             sampled 1 in 100: all counts are of the sample; 4,123 events of other packets skipped in the kernel\n"
+        );
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl LatestFrames {
             | FromAgent::Probed { .. }
             | FromAgent::Warning { .. }
             | FromAgent::Failed { .. }
+            | FromAgent::Stats(_)
             | FromAgent::Goodbye { .. } => {}
         }
     }

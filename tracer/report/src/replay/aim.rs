@@ -1,5 +1,7 @@
 //! The traffic that the user asked for, by name, and the filter it means in the current cluster.
 
+use std::num::NonZeroU32;
+
 use podtrace_protocol::frame::{FilterSpec, Side};
 use podtrace_protocol::inventory::{Endpoint, Inventory, ResolveError, Resolved, present, resolve};
 
@@ -18,6 +20,10 @@ pub struct Aim {
     pub protocol: Option<u8>,
     /// Without replies.
     pub one_way: bool,
+    /// Only one in so many of the packets.
+    pub sample: Option<NonZeroU32>,
+    /// Counts in the kernel, in place of events.
+    pub stats: bool,
 }
 
 impl Aim {
@@ -53,6 +59,8 @@ impl Aim {
             to: side(to, self.port),
             protocol: self.protocol,
             one_way: self.one_way,
+            sample: self.sample,
+            stats: self.stats,
         }
     }
 

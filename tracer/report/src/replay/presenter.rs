@@ -1,11 +1,13 @@
 //! Handles finished paths, in this order: adds advice, records them, selects, counts and reports them.
 
 use std::io::{self, ErrorKind};
+use std::num::NonZeroU32;
 
 use anyhow::{Context as _, Result};
 use podtrace_path::{Context, Path, Summary, Update};
 use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::inventory::Inventory;
+use podtrace_protocol::stats::Stats;
 
 use super::Aim;
 use super::pending::Pending;
@@ -23,15 +25,18 @@ pub struct Outcome {
     pub summary: Summary,
     /// Whether all nodes were lost before the trace ended.
     pub all_lost: bool,
+    /// Whether any node has counted a packet, where packets are counted.
+    pub has_counted: bool,
     /// What was known of the nodes at the end.
     pub diagnosis: Diagnosis,
 }
 
 impl Outcome {
-    /// Whether any matching packet was seen.
+    /// Whether any matching packet was seen, in the sample or not.
     #[must_use]
     pub fn saw_packets(&self) -> bool {
-        self.summary.events.delivered > 0
+        let unsampled = self.summary.sample.map_or(0, |sample| sample.unsampled_events);
+        self.has_counted || self.summary.events.delivered + unsampled > 0
     }
 }
 
@@ -48,6 +53,10 @@ pub struct Presenter<'a> {
     totals: Collector,
     /// Whether the trace leaves answers out.
     is_one_way: bool,
+    /// One in so many packets is traced; `None` for all.
+    sample: Option<NonZeroU32>,
+    /// Whether any node has counted a packet.
+    has_counted: bool,
     /// Paths that wait for the state that explains them.
     pending: Pending,
 }
@@ -70,6 +79,8 @@ impl<'a> Presenter<'a> {
             reported: 0,
             totals: Collector::default(),
             is_one_way: context.filter.one_way,
+            sample: context.filter.sample,
+            has_counted: false,
             pending: Pending::default(),
         }
     }
@@ -101,6 +112,14 @@ impl<'a> Presenter<'a> {
             self.choice.handle_frame(node, frame);
             self.diagnosis.learn(node, frame);
         }
+    }
+
+    /// Reports a node's counts.
+    pub fn report_stats(&mut self, name: &str, stats: &Stats) -> Result<()> {
+        let packets = stats.taps.iter().map(|tap| tap.packets).sum::<u64>();
+        let dropped = stats.drops.iter().map(|drop| drop.packets).sum::<u64>();
+        self.has_counted |= packets + dropped > 0;
+        self.report(|report| report.stats(name, stats))
     }
 
     /// Records and reports cluster changes.
@@ -175,6 +194,7 @@ impl<'a> Presenter<'a> {
             are_answers_traced: !self.is_one_way && self.choice.is_all(),
             is_limited: self.is_full(),
             is_complete: summary.complete,
+            sample: self.sample,
         };
         let totals = self.totals.finished(end);
         self.report(|report| report.totals(&totals))?;
@@ -192,7 +212,7 @@ impl<'a> Presenter<'a> {
         let reported = self.conclude(&mut summary);
         let recorded = self.recorder.map_or(Ok(()), |recorder| recorder.finish(&summary));
         waited.and(reported).and(recorded)?;
-        Ok(Outcome { summary, all_lost: false, diagnosis: self.diagnosis })
+        Ok(Outcome { summary, all_lost: false, has_counted: self.has_counted, diagnosis: self.diagnosis })
     }
 
     /// Ends a trace whose output could not be written: a full disk. Reports the summary, which is never complete, and

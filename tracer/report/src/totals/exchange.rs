@@ -101,13 +101,18 @@ impl Exchanges {
         }
     }
 
-    /// What there was of each kind. If answers may not have been traced, their number is unknown rather than 0.
-    pub(super) fn finished(&self, are_answers_traced: bool) -> Vec<Exchanged> {
+    /// What there was of each kind. If answers may not have been traced, their number is unknown rather than 0. A sample has
+    /// echoes and handshakes whole, since the same number decides of request and answer; datagrams have none in common.
+    pub(super) fn finished(&self, are_answers_traced: bool, is_sampled: bool) -> Vec<Exchanged> {
+        let is_known = |kind, counts: &Counts| {
+            let may_be_left_out = is_sampled && kind == ExchangeKind::Datagram;
+            !may_be_left_out && (are_answers_traced || counts.answered > 0)
+        };
         let kinds = [ExchangeKind::Echo, ExchangeKind::Handshake, ExchangeKind::Datagram];
         let finished = kinds.into_iter().zip(&self.counts).map(|(kind, counts)| Exchanged {
             kind,
             asked: counts.asked,
-            answered: (are_answers_traced || counts.answered > 0).then_some(counts.answered),
+            answered: is_known(kind, counts).then_some(counts.answered),
             rtt: round_trips(&counts.round_trips),
         });
         finished
@@ -210,7 +215,7 @@ mod tests {
         assert_eq!(ns(exchanges.add(&echo(1, 2, true, 260))), Some(60));
         assert_eq!(ns(exchanges.add(&echo(2, 1, true, 900))), None, "of another flow");
         assert_eq!(ns(exchanges.add(&echo(2, 1, false, 850))), Some(50));
-        let [finished] = exchanges.finished(true).try_into().unwrap();
+        let [finished] = exchanges.finished(true, false).try_into().unwrap();
         assert_eq!((finished.kind, finished.asked, finished.answered), (ExchangeKind::Echo, 3, Some(2)));
         let rtt = finished.rtt.unwrap();
         assert_eq!((rtt.count, rtt.min_ns, rtt.avg_ns, rtt.max_ns), (2, 50, 55, 60));
@@ -223,7 +228,7 @@ mod tests {
         let mut reply = echo(1, 1, true, 200);
         reply.seen = reply.seen.map(|(first, _)| (first, first));
         assert_eq!(ns(exchanges.add(&reply)), None);
-        assert_eq!(exchanges.finished(true)[0].answered, Some(1));
+        assert_eq!(exchanges.finished(true, false)[0].answered, Some(1));
     }
 
     #[test]
@@ -235,7 +240,10 @@ mod tests {
         exchanges.add(&tcp(1_000, 0, tcp_flag::SYN, 1_100));
         assert_eq!(ns(exchanges.add(&tcp(90, 1_001, tcp_flag::SYN | tcp_flag::ACK, 1_170))), None);
         assert_eq!(ns(exchanges.add(&tcp(8, 91, tcp_flag::ACK, 80))), None);
-        assert_eq!((exchanges.finished(true)[0].asked, exchanges.finished(true)[0].answered), (2, Some(2)));
+        assert_eq!(
+            (exchanges.finished(true, false)[0].asked, exchanges.finished(true, false)[0].answered),
+            (2, Some(2))
+        );
     }
 
     #[test]
@@ -243,9 +251,9 @@ mod tests {
         let mut exchanges = Exchanges::default();
         exchanges.add(&echo(1, 1, false, 100));
         exchanges.add(&Path { verdict: Verdict::Dropped, ..echo(1, 1, true, 200) });
-        let finished = &exchanges.finished(true)[0];
+        let finished = &exchanges.finished(true, false)[0];
         assert_eq!((finished.asked, finished.answered, finished.rtt), (1, Some(0), None));
-        assert_eq!(exchanges.finished(false)[0].answered, None, "answers are not traced");
+        assert_eq!(exchanges.finished(false, false)[0].answered, None, "answers are not traced");
     }
 
     #[test]
@@ -261,7 +269,19 @@ mod tests {
         exchanges.add(&datagram(false, 200));
         assert_eq!(ns(exchanges.add(&datagram(true, 240))), None, "one was open before");
         assert_eq!(ns(exchanges.add(&datagram(true, 260))), Some(60));
-        let [finished] = exchanges.finished(true).try_into().unwrap();
+        let [finished] = exchanges.finished(true, false).try_into().unwrap();
         assert_eq!((finished.kind, finished.asked, finished.answered), (ExchangeKind::Datagram, 1, Some(1)));
+    }
+
+    #[test]
+    fn a_sample_has_answers_of_echoes_and_says_nothing_of_those_of_datagrams() {
+        let mut exchanges = Exchanges::default();
+        exchanges.add(&echo(1, 1, false, 100));
+        let datagram = |reply| Path { proto: Protocol::Udp, segment: None, ..echo(2, 0, reply, 0) };
+        exchanges.add(&datagram(false));
+        exchanges.add(&datagram(true));
+        let [echo, datagram] = exchanges.finished(true, true).try_into().unwrap();
+        assert_eq!((echo.asked, echo.answered), (1, Some(0)));
+        assert_eq!((datagram.asked, datagram.answered), (1, None));
     }
 }

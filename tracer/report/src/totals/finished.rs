@@ -1,5 +1,6 @@
 //! What a trace amounts to, as renderers get it. Serialised, these are JSON's `flow`, `route`, `cause` and `totals`.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -42,9 +43,21 @@ pub struct Totals {
     pub exchanges: Vec<Exchanged>,
     /// Whether the trace ended at its number of paths: answers may have come later.
     pub limited: bool,
+    /// What the sample stands for; `None` if all packets were traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Estimate>,
     /// Whether no event is missing. The summary object says so in JSON.
     #[serde(skip)]
     pub complete: bool,
+}
+
+/// What a sample stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Estimate {
+    /// One in so many packets on the wire was traced. All other numbers are of these.
+    pub one_in: NonZeroU32,
+    /// An estimate of how many paths there would be without sampling.
+    pub estimated_paths: u64,
 }
 
 /// The packets of one connection or one ICMP exchange, both ways, through NAT.
@@ -138,7 +151,7 @@ pub struct Exchanged {
     pub kind: ExchangeKind,
     /// Different requests; for UDP flows with a request.
     pub asked: u64,
-    /// Those of which an answer was delivered; `None` if answers were not traced.
+    /// Those of which an answer was delivered; `None` if answers were not traced, or may not be in the sample.
     pub answered: Option<u64>,
     /// Round trips.
     pub rtt: Option<RoundTrips>,

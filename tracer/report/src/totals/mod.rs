@@ -38,6 +38,7 @@
 //! ```
 
 mod cause;
+mod estimate;
 mod exchange;
 mod finished;
 mod flow;
@@ -49,17 +50,20 @@ mod route;
 mod tests;
 
 pub use finished::{
-    Cause, ExchangeKind, Exchanged, Finished, Flow, FlowRoundTrips, Latency, RoundTrips, Route, RouteHop,
-    Totals, Way, all, failed,
+    Cause, Estimate, ExchangeKind, Exchanged, Finished, Flow, FlowRoundTrips, Latency, RoundTrips, Route,
+    RouteHop, Totals, Way, all, failed,
 };
 pub use flow::packets;
 pub use novelty::{Compared, First, Novelty};
+
+use std::num::NonZeroU32;
 
 use podtrace_path::{Path, VerdictCounts};
 
 pub(crate) use finished::count;
 
 use cause::Causes;
+use estimate::Sampled;
 use exchange::Exchanges;
 use flow::Flows;
 use route::Routes;
@@ -73,11 +77,13 @@ pub struct End {
     pub is_limited: bool,
     /// Whether no event is missing.
     pub is_complete: bool,
+    /// One in so many packets was traced; `None` for all.
+    pub sample: Option<NonZeroU32>,
 }
 
 impl Default for End {
     fn default() -> Self {
-        Self { are_answers_traced: true, is_limited: false, is_complete: true }
+        Self { are_answers_traced: true, is_limited: false, is_complete: true, sample: None }
     }
 }
 
@@ -86,6 +92,7 @@ impl Default for End {
 pub struct Collector {
     paths: VerdictCounts,
     bytes: u64,
+    sampled: Sampled,
     exchanges: Exchanges,
     flows: Flows,
     routes: Routes,
@@ -97,6 +104,7 @@ impl Collector {
     pub fn add(&mut self, path: &Path) {
         count(path.verdict, &mut self.paths);
         self.bytes += u64::from(path.bytes);
+        self.sampled.add(path.wire_packets);
         let progress = self.exchanges.add(path);
         self.flows.add(path, progress);
         self.routes.add(path);
@@ -125,8 +133,9 @@ impl Collector {
                 unlisted_flow_paths: self.flows.unlisted(),
                 unlisted_route_paths: self.routes.unlisted(),
                 unlisted_cause_paths: self.causes.unlisted(),
-                exchanges: self.exchanges.finished(end.are_answers_traced),
+                exchanges: self.exchanges.finished(end.are_answers_traced, end.sample.is_some()),
                 limited: end.is_limited,
+                sample: end.sample.map(|one_in| self.sampled.estimate(one_in)),
                 complete: end.is_complete,
             },
         }

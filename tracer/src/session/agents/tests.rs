@@ -16,6 +16,7 @@ const ACCOUNTING: podtrace_protocol::frame::Accounting = podtrace_protocol::fram
     lost_ring: 0,
     lost_map: 0,
     missed_probes: 0,
+    unsampled: 0,
 };
 
 /// A node whose agent cannot be started: the tests hand in connections themselves.

@@ -4,7 +4,7 @@ use podtrace_protocol::frame::{Accounting, Attached, Hello};
 const CLOCK: FromAgent = FromAgent::Clock { sent_ns: 1, node_ns: 2, received_ns: 3 };
 const HEARTBEAT: FromAgent = FromAgent::Heartbeat { now_ns: 1, counters: ACCOUNTING };
 const ACCOUNTING: Accounting =
-    Accounting { produced: 0, sent: 0, lost_ring: 0, lost_map: 0, missed_probes: 0 };
+    Accounting { produced: 0, sent: 0, lost_ring: 0, lost_map: 0, missed_probes: 0, unsampled: 0 };
 
 fn hello(protocol: u32) -> FromAgent {
     FromAgent::Hello(Hello { protocol, ..Hello::default() })

@@ -15,10 +15,15 @@ pub(super) fn line(finished: &Finished) -> Option<Phrase> {
         return None;
     }
     let failures = failed(&finished.totals.paths);
+    let packets = match (finished.totals.sample, all) {
+        (None, 1) => "packet",
+        (None, _) => "packets",
+        (Some(_), 1) => "sampled packet",
+        (Some(_), _) => "sampled packets",
+    };
     if failures == 0 {
         // A count, no praise: what a trace has lost, it has not seen.
         let style = if open > 0 { DOUBT } else { GOOD };
-        let packets = if all == 1 { "packet" } else { "packets" };
         let mut phrase = Phrase::new().with(style, "DELIVERED");
         phrase.push(PLAIN, format!("  {} of {} {packets}", thousands(delivered), thousands(all)));
         if open > 0 {
@@ -27,7 +32,6 @@ pub(super) fn line(finished: &Finished) -> Option<Phrase> {
         return Some(phrase);
     }
     let mut phrase = Phrase::new().with(BAD, "FAILED");
-    let packets = if all == 1 { "packet" } else { "packets" };
     phrase.push(PLAIN, format!("  {} of {} {packets}", thousands(failures), thousands(all)));
     if let Some(cause) = finished.causes.first() {
         let most = if cause.count < failures {

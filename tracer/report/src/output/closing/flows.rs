@@ -6,7 +6,7 @@ use crate::output::layout::{Align, write_line, write_table};
 use crate::output::phrase::{BAD, CHANGED, DIM, DOUBT, GOOD, NAME, PLAIN, Phrase};
 use crate::output::timing::span;
 use crate::output::words::{protocol, thousands};
-use crate::totals::{Finished, Flow, Totals, Way, failed, packets};
+use crate::totals::{Estimate, Finished, Flow, Totals, Way, failed, packets};
 use podtrace_path::{Verdict, VerdictCounts};
 
 const COLUMNS: [Align; 7] = [
@@ -30,7 +30,7 @@ pub(super) fn section(finished: &Finished, width: usize, lines: usize) -> String
     let mut number = order.len().min(lines.saturating_sub(2)).max(1);
     loop {
         let mut text = String::new();
-        write_rows(&order[..number], width, &mut text);
+        write_rows(&order[..number], totals, width, &mut text);
         rest(&order[number..], totals, width, &mut text);
         // Ends may take two lines each.
         if text.lines().count() <= lines || number == 1 {
@@ -57,21 +57,19 @@ pub(super) fn table(finished: &Finished, view: &View) -> String {
     let mut order: Vec<_> = flows.iter().filter(wanted).collect();
     order.sort_by_key(|flow| (lost(flow) == 0, flow.unanswered.unwrap_or(0) == 0, flow.id));
     let mut text = String::new();
-    write_rows(&order, view.width, &mut text);
+    write_rows(&order, totals, view.width, &mut text);
     if totals.unlisted_flows > 0 {
         rest(&[], totals, view.width, &mut text);
     }
     text
 }
 
-fn write_rows(flows: &[&Flow], width: usize, text: &mut String) {
-    write_line(
-        &heading("FLOWS", "packets and bytes of request/reply, average round trip"),
-        0,
-        2,
-        width,
-        text,
-    );
+fn write_rows(flows: &[&Flow], totals: &Totals, width: usize, text: &mut String) {
+    let mut columns = "packets and bytes of request/reply, average round trip".to_owned();
+    if let Some(Estimate { one_in, .. }) = totals.sample {
+        columns.push_str(&format!("; of 1 in {} packets", thousands(u64::from(one_in.get()))));
+    }
+    write_line(&heading("FLOWS", &columns), 0, 2, width, text);
     let rows: Vec<_> = flows.iter().map(|flow| row(flow)).collect();
     write_table(&rows, &COLUMNS, width, text);
 }

@@ -3,7 +3,7 @@
 use crate::output::phrase::{BAD, DOUBT, GOOD, PLAIN, Phrase};
 use crate::output::timing::Unit;
 use crate::output::words::thousands;
-use crate::totals::{ExchangeKind, Exchanged, Finished, Flow, RoundTrips, Totals, failed};
+use crate::totals::{Estimate, ExchangeKind, Exchanged, Finished, Flow, RoundTrips, Totals, failed};
 use podtrace_path::Protocol;
 
 /// One line for each kind of exchange.
@@ -13,12 +13,21 @@ pub(super) fn lines(finished: &Finished) -> Vec<Phrase> {
     let asked = totals.exchanges.iter().filter(|exchanged| exchanged.asked > 0);
     let mut lines: Vec<_> = asked.map(|exchanged| exchange(exchanged, totals)).collect();
     lines.extend(unanswered(finished));
+    lines.extend(totals.sample.filter(|sample| sample.estimated_paths > 0).map(estimate));
     if totals.retransmitted > 0 {
         let segments = if totals.retransmitted == 1 { "segment" } else { "segments" };
         let text = format!("{} TCP {segments} sent again", thousands(totals.retransmitted));
         lines.push(Phrase::new().with(DOUBT, text));
     }
     lines
+}
+
+/// `about 5,200 packets in all: an estimate by those sampled, 1 in 100`.
+fn estimate(estimate: Estimate) -> Phrase {
+    let Estimate { one_in, estimated_paths } = estimate;
+    let about = format!("about {} packets in all", thousands(estimated_paths));
+    let by = format!(": an estimate by those sampled, 1 in {}", thousands(u64::from(one_in.get())));
+    Phrase::new().with(DOUBT, about).with(PLAIN, by)
 }
 
 /// Connection attempts that arrived and that nothing answered, with the likeliest cause: TCP drops a SYN without reporting it
@@ -77,7 +86,11 @@ fn exchange(exchanged: &Exchanged, totals: &Totals) -> Phrase {
         }
     }
     if answered.is_none() && asked > 0 {
-        phrase.push(PLAIN, ", answers were not traced");
+        let why = match totals.sample {
+            Some(_) if kind == ExchangeKind::Datagram => ", replies may be outside the sample",
+            _ => ", answers were not traced",
+        };
+        phrase.push(PLAIN, why);
     }
     if let Some(rtt) = rtt {
         phrase.push(PLAIN, format!(" · rtt {}", figures(&rtt)));
@@ -142,6 +155,17 @@ mod tests {
         assert_eq!(plain(&exchange(&one, &lossy)), format!("1 TCP connection attempt, 0 accepted{missing}"));
         let one_way = Exchanged { answered: None, ..one };
         assert_eq!(plain(&exchange(&one_way, &whole)), "1 TCP connection attempt, answers were not traced");
+    }
+
+    #[test]
+    fn a_sample_is_scaled_to_an_estimate() {
+        let sample = Estimate { one_in: 100.try_into().unwrap(), estimated_paths: 5_200 };
+        let totals = Totals { complete: true, sample: Some(sample), ..Totals::default() };
+        let finished = Finished { totals: totals.clone(), ..Finished::default() };
+        let lines: Vec<_> = lines(&finished).iter().map(plain).collect();
+        assert_eq!(lines, ["about 5,200 packets in all: an estimate by those sampled, 1 in 100"]);
+        let flow = Exchanged { kind: ExchangeKind::Datagram, asked: 1, answered: None, rtt: None };
+        assert_eq!(plain(&exchange(&flow, &totals)), "1 UDP flow, replies may be outside the sample");
     }
 
     #[test]
