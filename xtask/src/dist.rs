@@ -32,8 +32,8 @@ use crate::architecture::Architecture;
 use crate::toolchain::{Route, Toolchain};
 use crate::{root, workspace};
 
-/// How many bytes the binary may have.
-const LARGEST: u64 = 15_000_000;
+/// How many bytes the binary may have: 15 MiB.
+const LARGEST: u64 = 15 << 20;
 
 #[derive(Args)]
 pub(crate) struct Options {
