@@ -31,7 +31,7 @@ pub(crate) fn build_for(toolchain: &Toolchain, architecture: Architecture) -> Re
 fn compile(toolchain: &Toolchain, architecture: &str, object: PathBuf) -> Result<PathBuf> {
     let what = format!("compiling the eBPF programs for {architecture} ({})", toolchain.describe());
     run::step(&what, &mut cargo(toolchain, "build", architecture)?)?;
-    let built = workspace::bpf_target_dir().join(toolchain::target()).join(PROFILE).join("podtrace-ebpf");
+    let built = target_dir(architecture).join(toolchain::target()).join(PROFILE).join("podtrace-ebpf");
     let content =
         fs::read(&built).with_context(|| format!("cannot read what cargo built: {}", built.display()))?;
     let content = without_dwarf(&content)
@@ -70,6 +70,13 @@ pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
     run::step(&what, cargo(toolchain, "clippy", env::consts::ARCH)?.args(["--", "-D", "warnings"]))
 }
 
+/// Where cargo compiles them. Another machine's apart: cargo tells its artefacts from ours by no name, and would compile all
+/// anew each time.
+fn target_dir(architecture: &str) -> PathBuf {
+    let ours = workspace::bpf_target_dir();
+    if architecture == env::consts::ARCH { ours } else { ours.join(architecture) }
+}
+
 fn cargo(toolchain: &Toolchain, subcommand: &str, architecture: &str) -> Result<Command> {
     let mut command = toolchain.cargo(subcommand)?;
     // The BTF of programs and maps is made of debug information.
@@ -82,7 +89,7 @@ fn cargo(toolchain: &Toolchain, subcommand: &str, architecture: &str) -> Result<
         .current_dir(workspace::root())
         .args(["--package", "tracer-ebpf", "--bin", "podtrace-ebpf", "--profile", PROFILE])
         .args(["--target", toolchain::target(), "--target-dir"])
-        .arg(workspace::bpf_target_dir())
+        .arg(target_dir(architecture))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     Ok(command)
 }
