@@ -82,7 +82,8 @@ fn an_agent_of_the_previous_version_is_refused_with_what_to_do() {
     let now = Instant::now();
     let mut lifecycle = Lifecycle::begin(now);
     lifecycle.connected(now);
-    let why = lost(&lifecycle.handle_frame(&hello, now));
+    let actions = lifecycle.handle_frame(&hello, now);
+    let why = lost(&actions);
     let versions = format!("speaks version {}, this one version {PROTOCOL_VERSION}", PROTOCOL_VERSION - 1);
     assert!(why.contains(&versions) && why.contains("install the same version there"), "{why}");
 }
