@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anstream::StripStream;
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
+use podtrace_protocol::frame::PROTOCOL_VERSION;
 use podtrace_report::output::{Html, Json, Paths, Report, Text, View};
 use podtrace_report::recording::Reader;
 use podtrace_report::replay::{ReplayOptions, Replayed, replay};
@@ -71,6 +72,7 @@ fn trials() -> Result<Vec<Trial>> {
     for name in CUT_OFF {
         trials.push(suite::plain(format!("cut-off-{name}"), move || cut_off(name)));
     }
+    trials.push(suite::plain("recorded-by-the-previous-version", recorded_by_the_previous_version));
     trials.push(suite::plain("nothing-is-left-over", move || nothing_left_over(&names)));
     Ok(trials)
 }
@@ -94,6 +96,31 @@ fn told_again(name: &str) -> Result<()> {
     }
     ensure!(finished.contains("\"type\":\"summary\""), "it does not tell to the end");
     compare(name, "json", &finished)
+}
+
+/// A recording of the protocol's previous version (`previous/README.md`) is read whole, and without a warning.
+fn recorded_by_the_previous_version() -> Result<()> {
+    let path = directory().with_file_name("previous").join("recording.pcapng");
+    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let reader = Reader::new(&*bytes)?;
+    let header = reader.header();
+    ensure!(header.protocol == PROTOCOL_VERSION - 1, "it is of protocol {}", header.protocol);
+    if let Some(warning) = header.foreign() {
+        bail!("{warning}");
+    }
+    let (finished, damage) = tell(&bytes)?;
+    if let Some(damage) = damage {
+        bail!("{damage}");
+    }
+    let lines: Vec<serde_json::Value> = finished.lines().map(schema::parse).collect::<Result<_>>()?;
+    let paths: Vec<_> = lines.iter().filter(|line| line["type"] == "path").collect();
+    ensure!(paths.len() == 2, "a request and its reply are two paths:\n{finished}");
+    for path in paths {
+        ensure!(path["verdict"] == "delivered" && path["from"]["pod"].is_string(), "{path}");
+    }
+    let summary = lines.iter().find(|line| line["type"] == "summary").context("no summary")?;
+    ensure!(summary["complete"] == true, "{summary}");
+    Ok(())
 }
 
 fn left_out(name: &str) -> Result<()> {

@@ -124,3 +124,35 @@ pub const NO_ARGUMENT: u8 = u8::MAX;
 
 const _: () = assert!(size_of::<Offsets>() == 116 && align_of::<Offsets>() == 4);
 const _: () = assert!(size_of::<Arguments>() == 2 * hook::END && align_of::<Arguments>() == 1);
+
+/// Whether a number can be the address of something of the kernel's: its half of the address space begins, with the page
+/// tables of most levels that there are, at 0xff00_0000_0000_0000 on x86-64 (five levels) and 0xfff0_0000_0000_0000 on
+/// aarch64 (52 bits). What fields hold that the kernel uses for something else meanwhile is smaller.
+#[inline(always)]
+#[must_use]
+pub const fn is_kernel_address(number: u64) -> bool {
+    number >> 56 == 0xff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_with_any_page_tables_have_addresses() {
+        for (what, address) in [
+            ("x86-64, four levels", 0xffff_8880_0123_4500),
+            ("x86-64, five levels", 0xff11_0000_0123_4500),
+            ("x86-64, its text", 0xffff_ffff_8100_0000),
+            ("aarch64, 39 bits", 0xffff_ff80_0123_4500),
+            ("aarch64, 48 bits", 0xffff_0000_0123_4500),
+            ("aarch64, 52 bits", 0xfff0_0000_0123_4500),
+        ] {
+            assert!(is_kernel_address(address), "{what}");
+        }
+        // A null pointer, one of a process, and the state that a UDP socket keeps in `sk_buff.dev` (`udp_dev_scratch`).
+        for number in [0, 0x7fff_ffff_f000, 0x0001_0054_0000_0300, 0x0101_ffff_0000_0300] {
+            assert!(!is_kernel_address(number), "{number:#x}");
+        }
+    }
+}

@@ -33,7 +33,7 @@ pub use conntrack::{Conntrack, ConntrackTuple, status};
 pub use event::{CAPTURE, Counters, Event, Record, flag};
 pub use filter::{Address, Filter, PORTS, VXLAN_PORTS, filter_flag, side};
 pub use hook::manip;
-pub use kernel::{ABSENT, Arguments, NO_ARGUMENT, Offsets};
+pub use kernel::{ABSENT, Arguments, NO_ARGUMENT, Offsets, is_kernel_address};
 
 /// Version of everything in this crate.
 pub const ABI_VERSION: u32 = 6;

@@ -4,7 +4,7 @@
 //! connection has NAT stores both directions' tuples as they are before NAT, and the filter looks up packets in them.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use tracer_common::{ABSENT, Address, Conntrack, ConntrackTuple, filter_flag, status};
+use tracer_common::{ABSENT, Address, Conntrack, ConntrackTuple, filter_flag, is_kernel_address, status};
 
 use crate::{
     globals::{TRANSLATED, TRANSLATIONS, member, offset},
@@ -27,7 +27,7 @@ const AF_INET6: u16 = 10;
 pub(crate) unsafe fn write(skb: u64, to: *mut Conntrack) -> bool {
     let Some(nfct) = kernel::<u64>(skb, offset!(skb_nfct)) else { return false };
     let connection = nfct & !INFO;
-    if connection >> 48 != 0xffff {
+    if !is_kernel_address(connection) {
         return false;
     }
     let (original, reply) = (offset!(conn_original), offset!(conn_reply));

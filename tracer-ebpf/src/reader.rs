@@ -14,7 +14,7 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-use tracer_common::{CAPTURE, flag};
+use tracer_common::{CAPTURE, flag, is_kernel_address};
 
 use crate::globals::offset;
 
@@ -130,7 +130,7 @@ impl Device {
     #[inline(always)]
     pub(crate) fn read(dev: u64) -> Option<Self> {
         // While a packet is in a UDP receive queue, `sk_buff.dev` holds something else than a kernel address.
-        if dev >> 48 != 0xffff {
+        if !is_kernel_address(dev) {
             return None;
         }
         let ifindex: u32 = kernel(dev, offset!(dev_ifindex))?;

@@ -1,7 +1,7 @@
 //! The route of a packet, from its `struct dst_entry`.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use tracer_common::{ABSENT, Event};
+use tracer_common::{ABSENT, Event, is_kernel_address};
 
 use crate::{
     globals::offset,
@@ -81,5 +81,5 @@ fn entry(skb: u64) -> Option<u64> {
     let dst: u64 = kernel(skb, offset!(skb_dst))?;
     let dst = dst & !NOREF;
     // While the packet is queued, this field holds something else.
-    if dst >> 48 == 0xffff { Some(dst) } else { None }
+    if is_kernel_address(dst) { Some(dst) } else { None }
 }

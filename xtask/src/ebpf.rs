@@ -1,5 +1,6 @@
 //! Compiles the eBPF programs into one object, and checks them with clippy.
 
+use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,19 +9,29 @@ use anyhow::{Context as _, Result};
 use object::build::elf::{Builder, SectionData};
 use object::elf;
 
+use crate::architecture::Architecture;
 use crate::toolchain::{self, Toolchain};
-use crate::{run, workspace};
+use crate::{remap, run, workspace};
 
 /// A profile of cargo's for them.
 const PROFILE: &str = "ebpf";
 
-/// Compiles the eBPF programs; the object's file is touched only if its content changes, since the release
-/// binary embeds it and would be built anew.
+/// Compiles the eBPF programs for this machine; the object's file is touched only if its content changes, since the
+/// release binary embeds it and would be built anew.
 pub(crate) fn build(toolchain: &Toolchain) -> Result<PathBuf> {
-    let what = format!("compiling the eBPF programs ({})", toolchain.describe());
-    run::step(&what, &mut cargo(toolchain, "build")?)?;
-    let built = workspace::bpf_target_dir().join(toolchain::target()).join(PROFILE).join("podtrace-ebpf");
-    let object = workspace::ebpf_object();
+    compile(toolchain, env::consts::ARCH, workspace::ebpf_object())
+}
+
+/// The same for another machine, whose registers hold the arguments of the kernel's functions.
+pub(crate) fn build_for(toolchain: &Toolchain, architecture: Architecture) -> Result<PathBuf> {
+    let name = format!("podtrace-ebpf.{}.o", architecture.name());
+    compile(toolchain, architecture.name(), workspace::bpf_target_dir().join(name))
+}
+
+fn compile(toolchain: &Toolchain, architecture: &str, object: PathBuf) -> Result<PathBuf> {
+    let what = format!("compiling the eBPF programs for {architecture} ({})", toolchain.describe());
+    run::step(&what, &mut cargo(toolchain, "build", architecture)?)?;
+    let built = target_dir(architecture).join(toolchain::target()).join(PROFILE).join("podtrace-ebpf");
     let content =
         fs::read(&built).with_context(|| format!("cannot read what cargo built: {}", built.display()))?;
     let content = without_dwarf(&content)
@@ -56,23 +67,29 @@ fn without_dwarf(content: &[u8]) -> Result<Vec<u8>> {
 /// Checks the eBPF programs with clippy.
 pub(crate) fn clippy(toolchain: &Toolchain) -> Result<()> {
     let what = format!("clippy for the eBPF programs ({})", toolchain.describe());
-    run::step(&what, cargo(toolchain, "clippy")?.args(["--", "-D", "warnings"]))
+    run::step(&what, cargo(toolchain, "clippy", env::consts::ARCH)?.args(["--", "-D", "warnings"]))
 }
 
-fn cargo(toolchain: &Toolchain, subcommand: &str) -> Result<Command> {
+/// Where cargo compiles them. Another machine's apart: cargo tells its artefacts from ours by no name, and would compile all
+/// anew each time.
+fn target_dir(architecture: &str) -> PathBuf {
+    let ours = workspace::bpf_target_dir();
+    if architecture == env::consts::ARCH { ours } else { ours.join(architecture) }
+}
+
+fn cargo(toolchain: &Toolchain, subcommand: &str, architecture: &str) -> Result<Command> {
     let mut command = toolchain.cargo(subcommand)?;
-    let flags = [
-        "-Clinker=bpf-linker",
-        // The BTF of programs and maps is made of debug information.
-        "-Cdebuginfo=2",
-        "-Clink-arg=--btf",
-        &format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH),
-    ];
+    // The BTF of programs and maps is made of debug information.
+    let flags = ["-Clinker=bpf-linker", "-Cdebuginfo=2", "-Clink-arg=--btf"].map(str::to_owned);
+    let mut flags = flags.to_vec();
+    flags.push(format!("--cfg=bpf_target_arch=\"{architecture}\""));
+    // The object names the sources' lines, for the verifier's messages.
+    flags.extend(remap::flags(toolchain.sysroot().as_deref()));
     command
         .current_dir(workspace::root())
         .args(["--package", "tracer-ebpf", "--bin", "podtrace-ebpf", "--profile", PROFILE])
         .args(["--target", toolchain::target(), "--target-dir"])
-        .arg(workspace::bpf_target_dir())
+        .arg(target_dir(architecture))
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     Ok(command)
 }

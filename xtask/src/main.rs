@@ -3,23 +3,30 @@
 //! One file per subcommand; the rooms they share are `toolchain` (what compiles the eBPF programs), `ebpf`
 //! (compiling them), `walls` (what crates may depend on),
 //! `rooms` (that their modules do not depend on each other in a circle), `targets` (which tests there are), `report` and `tally` (what
-//! they came to), `musl` (programs without shared libraries), `tools` (programs with theirs), `run` (a command with
+//! they came to), `architecture` (what processors are called), `remap` (paths that programs do not mention), `archive`
+//! (archives that come out the same every time), `cargo_tool` (programs from crates.io), `musl` (programs without shared libraries), `tools` (programs with theirs), `run` (a command with
 //! progress), `apt`, `debian` and `rustup` (what is installed, and packages that are not), `root`
 //! and `workspace`.
 
 mod apt;
+mod architecture;
+mod archive;
 mod bench;
+mod book;
 mod build;
+mod cargo_tool;
 mod check;
 mod clean_caches;
 mod debian;
 mod demo;
 mod deny;
+mod dist;
 mod ebpf;
 mod faults;
 mod k8s;
 mod musl;
 mod networks;
+mod remap;
 mod report;
 #[cfg(test)]
 mod rooms;
@@ -96,6 +103,15 @@ enum Command {
         #[command(flatten)]
         options: networks::Options,
     },
+    /// Make what a release consists of: static binaries, packages, checksums, a bill of materials
+    Dist {
+        #[command(flatten)]
+        toolchain: Toolchain,
+        #[command(flatten)]
+        options: dist::Options,
+    },
+    /// Make one book of the documentation
+    Book,
     /// Remove the tools that these commands put into podtrace's cache
     CleanCaches,
 }
@@ -138,6 +154,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Bench { toolchain, options } => bench::run(&options, toolchain.route()?),
         Command::Faults { toolchain, options } => faults::run(&options, toolchain.route()?),
         Command::Networks { toolchain, options } => networks::run(&options, toolchain.route()?),
+        Command::Dist { toolchain, options } => dist::run(&options, toolchain.route()?),
+        Command::Book => book::run(),
         Command::CleanCaches => clean_caches::run(),
     }
 }

@@ -12,6 +12,9 @@ use crate::run;
 /// Keyring of the package `debian-archive-keyring`.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// Debian's name of the processor whose packages are taken unless another is given: guests and clusters run on no other.
+const HERE: &str = "amd64";
+
 /// One of Debian's two archives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Repository {
@@ -30,7 +33,16 @@ impl PrivateApt {
         directory: PathBuf,
         suites: impl IntoIterator<Item = (Repository, &'a str)>,
     ) -> Result<Self> {
-        Self::with(directory, suites, false)
+        Self::with(directory, suites, HERE, false)
+    }
+
+    /// Sets it up for the packages of another processor than this machine's.
+    pub(crate) fn open_for<'a>(
+        architecture: &str,
+        directory: PathBuf,
+        suites: impl IntoIterator<Item = (Repository, &'a str)>,
+    ) -> Result<Self> {
+        Self::with(directory, suites, architecture, false)
     }
 
     /// Sets it up in `directory`, with these suites and their source packages.
@@ -38,12 +50,13 @@ impl PrivateApt {
         directory: PathBuf,
         suites: impl IntoIterator<Item = (Repository, &'a str)>,
     ) -> Result<Self> {
-        Self::with(directory, suites, true)
+        Self::with(directory, suites, HERE, true)
     }
 
     fn with<'a>(
         directory: PathBuf,
         suites: impl IntoIterator<Item = (Repository, &'a str)>,
+        architecture: &str,
         source_packages: bool,
     ) -> Result<Self> {
         ensure!(
@@ -63,13 +76,13 @@ impl PrivateApt {
         let mut sources = String::new();
         for (repository, suite) in suites {
             let mirror = mirrors.of(repository);
-            sources += &format!("deb [arch=amd64 signed-by={KEYRING}] {mirror} {suite} main\n");
+            sources += &format!("deb [arch={architecture} signed-by={KEYRING}] {mirror} {suite} main\n");
             if source_packages {
                 sources += &format!("deb-src [signed-by={KEYRING}] {mirror} {suite} main\n");
             }
         }
         apt.write("sources.list", &sources)?;
-        apt.write("apt.conf", &apt.settings())?;
+        apt.write("apt.conf", &apt.settings(architecture))?;
         Ok(apt)
     }
 
@@ -114,10 +127,17 @@ impl PrivateApt {
         command
     }
 
-    fn settings(&self) -> String {
+    fn settings(&self, architecture: &str) -> String {
         let directory = self.directory.display();
-        format!(
-            "Dir::Etc::SourceList \"{directory}/sources.list\";\n\
+        // Otherwise apt would add what this machine's dpkg knows.
+        let architectures = if architecture == HERE {
+            String::new()
+        } else {
+            format!("APT::Architecture \"{architecture}\";\nAPT::Architectures {{ \"{architecture}\"; }};\n")
+        };
+        architectures
+            + &format!(
+                "Dir::Etc::SourceList \"{directory}/sources.list\";\n\
              Dir::Etc::SourceParts \"/dev/null\";\n\
              Dir::Etc::Preferences \"/dev/null\";\n\
              Dir::Etc::PreferencesParts \"/dev/null\";\n\
@@ -127,7 +147,7 @@ impl PrivateApt {
              Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
              Acquire::Retries \"3\";\n\
              APT::Sandbox::User \"root\";\n"
-        )
+            )
     }
 
     fn write(&self, name: &str, content: &str) -> Result<()> {

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, Header};
 
 use super::Parts;
 use super::state::State;
+use crate::archive::Archive;
 use crate::{musl, tools};
 
 /// What pods of the tests run: busybox. Left alone it sleeps, which is what holds a pod's namespaces too.
@@ -59,7 +60,7 @@ impl Image {
     }
 
     fn test(state: &State, parts: &Parts) -> Result<Self> {
-        let mut layer = Layer::default();
+        let mut layer = Archive::new(0);
         let busybox = parts.programs.busybox()?;
         layer.file("bin/busybox", 0o755, &read(&busybox)?)?;
         for applet in APPLETS {
@@ -71,7 +72,7 @@ impl Image {
     }
 
     fn agent(state: &State, parts: &Parts) -> Result<Self> {
-        let mut layer = Layer::default();
+        let mut layer = Archive::new(0);
         layer.file("usr/local/bin/podtrace", 0o755, &musl::stripped(&parts.podtrace)?)?;
         for tools::File { at, from } in tools::files(&RULE_READERS)? {
             let at = at.strip_prefix("/").unwrap_or(&at).display().to_string();
@@ -85,46 +86,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The files of an image, as an archive in memory.
-struct Layer(Builder<Vec<u8>>);
-
-impl Default for Layer {
-    fn default() -> Self {
-        Self(Builder::new(Vec::new()))
-    }
-}
-
-impl Layer {
-    fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
-        let mut header = Header::new_gnu();
-        header.set_size(u64::try_from(content.len())?);
-        header.set_mode(mode);
-        self.0.append_data(&mut header, path, content).with_context(|| format!("cannot pack {path}"))
-    }
-
-    fn link(&mut self, path: &str, to: &str) -> Result<()> {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
-        self.0.append_link(&mut header, path, to).with_context(|| format!("cannot pack {path}"))
-    }
-
-    fn directory(&mut self, path: &str, mode: u32) -> Result<()> {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::Directory);
-        header.set_size(0);
-        header.set_mode(mode);
-        self.0.append_data(&mut header, path, &[][..]).with_context(|| format!("cannot pack {path}"))
-    }
-
-    fn finish(self) -> Result<Vec<u8>> {
-        self.0.into_inner().context("cannot pack an image")
-    }
-}
-
 /// Writes an image as `docker save` does, which containerd reads.
-fn write(path: PathBuf, name: &str, layer: Layer, entry: &[&str]) -> Result<Image> {
+fn write(path: PathBuf, name: &str, layer: Archive, entry: &[&str]) -> Result<Image> {
     let layer = layer.finish()?;
     let config = json!({
         "architecture": "amd64",
@@ -175,7 +138,7 @@ mod tests {
     #[test]
     fn an_image_names_its_layer_by_its_content() {
         let directory = tempfile::tempdir().unwrap();
-        let mut layer = Layer::default();
+        let mut layer = Archive::new(0);
         layer.file("bin/a", 0o755, b"program").unwrap();
         layer.link("bin/b", "a").unwrap();
         let image = write(directory.path().join("i.tar"), "localhost/x:1", layer, &["a"]).unwrap();

@@ -6,7 +6,7 @@ mod choice;
 mod install;
 mod probe;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -104,6 +104,11 @@ impl Toolchain {
             }
         }
         Ok(command)
+    }
+
+    /// Where the compiler has the sources of its library, if it compiles that too.
+    pub(crate) fn sysroot(&self) -> Option<PathBuf> {
+        (self.route == Route::Rustup).then(probe::nightly_sysroot).flatten()
     }
 
     /// Whether this toolchain can run clippy; rustup is asked to add it.

@@ -1,4 +1,5 @@
 use super::*;
+use podtrace_protocol::codec::read_raw;
 use podtrace_protocol::frame::{Accounting, Attached, Hello};
 
 const CLOCK: FromAgent = FromAgent::Clock { sent_ns: 1, node_ns: 2, received_ns: 3 };
@@ -70,6 +71,21 @@ fn another_version_of_the_protocol_is_refused() {
     lifecycle.connected(now);
     let actions = lifecycle.handle_frame(&hello(PROTOCOL_VERSION + 1), now);
     assert!(lost(&actions).contains("install the same version"));
+}
+
+/// What an agent of the protocol's previous version sends (`tests/previous/README.md`).
+#[test]
+fn an_agent_of_the_previous_version_is_refused_with_what_to_do() {
+    let mut sent = &include_bytes!("../../../../tests/previous/hello.frames")[..];
+    let frame = read_raw(&mut sent).unwrap().unwrap();
+    let hello = FromAgent::from_raw(frame).unwrap();
+    let now = Instant::now();
+    let mut lifecycle = Lifecycle::begin(now);
+    lifecycle.connected(now);
+    let actions = lifecycle.handle_frame(&hello, now);
+    let why = lost(&actions);
+    let versions = format!("speaks version {}, this one version {PROTOCOL_VERSION}", PROTOCOL_VERSION - 1);
+    assert!(why.contains(&versions) && why.contains("install the same version there"), "{why}");
 }
 
 #[test]
