@@ -301,7 +301,14 @@ impl Engine {
             && events.produced == events.delivered
             && lost_ring + lost_map + events.missed_probes + events.unmatched == 0;
         let unwatched = self.unwatched.iter().cloned().collect();
-        Summary { paths: self.verdicts, events, complete, unwatched, shed: self.limits.shed }
+        Summary {
+            paths: self.verdicts,
+            events,
+            complete,
+            unwatched,
+            shed: self.limits.shed,
+            drops: self.joiner.fates.finished(),
+        }
     }
 
     /// Events that belong to no path and need none: flooded copies, harmless drops, and events of packets whose path had
@@ -309,6 +316,12 @@ impl Engine {
     #[must_use]
     pub fn ignored_events(&self) -> u64 {
         self.joiner.unattributed.ignored
+    }
+
+    /// Drops so far that a healthy network has, too.
+    #[must_use]
+    pub fn harmless_drops(&self) -> u64 {
+        self.joiner.fates.count_harmless()
     }
 
     /// Up to when a node has reported everything, on the common timeline.
@@ -432,6 +445,11 @@ impl Engine {
             path.reason = given_up.map(str::to_owned);
         }
         self.count(path.verdict);
+        for seen in &track.sightings {
+            if let Some(dropped) = &seen.drop {
+                self.joiner.fates.settle(path.verdict, &dropped.drop, u64::from(seen.packets));
+            }
+        }
         out.push(path);
         self.joiner.recycle(track);
     }

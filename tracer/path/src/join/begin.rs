@@ -37,6 +37,7 @@ impl Joiner {
         let Some(packet) = &observation.packet else { return };
         if !self.skbs.has_room() {
             self.unattributed.unmatched += 1;
+            self.fates.unexplained(u64::from(observation.is_drop()));
             return;
         }
         let at = observation.moment(world);

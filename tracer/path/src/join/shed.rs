@@ -10,7 +10,7 @@
 use super::Joiner;
 use crate::join::timers::Look;
 use crate::join::track::TrackId;
-use crate::join::waiting::WaitingId;
+use crate::join::waiting::{Waiting, WaitingId};
 use crate::memory::{self, cost};
 use crate::time::{Moment, Nanos};
 
@@ -65,8 +65,10 @@ impl Joiner {
 
     /// Takes out a packet that waits. Returns the number of its events, which belong to no track.
     fn forget_waiting(&mut self, id: WaitingId) -> u64 {
-        let events = self.end_wait(id).map_or(0, |waiting| waiting.events());
+        let waiting = self.end_wait(id);
+        let events = waiting.as_ref().map_or(0, Waiting::events);
         self.unattributed.unmatched += events;
+        self.fates.unexplained(waiting.map_or(0, |waiting| waiting.drops()));
         events
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::DropFates;
+
 /// What a trace amounts to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -18,6 +20,9 @@ pub struct Summary {
     /// What was given up to stay within the limits for what is held.
     #[serde(default, skip_serializing_if = "Shed::is_nothing")]
     pub shed: Shed,
+    /// What became of the drops that the kernels reported; no part of the JSON.
+    #[serde(skip)]
+    pub drops: DropFates,
 }
 
 /// What was given up, oldest first, to stay within the limits for what is held.

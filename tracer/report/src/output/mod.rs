@@ -7,6 +7,7 @@
 mod change;
 mod closing;
 pub mod doctor;
+pub mod drops;
 mod fold;
 mod html;
 mod json;
@@ -20,7 +21,7 @@ mod timing;
 mod verdict;
 mod view;
 mod wide;
-mod words;
+pub(crate) mod words;
 
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
@@ -32,6 +33,7 @@ use std::io;
 use crate::totals::Finished;
 use podtrace_path::{Change, Path, Summary};
 
+pub use drops::Drops;
 pub use html::Html;
 pub use json::Json;
 pub use layout::UNLIMITED;

@@ -42,6 +42,7 @@ mod exchange;
 mod finished;
 mod flow;
 mod histogram;
+mod loss;
 mod novelty;
 mod numbers;
 mod route;
@@ -49,10 +50,11 @@ mod route;
 mod tests;
 
 pub use finished::{
-    Cause, ExchangeKind, Exchanged, Finished, Flow, FlowRoundTrips, Latency, RoundTrips, Route, RouteHop,
-    Totals, Way, all, failed,
+    Cause, ExchangeKind, Exchanged, Finished, Flow, FlowRoundTrips, Latency, Loss, Pair, RoundTrips, Route,
+    RouteHop, Totals, Way, all, failed,
 };
 pub use flow::packets;
+pub use loss::Losses;
 pub use novelty::{Compared, First, Novelty};
 
 use podtrace_path::{Path, VerdictCounts};

@@ -4,7 +4,7 @@
 //! wrapped at the terminal's width; what does not fit is counted in its last line.
 
 mod answer;
-mod causes;
+pub(super) mod causes;
 mod flows;
 mod numbers;
 mod routes;
