@@ -1,7 +1,7 @@
 //! Runs commands with a deadline, and commands in the background.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -76,16 +76,31 @@ impl Running {
     ///
     /// If it cannot be started.
     pub fn start(command: &mut Command) -> Result<Self> {
+        Self::with_input(command, Stdio::null()).map(|(running, _)| running)
+    }
+
+    /// Starts a command that reads what is written for it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn reading(command: &mut Command) -> Result<(Self, ChildStdin)> {
+        let (running, input) = Self::with_input(command, Stdio::piped())?;
+        Ok((running, input.context("it has no stdin")?))
+    }
+
+    fn with_input(command: &mut Command, input: Stdio) -> Result<(Self, Option<ChildStdin>)> {
         let what = format!("{command:?}");
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {what}"))?;
         let stdout = Stream::of(child.stdout.take().context("it has no stdout")?);
         let stderr = Stream::of(child.stderr.take().context("it has no stderr")?);
-        Ok(Self { what, child, stdout, stderr })
+        let input = child.stdin.take();
+        Ok((Self { what, child, stdout, stderr }, input))
     }
 
     /// Its process id.

@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod doctor;
+mod drops;
 mod ends;
 mod expect;
 mod lab;
@@ -16,6 +17,7 @@ mod source;
 mod status;
 #[cfg(test)]
 mod table_tests;
+mod top;
 mod topology;
 mod trace;
 mod write;
@@ -41,7 +43,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// An expectation failed.
 const EXPECTATION_FAILED: u8 = 3;
-/// Something is wrong with the cluster's network.
+/// Something is wrong with the cluster's network, or packets were dropped.
 const FINDINGS: u8 = 3;
 /// No matching packet before `--timeout`.
 const NO_PACKET: u8 = 4;
@@ -64,6 +66,8 @@ pub fn main() -> ExitCode {
         None => trace::run(&cli.trace),
         Some(Command::Read(args)) => read::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Top(args)) => top::run(&args),
+        Some(Command::Drops(args)) => drops::run(&args),
         Some(Command::Topology(args)) => topology::run(&args),
         Some(Command::Lab(args)) => lab::run(&args),
         Some(Command::Demo) => demo::run(),

@@ -11,7 +11,7 @@ use super::UsageError;
 use super::args::{Color, Format, Output, VerdictName};
 use crate::files::{self, Inputs, OutputFile};
 use podtrace_path::{Change, Path, Summary, Verdict};
-use podtrace_report::output::{Html, Json, Paths, Report, Text, UNLIMITED, View};
+use podtrace_report::output::{Drops, Html, Json, Paths, Report, Text, UNLIMITED, View};
 use podtrace_report::totals::Finished;
 
 /// Where the page of `--html -` goes.
@@ -62,6 +62,7 @@ pub(super) fn report(format: Format, view: View) -> Box<dyn Report> {
         Format::Text => Box::new(Text::new(stdout()).with(view)),
         Format::Summary => Box::new(Text::new(stdout()).with(View { paths: Paths::None, ..view })),
         Format::Flows => Box::new(Text::new(stdout()).with(View { paths: Paths::None, flows: true, ..view })),
+        Format::Drops => Box::new(Drops::new(stdout()).with_width(view.width)),
         Format::Wide => Box::new(Text::wide(stdout()).with(view)),
         Format::Json => Box::new(Json::new(BufWriter::new(io::stdout())).with(view)),
     }
@@ -100,7 +101,7 @@ pub(super) fn width() -> usize {
     }
 }
 
-fn stdout() -> AutoStream<Stdout> {
+pub(super) fn stdout() -> AutoStream<Stdout> {
     AutoStream::auto(io::stdout())
 }
 

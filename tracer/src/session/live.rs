@@ -78,6 +78,7 @@ impl<'a> Live<'a> {
             under_way: u64::try_from(self.engine.under_way()).unwrap_or(u64::MAX),
             events: sum(|counted| counted.produced),
             lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),
+            harmless: self.engine.harmless_drops(),
             elapsed: ready.elapsed(),
         }
     }
