@@ -15,6 +15,9 @@ use crate::wait;
 /// Time limit for a command that waits for nothing.
 pub const SHORT: Duration = Duration::from_secs(20);
 
+/// What terminals' control sequences begin with.
+const ESCAPE: u8 = 0x1b;
+
 /// Lines of output that are shown if a command does not end.
 const TAIL: usize = 20;
 
@@ -76,20 +79,21 @@ impl Running {
     ///
     /// If it cannot be started.
     pub fn start(command: &mut Command) -> Result<Self> {
-        Self::with_input(command, Stdio::null()).map(|(running, _)| running)
+        Self::with_input(command, Stdio::null(), b'\n').map(|(running, _)| running)
     }
 
-    /// Starts a command that reads what is written for it.
+    /// Starts a command that reads what is written for it, and that draws on a terminal: its output is there up to the last
+    /// control sequence, whether or not a line ends.
     ///
     /// # Errors
     ///
     /// If it cannot be started.
     pub fn reading(command: &mut Command) -> Result<(Self, ChildStdin)> {
-        let (running, input) = Self::with_input(command, Stdio::piped())?;
+        let (running, input) = Self::with_input(command, Stdio::piped(), ESCAPE)?;
         Ok((running, input.context("it has no stdin")?))
     }
 
-    fn with_input(command: &mut Command, input: Stdio) -> Result<(Self, Option<ChildStdin>)> {
+    fn with_input(command: &mut Command, input: Stdio, end: u8) -> Result<(Self, Option<ChildStdin>)> {
         let what = format!("{command:?}");
         let mut child = command
             .stdin(input)
@@ -97,8 +101,8 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {what}"))?;
-        let stdout = Stream::of(child.stdout.take().context("it has no stdout")?);
-        let stderr = Stream::of(child.stderr.take().context("it has no stderr")?);
+        let stdout = Stream::of(child.stdout.take().context("it has no stdout")?, end);
+        let stderr = Stream::of(child.stderr.take().context("it has no stderr")?, b'\n');
         let input = child.stdin.take();
         Ok((Self { what, child, stdout, stderr }, input))
     }
@@ -216,13 +220,14 @@ struct Stream {
 }
 
 impl Stream {
-    fn of(from: impl Read + Send + 'static) -> Self {
+    /// Gathers it in pieces that end like this.
+    fn of(from: impl Read + Send + 'static, end: u8) -> Self {
         let text = Arc::new(Mutex::new(String::new()));
         let into = Arc::clone(&text);
         let thread = std::thread::spawn(move || {
             let mut from = BufReader::new(from);
             let mut line = Vec::new();
-            while from.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            while from.read_until(end, &mut line).is_ok_and(|length| length > 0) {
                 lock(&into).push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }

@@ -35,6 +35,10 @@ pub struct Cli {
 pub(super) enum Command {
     /// Show a recorded trace (no root, no cluster needed)
     Read(Box<Read>),
+    /// Compare two recordings: causes of failures, routes, latencies
+    ///
+    /// Causes that are new come first. Exit status: 0 no cause is new or more frequent, 3 one is.
+    Diff(Diff),
     /// Check the nodes' pod networking: what is wrong, and the commands that fix and show it
     ///
     /// Reads the state of all nodes, compares them with one another and with the inventory, and sends no packet. If nothing
@@ -266,6 +270,22 @@ pub(super) struct Drops {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(super) struct Diff {
+    /// The recording to compare with
+    #[arg(value_name = "BEFORE")]
+    pub(super) before: PathBuf,
+    /// The recording that is compared
+    #[arg(value_name = "AFTER")]
+    pub(super) after: PathBuf,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = DiffFormat::Text)]
+    pub(super) output: DiffFormat,
+    /// When to use colors; auto honors NO_COLOR
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(super) struct Topology {
     /// Output format
     #[arg(short, long, value_enum, default_value_t = TopologyFormat::Text)]
@@ -425,7 +445,17 @@ pub(super) enum VerdictName {
 pub(super) enum TopologyFormat {
     /// Human-readable
     Text,
+    /// A graph for Graphviz: podtrace topology -o dot | dot -Tsvg >network.svg
+    Dot,
     /// One JSON object per node and line, described by schema/topology.schema.json
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DiffFormat {
+    /// Human-readable
+    Text,
+    /// One JSON object: causes and routes as in schema/podtrace.schema.json, each with its numbers before and after
     Json,
 }
 

@@ -6,6 +6,7 @@
 
 mod change;
 mod closing;
+pub mod diff;
 pub mod doctor;
 pub mod drops;
 mod fold;

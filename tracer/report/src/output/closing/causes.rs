@@ -61,7 +61,7 @@ pub(super) fn section(finished: &Finished, width: usize, lines: usize) -> String
 }
 
 /// What happened, where and why: `DROPPED on node1 at eth0: QDISC_DROP`.
-pub(super) fn what(cause: &Cause) -> Phrase {
+pub(in crate::output) fn what(cause: &Cause) -> Phrase {
     let verdict = match cause.verdict {
         Verdict::Dropped => "DROPPED",
         Verdict::Vanished => "VANISHED",

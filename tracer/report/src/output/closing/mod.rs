@@ -7,7 +7,7 @@ mod answer;
 pub(super) mod causes;
 mod flows;
 mod numbers;
-mod routes;
+pub(super) mod routes;
 
 use super::View;
 use super::layout::write_line;
