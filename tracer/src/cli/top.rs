@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use anyhow::Result;
 use tracing::warn;
 
-use super::args::{Format, Trace};
+use super::args::{Color, Format, Trace};
 use super::output::{choose_color, reports};
 use super::{FAILED, SUCCESS, UsageError, notes, plan, runtime};
 use crate::priority;
@@ -61,8 +61,9 @@ fn traced(args: &Trace, messages: &Messages) -> Result<u8> {
         probe.exchanges = u32::MAX;
     }
     let shared = Shared::default();
+    let is_coloured = args.output.color != Color::Never;
     let reports = reports(&args.output, &plan.title, args.write.takes_stdout(), &plan.inputs)?;
-    let view = View::begin(plan.title.clone(), shared.clone(), messages.clone())?;
+    let view = View::begin(plan.title.clone(), shared.clone(), messages.clone(), is_coloured)?;
     let mut report = Watched { shared: shared.clone(), view: Some(view), reports, changes: VecDeque::new() };
     let outcome = runtime.block_on(trace(&plan, &mut report, &mut |now| {
         shared.progress(*now);

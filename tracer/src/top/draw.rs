@@ -35,12 +35,11 @@ pub(super) struct Frame {
 const PLAIN: Style = Style::new();
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const NAME: Style = Style::new().add_modifier(Modifier::BOLD);
-const NODE: Style = Style::new().fg(Color::Blue);
 const GOOD: Style = Style::new().fg(Color::Green);
 const DOUBT: Style = Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD);
 const BAD: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 const KEY: Style = Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD);
-const SELECTED: Style = Style::new().add_modifier(Modifier::REVERSED);
+const SELECTED: Style = Style::new().add_modifier(Modifier::REVERSED.union(Modifier::BOLD));
 
 /// Columns of a hop's place, of what happens there, of numbers and of times.
 const PLACE: usize = 20;
@@ -196,7 +195,9 @@ fn body(frame: &Frame, width: usize, room: usize) -> Vec<Line<'static>> {
         if index == selected {
             place = start..lines.len();
             if let Some(line) = lines.get_mut(start) {
-                *line = std::mem::take(line).patch_style(SELECTED);
+                // In one style: colours on the reversed ground may be hard to read.
+                let text: String = line.spans.iter().map(|span| &*span.content).collect();
+                *line = Line::from(Span::styled(text, SELECTED));
             }
         }
     }
@@ -264,7 +265,7 @@ fn hop_line(hop: &HopRow, is_new_node: bool, width: usize) -> Line<'static> {
     let node = cut(&node, PLACE / 2);
     let device = format!("{}{}", if *inferred { "≈" } else { "" }, escape(device));
     let device = fitted(&device, PLACE - node.width() - 1);
-    let mut spans = vec![Span::raw("  "), Span::styled(node, NODE), Span::raw(" ")];
+    let mut spans = vec![Span::raw("  "), Span::styled(node, NAME), Span::raw(" ")];
     spans.push(Span::styled(device, if *inferred { DIM } else { PLAIN }));
     spans.push(Span::styled(format!(" {}", fitted(&format!("{}{}", escape(what), error(times)), WHAT)), DIM));
     spans.push(Span::raw(format!(" {:>NUMBER$}", short(*packets))));

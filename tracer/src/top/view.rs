@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, raise};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use ratatui::crossterm::style::force_color_output;
 
 use super::draw::{self, Frame};
 use super::keys::{Asked, Choice};
@@ -92,12 +93,15 @@ pub struct View {
 }
 
 impl View {
-    /// Takes the terminal and begins to draw.
+    /// Takes the terminal and begins to draw; `NO_COLOR` is honoured, too.
     ///
     /// # Errors
     ///
     /// If the terminal cannot be used.
-    pub fn begin(title: String, shared: Shared, messages: Messages) -> Result<Self> {
+    pub fn begin(title: String, shared: Shared, messages: Messages, is_coloured: bool) -> Result<Self> {
+        if !is_coloured {
+            force_color_output(false);
+        }
         let taken = Taken::take()?;
         let mut terminal =
             Terminal::new(CrosstermBackend::new(io::stdout())).context("reading the terminal's size")?;
@@ -152,22 +156,21 @@ fn run(
     let mut drawn_at: Option<Instant> = None;
     while !is_over.load(Ordering::Relaxed) && terminal::is_taken() {
         let due = drawn_at.map_or(Duration::ZERO, |at| EVERY.saturating_sub(at.elapsed()));
-        if event::poll(due)? {
-            if let Event::Key(key) = event::read()?
-                && key.kind != KeyEventKind::Release
-            {
-                match frame.choice.handle(key) {
-                    Asked::Quit => {
-                        if frame.progress.is_none() {
-                            // There is nothing to wait for, and perhaps nobody yet who handles the signal.
-                            terminal::give_back();
-                        }
-                        frame.is_ending = true;
-                        end();
+        if event::poll(due)?
+            && let Event::Key(key) = event::read()?
+            && key.kind != KeyEventKind::Release
+        {
+            match frame.choice.handle(key) {
+                Asked::Quit => {
+                    if frame.progress.is_none() {
+                        // There is nothing to wait for, and perhaps nobody yet who handles the signal.
+                        terminal::give_back();
                     }
-                    Asked::Open => open(frame, shared, terminal.size()?.width.into()),
-                    Asked::Nothing => {}
+                    frame.is_ending = true;
+                    end();
                 }
+                Asked::Open => open(frame, shared, terminal.size()?.width.into()),
+                Asked::Nothing => {}
             }
         }
         refresh(frame, shared, messages);
