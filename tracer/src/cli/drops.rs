@@ -44,6 +44,8 @@ pub(super) fn run(args: &Args) -> Result<u8> {
     let mut plan = runtime.block_on(plan::plan(&options))?;
     keep_to_filter(&mut plan);
     let dropped = Rc::new(RefCell::new(report(args)));
+    // For how long is known from the first look on.
+    dropped.borrow_mut().watch(Watched { nodes: plan.nodes.clone(), over: None });
     let mut shared = Shared { dropped: dropped.clone(), status: status.clone() };
     let (mut before, mut ticks) = (Progress::default(), 0);
     let outcome = runtime.block_on(trace(&plan, &mut shared, &mut |now| {
