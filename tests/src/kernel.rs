@@ -53,6 +53,22 @@ pub fn has_kprobes() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe").exists()
 }
 
+/// The running kernel as tables name it: `6.18 without kprobes`.
+#[must_use]
+pub fn name() -> String {
+    let series = Series::running().map_or_else(|_| "unknown".to_owned(), |series| series.to_string());
+    format!("{series} {} kprobes", if has_kprobes() { "with" } else { "without" })
+}
+
+/// Environment variable that is set in guests. It says which of the tests are run there.
+pub const GUESTS: &str = "PODTRACE_TEST_GUESTS";
+
+/// Whether this is a virtual machine of `cargo xtask`, whose kernel can do what this machine's may not.
+#[must_use]
+pub fn is_guest() -> bool {
+    std::env::var_os(GUESTS).is_some()
+}
+
 /// Kernels from one series, inclusive, to another, exclusive: `5.17..6.2`, `..5.17`, `6.2..`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernels {

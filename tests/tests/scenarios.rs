@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, bail};
 use libtest_mimic::Trial;
-use podtrace_tests::kernel::Series;
+use podtrace_tests::kernel::{self, Series};
 use podtrace_tests::scenario::{Rules, Scenario};
 use podtrace_tests::trace::Finished;
 use podtrace_tests::{recorded, scenario, suite};
@@ -71,11 +71,7 @@ fn runs((name, scenario): (String, Scenario), turn: Option<Series>) -> Vec<Run> 
     }
 }
 
-/// Environment variable by which only what differs from kernel to kernel is run: `all`, or `alternating` for one rule set
-/// a kernel.
-const GUESTS: &str = "PODTRACE_TEST_GUESTS";
-
-/// Environment variable with the share of the scenarios to run, of those that [`GUESTS`] chose: `0/2` and `1/2` are two
+/// Environment variable with the share of the scenarios to run, of those that [`kernel::GUESTS`] chose: `0/2` and `1/2` are two
 /// halves.
 const SHARE: &str = "PODTRACE_TEST_SHARE";
 
@@ -92,7 +88,8 @@ fn main() -> ExitCode {
 }
 
 fn trials() -> Result<Vec<Trial>> {
-    let guests = std::env::var(GUESTS).ok();
+    // Only what differs from kernel to kernel: `all`, or `alternating` for one rule set a kernel.
+    let guests = std::env::var(kernel::GUESTS).ok();
     let guests_only = guests.is_some();
     let turn = (guests.as_deref() == Some("alternating")).then(Series::running).transpose()?;
     let mut trials = Vec::new();

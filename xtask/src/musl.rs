@@ -22,7 +22,7 @@ const C_COMPILER: &str = "CC_x86_64_unknown_linux_musl";
 /// A profile of cargo's for this.
 const PROFILE: &str = "guest";
 
-/// Compiles podtrace, its tests' programs and these suites of them; where each is, by name.
+/// Compiles podtrace, the programs that tests run, and these test suites; where each is, by name.
 pub(crate) fn programs(toolchain: &Toolchain, suites: &[String]) -> Result<BTreeMap<String, PathBuf>> {
     prepare(toolchain)?;
     run::step("compiling for guests and images", &mut cargo(suites))?;
@@ -52,8 +52,7 @@ fn cargo(suites: &[String]) -> Command {
     // compiled once more.
     let packages = ["--package", "podtrace", "--package", "podtrace-tests"];
     cargo.args(["--profile", PROFILE, "--target", TARGET]).args(packages);
-    cargo.args(["--bin", "podtrace"]);
-    // What tests run besides podtrace is compiled with them.
+    cargo.arg("--bins");
     cargo.args(suites.iter().flat_map(|suite| ["--test", suite]));
     cargo
 }

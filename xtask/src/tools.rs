@@ -14,8 +14,8 @@ const DIRECTORY: &str = "/usr/bin";
 /// How the library's name begins that iptables looks for its extensions beside, in a folder of this name.
 const XTABLES: (&str, &str) = ("libxtables.so", "xtables");
 
-/// How the names of IPv4's extensions begin.
-const EXTENSIONS: [&str; 2] = ["libxt_", "libipt_"];
+/// How the names of the extensions for IP begin.
+const EXTENSIONS: [&str; 3] = ["libxt_", "libipt_", "libip6t_"];
 
 /// A file to be taken along.
 pub(crate) struct File {

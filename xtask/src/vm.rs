@@ -3,11 +3,12 @@
 //! A guest has no distribution: busybox, the kernel's modules, and static programs in a first file system that lives
 //! in memory. `packages` finds a kernel, `kernel` prepares it, `payload` compiles what it is given, `tools` are
 //! programs of this machine, `guest` boots it, `fleet` several at a time, `pair` two that are wired to each other;
-//! `script` says what they run, `row` judges, `tables` and `docs` show.
+//! `script` says what they run, `row` judges, `tables` and `docs` show. `faults` runs the fault suite there.
 
 mod bzimage;
 mod cpio;
 mod docs;
+pub(crate) mod faults;
 mod fleet;
 mod guest;
 mod hooks;
@@ -19,7 +20,7 @@ mod payload;
 mod qemu;
 mod row;
 mod script;
-mod series;
+pub(crate) mod series;
 mod tables;
 mod unzip;
 
@@ -197,8 +198,16 @@ impl Ready {
         let mut rows = Vec::new();
         if !run.suites.is_empty() {
             let share = |number| Share::of(run.choice, number, self.kernels.len());
-            rows = fleet.test(&self.kernels, |number| {
-                script::tests(&payload, run.choice, share(number), run.arguments)
+            let script = |number| script::tests(&payload, run.choice, share(number), run.arguments);
+            rows = fleet.run(&self.kernels, script, |kernel, ended| {
+                let sections = script::sections(&ended.lines);
+                let mut row = Row::of(kernel, &sections, payload.suites.len(), ended.took);
+                if !row.passed() {
+                    // The runner reports at its end what the failed tests said.
+                    let failures = ended.lines.iter().position(|line| line == "failures:").unwrap_or(0);
+                    row.details.extend(ended.lines[failures..].iter().map(|line| format!("    {line}")));
+                }
+                row
             })?;
         }
         let tables = tables::tables(&rows);

@@ -1,7 +1,8 @@
-//! `faults [--json] [--docs FILE] [--mark] [--show] [--list] [--first] [--stored] [NAME…]`: runs the fault suite, or the
+//! `faults [--json] [--docs FILE] [--mark] [--show] [--list] [--first] [--stored] [--times N] [NAME…]`: runs the fault suite, or the
 //! variants whose names hold one of these, and prints the score. `cargo xtask faults` calls it.
 //!
-//! The last run of every variant is kept in `target/faults.jsonl`: the table and what is marked are of all that is there.
+//! The last run of every variant on every kernel is kept in `target/faults.jsonl`, or where `PODTRACE_FAULTS` says: the
+//! table is made of all that is there.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,10 +10,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use podtrace_tests::fault::score::{Outcome, Recorded, Run, Score, Stored};
 use podtrace_tests::fault::{data, suite, table};
-use podtrace_tests::lab;
+use podtrace_tests::{kernel, lab};
 use serde_json::json;
 
-#[derive(Default)]
 struct Options {
     json: bool,
     docs: Option<String>,
@@ -23,6 +23,8 @@ struct Options {
     first: bool,
     /// Nothing is run.
     stored: bool,
+    /// How often each variant is run.
+    times: usize,
     names: Vec<String>,
 }
 
@@ -37,12 +39,26 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Options> {
-    let mut options = Options::default();
+    let mut options = Options {
+        json: false,
+        docs: None,
+        mark: false,
+        show: false,
+        list: false,
+        first: false,
+        stored: false,
+        times: 1,
+        names: Vec::new(),
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--json" => options.json = true,
             "--docs" => options.docs = Some(words.next().context("--docs wants a file")?),
+            "--times" => {
+                let times = words.next().context("--times wants a number")?;
+                options.times = times.parse().with_context(|| format!("--times {times}"))?;
+            }
             "--mark" => options.mark = true,
             "--show" => options.show = true,
             "--first" => options.first = true,
@@ -56,7 +72,7 @@ fn options() -> Result<Options> {
 }
 
 fn run() -> Result<ExitCode> {
-    let Options { json, docs, mark, show, list, first, stored, names } = options()?;
+    let Options { json, docs, mark, show, list, first, stored, times, names } = options()?;
     let all = data::variants()?;
     let chosen = |name: &str| {
         let whole = |part: &str| all.iter().any(|variant| variant.name == part || variant.kind == part);
@@ -84,8 +100,8 @@ fn run() -> Result<ExitCode> {
     let recorded = Recorded::load()?;
     let keep = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/faults.jsonl");
     let keep = Stored::load(std::env::var_os("PODTRACE_FAULTS").map_or(keep, Into::into))?;
-    let to_run = if stored { &[][..] } else { &variants };
-    let runs = suite::all(to_run, &traffic.to_string_lossy(), |run, said| {
+    let to_run = if stored { Vec::new() } else { (0..times).flat_map(|_| variants.clone()).collect() };
+    let runs = suite::all(&to_run, &traffic.to_string_lossy(), |run, said| {
         if let Err(error) = keep.add(run) {
             eprintln!("faults: {error:#}");
         }
@@ -104,6 +120,10 @@ fn run() -> Result<ExitCode> {
         }
         if json {
             eprintln!("{text}");
+            match serde_json::to_string(run) {
+                Ok(line) => println!("{line}"),
+                Err(error) => eprintln!("faults: {error}"),
+            }
         } else {
             println!("{text}");
         }
@@ -115,7 +135,7 @@ fn run() -> Result<ExitCode> {
     });
     let runs = if stored { keep.of(&variants) } else { runs };
     if json {
-        report_json(&runs)?;
+        report_json(&runs);
     } else {
         println!("\n{}", table::scores(&runs));
         for (claim, count) in table::claims(&runs) {
@@ -123,8 +143,9 @@ fn run() -> Result<ExitCode> {
         }
     }
     if let Some(file) = docs {
-        let where_run = format!("kernel {}", kernel()?);
-        std::fs::write(Path::new(&file), table::docs(&keep.of(&all), &data::kinds()?, &where_run))
+        let runs = keep.kernels().into_iter().map(|kernel| (keep.on(&kernel, &all), kernel));
+        let runs: Vec<_> = runs.map(|(runs, kernel)| table::Column { kernel, runs }).collect();
+        std::fs::write(Path::new(&file), table::docs(&runs, &data::kinds()?))
             .with_context(|| format!("writing {file}"))?;
     }
     if mark {
@@ -134,19 +155,10 @@ fn run() -> Result<ExitCode> {
     Ok(if worse { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn report_json(runs: &[Run]) -> Result<()> {
-    for run in runs {
-        println!("{}", serde_json::to_string(run)?);
-    }
+fn report_json(runs: &[Run]) {
     let (faults, healthy): (Vec<_>, Vec<_>) = runs.iter().partition(|run| !run.healthy);
-    println!("{}", json!({"faults": Score::of(faults), "healthy": Score::of(healthy), "kernel": kernel()?}));
-    Ok(())
-}
-
-fn kernel() -> Result<String> {
-    let release =
-        std::fs::read_to_string("/proc/sys/kernel/osrelease").context("reading the kernel's release")?;
-    let series = release.split('.').take(2).collect::<Vec<_>>().join(".");
-    let stack = if podtrace_tests::kernel::has_kprobes() { "with kprobes" } else { "without kprobes" };
-    Ok(format!("{series} {stack}"))
+    println!(
+        "{}",
+        json!({"faults": Score::of(faults), "healthy": Score::of(healthy), "kernel": kernel::name()})
+    );
 }

@@ -20,6 +20,9 @@ pub struct Kind {
     /// Nothing is broken: no path may fail and nothing may be advised.
     #[serde(default)]
     pub healthy: bool,
+    /// The machine has more to do than it can: a trace may lose events, and then says so.
+    #[serde(default)]
+    pub overload: bool,
     /// Programs that have to be installed.
     #[serde(default)]
     pub needs: Vec<String>,

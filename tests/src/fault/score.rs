@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Variant, directory};
 use super::judge::Judgement;
+use crate::kernel;
 
 /// How a variant's run came out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub enum Outcome {
 /// A variant and how it came out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
+    /// Where it ran: `6.18 without kprobes`.
+    pub kernel: String,
     /// `KIND/VARIANT`.
     pub name: String,
     /// The kind.
@@ -44,11 +47,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// Of a variant.
+    /// Of a variant, on the running kernel.
     #[must_use]
     pub fn of(variant: &Variant, outcome: Outcome) -> Self {
         let Variant { name, kind, ways: _, what } = variant;
-        Self { name: name.clone(), kind: kind.clone(), healthy: what.healthy, outcome }
+        let kernel = kernel::name();
+        Self { kernel, name: name.clone(), kind: kind.clone(), healthy: what.healthy, outcome }
     }
 
     /// What it was worth, if it was judged.
@@ -99,11 +103,16 @@ impl Score {
     }
 }
 
-/// The last run of every variant on this machine, so that the table can be made of runs at different times.
+/// The last run of every variant on every kernel, so that the table can be made of runs at different times.
 #[derive(Debug)]
 pub struct Stored {
     path: PathBuf,
-    runs: Mutex<BTreeMap<String, Run>>,
+    runs: Mutex<BTreeMap<(String, String), Run>>,
+}
+
+/// Variants differ by kernel and name.
+fn key(run: &Run) -> (String, String) {
+    (run.kernel.clone(), run.name.clone())
 }
 
 impl Stored {
@@ -119,7 +128,7 @@ impl Stored {
         };
         // A line that an earlier version wrote otherwise is a run that has to be made again.
         let runs = text.lines().filter_map(|line| serde_json::from_str::<Run>(line).ok());
-        let runs = runs.map(|run| (run.name.clone(), run)).collect();
+        let runs = runs.map(|run| (key(&run), run)).collect();
         Ok(Self { path, runs: Mutex::new(runs) })
     }
 
@@ -130,7 +139,7 @@ impl Stored {
     /// If it cannot be written.
     pub fn add(&self, run: &Run) -> Result<()> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.insert(run.name.clone(), run.clone());
+        runs.insert(key(run), run.clone());
         let mut text = String::new();
         for run in runs.values() {
             writeln!(text, "{}", serde_json::to_string(run)?)?;
@@ -138,11 +147,32 @@ impl Stored {
         std::fs::write(&self.path, text).with_context(|| format!("writing {}", self.path.display()))
     }
 
-    /// The runs of these variants that are stored, in their order.
+    /// The runs of these variants on the running kernel that are stored, in the variants' order.
     #[must_use]
     pub fn of(&self, variants: &[Variant]) -> Vec<Run> {
+        self.on(&kernel::name(), variants)
+    }
+
+    /// The runs of these variants on a kernel.
+    #[must_use]
+    pub fn on(&self, kernel: &str, variants: &[Variant]) -> Vec<Run> {
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        variants.iter().filter_map(|variant| runs.get(&variant.name).cloned()).collect()
+        let run = |variant: &Variant| runs.get(&(kernel.to_owned(), variant.name.clone())).cloned();
+        variants.iter().filter_map(run).collect()
+    }
+
+    /// The kernels of all runs, the oldest first.
+    #[must_use]
+    pub fn kernels(&self) -> Vec<String> {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kernels: Vec<String> = runs.keys().map(|(kernel, _)| kernel.clone()).collect();
+        kernels.dedup();
+        let numbers = |kernel: &str| {
+            let series = kernel.split(' ').next().unwrap_or_default();
+            series.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>()
+        };
+        kernels.sort_by_key(|kernel| numbers(kernel));
+        kernels
     }
 }
 

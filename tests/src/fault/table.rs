@@ -58,7 +58,7 @@ pub fn scores(runs: &[Run]) -> String {
 
 /// How often each claim was false, the most frequent first.
 #[must_use]
-pub fn claims(runs: &[Run]) -> Vec<(String, usize)> {
+pub fn claims<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for run in runs {
         let falsehoods = run.judged().map(|judgement| judgement.falsehoods.as_slice()).unwrap_or_default();
@@ -75,68 +75,92 @@ pub fn claims(runs: &[Run]) -> Vec<(String, usize)> {
     counts
 }
 
+/// The runs on one kernel.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// The kernel, as [`Run::kernel`] has it.
+    pub kernel: String,
+    /// The last run of each variant there.
+    pub runs: Vec<Run>,
+}
+
 /// `docs/faults.md`.
 #[must_use]
-pub fn docs(runs: &[Run], kinds: &[(String, Kind)], where_run: &str) -> String {
-    let (faults, healthy): (Vec<_>, Vec<_>) = runs.iter().partition(|run| !run.healthy);
-    let score = Score::of(faults.iter().copied());
-    let fine = Score::of(healthy.iter().copied());
-    let number = by_kind(runs).len();
+pub fn docs(columns: &[Column], kinds: &[(String, Kind)]) -> String {
     let mut text = String::from(INTRODUCTION);
-    let _ = write!(
-        text,
-        "\nLast run: {where_run}. {number} kinds, {} runs of faults: **localised {}, explained {}, with a false \
-         sentence {}**; {} runs of healthy traffic, {} with an alarm. Skipped here: {}.\n",
-        score.runs,
-        share(score.localised, score.runs),
-        share(score.explained, score.runs),
-        share(score.falsehoods, score.runs),
-        fine.runs,
-        fine.falsehoods,
-        score.skipped + fine.skipped,
-    );
-    text += "\n| kind | what is broken | runs | localised | explained | false | doctor |\n| --- | --- | ---: | ---: | ---: | ---: | --- |\n";
-    for (kind, runs) in by_kind(runs) {
-        let named = kinds.iter().find(|(name, _)| name == kind).map(|(_, kind)| kind);
-        let about = named.map_or("", |kind| kind.about.as_str());
-        let doctor = named.map_or("", doctor);
-        let Score { runs, localised, explained, falsehoods, skipped, broken: _ } = Score::of(runs);
-        let _ = if runs == 0 && skipped > 0 {
-            writeln!(text, "| {kind} | {} | skipped | | | | {doctor} |", cell(about))
-        } else {
-            writeln!(
-                text,
-                "| {kind} | {} | {runs} | {localised} | {explained} | {falsehoods} | {doctor} |",
-                cell(about)
-            )
-        };
+    text += "\n| kernel | runs of faults | localised | explained | with a false sentence | healthy runs | with an alarm | not run |\n\
+             | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+    for Column { kernel, runs } in columns {
+        let (faults, healthy): (Vec<_>, Vec<_>) = runs.iter().partition(|run| !run.healthy);
+        let (faults, healthy) = (Score::of(faults), Score::of(healthy));
+        let _ = writeln!(
+            text,
+            "| {kernel} | {} | {} | {} | {} | {} | {} | {} |",
+            faults.runs,
+            share(faults.localised, faults.runs),
+            share(faults.explained, faults.runs),
+            share(faults.falsehoods, faults.runs),
+            healthy.runs,
+            healthy.falsehoods,
+            faults.skipped + faults.broken + healthy.skipped + healthy.broken,
+        );
     }
-    text += "\n## False sentences by claim\n\n| claim | runs |\n| --- | ---: |\n";
-    for (claim, count) in claims(runs) {
-        let _ = writeln!(text, "| {claim} | {count} |");
+    text += "\n## By kind\n\nRuns in which all of this was right, of those that were made.\n\n| kind | what is broken |";
+    for Column { kernel, .. } in columns {
+        let _ = write!(text, " {} |", kernel.split(' ').next().unwrap_or(kernel));
+    }
+    text += &format!(" doctor |\n| --- | --- |{} --- |\n", " ---: |".repeat(columns.len()));
+    for (name, kind) in kinds {
+        let cells: String =
+            columns.iter().map(|column| format!(" {} |", right_of(&column.runs, name))).collect();
+        let _ = writeln!(text, "| {name} | {} |{cells} {} |", cell(&kind.about), doctor(kind));
+    }
+    let claims = claims(columns.iter().flat_map(|column| &column.runs));
+    if !claims.is_empty() {
+        text += "\n## False sentences by claim\n\n| claim | runs |\n| --- | ---: |\n";
+        for (claim, count) in claims {
+            let _ = writeln!(text, "| {claim} | {count} |");
+        }
     }
     text += "\n## Every miss, and what podtrace says instead\n\nL: localised, E: explained; a dash where it is not.\n\n\
-             | run | | it says | false |\n| --- | --- | --- | --- |\n";
-    for run in runs {
-        let row = match &run.outcome {
-            Outcome::Judged(judgement) if judgement.is_right() => continue,
-            Outcome::Judged(judgement) => {
-                let mark = |right: bool, letter: &'static str| if right { letter } else { "–" };
-                format!(
-                    "| {} | {}{} | {} | {} |",
-                    run.name,
-                    mark(judgement.localised, "L"),
-                    mark(judgement.explained, "E"),
-                    cell(&judgement.said),
-                    cell(&judgement.falsehoods.iter().map(|text| short(text)).collect::<Vec<_>>().join("; "))
-                )
-            }
-            Outcome::Skipped { reason } => format!("| {} | skipped | {} | |", run.name, cell(reason)),
-            Outcome::Broken { reason } => format!("| {} | not run | {} | |", run.name, cell(&short(reason))),
-        };
-        text += &format!("{row}\n");
+             | run | kernel | | it says | false |\n| --- | --- | --- | --- | --- |\n";
+    for run in columns.iter().flat_map(|column| &column.runs) {
+        text.extend(miss(run).map(|row| row + "\n"));
     }
     text
+}
+
+/// `3/4`: runs of a kind in which all was right, of those that were judged.
+fn right_of(runs: &[Run], kind: &str) -> String {
+    let judged = runs.iter().filter(|run| run.kind == kind).filter_map(Run::judged);
+    let (right, wrong): (Vec<_>, Vec<_>) = judged.partition(|judgement| judgement.is_right());
+    match right.len() + wrong.len() {
+        0 => "–".to_owned(),
+        all => format!("{}/{all}", right.len()),
+    }
+}
+
+/// A row about a run that was not right.
+fn miss(run: &Run) -> Option<String> {
+    let series = run.kernel.split(' ').next().unwrap_or_default();
+    Some(match &run.outcome {
+        Outcome::Judged(judgement) if judgement.is_right() => return None,
+        Outcome::Judged(judgement) => {
+            let mark = |right: bool, letter: &'static str| if right { letter } else { "–" };
+            format!(
+                "| {} | {series} | {}{} | {} | {} |",
+                run.name,
+                mark(judgement.localised, "L"),
+                mark(judgement.explained, "E"),
+                cell(&judgement.said),
+                cell(&judgement.falsehoods.iter().map(|text| short(text)).collect::<Vec<_>>().join("; "))
+            )
+        }
+        Outcome::Skipped { reason } => format!("| {} | {series} | skipped | {} | |", run.name, cell(reason)),
+        Outcome::Broken { reason } => {
+            format!("| {} | {series} | not run | {} | |", run.name, cell(&short(reason)))
+        }
+    })
 }
 
 /// What `podtrace doctor` finds of a kind.

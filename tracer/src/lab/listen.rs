@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::network::Family;
 use super::plan::Plan;
 use super::services::{DNS_PORT, WEB_PORT, is_endpoint};
 use crate::netns::{Netns, named_path};
@@ -19,10 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Starts the servers of all pods. They run until the lab is removed.
 pub(super) fn start(plan: &Plan) -> Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let address = match plan.family() {
-        Family::Ipv4 => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-        Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
-    };
+    // A socket of IPv6 takes IPv4 as well.
+    let has_ipv6 = plan.pods().flat_map(|pod| &pod.addresses).any(IpAddr::is_ipv6);
+    let address = if has_ipv6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
     for pod in plan.pods().filter(|pod| is_endpoint(&pod.name)) {
         let netns = Netns::open(named_path(&pod.host.netns))?;
         netns

@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::guest::Guest;
+use super::guest::{Ended, Guest};
 use super::kernel::Kernel;
 use super::payload::Payload;
 use super::row::Row;
-use super::script;
 use super::series::Series;
 use crate::run::{self, Progress};
 use crate::workspace;
@@ -37,23 +36,25 @@ impl Fleet<'_> {
         }
     }
 
-    /// Runs the tests on all these kernels; `script` gives what the kernel of this number runs. One row each, in their
-    /// order.
-    pub(super) fn test(
+    /// Runs scripts on all these kernels: `script` gives what the kernel of this number runs, and `judge` makes a row
+    /// of what came of it. One row each, in their order.
+    pub(super) fn run(
         &self,
         kernels: &[(Series, Kernel)],
         script: impl Fn(usize) -> String + Sync,
+        judge: impl Fn(String, &Ended) -> Row + Sync,
     ) -> Result<Vec<Row>> {
         let names: Vec<_> = kernels.iter().map(|(series, _)| series.to_string()).collect();
         run::watched(&format!("testing on kernels {}", names.join(", ")), |progress| {
-            Ok(self.test_each(kernels, &script, progress))
+            Ok(self.run_each(kernels, &script, &judge, progress))
         })
     }
 
-    fn test_each(
+    fn run_each(
         &self,
         kernels: &[(Series, Kernel)],
         script: &(impl Fn(usize) -> String + Sync),
+        judge: &(impl Fn(String, &Ended) -> Row + Sync),
         progress: &Progress<'_>,
     ) -> Vec<Row> {
         let at_a_time = thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
@@ -63,7 +64,7 @@ impl Fleet<'_> {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some((series, kernel)) = kernels.get(number) else { return };
-                let row = self.test_one(*series, kernel, &script(number), progress);
+                let row = self.run_one(*series, kernel, &script(number), judge, progress);
                 progress.interject(&row.line());
                 rows.lock().unwrap_or_else(PoisonError::into_inner).push((number, row));
             }
@@ -78,18 +79,21 @@ impl Fleet<'_> {
         rows.into_iter().map(|(_, row)| row).collect()
     }
 
-    fn test_one(&self, series: Series, kernel: &Kernel, script: &str, progress: &Progress<'_>) -> Row {
+    fn run_one(
+        &self,
+        series: Series,
+        kernel: &Kernel,
+        script: &str,
+        judge: impl Fn(String, &Ended) -> Row,
+        progress: &Progress<'_>,
+    ) -> Row {
         let version = kernel.upstream().to_owned();
         let guest = self.guest(series, kernel);
         let started = Instant::now();
         match guest.run(script, |line| progress.tell(&format!("{series}: {line}"))) {
             Ok(ended) => {
-                let sections = script::sections(&ended.lines);
-                let mut row = Row::of(version, &sections, self.payload.suites.len(), ended.took);
+                let mut row = judge(version, &ended);
                 if !row.passed() {
-                    // The runner tells at its end what the failed tests said.
-                    let failures = ended.lines.iter().position(|line| line == "failures:").unwrap_or(0);
-                    row.details.extend(ended.lines[failures..].iter().map(|line| format!("    {line}")));
                     row.details.push(format!("error: kernel {}: {}", row.kernel, guest.where_to_look()));
                 }
                 row

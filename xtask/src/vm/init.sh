@@ -17,7 +17,7 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 hostname guest
 ip link set lo up
 # Where the real ones are missing, tests had better be skipped than meet these.
-for applet in ip bridge tc tcpdump iperf3 nc setpriv; do
+for applet in ip bridge tc tcpdump iperf3 nc ping sysctl setpriv; do
     rm -f "/bin/$applet"
 done
 # tcpdump becomes a user of its own.

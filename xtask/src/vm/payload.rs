@@ -20,11 +20,11 @@ pub(super) const SUITES: [&str; 2] = ["scenarios", "behaviour"];
 pub(super) const COMPACT: [&str; 1] = ["scenarios"];
 
 /// What the tests read at run time, below `tests/`.
-const DATA: [&str; 2] = ["scenarios", "instructions.yaml"];
+const DATA: [&str; 3] = ["scenarios", "faults", "instructions.yaml"];
 
 /// Programs of this machine that tests use. The guest's init removes busybox's applets of these names, which can less;
 /// tests whose programs are not here are skipped in the guest as they would be on this machine.
-const TOOLS: [&str; 13] = [
+const TOOLS: [&str; 24] = [
     "ip",
     "bridge",
     "nft",
@@ -32,10 +32,21 @@ const TOOLS: [&str; 13] = [
     "iptables-restore",
     "iptables-nft-restore",
     "iptables-nft-save",
+    "iptables-save",
+    "ip6tables",
+    "ip6tables-save",
+    "ip6tables-restore",
+    "ip6tables-nft-save",
     "tc",
+    "ss",
+    "nstat",
+    "conntrack",
+    "ping",
+    "sysctl",
     "tcpdump",
     "iperf3",
     "nc",
+    "nc.openbsd",
     "setpriv",
     "chrt",
 ];

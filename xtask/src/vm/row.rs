@@ -38,7 +38,7 @@ pub(super) struct Row {
     pub(super) took: Option<Duration>,
     /// Why it counts as failed although no test did.
     pub(super) problem: Option<String>,
-    /// What is to be seen of a failure.
+    /// What is to be seen of a failure, or of the fault suite.
     pub(super) details: Vec<String>,
 }
 

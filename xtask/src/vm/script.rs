@@ -17,10 +17,10 @@ pub(super) const HOOKS: &str = "hooks";
 const RECORDING: &str = "/tmp/probe.pcapng";
 
 /// How much longer than on a real CPU tests may wait for something.
-const PATIENCE: u32 = 10;
+pub(super) const PATIENCE: u32 = 10;
 
 /// Says what begins and how it ended, around a command.
-const SECTION: &str = r#"section() {
+pub(super) const SECTION: &str = r#"section() {
     name=$1
     shift
     printf '\n@vm begin %s\n' "$name"
@@ -91,7 +91,7 @@ pub(super) fn quoted_path(path: &Path) -> String {
 }
 
 /// A word as a shell reads it back unchanged.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 

@@ -2,6 +2,7 @@
 
 mod bad;
 mod bpf;
+mod datagram;
 mod deaf;
 mod echo;
 mod forge;
@@ -10,22 +11,18 @@ mod race;
 mod stream;
 mod web;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::RcvBufForce;
 
-const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE | udp ADDRESS PORT COUNT SIZE | udp-sink PORT COUNT | \
+const USAGE: &str = "usage: traffic echo ADDRESS COUNT SIZE | udp ADDRESS PORT COUNT SIZE | udp-flows ADDRESS PORT FLOWS | \
+                     udp-sink PORT COUNT | \
                      udp6-sink PORT COUNT | \
                      udp-race POD POD ADDRESS PORT COUNT | udp-deaf PORT | udp-bad ADDRESS PORT | \
                      tcp ADDRESS PORT BYTES | tcp-sink PORT | web ADDRESS PORT CONNECTIONS | web-fill ADDRESS PORT MOST | \
                      offload DEVICE on|off | forge-udp FROM ADDRESS PORT TTL | forge-unreachable FROM ADDRESS ABOUT PORT | \
                      forge-tunnel NODE MAC FROM ADDRESS PORT | bpf-drop tc|xdp DEVICE";
-
-/// Room for datagrams that wait to be received, in bytes of the kernel's memory: a small one takes about a kilobyte.
-const SINK_BUFFER: usize = 16 << 20;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -43,10 +40,17 @@ fn run(words: &[&str]) -> Result<()> {
     match words {
         ["echo", to, count, size] => echo::exchange(any_address(to)?, number(count)?, number(size)?),
         ["udp", to, port, count, size] => {
-            datagrams(SocketAddr::new(any_address(to)?, number(port)?), number(count)?, number(size)?)
+            datagram::send(SocketAddr::new(any_address(to)?, number(port)?), number(count)?, number(size)?)
         }
-        ["udp-sink", port, count] => udp_sink((Ipv4Addr::UNSPECIFIED, number(port)?).into(), number(count)?),
-        ["udp6-sink", port, count] => udp_sink((Ipv6Addr::UNSPECIFIED, number(port)?).into(), number(count)?),
+        ["udp-flows", to, port, flows] => {
+            datagram::ask(SocketAddr::new(any_address(to)?, number(port)?), number(flows)?)
+        }
+        ["udp-sink", port, count] => {
+            datagram::receive((Ipv4Addr::UNSPECIFIED, number(port)?).into(), number(count)?)
+        }
+        ["udp6-sink", port, count] => {
+            datagram::receive((Ipv6Addr::UNSPECIFIED, number(port)?).into(), number(count)?)
+        }
         ["udp-race", slow, quick, to, port, count] => {
             race::run(slow, quick, SocketAddrV4::new(address(to)?, number(port)?), number(count)?)
         }
@@ -99,37 +103,4 @@ fn any_address(word: &str) -> Result<IpAddr> {
 
 fn number<T: std::str::FromStr>(word: &str) -> Result<T> {
     word.parse().ok().with_context(|| format!("`{word}` is no number for this"))
-}
-
-/// Sends datagrams, whether or not anybody wants them. They begin with their number if it fits.
-fn datagrams(to: SocketAddr, count: u32, size: usize) -> Result<()> {
-    let from: SocketAddr = match to {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    // Not connected: the kernel then leaves IPv4's identification at 0, as there are to be no fragments.
-    let socket = UdpSocket::bind(from).context("opening a socket")?;
-    for number in 0..count {
-        let mut content = vec![0x70; size];
-        if let Some(head) = content.first_chunk_mut() {
-            *head = number.to_be_bytes();
-        }
-        socket.send_to(&content, to).with_context(|| format!("sending to {to}"))?;
-    }
-    println!("sent {count}");
-    Ok(())
-}
-
-/// Receives so many datagrams.
-fn udp_sink(at: SocketAddr, count: u32) -> Result<()> {
-    let socket = UdpSocket::bind(at).context("opening a socket")?;
-    // Room for all of them: the sender may have its CPU to itself.
-    setsockopt(&socket, RcvBufForce, &SINK_BUFFER).context("making room for datagrams")?;
-    println!("ready");
-    let mut buffer = vec![0; 1 << 16];
-    for _ in 0..count {
-        socket.recv(&mut buffer).context("receiving")?;
-    }
-    println!("received {count}");
-    Ok(())
 }

@@ -79,7 +79,7 @@ impl Engine {
     /// Gives up the oldest work until the rest fits into the memory limit.
     pub(super) fn keep_to_memory(&mut self, now: Moment, out: &mut Vec<Path>) {
         while self.memory() > self.limits.memory {
-            let Some(forgotten) = self.joiner.forget_oldest(now) else { return };
+            let Some(forgotten) = self.joiner.forget_oldest(now, &self.world) else { return };
             let shed = &mut self.limits.shed;
             shed.flows += forgotten.flows;
             shed.events += forgotten.events;

@@ -19,7 +19,7 @@ pub(crate) struct Draft {
     pub(crate) hop: Hop,
     pub(crate) node: NodeId,
     /// Index of the visit of a node along the path, see [`Sighting::visit`].
-    pub(crate) visit: u16,
+    pub(crate) visit: i16,
     /// The device of the sighting that it was made of, or stands beside.
     pub(crate) device: Option<DeviceId>,
     /// When it was seen; `None` if it is inferred.

@@ -11,6 +11,7 @@ use crate::join::stream::Span;
 use crate::join::timers::Look;
 use crate::join::track::{Arrival, Beginning, TrackId};
 use crate::model::Point;
+use crate::node::NodeId;
 use crate::observation::Observation;
 use crate::time::Moment;
 use crate::world::World;
@@ -24,21 +25,28 @@ impl Joiner {
         let known = self.flows.known(packet, observation.moment(world)).is_some();
         // A translated packet that is not traced was sorted out before.
         let may_be_untraced = observation.only_if_translated && observation.translation().is_none();
-        let may_be_answer = world.nodes.len() > 1 && !self.flows.opens(packet);
+        let is_question =
+            self.flows.opening(packet) == Some(true) || world.directory.service_at(packet.dst).is_some();
+        let may_be_answer = world.nodes.len() > 1 && !is_question;
         if !known && (may_be_untraced || may_be_answer) {
             self.wait(observation, true, world);
-        } else {
-            self.begin(observation, true, world);
+        } else if let Some(begun) = self.begin(observation, true, world) {
+            self.resume_for_track(begun, world);
         }
     }
 
-    /// A path begins with this observation.
-    pub(super) fn begin(&mut self, observation: &Observation, start_seen: bool, world: &World) {
-        let Some(packet) = &observation.packet else { return };
+    /// A path begins with this observation. `None` if there is no room for it.
+    pub(super) fn begin(
+        &mut self,
+        observation: &Observation,
+        start_seen: bool,
+        world: &World,
+    ) -> Option<TrackId> {
+        let packet = observation.packet.as_ref()?;
         if !self.skbs.has_room() {
             self.unattributed.unmatched += 1;
             self.fates.unexplained(u64::from(observation.is_drop()));
-            return;
+            return None;
         }
         let at = observation.moment(world);
         let sent = as_sent_by_node(observation, packet, world);
@@ -52,11 +60,39 @@ impl Joiner {
         } else {
             self.add_sightings(observation, &Shares::One(share), world);
         }
+        self.doubt_equals(id, observation.node(), world);
         let rejected = if self.tracks[id].forged.is_none() { self.note_rejection(id, world) } else { None };
         if let Some(rejected) = rejected {
             self.timers.set(at + DROP_AFTER_REJECT_TIMEOUT, Look::Track(rejected));
         }
-        self.resume_for_track(id, world);
+        Some(id)
+    }
+
+    /// A path begins, and looks like older ones. What another node has seen of one of these may have been this packet, if the
+    /// clocks' error allows: it was read before its start.
+    fn doubt_equals(&mut self, id: TrackId, node: NodeId, world: &World) {
+        let Self { tracks, equals, flows, .. } = self;
+        let track = &tracks[id];
+        let earliest = track.first - self.clock_error;
+        let is_doubtful = |other: &TrackId| {
+            *other != id
+                && tracks[*other].flow == track.flow
+                && tracks[*other].was_seen_elsewhere_after(node, earliest, world)
+        };
+        let doubtful: Vec<TrackId> = match track.stream {
+            Some(bytes) => {
+                let spans = flows.stream(track.flow).holding(bytes.start).map(|span| span.track);
+                spans.filter(|other| !tracks[*other].packet.is_numbered()).filter(is_doubtful).collect()
+            }
+            None => {
+                let equal = |other: &TrackId| tracks[*other].packet.same_as(&track.packet);
+                equals.newest(track.content.whole).filter(equal).filter(is_doubtful).collect()
+            }
+        };
+        for doubtful in doubtful.iter().chain(doubtful.first().map(|_| &id)) {
+            let track = &mut self.tracks[*doubtful];
+            track.candidates = track.candidates.max(2);
+        }
     }
 
     /// Adds a track, to its flow and to where it is found by content.
@@ -71,8 +107,8 @@ impl Joiner {
         self.flows.path_begins(flow.id);
         let stream = self.flows.stream_mut(flow);
         let bytes = packet.stream().map(|carried| stream.bytes(carried));
-        if let Transport::Tcp { seq, flags, .. } = &packet.transport {
-            stream.note_flags(*flags);
+        if let Transport::Tcp { seq, ack, flags, .. } = &packet.transport {
+            stream.note_segment(*flags, *ack);
             if bytes.is_none() {
                 // Takes note of it.
                 stream.unwrap(*seq);
@@ -118,6 +154,10 @@ pub(super) fn starts_here(observation: &Observation, packet: &Packet, world: &Wo
     }
     if other_port(observation, packet, world).is_some() {
         return true;
+    }
+    // A Service's address is put in place of the sender's on the way.
+    if world.directory.service_at(packet.src).is_some() {
+        return false;
     }
     let own = world.devices.is_own(observation.node(), packet.src);
     (own && observation.point() != Point::TcIngress)

@@ -4,6 +4,8 @@
 //! clone, duplicate segments. [`DropMeaning::of`] lists them. Its order matters: first frees that are harmless wherever they
 //! happen, then those of a pod that is neither end, then the ordinary ends in a receiver. What is left is a loss.
 
+use std::net::IpAddr;
+
 use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
 use super::Joiner;
@@ -51,9 +53,10 @@ enum DropMeaning {
 }
 
 impl Phases {
-    /// Whether both ends have sent their FIN.
+    /// Whether the connection has ended for both: each has sent its FIN, or one of them a reset.
     fn are_over(self) -> bool {
-        (self.receiver, self.sender) == (Phase::Closed, Phase::Closed)
+        let Self { receiver, sender } = self;
+        (receiver, sender) == (Phase::Closed, Phase::Closed) || [receiver, sender].contains(&Phase::Aborted)
     }
 }
 
@@ -142,13 +145,23 @@ impl Joiner {
             if let Some(seen) = track.sightings.last_mut()
                 && seen.is_drop()
             {
-                seen.drop = Some(Box::new(DropSeen { drop: drop.clone(), in_receiver }));
+                let drop = DropSeen { drop: drop.clone(), in_receiver };
+                let is_refusal = in_receiver && drop.is_no_socket();
+                seen.drop = Some(Box::new(drop));
+                if is_refusal {
+                    self.claim_rejection(share.track);
+                }
             }
         }
         if !is_hop {
             self.unattributed.ignored += 1;
         }
     }
+}
+
+/// Where a packet goes: what it is addressed to where it is dropped, after any translation.
+fn destination(observation: &Observation, track: &Track) -> IpAddr {
+    observation.packet.as_ref().map_or_else(|| track.last_tuple().dst, |packet| packet.dst)
 }
 
 /// Two pods hold the destination address and both got a copy: an OTHERHOST drop in one of them shows that the destination MAC
@@ -161,7 +174,8 @@ fn settle_receiver(track: &mut Track, observation: &Observation, world: &World) 
         track.other_holder = None;
         return true;
     }
-    if world.directory.pod(track.packet.dst) != Some(pod) || !matches!(track.arrival, Some(Arrival::Pod(_))) {
+    let dst = destination(observation, track);
+    if world.directory.pod(dst) != Some(pod) || !matches!(track.arrival, Some(Arrival::Pod(_))) {
         return false;
     }
     let arrivals = track.sightings.iter().filter(|seen| seen.action() == Action::PodIngress);
@@ -192,11 +206,11 @@ impl DropMeaning {
             return Self::Harmless(FLOODED);
         }
         let pod = observation.pod(world);
+        let at_destination = pod.is_some() && world.directory.pod(destination(observation, track)) == pod;
         if reason == Some("OTHERHOST") {
             // All flooded copies have the same destination MAC address, so the receiver drops each of them or none. In
             // any other pod it is a flooded copy.
-            let dst = observation.packet.as_ref().map_or(track.packet.dst, |packet| packet.dst);
-            let by_receiver = pod.is_some() && world.directory.pod(dst) == pod;
+            let by_receiver = at_destination;
             return if by_receiver { Self::Lost { in_receiver: true } } else { Self::Harmless(FLOODED) };
         }
         // Multicast: a copy at a host that has not joined the group, or that is not forwarded.
@@ -207,7 +221,6 @@ impl DropMeaning {
         if reason == Some("QUEUE_PURGE") && matches!(track.packet.transport, Transport::Icmp { .. }) {
             return Self::Harmless("an unread copy in a closed raw socket");
         }
-        let at_destination = pod.is_some() && world.directory.pod(track.packet.dst) == pod;
         let at_source = pod.is_some() && world.directory.pod(track.packet.src) == pod;
         if pod.is_some() && !at_destination && !at_source {
             return Self::Harmless("a copy in a pod that is neither end");
@@ -254,7 +267,14 @@ impl DropMeaning {
 fn discarded_by_reason(reason: &str, packet: &Packet, phases: Phases) -> Option<&'static str> {
     match reason {
         // Its connection is gone, and the listening socket, or none, got what was overtaken by the last acknowledgement.
-        "TCP_FLAGS" | "TCP_CLOSE" | "NO_SOCKET" if is_segment(packet) && phases.are_over() => Some(CLOSED),
+        "TCP_FLAGS" if is_segment(packet) && phases.are_over() => Some(CLOSED),
+        // The same, or the receiver's program has closed its socket and does not want what its peer still sends. An end that
+        // has sent its FIN and still reads has a socket that takes data.
+        "TCP_CLOSE" | "NO_SOCKET" | "TCP_ABORT_ON_DATA"
+            if is_segment(packet) && (phases.are_over() || phases.receiver == Phase::Closed) =>
+        {
+            Some(CLOSED)
+        }
         "TCP_OLD_DATA" | "TCP_OLD_SEQUENCE" | "TCP_OLD_ACK" => Some("duplicate data"),
         // An acknowledgement that was overtaken; with data it is a loss.
         "TCP_RFC7323_PAWS" | "TCP_RFC7323_PAWS_ACK" if packet.payload == 0 => {
@@ -295,7 +315,9 @@ fn discarded_without_reason(
         return match phases.receiver {
             // After the sender's own FIN there is no new data: this was sent again.
             _ if phases.are_over() => Some(CLOSED),
-            Phase::Closed | Phase::Unknown if without_data => Some(CLOSED),
+            // A kernel that gives reasons has none here but for a socket in TIME-WAIT, or closed by its program.
+            Phase::Closed if without_data || reason.is_some() => Some(CLOSED),
+            Phase::Unknown if without_data => Some(CLOSED),
             _ if without_data => Some("the receiver's TCP discarded it without a reason"),
             _ => None,
         };

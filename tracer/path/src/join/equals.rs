@@ -79,6 +79,16 @@ impl EqualTracks {
         }
     }
 
+    /// The newest paths of this hash.
+    pub(crate) fn newest(&self, hash: u64) -> impl Iterator<Item = TrackId> {
+        let (one, many) = match self.by_hash.get(&hash) {
+            None => (None, None),
+            Some(Equals::One(track)) => (Some(*track), None),
+            Some(Equals::Many(queue)) => (None, Some(queue.tracks.iter().rev().take(MOST_COMPARED))),
+        };
+        one.into_iter().chain(many.into_iter().flatten().copied())
+    }
+
     /// The paths of this hash that a packet at this spot may be, oldest first.
     pub(crate) fn candidates(&mut self, hash: u64, spot: Spot, tracks: &Tracks) -> Candidates<'_> {
         match self.by_hash.get_mut(&hash) {

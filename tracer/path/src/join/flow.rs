@@ -14,11 +14,13 @@ use podtrace_protocol::frame::FilterSpec;
 use podtrace_protocol::wire::{Packet, Transport, tcp_flag};
 
 use crate::join::stream::Stream;
+use crate::join::track::Rejection;
 use crate::memory::{self, cost};
 use crate::model::Direction;
+use crate::node::NodeId;
 use crate::observation::connection::Connection;
 use crate::observation::key::{DirectedKey, Endpoint, FlowKey};
-use crate::time::{Moment, Nanos};
+use crate::time::{Moment, Nanos, NodeTime};
 
 /// How long a flow without packets is remembered, so that its number stays its own.
 const IDLE: Nanos = Nanos::from_secs(60);
@@ -52,9 +54,9 @@ impl DirectedFlow {
 pub(crate) struct EarlyRejection {
     pub(crate) packet: Packet,
     pub(crate) direction: Direction,
-    pub(crate) reason: String,
-    /// See [`Rejection`](super::track::Rejection).
-    pub(crate) after_close: bool,
+    pub(crate) rejection: Rejection,
+    /// Where and when it was seen first.
+    pub(crate) start: Option<(NodeId, NodeTime)>,
 }
 
 #[derive(Debug)]
@@ -111,6 +113,8 @@ type FragmentKey = (IpAddr, IpAddr, u8, u32);
 struct Fragmented {
     flow: DirectedFlow,
     seen: Moment,
+    /// Whether another fragment overtook the first one: these have a flow of their own, without ports.
+    overtaken: bool,
 }
 
 /// All flows.
@@ -171,7 +175,7 @@ impl Flows {
         }));
         let ascending = if key.ascending { direction } else { direction.opposite() };
         self.by_key.insert(key.key, KeyEntry { flow, ascending });
-        // Remembers a first fragment.
+        // Remembers a fragment.
         self.known(packet, now).unwrap_or(DirectedFlow { id: flow, direction })
     }
 
@@ -188,9 +192,15 @@ impl Flows {
         let key = DirectedKey::of(packet);
         let entry = self.by_key.get(&key.key).copied()?;
         let flow = DirectedFlow { id: entry.flow, direction: entry.direction_of(key) };
-        if packet.fragment.is_some_and(|fragment| fragment.offset == 0) {
+        if let Some(fragment) = packet.fragment {
             self.purge_fragments(now);
-            self.fragmented.insert(fragment_key, Fragmented { flow, seen: now });
+            // The others stay where the first of them came, on all nodes.
+            let known = self.fragmented.entry(fragment_key);
+            let overtaken = fragment.offset > 0;
+            let fragmented = Fragmented { flow, seen: now, overtaken };
+            known
+                .and_modify(|known| *known = if known.overtaken { *known } else { fragmented })
+                .or_insert(fragmented);
         }
         self.all[flow.id.0].last = now;
         Some(flow)
@@ -219,21 +229,26 @@ impl Flows {
 
     /// Whether a packet that is the first seen of its flow goes in the request's direction.
     pub(crate) fn opens(&self, packet: &Packet) -> bool {
+        self.opening(packet).unwrap_or(true)
+    }
+
+    /// The same; `None` if neither the packet nor the filter says it.
+    pub(crate) fn opening(&self, packet: &Packet) -> Option<bool> {
         if packet.quoted().is_some() {
-            return false;
+            return Some(false);
         }
         if let Some(is_request) = packet.echo() {
-            return is_request;
+            return Some(is_request);
         }
         if let Transport::Tcp { flags, .. } = packet.transport
             && flags & tcp_flag::SYN != 0
         {
-            return flags & tcp_flag::ACK == 0;
+            return Some(flags & tcp_flag::ACK == 0);
         }
         let (sport, dport) = packet.ports().unzip();
         let onward = self.filter.from.has(packet.src, sport) && self.filter.to.has(packet.dst, dport);
         let back = self.filter.from.has(packet.dst, dport) && self.filter.to.has(packet.src, sport);
-        onward || !back
+        (onward != back).then_some(onward)
     }
 
     /// Whether the filter matches a packet by its own addresses, ports and protocol.

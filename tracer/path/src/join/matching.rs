@@ -38,7 +38,7 @@ impl Found {
 pub(crate) enum Match {
     /// All of it.
     Whole(Found),
-    /// Some of its stream bytes.
+    /// Some of its stream bytes, or all of them in packets that are most likely others.
     Part(Found),
     None,
 }
@@ -46,8 +46,6 @@ pub(crate) enum Match {
 /// When the observation was made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
-    /// By the common timeline.
-    pub(crate) at: Moment,
     /// Before it, whatever the clocks' error.
     pub(crate) earliest: Moment,
     /// After it, whatever the clocks' error: a path that begins later cannot have been seen yet.
@@ -96,13 +94,18 @@ impl Search<'_> {
         flow: DirectedFlow,
     ) -> Option<Found> {
         let equals = self.equals.candidates(hash, observation.spot, self.tracks).take(MOST_COMPARED);
-        let (mut chosen, mut candidates, mut others) = (None, 0, Vec::new());
+        let (mut chosen, mut dropped, mut candidates, mut others) = (None, None, 0, Vec::new());
         for id in equals {
             let track = &self.tracks[id];
             if track.flow != flow || !track.packet.same_as(packet) {
                 continue;
             }
-            if is_open(track, observation, self.window) {
+            if !track.was_beyond(observation) && is_open(track, observation, self.window) {
+                if track.dropped {
+                    // A copy of it may go on, but one that was not dropped is more likely.
+                    dropped.get_or_insert(id);
+                    continue;
+                }
                 candidates += 1;
                 if chosen.is_none() {
                     chosen = Some(id);
@@ -114,9 +117,11 @@ impl Search<'_> {
                 candidates += 1;
             }
         }
-        let track = chosen?;
-        // A bridge's flooded copies have an identity of their own; so has an equal packet whose start is missing.
-        if self.events_lost && self.tracks[track].has_other_identity(observation) {
+        let track = chosen.or(dropped)?;
+        candidates = candidates.max(1);
+        // Where events were lost, it may be an equal packet whose start is missing, unless something in it tells.
+        let may_be_other = self.tracks[track].has_other_identity(observation) || !packet.is_numbered();
+        if self.events_lost && may_be_other {
             candidates += 1;
         }
         Some(Found { shares: Shares::One(Share { track, bytes: 1 }), candidates, others })
@@ -133,14 +138,16 @@ impl Search<'_> {
     ) -> Match {
         let bytes = self.flows.stream_mut(flow).bytes(carried);
         let stream = self.flows.stream(flow);
-        let (mut cursor, mut gaps) = (bytes.start, false);
+        let (mut cursor, mut is_whole) = (bytes.start, true);
         let mut found = Found::sure(Shares::None);
         while cursor < bytes.end {
             let Some(best) = self.best_holding(cursor, stream, observation, packet) else {
-                gaps = true;
+                is_whole = false;
                 cursor = stream.next_start(cursor).unwrap_or(bytes.end);
                 continue;
             };
+            // The same bytes under another number are sent again, most likely: that path may begin later.
+            is_whole &= best.agreement > Agreement::Bytes || !packet.is_numbered();
             let until = best.end.min(bytes.end);
             let count = u32::try_from(until - cursor).unwrap_or(u32::MAX);
             found.shares.push(Share { track: best.track, bytes: count });
@@ -148,10 +155,10 @@ impl Search<'_> {
             found.others.extend(best.others);
             cursor = until;
         }
-        match (found.shares.is_empty(), gaps) {
+        match (found.shares.is_empty(), is_whole) {
             (true, _) => Match::None,
-            (false, true) => Match::Part(found),
-            (false, false) => Match::Whole(found),
+            (false, false) => Match::Part(found),
+            (false, true) => Match::Whole(found),
         }
     }
 
@@ -168,7 +175,10 @@ impl Search<'_> {
         let mut doubtful = 0;
         for span in stream.holding(byte) {
             let track = &self.tracks[span.track];
-            if !is_open(track, observation, self.window) {
+            let is_whole = packet.stream() == track.packet.stream();
+            let is_known = track.skb_ids.contains(&observation.skb);
+            let is_beyond = is_whole && !is_known && track.was_beyond(observation);
+            if is_beyond || !is_open(track, observation, self.window) {
                 doubtful += u32::from(track.candidates > 1);
                 continue;
             }
@@ -184,7 +194,8 @@ impl Search<'_> {
         }
         let mut best = best?;
         if best.agreement == Agreement::Bytes {
-            best.candidates += doubtful;
+            // Where events were lost, it may have been sent again, by a packet whose start is missing.
+            best.candidates += doubtful + u32::from(self.events_lost);
         }
         Some(best)
     }
@@ -239,14 +250,14 @@ impl Agreement {
 /// - if it had arrived at a pod of this node, or left for another node, under another identity: a packet does not go back,
 ///   unless it enters the node again.
 fn is_open(track: &Track, observation: &Observation, window: Window) -> bool {
-    let Window { at, earliest, latest } = window;
-    if track.first > latest || track.starts_on_node_after(observation.node(), at) {
+    let Window { earliest, latest } = window;
+    if track.first > latest || track.starts_on_node_after(observation) {
         return false;
     }
     if observation.is_drop() {
         return true;
     }
-    if observation.action() == Action::PodEgress && track.was_seen_before(observation.node(), at, earliest) {
+    if observation.action() == Action::PodEgress && track.was_seen_before(observation, earliest) {
         return false;
     }
     let is_over_here = track.has_other_identity(observation)

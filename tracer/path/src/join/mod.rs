@@ -59,6 +59,8 @@ pub(crate) mod track;
 mod translation;
 mod waiting;
 
+use std::collections::VecDeque;
+
 use podtrace_protocol::frame::FilterSpec;
 use podtrace_protocol::wire::{Packet, Transport};
 
@@ -74,7 +76,7 @@ use crate::join::timers::Timers;
 use crate::join::track::{Arrival, Track, TrackId, Tracks};
 use crate::join::waiting::WaitingRoom;
 use crate::model::Action;
-use crate::observation::key::DirectedKey;
+use crate::observation::key::{DirectedKey, FlowKey};
 use crate::observation::{Observation, SkbId};
 use crate::time::Nanos;
 use crate::world::World;
@@ -111,6 +113,8 @@ pub(crate) struct Joiner {
     equals: EqualTracks,
     waiting: WaitingRoom,
     timers: Timers,
+    /// Flows that are known now, and that packets may have waited for.
+    awaited: VecDeque<FlowKey>,
     /// Events of the tracks under way.
     events_held: u64,
     /// Tracks that arrived since [`Joiner::take_arrived`] was last called.
@@ -134,6 +138,7 @@ impl Joiner {
             equals: EqualTracks::default(),
             waiting: WaitingRoom::default(),
             timers: Timers::default(),
+            awaited: VecDeque::new(),
             events_held: 0,
             arrived: Vec::new(),
             unattributed: Unattributed::default(),
@@ -206,8 +211,14 @@ impl Joiner {
         self.serial
     }
 
-    /// Processes the next observation.
+    /// Processes the next observation, and what waited for what it shows.
     pub(crate) fn observe(&mut self, observation: &Observation, world: &World) {
+        self.take_in(observation, world);
+        self.resume_all(world);
+    }
+
+    /// Processes an observation.
+    fn take_in(&mut self, observation: &Observation, world: &World) {
         if observation.not_a_tunnel && self.is_not_wanted(observation) {
             self.unattributed.ignored += 1;
             return;
@@ -265,6 +276,7 @@ impl Joiner {
         let Some(share) = shares.only() else { return false };
         let track = &self.tracks[share.track];
         track.has_passed(observation)
+            || track.has_reached_pod_before(observation)
             || track.is_unlike(packet, observation.segments)
             || self.goes_back(track, packet)
     }
@@ -341,8 +353,13 @@ impl Joiner {
         if is_new {
             return self.begin_or_wait(observation, packet, world);
         }
-        // A copy belongs to the paths of its original, also where its headers cannot be recognised any more.
-        if let Some(shares) = observation.original.and_then(|original| self.skbs.shares(original)) {
+        // A copy belongs to the paths of its original, also where its headers cannot be recognised any more; unless the original
+        // was taken for another packet that has been here.
+        let original = observation.original.and_then(|original| self.skbs.shares(original));
+        let has_passed = |shares: &&Shares| {
+            shares.only().is_some_and(|share| self.tracks[share.track].has_passed(observation))
+        };
+        if let Some(shares) = original.filter(|shares| !has_passed(shares)) {
             let found = Found::sure(shares.clone());
             return self.attach(observation, found, world);
         }
@@ -355,12 +372,14 @@ impl Joiner {
         }
     }
 
-    /// Whether the packet has the stream that its paths have. GRO changes the range, address translation the stream.
+    /// Whether the packet has the stream that its paths have, under addresses that are known to be their flow's: then its
+    /// paths can be found by its bytes. Addresses that it was just translated to are not known yet.
     fn has_stream_of(&self, observation: &Observation, shares: &Shares) -> bool {
         let Some(packet) = &observation.packet else { return false };
         let Some(share) = shares.as_slice().first() else { return false };
         let track = &self.tracks[share.track];
-        packet.stream().is_some() && track.stream.is_some() && track.has_ends_of(packet)
+        let direction = || self.flows.direction_of(DirectedKey::of(packet), track.flow.id);
+        packet.stream().is_some() && track.stream.is_some() && direction() == Some(track.flow.direction)
     }
 
     /// A known packet has other stream bytes than before: GRO merged others into it.
@@ -374,7 +393,7 @@ impl Joiner {
     /// Finds the paths that a packet is, by its content.
     fn find(&mut self, observation: &Observation, world: &World) -> Match {
         let at = observation.moment(world);
-        let window = Window { at, earliest: at - self.clock_error, latest: at + self.slack() };
+        let window = Window { earliest: at - self.clock_error, latest: at + self.slack() };
         let Self { tracks, flows, equals, waiting, events_lost, .. } = self;
         Search { flows, equals, tracks, waiting, window, events_lost: *events_lost }.find(observation)
     }
@@ -419,7 +438,7 @@ impl Joiner {
         let at = observation.moment(world);
         let mut last_place = LastPlace::InTransit;
         for share in shares.as_slice() {
-            self.learn_translation(observation, share.track, world);
+            self.learn_translation(observation, share.track);
             let track = &mut self.tracks[share.track];
             let seen_whole = track.add_sighting(observation, share.bytes, at);
             self.events_held += 1;

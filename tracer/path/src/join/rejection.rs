@@ -28,37 +28,101 @@ impl Joiner {
     fn reject(&mut self, id: TrackId, reason: String) -> Option<TrackId> {
         let Track { packet, flow, first, .. } = &self.tracks[id];
         let (flow, at) = (*flow, *first);
-        // An end that has sent its FIN and resets what comes then has closed its socket before.
-        let after_close = packet.quoted().is_none() && self.flows.stream(flow).phase == Phase::Closed;
-        // The newest that fits: earlier ones were answered already. Of packets that were under way together each gets its own.
-        let fitting =
-            || self.flows.stream(flow.back()).recent().filter(|other| rejects(packet, &self.tracks[*other]));
-        let rejected =
-            fitting().find(|other| self.tracks[*other].rejection.is_none()).or_else(|| fitting().next());
+        // An end that has sent its FIN, or a reset before this one, and resets what comes then has closed its socket before.
+        let has_closed = matches!(self.flows.stream(flow).phase, Phase::Closed | Phase::Aborted);
+        let after_close = packet.quoted().is_none() && has_closed;
+        // The newest that fits: earlier ones were answered already. Of packets that were under way together each gets its own,
+        // the receiver frees it at about that time.
+        let start = self.tracks[id].sightings.first().map(|start| (start.node(), start.time));
+        let fits = |other: &TrackId| {
+            let other = &self.tracks[*other];
+            rejects(packet, other)
+                && !self.is_acknowledged(other)
+                && !other.begins_after(start, at + self.clock_error)
+                && !(is_by_receiver(packet) && other.was_dropped_on_the_way())
+        };
+        let recent = || self.flows.stream(flow.back()).recent().filter(fits);
+        let is_free = |other: &TrackId| self.tracks[*other].rejection.is_none();
+        let refused = |other: TrackId| {
+            let (node, time) = start?;
+            Some((self.tracks[other].refused_on(node)?.abs_diff(time), other))
+        };
+        let refused = recent().filter(is_free).filter_map(refused).min().map(|(_, other)| other);
+        let rejected = refused.or_else(|| recent().find(is_free));
+        let about = rejected.or_else(|| recent().next());
+        let rejection = Rejection { reason, at, after_close };
+        // Where events were lost, it may be about a packet of which nothing is left that would tell.
+        let is_doubtful = refused.is_none() && self.events_lost && packet.quoted().is_some();
         match rejected {
             Some(rejected) => {
-                self.tracks[id].report_after = Some(rejected);
-                self.tracks[rejected].rejection = Some(Rejection { reason, at, after_close });
+                let track = &mut self.tracks[rejected];
+                track.rejection = Some(rejection);
+                if is_doubtful && !track.packet.is_numbered() {
+                    track.candidates = track.candidates.max(2);
+                }
             }
             None => {
-                let early =
-                    EarlyRejection { packet: packet.clone(), direction: flow.direction, reason, after_close };
+                let packet = packet.clone();
+                let early = EarlyRejection { packet, direction: flow.direction, rejection, start };
                 self.flows.keep_rejection(flow.id, early);
             }
+        }
+        if about.is_some() {
+            self.tracks[id].report_after = about;
         }
         rejected
     }
 
+    /// The receiver had no socket for this path's packet, and freed it. What was rejected may be quoted like others of its
+    /// flow: the one that is freed for it is the one.
+    pub(super) fn claim_rejection(&mut self, id: TrackId) {
+        let track = &self.tracks[id];
+        let is_misplaced = |other: &TrackId| {
+            let other = &self.tracks[*other];
+            let is_alike =
+                (other.packet.protocol, other.packet.id) == (track.packet.protocol, track.packet.id);
+            is_alike && other.rejection.is_some() && !other.dropped
+        };
+        let mut recent = self.flows.stream(track.flow).recent();
+        if track.rejection.is_none()
+            && let Some(other) = recent.find(is_misplaced)
+        {
+            self.tracks[id].rejection = self.tracks[other].rejection.take();
+        }
+    }
+
     /// Looks whether this path was rejected before it was seen.
     fn take_early_rejection(&mut self, id: TrackId) -> Option<TrackId> {
+        let track = &self.tracks[id];
+        if self.is_acknowledged(track) {
+            return None;
+        }
+        let error = self.clock_error;
+        let is_about = |early: &EarlyRejection| {
+            early.direction != track.flow.direction
+                && rejects(&early.packet, track)
+                && !track.begins_after(early.start, early.rejection.at + error)
+        };
+        let EarlyRejection { rejection, .. } = self.flows.take_rejection(track.flow.id, is_about)?;
         let track = &mut self.tracks[id];
-        let is_about =
-            |early: &EarlyRejection| early.direction != track.flow.direction && rejects(&early.packet, track);
-        let EarlyRejection { reason, after_close, .. } =
-            self.flows.take_rejection(track.flow.id, is_about)?;
-        track.rejection = Some(Rejection { reason, at: track.first, after_close });
+        track.rejection = Some(Rejection { at: track.first, ..rejection });
+        if self.events_lost && track.packet.protocol != protocol::TCP && !track.packet.is_numbered() {
+            track.candidates = track.candidates.max(2);
+        }
         Some(id)
     }
+
+    /// Whether the receiver has acknowledged all that this path's packet carries: then it has not refused it.
+    fn is_acknowledged(&self, track: &Track) -> bool {
+        let Transport::Tcp { seq, flags, .. } = track.packet.transport else { return false };
+        let carried = track.packet.payload + control(flags);
+        carried > 0 && self.flows.stream(track.flow.back()).has_acknowledged(seq.wrapping_add(carried))
+    }
+}
+
+/// Whether an ICMP error is from the end that the quoted packet was for.
+fn is_by_receiver(packet: &Packet) -> bool {
+    packet.quoted().is_some_and(|quoted| quoted.dst == packet.src)
 }
 
 /// What a packet says, if it rejects another.
@@ -118,8 +182,12 @@ fn resets(packet: &Packet, track: &Track) -> bool {
     if sent_flags & tcp_flag::ACK != 0 {
         return false;
     }
-    let control = u32::from(sent_flags & tcp_flag::SYN != 0) + u32::from(sent_flags & tcp_flag::FIN != 0);
-    *ack == sent.wrapping_add(track.packet.payload).wrapping_add(control)
+    *ack == sent.wrapping_add(track.packet.payload).wrapping_add(control(*sent_flags))
+}
+
+/// How many sequence numbers a segment takes besides those of its data.
+fn control(flags: u8) -> u32 {
+    u32::from(flags & tcp_flag::SYN != 0) + u32::from(flags & tcp_flag::FIN != 0)
 }
 
 /// Whether an ICMP error quotes this path's packet. Both are of one flow; addresses and ports may have been translated

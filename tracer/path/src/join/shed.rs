@@ -10,9 +10,9 @@
 use super::Joiner;
 use crate::join::timers::Look;
 use crate::join::track::TrackId;
-use crate::join::waiting::{Waiting, WaitingId};
 use crate::memory::{self, cost};
 use crate::time::{Moment, Nanos};
+use crate::world::World;
 
 /// How long a flow without packets is remembered when memory is short.
 const IDLE_WHEN_SHORT: Nanos = Nanos::from_secs(10);
@@ -40,7 +40,7 @@ impl Joiner {
     }
 
     /// Forgets an eighth of the oldest of what there is most reason to forget; `None` if nothing is held.
-    pub(crate) fn forget_oldest(&mut self, now: Moment) -> Option<Forgotten> {
+    pub(crate) fn forget_oldest(&mut self, now: Moment, world: &World) -> Option<Forgotten> {
         if self.timers.len() > 4 * (self.tracks.len() + self.waiting.len()) + 1024 {
             let Self { timers, tracks, waiting, .. } = self;
             timers.retain(|look| match look {
@@ -59,17 +59,8 @@ impl Joiner {
         if waiting.is_empty() && tracks.is_empty() {
             return None;
         }
-        let events = waiting.into_iter().map(|id| self.forget_waiting(id)).sum();
+        let events = waiting.into_iter().map(|id| self.forget_waiting(id, world)).sum();
         Some(Forgotten { flows: 0, events, tracks })
-    }
-
-    /// Takes out a packet that waits. Returns the number of its events, which belong to no track.
-    fn forget_waiting(&mut self, id: WaitingId) -> u64 {
-        let waiting = self.end_wait(id);
-        let events = waiting.as_ref().map_or(0, Waiting::events);
-        self.unattributed.unmatched += events;
-        self.fates.unexplained(waiting.map_or(0, |waiting| waiting.drops()));
-        events
     }
 }
 

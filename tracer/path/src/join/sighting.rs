@@ -15,9 +15,9 @@ use crate::world::devices::{DeviceId, action};
 #[derive(Debug)]
 pub(crate) struct Sighting {
     pub(crate) spot: Spot,
-    /// Index of the visit of a node along the whole path, from 0: the first node's is 0, the next node's 1, the first node entered
-    /// again 2.
-    pub(crate) visit: u16,
+    /// Number of the visit of a node along the whole path: the first node's is 0, the next node's 1, the first node entered
+    /// again 2; below 0 for nodes before those that were read first.
+    pub(crate) visit: i16,
     pub(crate) role: Role,
     /// When the first piece was seen.
     pub(crate) time: NodeTime,
@@ -76,12 +76,19 @@ pub(crate) struct DropSeen {
     pub(crate) in_receiver: bool,
 }
 
+impl DropSeen {
+    /// Whether nobody listens at the packet's port.
+    pub(super) fn is_no_socket(&self) -> bool {
+        self.drop.reason.as_deref() == Some("NO_SOCKET")
+    }
+}
+
 /// One packet at one hook of the network stack; all its pieces together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
     pub(crate) spot: Spot,
     /// See [`Sighting::visit`].
-    pub(crate) visit: u16,
+    pub(crate) visit: i16,
     pub(crate) meaning: Meaning,
     pub(crate) time: NodeTime,
     identity: u64,
@@ -96,7 +103,7 @@ pub(crate) struct Step {
 
 impl Step {
     /// Converts an observation; `None` if no hook of the network stack made it.
-    pub(super) fn from_observation(observation: &Observation, visit: u16) -> Option<Self> {
+    pub(super) fn from_observation(observation: &Observation, visit: i16) -> Option<Self> {
         Some(Self {
             spot: observation.spot,
             visit,

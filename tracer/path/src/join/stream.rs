@@ -49,6 +49,8 @@ pub(crate) struct Stream {
     recent: VecDeque<TrackId>,
     /// What its sender has said of the connection.
     pub(crate) phase: Phase,
+    /// The highest sequence number that its sender has acknowledged of the other direction.
+    acknowledged: Option<u32>,
 }
 
 /// What an end has said of its TCP connection.
@@ -61,6 +63,13 @@ pub(crate) enum Phase {
     Open,
     /// It has sent its FIN.
     Closed,
+    /// It has ended an open connection by a reset, before all was read.
+    Aborted,
+}
+
+/// Whether one sequence number is before another, both being within half of their range.
+fn is_before(one: u32, other: u32) -> bool {
+    other.wrapping_sub(one).wrapping_sub(1) < u32::MAX / 2
 }
 
 impl Stream {
@@ -122,12 +131,29 @@ impl Stream {
         self.spans.get(place).map(|span| span.bytes.start)
     }
 
-    /// Notes what a TCP segment says of the connection.
-    pub(crate) fn note_flags(&mut self, flags: u8) {
+    /// Whether its sender has acknowledged all of a segment of the other direction that ends before this sequence number.
+    pub(crate) fn has_acknowledged(&self, end: u32) -> bool {
+        self.acknowledged.is_some_and(|acknowledged| !is_before(acknowledged, end))
+    }
+
+    /// Notes what a TCP segment says of the connection, and the sequence number that it acknowledges.
+    pub(crate) fn note_segment(&mut self, flags: u8, ack: u32) {
+        if flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
+            self.acknowledged = None;
+        } else if flags & (tcp_flag::RST | tcp_flag::ACK) == tcp_flag::ACK
+            && self.acknowledged.is_none_or(|before| is_before(before, ack))
+        {
+            self.acknowledged = Some(ack);
+        }
         if flags & tcp_flag::SYN != 0 {
             self.phase = Phase::Open;
         } else if flags & tcp_flag::FIN != 0 {
             self.phase = Phase::Closed;
+        } else if flags & (tcp_flag::RST | tcp_flag::ACK) == tcp_flag::RST | tcp_flag::ACK
+            && matches!(self.phase, Phase::Open | Phase::Closed)
+        {
+            // A reset that acknowledges nothing answers a segment that is about to be freed, which it refuses.
+            self.phase = Phase::Aborted;
         }
     }
 

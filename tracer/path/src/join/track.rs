@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use podtrace_protocol::topology::Role;
-use podtrace_protocol::wire::{Packet, protocol};
+use podtrace_protocol::wire::{Packet, Transport, protocol, tcp_flag};
 
 use crate::join::content::ContentHash;
 use crate::join::flow::DirectedFlow;
@@ -16,6 +16,7 @@ use crate::model::{Action, Forged, Point, Tuple};
 use crate::node::NodeId;
 use crate::observation::{Observation, SkbId, Spot};
 use crate::time::{Moment, NodeTime};
+use crate::world::World;
 use crate::world::devices::DeviceId;
 
 /// Maximum number of sightings of a packet: more means a forwarding loop. Further ones are not kept: the path lacks them.
@@ -261,7 +262,10 @@ impl Track {
     /// Whether it reached a receiver that had closed the connection before.
     pub(crate) fn came_after_close(&self) -> bool {
         let arrived = matches!(self.arrival, Some(Arrival::Pod(_) | Arrival::Local(_)));
-        arrived && self.rejection.as_ref().is_some_and(|rejection| rejection.after_close)
+        // A SYN asks for a connection of its own.
+        let opens =
+            matches!(self.packet.transport, Transport::Tcp { flags, .. } if flags & tcp_flag::SYN != 0);
+        arrived && !opens && self.rejection.as_ref().is_some_and(|rejection| rejection.after_close)
     }
 
     /// Whether it arrived at a node itself.
@@ -270,6 +274,29 @@ impl Track {
             Some(Arrival::Local(at) | Arrival::DuplicateAddress { node: Some(at), .. }) => at == node,
             _ => false,
         }
+    }
+
+    /// Whether it starts after a moment of a node, or on another node after a moment of the common timeline.
+    pub(crate) fn begins_after(&self, moment: Option<(NodeId, NodeTime)>, latest: Moment) -> bool {
+        let start = self.sightings.first().filter(|_| self.start_seen);
+        start.is_some_and(|start| match moment {
+            Some((node, time)) if node == start.node() => start.time > time,
+            _ => start.moment > latest,
+        })
+    }
+
+    /// Whether it was dropped before it came to its receiver.
+    pub(crate) fn was_dropped_on_the_way(&self) -> bool {
+        self.sightings.iter().any(|seen| seen.drop.as_ref().is_some_and(|drop| !drop.in_receiver))
+    }
+
+    /// When its receiver, on this node, has freed it because nobody listens.
+    pub(crate) fn refused_on(&self, node: NodeId) -> Option<NodeTime> {
+        let is_refusal = |seen: &&Sighting| {
+            let drop = seen.drop.as_ref().filter(|_| seen.node() == node);
+            drop.is_some_and(|drop| drop.in_receiver && drop.is_no_socket())
+        };
+        self.sightings.iter().find(is_refusal).map(|seen| seen.time)
     }
 
     /// Takes out what was seen of it at a device: a copy that nobody took.
@@ -297,7 +324,8 @@ impl Track {
         let may_return = self.sightings.iter().any(|left| {
             left.visit == seen.visit && is_exit(left) && is_pod(left.role) == is_pod(observation.role)
         });
-        let again = seen.visit == self.visit_of(observation) || (is_entry(observation) && !may_return);
+        let again =
+            self.visit_under_way(observation) == Some(seen.visit) || (is_entry(observation) && !may_return);
         seen.covered >= self.size() && (starts || again)
     }
 
@@ -305,7 +333,11 @@ impl Track {
     /// programs may have lost the sk_buff and numbered it anew.
     pub(crate) fn has_other_identity(&self, observation: &Observation) -> bool {
         let other = |skb: &SkbId| skb.node == observation.node() && *skb != observation.skb;
-        observation.original.is_none() && self.skb_ids.iter().any(other)
+        // An identity that has passed to another packet is not listed any more.
+        let is_known = self.skb_ids.contains(&observation.skb);
+        let was_here =
+            || self.sightings.iter().any(|seen| seen.node() == observation.node() && !seen.is_drop());
+        observation.original.is_none() && (self.skb_ids.iter().any(other) || !is_known && was_here())
     }
 
     /// Whether all of it had arrived at a pod of the observation's node when that was made. One node's times compare
@@ -319,6 +351,21 @@ impl Track {
         self.arrival == Some(Arrival::Pod(observation.node())) && self.sightings.iter().any(is_before)
     }
 
+    /// Whether it had been farther on its way through the observation's node when that was made, and does not enter it again.
+    pub(crate) fn was_beyond(&self, observation: &Observation) -> bool {
+        if is_entry(observation) {
+            return false;
+        }
+        let visit = self.latest_visit(observation.node());
+        let place = place_in_node(observation.role, observation.point());
+        self.sightings.iter().any(|seen| {
+            Some(seen.visit) == visit
+                && seen.time < observation.time
+                && place_in_node(seen.role, seen.point()) > place
+                && place.is_some()
+        })
+    }
+
     /// Whether it had left this node for another one before a moment.
     pub(crate) fn has_left_before(&self, node: NodeId, moment: Moment) -> bool {
         let Some(visit) = self.latest_visit(node) else { return false };
@@ -327,16 +374,25 @@ impl Track {
             .any(|seen| seen.node() != node && seen.visit > visit && seen.moment < moment && !seen.is_drop())
     }
 
-    /// Whether it was seen from its start, on this node and after this moment.
-    pub(crate) fn starts_on_node_after(&self, node: NodeId, at: Moment) -> bool {
+    /// Whether it was seen from its start, on the observation's node and after that. One node's times compare exactly, its
+    /// moments do not: what is known of its clock changes.
+    pub(crate) fn starts_on_node_after(&self, observation: &Observation) -> bool {
+        let node = observation.node();
         let start = self.sightings.first().filter(|start| self.start_seen && start.node() == node);
-        start.is_some_and(|start| start.moment > at)
+        start.is_some_and(|start| start.time > observation.time)
     }
 
-    /// Whether it was seen on this node before `at`, or anywhere before `earliest`. One node's times compare exactly.
-    pub(crate) fn was_seen_before(&self, node: NodeId, at: Moment, earliest: Moment) -> bool {
-        let bound = |seen: &Sighting| if seen.node() == node { at } else { earliest };
-        self.sightings.iter().any(|seen| seen.moment < bound(seen))
+    /// Whether it was seen on the observation's node before that was made, or anywhere before `earliest`.
+    pub(crate) fn was_seen_before(&self, observation: &Observation, earliest: Moment) -> bool {
+        self.sightings.iter().any(|seen| {
+            seen.moment < earliest || seen.node() == observation.node() && seen.time < observation.time
+        })
+    }
+
+    /// Whether it, or a piece of it, was seen on another node than this after a moment.
+    pub(crate) fn was_seen_elsewhere_after(&self, node: NodeId, earliest: Moment, world: &World) -> bool {
+        let last = |seen: &Sighting| world.clocks.common(seen.node(), seen.last_time);
+        self.sightings.iter().any(|seen| seen.node() != node && last(seen) >= Some(earliest))
     }
 
     /// Whether a packet cannot be this one by its content, see [`is_unlike`].
@@ -380,7 +436,7 @@ impl Track {
             let changed = packet.filter(|packet| !self.has_ends_of(packet));
             self.sightings.push(Sighting {
                 spot: observation.spot,
-                visit: self.visit_of(observation),
+                visit: self.visit_of(observation, at),
                 role: observation.role,
                 time: observation.time,
                 last_time: observation.time,
@@ -417,20 +473,46 @@ impl Track {
         room
     }
 
-    fn latest_visit(&self, node: NodeId) -> Option<u16> {
+    fn latest_visit(&self, node: NodeId) -> Option<i16> {
         self.sightings.iter().filter(|seen| seen.node() == node).map(|seen| seen.visit).max()
     }
 
-    /// The visit that a new sighting belongs to: the latest of its node, unless the packet enters it again.
-    fn visit_of(&self, observation: &Observation) -> u16 {
-        match self.latest_visit(observation.node()) {
-            Some(visit) if !is_entry(observation) || !self.has_left(visit) => visit,
-            _ => self.sightings.iter().map(|seen| seen.visit + 1).max().unwrap_or(0),
+    /// The visit that a new sighting belongs to. A node that it had not been seen on comes after the others, or before them.
+    fn visit_of(&self, observation: &Observation, at: Moment) -> i16 {
+        let visits = || self.sightings.iter().map(|seen| seen.visit);
+        if let Some(visit) = self.visit_under_way(observation) {
+            visit
+        } else if self.latest_visit(observation.node()).is_none() && self.is_before(observation, at) {
+            visits().min().map_or(0, |first| first.saturating_sub(1))
+        } else {
+            visits().max().map_or(0, |last| last.saturating_add(1))
         }
     }
 
-    fn has_left(&self, visit: u16) -> bool {
-        self.sightings.iter().any(|seen| seen.visit == visit && is_exit(seen))
+    /// The latest visit of an observation's node, unless the packet enters it again.
+    fn visit_under_way(&self, observation: &Observation) -> Option<i16> {
+        let visit = self.latest_visit(observation.node())?;
+        (!is_entry(observation) || !self.has_left(visit, observation.time)).then_some(visit)
+    }
+
+    /// Whether a node that it was not seen on yet came before the others: what clocks that are a little wrong say last may
+    /// be the first. A packet that has arrived goes nowhere, and it goes out of one node before it goes into another.
+    fn is_before(&self, observation: &Observation, at: Moment) -> bool {
+        if self.start_seen || observation.is_drop() {
+            return false;
+        }
+        let goes_out = goes_out(observation.role, observation.point());
+        let mut others = self.sightings.iter().map(|seen| self::goes_out(seen.role, seen.point()));
+        match goes_out {
+            _ if matches!(self.arrival, Some(Arrival::Pod(_))) => true,
+            Some(goes_out) if others.all(|other| other == Some(!goes_out)) => goes_out,
+            _ => self.sightings.iter().all(|seen| at < seen.moment),
+        }
+    }
+
+    /// Whether it had left the node that it was on by this visit. What waited is taken late, when later pieces have left.
+    fn has_left(&self, visit: i16, time: NodeTime) -> bool {
+        self.sightings.iter().any(|seen| seen.visit == visit && is_exit(seen) && seen.time < time)
     }
 
     /// Puts the sightings in the order in which the packet passed them.
@@ -460,6 +542,30 @@ pub(super) fn is_unlike(one: &Packet, other: &Packet, segments: u32) -> bool {
     }
     let single = segments == 1 && one.fragment.is_none() && other.fragment.is_none();
     single && one.protocol != protocol::TCP && other.quoted().is_none() && !one.same_as(other)
+}
+
+/// Whether a packet is on its way out of a node at a tap, or on its way in; `None` where that is not known of the device.
+fn goes_out(role: Role, point: Point) -> Option<bool> {
+    match (role, point) {
+        (Role::PodVeth | Role::Bridge, Point::TcIngress) | (Role::Tunnel | Role::Uplink, Point::TcEgress) => {
+            Some(true)
+        }
+        (Role::PodVeth | Role::Bridge, Point::TcEgress) | (Role::Tunnel | Role::Uplink, Point::TcIngress) => {
+            Some(false)
+        }
+        _ => None,
+    }
+}
+
+/// How far a packet is on its way through a node at a tap; `None` where that is not known of the device.
+fn place_in_node(role: Role, point: Point) -> Option<u8> {
+    match (role, point) {
+        (Role::PodVeth | Role::Uplink, Point::TcIngress) => Some(0),
+        (Role::Bridge | Role::Tunnel, Point::TcIngress) => Some(1),
+        (Role::Bridge | Role::Tunnel, Point::TcEgress) => Some(2),
+        (Role::PodVeth | Role::Uplink, Point::TcEgress) => Some(3),
+        _ => None,
+    }
 }
 
 /// Whether a packet comes into the node's own namespace here, from a pod or from outside.

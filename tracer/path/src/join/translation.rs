@@ -6,11 +6,10 @@ use crate::join::track::TrackId;
 use crate::observation::Observation;
 use crate::observation::connection::Connection;
 use crate::observation::key::{DirectedKey, FlowKey};
-use crate::world::World;
 
 impl Joiner {
     /// Takes what an observation of a path says of its translation.
-    pub(super) fn learn_translation(&mut self, observation: &Observation, id: TrackId, world: &World) {
+    pub(super) fn learn_translation(&mut self, observation: &Observation, id: TrackId) {
         let Some(packet) = &observation.packet else { return };
         let mut new = Vec::new();
         let track = &self.tracks[id];
@@ -22,9 +21,7 @@ impl Joiner {
             self.add_connection(flow, connection, &mut new);
             self.tracks[id].translation_known = true;
         }
-        for key in new {
-            self.resume_for_flow(key, world);
-        }
+        self.awaited.extend(new);
     }
 
     fn add_connection(&mut self, flow: DirectedFlow, connection: &Connection, new: &mut Vec<FlowKey>) {

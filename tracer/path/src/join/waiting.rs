@@ -129,6 +129,13 @@ impl WaitingRoom {
         self.by_key.get(&key).into_iter().flatten().copied()
     }
 
+    /// The oldest packet that begins a path and waits for the same flow as this one.
+    fn beginning_beside(&self, id: WaitingId) -> Option<WaitingId> {
+        let key = self.get(id)?.key;
+        let is_flow = matches!(key, WaitKey::Flow(_));
+        self.of_key(key).filter(|_| is_flow).find(|other| self.get(*other).is_some_and(|other| other.begins))
+    }
+
     /// How many packets equal to this one wait that were seen on another node; about [`MOST_COMPARED`] are compared.
     pub(crate) fn equal_elsewhere(&self, content: ContentHash, packet: &Packet, node: NodeId) -> u32 {
         let compared =
@@ -180,7 +187,12 @@ impl Joiner {
         let serial = self.next_serial();
         let id = self.waiting.insert(serial, waiting);
         self.skbs.insert(observation.skb, SkbOwner::Unmatched(id), packet);
-        self.timers.set(observation.moment(world) + self.slack() + TOLERANCE, Look::Waiting(id));
+        let mut patience = self.slack() + TOLERANCE;
+        if matches!(key, WaitKey::Flow(_)) && !begins {
+            // What its flow begins with may wait as well.
+            patience = patience + patience;
+        }
+        self.timers.set(observation.moment(world) + patience, Look::Waiting(id));
     }
 
     fn wait_key(&mut self, packet: &Packet, observation: &Observation, world: &World) -> WaitKey {
@@ -188,6 +200,14 @@ impl Joiner {
             Some(flow) if packet.stream().is_some() => WaitKey::Stream(flow),
             Some(flow) => WaitKey::Content(ContentHash::of(packet, flow).whole),
             None => WaitKey::Flow(DirectedKey::of(packet).key),
+        }
+    }
+
+    /// Resumes what waited for flows that are known now. All that is known of a packet by its identity comes before, so that
+    /// what looks like it is not taken for it.
+    pub(super) fn resume_all(&mut self, world: &World) {
+        while let Some(key) = self.awaited.pop_front() {
+            self.resume_for_flow(key, world);
         }
     }
 
@@ -214,7 +234,8 @@ impl Joiner {
         for id in resumable {
             self.resume_if_found(id, world);
         }
-        self.resume_for_flow(flow_key, world);
+        // Before its translated packets and what answers them.
+        self.awaited.push_front(flow_key);
     }
 
     fn resume_if_found(&mut self, id: WaitingId, world: &World) {
@@ -227,7 +248,7 @@ impl Joiner {
 
     /// Packets with this key are known to belong to a flow now: what waited for that begins a path, goes on, or waits
     /// for a path of the flow.
-    pub(super) fn resume_for_flow(&mut self, key: FlowKey, world: &World) {
+    fn resume_for_flow(&mut self, key: FlowKey, world: &World) {
         let candidates: Vec<WaitingId> = self.waiting.of_key(WaitKey::Flow(key)).collect();
         for id in candidates {
             let Some(Waiting { first, begins, .. }) = self.waiting.get(id) else { continue };
@@ -262,8 +283,11 @@ impl Joiner {
     /// The path of a packet that waited begins with it.
     fn begin_waiting(&mut self, id: WaitingId, start_seen: bool, world: &World) {
         let Some(waiting) = self.end_wait(id) else { return };
-        self.begin(&waiting.first, start_seen, world);
-        self.observe_all(&waiting.later, world);
+        let begun = self.begin(&waiting.first, start_seen, world);
+        self.take_in_all(&waiting.later, world);
+        if let Some(begun) = begun {
+            self.resume_for_track(begun, world);
+        }
     }
 
     /// The paths of a packet that waited are found.
@@ -275,16 +299,31 @@ impl Joiner {
         } else {
             self.attach(&waiting.first, found, world);
         }
-        self.observe_all(&waiting.later, world);
+        self.take_in_all(&waiting.later, world);
     }
 
-    fn observe_all(&mut self, observations: &[Observation], world: &World) {
+    fn take_in_all(&mut self, observations: &[Observation], world: &World) {
         for observation in observations {
-            self.observe(observation, world);
+            self.take_in(observation, world);
         }
     }
 
-    pub(super) fn end_wait(&mut self, id: WaitingId) -> Option<Waiting> {
+    /// Gives up a packet that waits, as memory is short. If a path begins with it, it begins now. Returns the number of events
+    /// that belong to no track.
+    pub(super) fn forget_waiting(&mut self, id: WaitingId, world: &World) -> u64 {
+        if self.waiting.get(id).is_some_and(|waiting| waiting.begins) {
+            self.begin_waiting(id, true, world);
+            self.resume_all(world);
+            return 0;
+        }
+        let waiting = self.end_wait(id);
+        let events = waiting.as_ref().map_or(0, Waiting::events);
+        self.unattributed.unmatched += events;
+        self.fates.unexplained(waiting.map_or(0, |waiting| waiting.drops()));
+        events
+    }
+
+    fn end_wait(&mut self, id: WaitingId) -> Option<Waiting> {
         let waiting = self.waiting.remove(id)?;
         self.skbs.remove(waiting.first.skb);
         Some(waiting)
@@ -302,14 +341,23 @@ impl Joiner {
                     self.unattributed.ignored += waiting.events();
                 }
             }
-            Match::None => self.begin_waiting(id, begins, world),
+            Match::None => match self.waiting.beginning_beside(id).filter(|_| !begins) {
+                // Of its own path, most likely.
+                Some(beginning) => {
+                    self.begin_waiting(beginning, true, world);
+                    self.resume_all(world);
+                    return self.give_up(id, world);
+                }
+                None => self.begin_waiting(id, begins, world),
+            },
         }
+        self.resume_all(world);
     }
 }
 
 impl Waiting {
     /// How many events it has.
-    pub(super) fn events(&self) -> u64 {
+    fn events(&self) -> u64 {
         u64::try_from(self.later.len() + 1).unwrap_or(u64::MAX)
     }
 

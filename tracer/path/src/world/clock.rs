@@ -35,6 +35,8 @@ pub(crate) struct Clocks {
     crossings: FxHashMap<(NodeId, NodeId), Bound>,
     /// Latest moment known.
     now: Moment,
+    /// Up to when observations were joined last, once that is known.
+    joined: Option<Moment>,
     /// A lone node's clock is the timeline. This is its offset against the tracer's clock, for nodes that join it.
     lone: Option<Offset>,
 }
@@ -56,6 +58,11 @@ struct Offset {
 }
 
 impl Offset {
+    /// Whether it was measured, and not made up.
+    fn ages(&self) -> bool {
+        self.measured != Moment::AFTER_ALL
+    }
+
     fn error_at(&self, now: Moment) -> Nanos {
         self.error + drift(self.measured, now)
     }
@@ -87,6 +94,7 @@ impl Clocks {
             nodes: (0..nodes).map(|_| Node { offset, wall: None }).collect(),
             crossings: FxHashMap::default(),
             now: Moment::BEFORE_ALL,
+            joined: None,
             lone: None,
         }
     }
@@ -170,9 +178,10 @@ impl Clocks {
         Some(Moment::ORIGIN + (reading.reading() - self.nodes[node].offset?.middle))
     }
 
-    /// Lets time pass.
+    /// Lets time pass: observations are joined up to this moment.
     pub(crate) fn advance(&mut self, now: Moment) {
         self.now = self.now.max(now);
+        self.joined = Some(now);
     }
 
     /// Bound of the error of [`Self::common`].
@@ -180,9 +189,15 @@ impl Clocks {
         self.nodes[node].offset.map_or(Nanos::ZERO, |offset| offset.error_at(self.now))
     }
 
-    /// The largest [`Self::error`] of all nodes.
+    /// The largest [`Self::error`] of all nodes for what is joined now. Where a node is far behind others, their clocks were
+    /// measured after that, and have drifted since.
     pub(crate) fn worst_error(&self) -> Nanos {
-        self.nodes.ids().map(|node| self.error(node)).max().unwrap_or(Nanos::ZERO)
+        let of_joined = |node| {
+            let measured = self.nodes[node].offset.filter(Offset::ages).map(|offset| offset.measured);
+            let since = self.joined.zip(measured).map(|(joined, measured)| drift(joined, measured));
+            self.error(node) + since.unwrap_or_default()
+        };
+        self.nodes.ids().map(of_joined).max().unwrap_or(Nanos::ZERO)
     }
 
     /// `b`'s clock minus `a`'s, and the bound of its error in nanoseconds.

@@ -7,22 +7,6 @@ use podtrace_path::{Action, Path, Point, Summary, Verdict};
 
 const MS: u64 = 1_000_000;
 
-/// Xorshift: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-}
-
 /// What really happened to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -157,7 +141,7 @@ fn assert_honest(truth: &Truth, (paths, summary): &(Vec<Path>, Summary)) {
 
 #[test]
 fn whatever_passes_in_whatever_order_no_path_does_what_no_packet_could() {
-    let mut random = Random(88_172_645_463_325_252);
+    let mut random = Random::new(88_172_645_463_325_252);
     for _ in 0..60 {
         let truth = Truth::new(&mut random, 1000);
         assert_honest(&truth, &truth.scene.play());
@@ -166,7 +150,7 @@ fn whatever_passes_in_whatever_order_no_path_does_what_no_packet_could() {
 
 #[test]
 fn an_identity_that_passes_to_the_next_packet_makes_no_path_of_two() {
-    let mut random = Random(362_436_069);
+    let mut random = Random::new(362_436_069);
     for _ in 0..60 {
         let truth = Truth::new(&mut random, 5);
         assert_honest(&truth, &truth.scene.play());
@@ -175,7 +159,7 @@ fn an_identity_that_passes_to_the_next_packet_makes_no_path_of_two() {
 
 #[test]
 fn events_left_out_make_statements_weaker_and_not_other_ones() {
-    let mut random = Random(521_288_629);
+    let mut random = Random::new(521_288_629);
     for _ in 0..60 {
         let mut truth = Truth::new(&mut random, 1000);
         // Records are numbered as they come, so the lost ones have no number.

@@ -11,6 +11,7 @@ mod memory;
 mod order;
 mod receivers;
 mod recorded;
+mod simulation;
 mod stack;
 mod streams;
 mod testkit;

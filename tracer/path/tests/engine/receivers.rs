@@ -167,6 +167,62 @@ fn what_comes_after_a_close_was_delivered_and_what_comes_after_a_reset_alone_was
 }
 
 #[test]
+fn a_reset_of_the_receivers_own_ends_the_connection_for_what_comes_then() {
+    for (first, verdict) in [("RA", Verdict::Delivered), ("A", Verdict::Rejected)] {
+        let mut scene = Scene::new();
+        let from_pod3 = |flags, id| Tcp { src: POD3, dst: POD1, flags, ack: 1000, ..Tcp::data(1, 0, id) };
+        scene.cross(0, &Tcp { flags: "S", ..Tcp::data(999, 0, 1) }.wire());
+        scene.cross(100_000, &from_pod3("SA", 2).wire());
+        scene.cross(200_000, &from_pod3(first, 3).wire());
+        let late = Tcp { flags: "FA", ..Tcp::data(1000, 0, 7) }.wire();
+        scene.leave(300_000, &late);
+        let identity = scene.arrive(340_000, &late);
+        scene.cross(370_000, &Tcp { seq: 1, ack: 0, ..from_pod3("R", 4) }.wire());
+        scene.drop(NODE2, 375_000, Some(POD3), NO_SOCKET, identity, &late);
+        let (paths, _) = scene.play();
+        let path = paths.iter().find(|path| path.label.starts_with("FIN-ACK")).unwrap();
+        assert_eq!(path.verdict, verdict, "{first}: {:?}", path.reason);
+    }
+}
+
+#[test]
+fn a_syn_that_is_refused_is_refused_whatever_was_before() {
+    let mut scene = Scene::new();
+    let from_pod3 = |flags, id| Tcp { src: POD3, dst: POD1, flags, ack: 1000, ..Tcp::data(1, 0, id) };
+    scene.cross(0, &Tcp { flags: "S", ..Tcp::data(999, 0, 1) }.wire());
+    scene.cross(100_000, &from_pod3("SA", 2).wire());
+    scene.cross(200_000, &from_pod3("FA", 3).wire());
+    scene.cross(300_000, &Tcp { flags: "S", ..Tcp::data(5999, 0, 4) }.wire());
+    scene.cross(400_000, &Tcp { seq: 0, ack: 6000, ..from_pod3("RA", 5) }.wire());
+    let (paths, _) = scene.play();
+    let syn = paths.iter().filter(|path| path.label.starts_with("SYN") && !path.label.contains("ACK")).last();
+    assert_eq!(syn.unwrap().verdict, Verdict::Rejected);
+}
+
+#[test]
+fn what_its_receiver_has_acknowledged_is_not_refused() {
+    // From (>) pod1 or to (<) it; the last is a reset whose numbers fit the first or the second.
+    let (syn, syn_ack, ack) = ((">S", 999, 0), ("<SA", 1, 1000), (">A", 1000, 2));
+    for (segments, refused) in [
+        (&[syn, syn_ack, ack, (">R", 2, 0)][..], None),
+        (&[syn, syn_ack, (">R", 1000, 0)], Some("SYN-ACK")),
+        (&[syn, syn_ack, ("<RA", 2, 1000)], None),
+        (&[syn, ("<RA", 0, 1000)], Some("SYN")),
+    ] {
+        let mut scene = Scene::new();
+        for (number, (said, seq, ack)) in (0_u16..).zip(segments) {
+            let (way, flags) = said.split_at(1);
+            let (src, dst) = if way == ">" { (POD1, POD3) } else { (POD3, POD1) };
+            let segment = Tcp { src, dst, flags, ack: *ack, ..Tcp::data(*seq, 0, 20 + number) };
+            scene.cross(u64::from(number) * 100_000, &segment.wire());
+        }
+        let (paths, _) = scene.play();
+        let rejected = paths.iter().find(|path| path.verdict == Verdict::Rejected);
+        assert_eq!(rejected.map(|path| path.label.as_str()), refused, "{segments:?}");
+    }
+}
+
+#[test]
 fn of_packets_that_are_refused_together_each_has_its_own_reset() {
     let mut scene = Scene::new();
     scene.cross(0, &Tcp { src: POD3, dst: POD1, flags: "FA", ..Tcp::data(1, 0, 6) }.wire());
@@ -198,7 +254,15 @@ fn what_tcp_frees_without_a_reason_is_harmless_where_the_ends_have_said_so() {
         (&BOTH, 0, NO_SOCKET, Verdict::Delivered, CLOSED),
         (&BOTH[..3], 0, TCP_FLAGS, Verdict::Dropped, "TCP_FLAGS"),
         (&BOTH[..2], 0, NO_SOCKET, Verdict::Dropped, "NO_SOCKET"),
-        (&BOTH[..3], 5, NOT_SPECIFIED, Verdict::Dropped, "NOT_SPECIFIED"),
+        (&BOTH[..2], 5, TCP_ABORT_ON_DATA, Verdict::Dropped, "TCP_ABORT_ON_DATA"),
+        // Its program has closed the socket.
+        (&BOTH[..3], 5, NOT_SPECIFIED, Verdict::Delivered, CLOSED),
+        (&BOTH[..3], 5, TCP_ABORT_ON_DATA, Verdict::Delivered, CLOSED),
+        (&BOTH[..3], 0, NO_SOCKET, Verdict::Delivered, CLOSED),
+        (&[">S", "<SA", "<RA"], 5, NO_SOCKET, Verdict::Delivered, CLOSED),
+        (&[">S", "<SA", ">RA"], 0, NO_SOCKET, Verdict::Delivered, CLOSED),
+        // A SYN that was refused says nothing of what follows.
+        (&[">S", "<RA"], 5, NO_SOCKET, Verdict::Dropped, "NO_SOCKET"),
         (&BOTH[..3], 0, NOT_SPECIFIED, Verdict::Delivered, CLOSED),
         (&[], 0, NOT_SPECIFIED, Verdict::Delivered, CLOSED),
         (&BOTH[..2], 0, NOT_SPECIFIED, Verdict::Delivered, DISCARDED),
@@ -219,7 +283,7 @@ fn what_tcp_frees_without_a_reason_is_harmless_where_the_ends_have_said_so() {
         let identity = scene.arrive(440_000, &late);
         scene.drop(NODE2, 475_000, Some(POD3), number, identity, &late);
         let (paths, _) = scene.play();
-        let path = paths.last().unwrap();
+        let path = paths.iter().max_by_key(|path| path.started_at).unwrap();
         let found = (path.verdict, path.reason.as_deref());
         assert_eq!(found, (verdict, Some(reason)), "{said:?} {payload} {number}");
     }

@@ -29,5 +29,6 @@ pub mod state;
 mod survey;
 
 pub use model::{Cni, Device, DeviceKind, Namespace, Peer, Role, Route, Topology, Vxlan};
+pub use query::is_link_local;
 pub use state::{Port, PortState, State};
 pub use survey::Survey;

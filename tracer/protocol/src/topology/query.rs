@@ -222,7 +222,9 @@ fn best<'a>(routes: impl Iterator<Item = &'a Route>, ip: IpAddr) -> Option<&'a R
         .min_by_key(|route| (u8::MAX - route.destination.prefix_len(), route.metric))
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+/// Whether an address is valid on its link only.
+#[must_use]
+pub fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),

@@ -258,6 +258,14 @@ impl Packet {
         }
     }
 
+    /// Whether something in its headers tells it from packets that carry the same: an identification, which IPv6 and some of
+    /// IPv4's packets do not have, an echo's sequence number, or the timestamps of an acknowledgment.
+    #[must_use]
+    pub fn is_numbered(&self) -> bool {
+        let by_options = matches!(self.transport, Transport::Tcp { options, .. } if options != 0);
+        self.id != 0 || self.echo().is_some() || (by_options && self.payload == 0)
+    }
+
     /// The packet that this ICMP error is about.
     #[must_use]
     pub fn quoted(&self) -> Option<&Quoted> {

@@ -85,7 +85,7 @@ fn is_ignored_echo_request(finding: &Finding, path: &Path) -> bool {
 }
 
 /// The end that the packet was on its way to: behind a Service, the endpoint that DNAT chose.
-fn receiver(path: &Path) -> &End {
+pub(super) fn receiver(path: &Path) -> &End {
     path.translated.as_deref().map_or(&path.to, |translated| &translated.to)
 }
 
@@ -328,7 +328,9 @@ fn concerns_packet(finding: &Finding, hop: &Hop, path: &Path, facts: &Facts) -> 
         (Kind::PortsIsolated, _) => at_node && are_isolated(facts, finding, path),
         (Kind::TunnelMtu, _) => at_node && exceeds_tunnel(finding, hop, facts),
         (Kind::EchoIgnored, _) => is_ignored_echo_request(finding, path),
-        (Kind::WrongGateway, _) => path.from.pod == finding.pod.as_deref().map(Into::into),
+        (Kind::WrongGateway, Subject::Family { ipv6 }) => {
+            path.from.pod.as_deref() == finding.pod.as_deref() && dst.is_ipv6() == ipv6
+        }
         (Kind::Unanswered, Subject::To(address)) => {
             let outer = hop.outer.as_ref().map(|outer| outer.dst);
             let routed_by =
@@ -359,6 +361,9 @@ pub fn for_no_traffic<'a>(
         }
         (_, Subject::To(address) | Subject::Address(address)) if finding.pod.as_deref() == Some(pod) => {
             to.contains(&address) || place.namespace.routes.iter().any(|route| route.gateway == Some(address))
+        }
+        (_, Subject::Family { ipv6 }) if finding.pod.as_deref() == Some(pod) => {
+            to.is_empty() || to.iter().any(|address| address.is_ipv6() == ipv6)
         }
         _ if finding.pod.as_deref() == Some(pod) => true,
         _ => {

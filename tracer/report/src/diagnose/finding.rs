@@ -89,7 +89,7 @@ pub enum Subject {
     Between(Option<IpNet>, Option<IpNet>),
     /// Those that pass through the device.
     Device,
-    /// Those of one version of IP.
+    /// Those to addresses of one version of IP.
     Family {
         /// Whether it is IPv6.
         ipv6: bool,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use podtrace_rules::{Attribution, Finder, Framework, Hook, Kind, Loss, Packet};
 
 use super::advice::iptables;
-use super::facts::Facts;
+use super::facts::{Facts, Place};
 use super::words::{protocol, quoted};
 use podtrace_escape::escape;
 use podtrace_path::Protocol;
@@ -17,14 +17,7 @@ const ASKED: [u8; 3] = [1, 6, 17];
 pub(super) fn drops(pod: &str, to: &[IpAddr], asked: Option<u8>, facts: &Facts) -> Vec<String> {
     let (Some(rules), Some(place)) = (facts.rules_inside(pod), facts.pod(pod)) else { return Vec::new() };
     let finder = Finder::new(rules.clone());
-    let own: Vec<IpAddr> = place
-        .namespace
-        .devices
-        .iter()
-        .flat_map(|device| &device.addresses)
-        .map(ipnet::IpNet::addr)
-        .filter(|address| !address.is_loopback())
-        .collect();
+    let own: Vec<IpAddr> = own_addresses(place).collect();
     let mut found: Vec<String> = Vec::new();
     for destination in to {
         let Some(source) = own.iter().find(|own| own.is_ipv4() == destination.is_ipv4()) else { continue };
@@ -37,8 +30,7 @@ pub(super) fn drops(pod: &str, to: &[IpAddr], asked: Option<u8>, facts: &Facts) 
                 source_port: None,
                 destination_port: None,
             };
-            let lost = |hook| finder.dropped(&Loss { packet, state: Some("new"), ..Loss::at(hook) });
-            let Some(rule) = lost(Hook::Output).or_else(|| lost(Hook::Postrouting)) else { continue };
+            let Some(rule) = lost_inside(&finder, packet, "new") else { continue };
             let sentence = sentence(pod, number, *destination, &rule);
             if !found.contains(&sentence) {
                 found.push(sentence);
@@ -46,6 +38,37 @@ pub(super) fn drops(pod: &str, to: &[IpAddr], asked: Option<u8>, facts: &Facts) 
         }
     }
     found
+}
+
+/// The rule inside a pod that certainly drops its answers to an address.
+pub(super) fn certain_drop_of_answers(
+    pod: &str,
+    to: IpAddr,
+    protocol: Protocol,
+    facts: &Facts,
+) -> Option<String> {
+    let (rules, place) = (facts.rules_inside(pod)?, facts.pod(pod)?);
+    let packet = Packet {
+        source: own_addresses(place).find(|own| own.is_ipv4() == to.is_ipv4())?,
+        destination: to,
+        protocol: protocol.number(),
+        source_port: None,
+        destination_port: None,
+    };
+    let rule = lost_inside(&Finder::new(rules.clone()), packet, "established")?;
+    rule.certain.then(|| sentence(pod, packet.protocol, to, &rule))
+}
+
+/// The rule that drops a packet that a pod sends.
+fn lost_inside(finder: &Finder, packet: Packet, state: &'static str) -> Option<Attribution> {
+    let lost = |hook| finder.dropped(&Loss { packet, state: Some(state), ..Loss::at(hook) });
+    lost(Hook::Output).or_else(|| lost(Hook::Postrouting))
+}
+
+/// The addresses of a pod that others reach it by.
+fn own_addresses(pod: Place<'_>) -> impl Iterator<Item = IpAddr> {
+    let addresses = pod.namespace.devices.iter().flat_map(|device| &device.addresses);
+    addresses.map(ipnet::IpNet::addr).filter(|address| !address.is_loopback())
 }
 
 fn sentence(pod: &str, number: u8, to: IpAddr, rule: &Attribution) -> String {

@@ -14,6 +14,8 @@ mod fitting;
 mod inside;
 mod nobody;
 mod reasons;
+mod unable;
+mod unknown;
 mod untranslated;
 mod vanished;
 pub(crate) mod words;
@@ -79,6 +81,7 @@ impl Diagnosis {
         let (facts, findings) = self.current();
         let mut reasons = inside::drops(pod, to, protocol, facts);
         reasons.extend(explain::for_no_traffic(pod, to, facts, findings).iter().map(ToString::to_string));
+        reasons.extend(unknown::addresses(pod, facts));
         reasons
     }
 
@@ -115,6 +118,8 @@ impl Diagnosis {
         }
         let (facts, findings) = self.current();
         advice::annotate(path, facts, findings);
-        path.advice = path.advice.take().or_else(|| nobody::advice(path, facts));
+        if path.advice.is_none() {
+            path.advice = nobody::advice(path, facts).or_else(|| unable::advice(path, facts, findings));
+        }
     }
 }

@@ -16,7 +16,7 @@ use podtrace_protocol::record::encode;
 use super::nodes::topology;
 use super::{
     NEIGH_FAILED, NETFILTER_DROP, NO_SOCKET, NOT_SPECIFIED, OTHERHOST, POD1, POD2, POD3, POD4, Scene,
-    TCP_FLAGS, TCP_OLD_DATA, TCP_PAWS, WEB, play,
+    TCP_ABORT_ON_DATA, TCP_FLAGS, TCP_OLD_DATA, TCP_PAWS, WEB, play,
 };
 
 impl Scene {
@@ -68,6 +68,7 @@ impl Scene {
     fn heads(&self, node: usize) -> Vec<FromAgent> {
         let reasons = [
             (NO_SOCKET, "NO_SOCKET"),
+            (TCP_ABORT_ON_DATA, "TCP_ABORT_ON_DATA"),
             (NEIGH_FAILED, "NEIGH_FAILED"),
             (OTHERHOST, "OTHERHOST"),
             (TCP_OLD_DATA, "TCP_OLD_DATA"),
@@ -85,7 +86,7 @@ impl Scene {
             FromAgent::Topology(topology(node)),
             FromAgent::Attached(Attached {
                 notes: Vec::new(),
-                hooks: HOOKS.iter().map(|hook| attached(Mechanism::Fentry, hook)).chain([queue()]).collect(),
+                hooks: attached_hooks(),
                 drop_reasons: reasons.into_iter().map(|(number, name)| (number, name.to_owned())).collect(),
             }),
             FromAgent::Symbols(BTreeMap::from([(0xffff_ffff_8100_0000, self.dropped_in.to_owned())])),
@@ -153,6 +154,11 @@ impl Scene {
     pub(crate) fn play(&self) -> (Vec<Path>, Summary) {
         play(self.context(), &self.frames(100_000_000))
     }
+}
+
+/// All hooks of the stack.
+pub(in super::super) fn attached_hooks() -> Vec<HookState> {
+    HOOKS.iter().map(|hook| attached(Mechanism::Fentry, hook)).chain([queue()]).collect()
 }
 
 fn attached(how: Mechanism, hook: &Hook) -> HookState {

@@ -11,11 +11,16 @@ use podtrace_path::{Context, Engine, Path, Summary};
 
 mod frames;
 mod nodes;
+mod random;
 mod wire;
 
-use nodes::{pod_inode, root};
+pub(super) use frames::attached_hooks;
+use nodes::pod_inode;
+pub(super) use nodes::{device, root, route};
+pub(super) use random::Random;
+pub(super) use wire::framed;
+use wire::in_vxlan;
 pub(super) use wire::{Tcp, Wire, echo, echo_reply, fragments, in_tunnel_of, port_unreachable, udp};
-use wire::{framed, in_vxlan};
 
 pub(super) const NODE1: usize = 0;
 pub(super) const NODE2: usize = 1;
@@ -34,6 +39,7 @@ pub(super) const TCP_PAWS: u32 = 11;
 pub(super) const NETFILTER_DROP: u32 = 12;
 pub(super) const NOT_SPECIFIED: u32 = 2;
 pub(super) const TCP_FLAGS: u32 = 13;
+pub(super) const TCP_ABORT_ON_DATA: u32 = 14;
 
 pub(super) const ETH0: u32 = 2;
 pub(super) const FLANNEL: u32 = 3;

@@ -1,12 +1,10 @@
 //! The two nodes' networking, as their agents would tell it.
 
-use std::net::IpAddr;
-
 use podtrace_protocol::topology::{Device, DeviceKind, Namespace, Peer, Route, Topology, Vxlan};
 
 use super::{CNI0, ETH0, FLANNEL};
 
-pub(super) fn root(node: usize) -> u32 {
+pub(in super::super) fn root(node: usize) -> u32 {
     1000 + 100 * node as u32
 }
 
@@ -14,7 +12,7 @@ pub(super) fn pod_inode(node: usize, pod: [u8; 4]) -> u32 {
     root(node) + u32::from(pod[3])
 }
 
-fn device(index: u32, name: &str, kind: DeviceKind, address: Option<&str>) -> Device {
+pub(in super::super) fn device(index: u32, name: &str, kind: DeviceKind, address: Option<&str>) -> Device {
     Device {
         index,
         name: name.to_owned(),
@@ -27,15 +25,13 @@ fn device(index: u32, name: &str, kind: DeviceKind, address: Option<&str>) -> De
     }
 }
 
+pub(in super::super) fn route(destination: &str, gateway: Option<&str>, device: u32) -> Route {
+    let gateway = gateway.map(|text| text.parse().unwrap());
+    Route { destination: destination.parse().unwrap(), gateway, device, metric: 0 }
+}
+
 pub(super) fn topology(node: usize) -> Topology {
     let other = 1 - node;
-    let gateway = |text: String| Some(text.parse::<IpAddr>().unwrap());
-    let route = |destination: String, gateway, device| Route {
-        destination: destination.parse().unwrap(),
-        gateway,
-        device,
-        metric: 0,
-    };
     let vxlan = Vxlan { vni: 1, port: 8472, local: None, underlay: Some(ETH0), remotes: Vec::new() };
     let mut own = Namespace {
         inode: root(node),
@@ -45,9 +41,9 @@ pub(super) fn topology(node: usize) -> Topology {
             device(CNI0, "cni0", DeviceKind::Bridge, Some(&format!("10.42.{node}.1/24"))),
         ],
         routes: vec![
-            route(format!("10.42.{node}.0/24"), None, CNI0),
-            route(format!("10.42.{other}.0/24"), gateway(format!("10.42.{other}.0")), FLANNEL),
-            route("0.0.0.0/0".to_owned(), gateway("192.168.56.1".to_owned()), ETH0),
+            route(&format!("10.42.{node}.0/24"), None, CNI0),
+            route(&format!("10.42.{other}.0/24"), Some(&format!("10.42.{other}.0")), FLANNEL),
+            route("0.0.0.0/0", Some("192.168.56.1"), ETH0),
         ],
         ..Namespace::default()
     };

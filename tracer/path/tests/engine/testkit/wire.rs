@@ -122,7 +122,7 @@ pub(in super::super) fn fragments(src: [u8; 4], dst: [u8; 4], id: u16) -> [Wire;
     })
 }
 
-pub(super) fn framed(ip: &[u8]) -> Vec<u8> {
+pub(in super::super) fn framed(ip: &[u8]) -> Vec<u8> {
     let mut bytes = vec![2; 12];
     bytes.extend_from_slice(&[8, 0]);
     bytes.extend_from_slice(ip);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use podtrace_protocol::topology::state::NeighbourState;
-use podtrace_protocol::topology::{Device, DeviceKind};
+use podtrace_protocol::topology::{Device, DeviceKind, is_link_local};
 
 use crate::diagnose::facts::{Facts, Place};
 use crate::diagnose::finding::{Finding, Kind, Subject};
@@ -34,7 +34,7 @@ fn default_routes(place: Place<'_>, found: &mut Vec<Finding>) {
         let command = if is_v4 { "ip" } else { "ip -6" };
         let pod = quoted(place.name());
         let finding = |kind, problem| {
-            let subject = Subject::Between(None, None);
+            let subject = Subject::Family { ipv6: !is_v4 };
             Finding::at(place, &device.name, kind, subject).says(problem, format!("{command} route"))
         };
         let routes = &place.namespace.routes;
@@ -156,11 +156,4 @@ fn silencers(
     }
     possible.push(rules);
     possible
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    }
 }
