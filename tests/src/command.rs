@@ -1,7 +1,7 @@
 //! Runs commands with a deadline, and commands in the background.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,6 +14,9 @@ use crate::wait;
 
 /// Time limit for a command that waits for nothing.
 pub const SHORT: Duration = Duration::from_secs(20);
+
+/// What terminals' control sequences begin with.
+const ESCAPE: u8 = 0x1b;
 
 /// Lines of output that are shown if a command does not end.
 const TAIL: usize = 20;
@@ -76,16 +79,32 @@ impl Running {
     ///
     /// If it cannot be started.
     pub fn start(command: &mut Command) -> Result<Self> {
+        Self::with_input(command, Stdio::null(), b'\n').map(|(running, _)| running)
+    }
+
+    /// Starts a command that reads what is written for it, and that draws on a terminal: its output is there up to the last
+    /// control sequence, whether or not a line ends.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn reading(command: &mut Command) -> Result<(Self, ChildStdin)> {
+        let (running, input) = Self::with_input(command, Stdio::piped(), ESCAPE)?;
+        Ok((running, input.context("it has no stdin")?))
+    }
+
+    fn with_input(command: &mut Command, input: Stdio, end: u8) -> Result<(Self, Option<ChildStdin>)> {
         let what = format!("{command:?}");
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {what}"))?;
-        let stdout = Stream::of(child.stdout.take().context("it has no stdout")?);
-        let stderr = Stream::of(child.stderr.take().context("it has no stderr")?);
-        Ok(Self { what, child, stdout, stderr })
+        let stdout = Stream::of(child.stdout.take().context("it has no stdout")?, end);
+        let stderr = Stream::of(child.stderr.take().context("it has no stderr")?, b'\n');
+        let input = child.stdin.take();
+        Ok((Self { what, child, stdout, stderr }, input))
     }
 
     /// Its process id.
@@ -201,13 +220,14 @@ struct Stream {
 }
 
 impl Stream {
-    fn of(from: impl Read + Send + 'static) -> Self {
+    /// Gathers it in pieces that end like this.
+    fn of(from: impl Read + Send + 'static, end: u8) -> Self {
         let text = Arc::new(Mutex::new(String::new()));
         let into = Arc::clone(&text);
         let thread = std::thread::spawn(move || {
             let mut from = BufReader::new(from);
             let mut line = Vec::new();
-            while from.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            while from.read_until(end, &mut line).is_ok_and(|length| length > 0) {
                 lock(&into).push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }

@@ -28,3 +28,5 @@ pub mod priority;
 pub mod probe;
 pub mod run_directory;
 pub mod session;
+mod terminal;
+pub mod top;

@@ -24,7 +24,43 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("ends-of-all-kinds-are-traced", &[""; 0], ends),
         trial("options-stand-before-a-command", &[""; 0], before_a_command),
         trial("help-completion-stdin-and-stdout", &[""; 0], no_root),
+        trial("a-mistyped-command-is-recognised", &[""; 0], mistyped),
+        trial("recordings-are-compared", &[""; 0], compared),
     ]
+}
+
+fn mistyped() -> Result<()> {
+    let lab = Lab::up("mistyped")?;
+    for (word, hint) in
+        [("topolgy", Some("podtrace topology")), ("drop", Some("podtrace drops")), ("pod9", None)]
+    {
+        let output = run(lab.podtrace().arg(word).arg("--cluster").arg(lab.inventory()), SHORT)?;
+        let says = output.stderr.contains("; did you mean the command `");
+        ensure!(output.code() == 1 && says == hint.is_some(), "{word}: {output:?}");
+        ensure!(hint.is_none_or(|hint| output.stderr.contains(hint)), "{word}: {output:?}");
+    }
+    Ok(())
+}
+
+/// Needs no root and no cluster.
+fn compared() -> Result<()> {
+    let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
+    let file = |name: &str| recordings.join(format!("{name}.pcapng"));
+    let diff = |before: &str, after: &str, format: &str| {
+        let mut command = podtrace(&binary::podtrace()?);
+        run(command.arg("diff").arg(file(before)).arg(file(after)).args(["-o", format]), SHORT)
+    };
+    let same = diff("cross-node-ping", "cross-node-ping", "text")?;
+    ensure!(same.code() == 0 && same.stdout.contains("CAUSES  no failure in either trace"), "{same:?}");
+    let worse = diff("cross-node-ping", "nft-forward-drop", "text")?;
+    ensure!(worse.code() == 3 && worse.stdout.contains("+ new ×1  DROPPED on node1"), "{worse:?}");
+    let better = diff("nft-forward-drop", "cross-node-ping", "json")?;
+    let difference: serde_json::Value = serde_json::from_str(&better.stdout)?;
+    let cause = &difference["causes"][0];
+    ensure!(better.code() == 0 && cause["before"] == 1 && cause["after"] == 0, "{better:?}");
+    let missing = diff("cross-node-ping", "no-such-recording", "text")?;
+    ensure!(missing.code() == 1 && missing.stderr.contains("no-such-recording"), "{missing:?}");
+    Ok(())
 }
 
 /// Probes from pod1 to pod3, by what the command line names; and what is outside of it stays outside.

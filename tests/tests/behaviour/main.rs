@@ -1,10 +1,11 @@
 //! Tests that do not fit into a scenario file: load, isolation, kills, errors, recordings, how a trace ends, its page, the
-//! status line, `podtrace topology` and `podtrace doctor`, and changes of a cluster during a trace.
+//! status line, `podtrace topology`, `doctor` and `drops`, and changes of a cluster during a trace.
 
 mod agent;
 mod answer;
 mod bounds;
 mod doctor;
+mod drops;
 mod ends;
 mod files;
 mod forged;
@@ -24,6 +25,7 @@ mod silent;
 mod stats;
 mod stream;
 mod terminal;
+mod top;
 mod topology;
 mod unwatched;
 mod watch;
@@ -57,12 +59,14 @@ fn main() -> ExitCode {
     trials.extend(answer::trials());
     trials.extend(bounds::trials());
     trials.extend(doctor::trials());
+    trials.extend(drops::trials());
     trials.extend(ends::trials());
     trials.extend(files::trials());
     trials.extend(forged::trials());
     trials.extend(habits::trials());
     trials.extend(page::trials());
     trials.extend(terminal::trials());
+    trials.extend(top::trials());
     trials.extend(kubernetes::trials());
     trials.extend(topology::trials());
     trials.extend(unwatched::trials());

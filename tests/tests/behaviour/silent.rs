@@ -45,7 +45,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// The agent of one of the lab's nodes.
-fn agent_on(lab: &Lab, node: &str) -> Result<u32> {
+pub(crate) fn agent_on(lab: &Lab, node: &str) -> Result<u32> {
     let namespace = fs::metadata(netns_path(lab.name(), node))?;
     let is_there = |agent: &u32| {
         let own = fs::metadata(format!("/proc/{agent}/ns/net"));

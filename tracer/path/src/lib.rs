@@ -61,8 +61,8 @@ pub use engine::Engine;
 pub use memory::{DEFAULT_MEMORY, LEAST_MEMORY};
 
 pub use model::{
-    Action, ConnState, ConnectionSeen, Direction, Drop, DropCause, End, EventCounts, Evidence, FlowRef,
-    Forged, Hop, HopEvent, Nat, NatKind, Neighbour, Outer, Path, Point, Protocol, Reading, Resolution,
-    RouteTaken, Sample, Segment, ServiceRef, Shed, Source, Summary, Translated, Tuple, Unwatched, Verdict,
-    VerdictCounts, Via,
+    Action, ConnState, ConnectionSeen, Direction, Drop, DropCause, DropFates, End, EventCounts, Evidence,
+    FlowRef, Forged, HarmlessDrop, Hop, HopEvent, Nat, NatKind, Neighbour, Outer, Path, Point, Protocol,
+    Reading, Resolution, RouteTaken, Sample, Segment, ServiceRef, Shed, Source, Summary, Translated, Tuple,
+    Unwatched, Verdict, VerdictCounts, Via,
 };

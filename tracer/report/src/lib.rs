@@ -1,10 +1,11 @@
 //! From finished paths to what people and programs read.
 //!
 //! [`diagnose`] explains a path's end, [`doctor`] says what is wrong with nodes that nobody traces, [`filter`] picks the paths that are wanted, [`expect`] judges them, [`totals`] sums
-//! them, [`output`] renders them, [`recording`] keeps them with all frames, and [`replay`] reads a recording again. Expressions of both
+//! them, [`diff`] compares two traces, [`output`] renders them, [`top`] keeps what a live view shows of them, [`recording`] keeps them with all frames, and [`replay`] reads a recording again. Expressions of both
 //! languages are split and refused by [`syntax`].
 
 pub mod diagnose;
+pub mod diff;
 pub mod doctor;
 pub mod expect;
 pub mod filter;
@@ -12,4 +13,5 @@ pub mod output;
 pub mod recording;
 pub mod replay;
 pub mod syntax;
+pub mod top;
 pub mod totals;

@@ -22,7 +22,7 @@ use podtrace_report::recording::Rotation;
     after_help = "ENDPOINT, FROM, TO: [pod/][NS/]POD, svc/[NS/]NAME[:PORT], deploy|ds|sts|job/[NS/]NAME, node/NAME,\n\
                   IP[:PORT], CIDR or any; the kind may be spelled as kubectl takes it\n\n\
                   Exit status: 0 success, 1 could not run, 2 usage error, 3 an expectation failed\n\
-                  or podtrace doctor found something wrong, 4 no matching packet before --timeout\n\n\
+                  or podtrace doctor or drops found something wrong, 4 no matching packet before --timeout\n\n\
                   Try it without a cluster:  sudo podtrace demo"
 )]
 pub struct Cli {
@@ -36,11 +36,26 @@ pub struct Cli {
 pub(super) enum Command {
     /// Show a recorded trace (no root, no cluster needed)
     Read(Box<Read>),
+    /// Compare two recordings: causes of failures, routes, latencies
+    ///
+    /// Causes that are new come first. Exit status: 0 no cause is new or more frequent, 3 one is.
+    Diff(Diff),
     /// Check the nodes' pod networking: what is wrong, and the commands that fix and show it
     ///
     /// Reads the state of all nodes, compares them with one another and with the inventory, and sends no packet. If nothing
     /// is wrong, it describes the network. Exit status: 0 nothing wrong, 3 something is, 1 a node could not be read.
     Doctor(Doctor),
+    /// Trace as a live table: per hop packets, loss, latency; flows; causes
+    ///
+    /// Takes what a trace takes. With --probe it sends until it ends. Keys are shown at the bottom; q ends it and prints what
+    /// the trace amounts to.
+    Top(Box<Trace>),
+    /// Show what is dropped on all nodes, by cause, until Ctrl-C; no ends need be known
+    ///
+    /// Traces all traffic of the endpoints, by default of all pods, and shows each cause of a loss: how often, where and by
+    /// which rule, whom it hits, since when, one packet, and what to do. Drops that a healthy network has as well are one line.
+    /// Exit status: 0 nothing but these, 3 something was dropped, 1 a node could not be traced or drops may have been missed.
+    Drops(Box<Drops>),
     /// Show how pods, veths, bridges, tunnels and uplinks are connected
     Topology(Topology),
     /// Manage a two-node pod network in network namespaces, for experiments
@@ -225,6 +240,60 @@ pub(super) struct Read {
 }
 
 #[derive(Args, Clone, Debug)]
+pub(super) struct Drops {
+    /// Only traffic to or from these [default: all pods]
+    #[arg(value_name = "ENDPOINT")]
+    pub(super) endpoints: Vec<String>,
+    /// Only traffic of pods with these labels
+    #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "endpoints")]
+    pub(super) selector: Option<Selector>,
+    /// Only traffic of pods in this namespace; namespace of endpoints given without one
+    #[arg(short, long)]
+    pub(super) namespace: Option<String>,
+    /// All namespaces: the default without endpoints
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(super) all_namespaces: bool,
+    /// Only this protocol
+    #[arg(long, value_enum)]
+    pub(super) proto: Option<Proto>,
+    /// Only packets matching a pcap filter, on inner or outer headers: `tcp port 80` (docs/filter.md)
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(super) filter: Option<Filter>,
+    /// Stop after this time: 10s, 2m
+    #[arg(long = "for", alias = "timeout", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(super) duration: Option<Duration>,
+    /// Stop soon after N packets were dropped
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) count: Option<u64>,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = DropsFormat::Text)]
+    pub(super) output: DropsFormat,
+    #[command(flatten)]
+    pub(super) write: Write,
+    /// Memory for packets and flows, at least 16M [default: a quarter of the cgroup's limit, or 256M]
+    #[arg(long, value_name = "SIZE", value_parser = super::size::memory)]
+    pub(super) max_memory: Option<u64>,
+    #[command(flatten)]
+    pub(super) look: Look,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct Diff {
+    /// The recording to compare with
+    #[arg(value_name = "BEFORE")]
+    pub(super) before: PathBuf,
+    /// The recording that is compared
+    #[arg(value_name = "AFTER")]
+    pub(super) after: PathBuf,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t = DiffFormat::Text)]
+    pub(super) output: DiffFormat,
+    /// When to use colors; auto honors NO_COLOR
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+#[derive(Args, Clone, Debug)]
 pub(super) struct Topology {
     /// Output format
     #[arg(short, long, value_enum, default_value_t = TopologyFormat::Text)]
@@ -360,6 +429,8 @@ pub(super) enum Format {
     Summary,
     /// A table of flows
     Flows,
+    /// What was dropped, by cause, as in podtrace drops
+    Drops,
     /// Like text, for wide terminals: adds tuples, hook points, and times since the start
     Wide,
     /// One JSON object per line, described by schema/podtrace.schema.json
@@ -382,7 +453,25 @@ pub(super) enum VerdictName {
 pub(super) enum TopologyFormat {
     /// Human-readable
     Text,
+    /// A graph for Graphviz: podtrace topology -o dot | dot -Tsvg >network.svg
+    Dot,
     /// One JSON object per node and line, described by schema/topology.schema.json
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DiffFormat {
+    /// Human-readable
+    Text,
+    /// One JSON object: causes and routes as in schema/podtrace.schema.json, each with its numbers before and after
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DropsFormat {
+    /// Human-readable: the causes, the most frequent first
+    Text,
+    /// One JSON object per line, described by schema/drops.schema.json
     Json,
 }
 

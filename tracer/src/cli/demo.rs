@@ -1,5 +1,7 @@
 //! `podtrace demo`: shows what podtrace does, without a cluster.
 
+use std::ops::ControlFlow;
+
 use anyhow::{Context as _, Result, ensure};
 
 use super::args::Format;
@@ -37,7 +39,8 @@ fn show(lab: &Lab) -> Result<bool> {
         anstream::println!("{title}:  podtrace --from pod1 --to {to} --probe icmp\n");
         let plan = ping(&inventory, "pod1", to)?;
         let mut report = report(Format::Text, View { width: width(), ..View::default() });
-        let Outcome { summary, .. } = runtime.block_on(trace(&plan, &mut *report, &mut |_| {}))?;
+        let Outcome { summary, .. } =
+            runtime.block_on(trace(&plan, &mut *report, &mut |_| ControlFlow::Continue(())))?;
         healthy &= summary.complete && summary.paths.delivered == 2;
         anstream::println!();
     }

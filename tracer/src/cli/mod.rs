@@ -2,7 +2,9 @@
 
 mod args;
 mod demo;
+mod diff;
 mod doctor;
+mod drops;
 mod ends;
 mod expect;
 mod lab;
@@ -17,6 +19,7 @@ mod source;
 mod status;
 #[cfg(test)]
 mod table_tests;
+mod top;
 mod topology;
 mod trace;
 mod write;
@@ -26,13 +29,14 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::{CommandFactory as _, Parser as _};
 
 pub use args::Cli;
 use args::Command;
 
 use crate::cluster::AGENT_ONLY;
+use podtrace_protocol::inventory::ResolveError;
 
 /// Success.
 const SUCCESS: u8 = 0;
@@ -42,7 +46,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// An expectation failed.
 const EXPECTATION_FAILED: u8 = 3;
-/// Something is wrong with the cluster's network.
+/// Something is wrong with the cluster's network, or packets were dropped.
 const FINDINGS: u8 = 3;
 /// No matching packet before `--timeout`.
 const NO_PACKET: u8 = 4;
@@ -62,9 +66,12 @@ pub fn main() -> ExitCode {
     }
     let result = match cli.command {
         None if std::env::args_os().len() <= 1 => help(),
-        None => trace::run(&cli.trace),
+        None => trace::run(&cli.trace).map_err(|error| with_hint(error, &cli.trace.words)),
         Some(Command::Read(args)) => read::run(&args),
+        Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Top(args)) => top::run(&args),
+        Some(Command::Drops(args)) => drops::run(&args),
         Some(Command::Topology(args)) => topology::run(&args),
         Some(Command::Lab(args)) => lab::run(&args),
         Some(Command::Demo) => demo::run(),
@@ -110,6 +117,31 @@ fn command_first(typed: &[OsString], cli: &Cli) -> Option<Vec<OsString>> {
     let at = places.find(|at| has_no_words(&typed[..*at])).filter(|_| is_command)?;
     let (before, rest) = (&typed[1..at], &typed[at + 1..]);
     Some([&typed[..1], &typed[at..=at], before, rest].concat())
+}
+
+/// Adds the command that a user may have meant, where a single word was taken for an endpoint that does not exist.
+fn with_hint(error: anyhow::Error, words: &[String]) -> anyhow::Error {
+    let is_unknown = error.downcast_ref::<ResolveError>().is_some()
+        || error.chain().any(|cause| cause.to_string().starts_with("no cluster found"));
+    match (words, is_unknown) {
+        ([word], true) => match meant(word) {
+            Some(command) => anyhow!("{error:#}; did you mean the command `podtrace {command}`?"),
+            None => error,
+        },
+        _ => error,
+    }
+}
+
+/// The command whose name differs from a word by a slip of the fingers.
+fn meant(word: &str) -> Option<String> {
+    let command = Cli::command();
+    let names = command.get_subcommands().filter(|command| !command.is_hide_set());
+    let distance = |name: &str| strsim::osa_distance(word, name);
+    let close = names.map(|command| command.get_name().to_owned()).filter(|name| {
+        // Of a short name, one letter makes another word.
+        distance(name) <= if name.len() > 4 { 2 } else { 1 }
+    });
+    close.min_by_key(|name| distance(name))
 }
 
 fn help() -> Result<u8> {
@@ -203,6 +235,21 @@ mod tests {
             ["md", "json", "txt", "html", "yaml"].iter().any(|text| extension == *text)
         }) {
             files_found.push(path.to_owned());
+        }
+    }
+
+    #[test]
+    fn a_mistyped_command_is_recognised() {
+        for (word, command) in [
+            ("topolgy", Some("topology")),
+            ("drop", Some("drops")),
+            ("docter", Some("doctor")),
+            ("tpo", Some("top")),
+            ("web", None),
+            ("pod1", None),
+            ("coredns", None),
+        ] {
+            assert_eq!(super::meant(word).as_deref(), command, "{word}");
         }
     }
 

@@ -25,6 +25,7 @@ use tracing_subscriber::registry::Registry;
 use super::args::Output;
 use super::status::Status;
 use crate::DETAIL;
+use crate::top::Messages;
 
 /// Which events are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,21 +46,32 @@ pub(super) fn show(output: &Output, status: Status) {
     show_at(output.quiet, output.verbose, status);
 }
 
+/// Keeps messages of a command that draws on all of the terminal.
+pub(super) fn keep(output: &Output, messages: Messages) {
+    let notes = Notes { verbosity: verbosity(output.quiet, output.verbose), sink: Sink::Kept(messages) };
+    // As below.
+    let _ = tracing::subscriber::set_global_default(Registry::default().with(notes));
+}
+
 /// Prints messages of a command without a status line.
 pub(super) fn show_plain(quiet: bool, verbose: u8) {
     show_at(quiet, verbose, Status::none());
 }
 
 fn show_at(quiet: bool, verbose: u8, status: Status) {
-    let verbosity = match (quiet, verbose) {
+    let notes = Notes { verbosity: verbosity(quiet, verbose), sink: Sink::Printed(status) };
+    // Fails only if a subscriber is already set, which cannot happen in a process that runs one command.
+    let _ = tracing::subscriber::set_global_default(Registry::default().with(notes));
+}
+
+fn verbosity(quiet: bool, verbose: u8) -> Verbosity {
+    match (quiet, verbose) {
         (true, _) => Verbosity::Warnings,
         (false, 0) => Verbosity::Notes,
         (false, 1) => Verbosity::Details,
         (false, 2) => Verbosity::Debug,
         (false, _) => Verbosity::Trace,
-    };
-    // Fails only if a subscriber is already set, which cannot happen in a process that runs one command.
-    let _ = tracing::subscriber::set_global_default(Registry::default().with(Notes { verbosity, status }));
+    }
 }
 
 impl Verbosity {
@@ -79,10 +91,18 @@ impl Verbosity {
     }
 }
 
-/// Writes events to stderr.
+/// Writes events to stderr, or keeps them.
 struct Notes {
     verbosity: Verbosity,
-    status: Status,
+    sink: Sink,
+}
+
+/// Where messages go.
+enum Sink {
+    /// To stderr, above the status line.
+    Printed(Status),
+    /// Nowhere yet: something else is drawn there.
+    Kept(Messages),
 }
 
 impl<S: Subscriber> Layer<S> for Notes {
@@ -101,7 +121,10 @@ impl<S: Subscriber> Layer<S> for Notes {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let line = line(event);
-        self.status.above(|| anstream::eprintln!("{}", escape(&line)));
+        match &self.sink {
+            Sink::Printed(status) => status.above(|| anstream::eprintln!("{}", escape(&line))),
+            Sink::Kept(messages) => messages.push(line),
+        }
     }
 }
 

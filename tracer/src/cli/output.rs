@@ -12,7 +12,7 @@ use super::args::{Color, Format, Output, VerdictName};
 use crate::files::{self, Inputs, OutputFile};
 use podtrace_path::{Change, Path, Summary, Verdict};
 use podtrace_protocol::stats::Stats;
-use podtrace_report::output::{Html, Json, Paths, Report, StatsTable, Text, UNLIMITED, View};
+use podtrace_report::output::{Drops, Html, Json, Paths, Report, StatsTable, Text, UNLIMITED, View};
 use podtrace_report::totals::Finished;
 
 /// Where the page of `--html -` goes.
@@ -63,6 +63,7 @@ pub(super) fn report(format: Format, view: View) -> Box<dyn Report> {
         Format::Text => Box::new(Text::new(stdout()).with(view)),
         Format::Summary => Box::new(Text::new(stdout()).with(View { paths: Paths::None, ..view })),
         Format::Flows => Box::new(Text::new(stdout()).with(View { paths: Paths::None, flows: true, ..view })),
+        Format::Drops => Box::new(Drops::new(stdout()).with_width(view.width)),
         Format::Wide => Box::new(Text::wide(stdout()).with(view)),
         Format::Json => Box::new(Json::new(BufWriter::new(io::stdout())).with(view)),
     }
@@ -75,7 +76,7 @@ pub(super) fn stats_report(format: Format) -> Result<Box<dyn Report>> {
     match format {
         Format::Text => Ok(Box::new(StatsTable::new(stdout(), width(), is_live))),
         Format::Json => Ok(Box::new(Json::new(BufWriter::new(io::stdout())))),
-        Format::Summary | Format::Flows | Format::Wide => {
+        Format::Summary | Format::Flows | Format::Drops | Format::Wide => {
             Err(UsageError("--stats has no paths to show: use -o text or -o json".to_owned()).into())
         }
     }
@@ -114,7 +115,7 @@ pub(super) fn width() -> usize {
     }
 }
 
-fn stdout() -> AutoStream<Stdout> {
+pub(super) fn stdout() -> AutoStream<Stdout> {
     AutoStream::auto(io::stdout())
 }
 

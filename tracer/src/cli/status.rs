@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use terminal_size::{Width, terminal_size_of};
+use terminal_size::{Height, Width, terminal_size_of};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::args::Output;
@@ -56,17 +56,33 @@ impl Status {
     pub(super) fn show(&self, before: &Progress, now: &Progress) {
         if let Some(drawn) = &self.drawn {
             let Some((Width(columns), _)) = terminal_size_of(io::stderr()) else { return };
-            // A line that is too long would wrap, and could not be erased.
-            let room = usize::from(columns).saturating_sub(FREE);
-            let line = texts(before, now, self.coloured).into_iter();
-            let line = line.map(|text| (anstream::adapter::strip_str(&text).to_string().width(), text));
-            let line = line.into_iter().find(|(width, _)| *width <= room).map(|(_, text)| text);
-            let line = line.unwrap_or_default();
+            let line = self.line(before, now, columns.into());
             // Locked while drawing: other threads print messages, too.
             let mut drawn = lock(drawn);
-            draw(&format!("{ERASE}{line}"));
+            draw(&format!("{}{line}", erase(&drawn)));
             *drawn = line;
         }
+    }
+
+    /// The line, for so many columns.
+    pub(super) fn line(&self, before: &Progress, now: &Progress, columns: usize) -> String {
+        // A line that is too long would wrap.
+        let room = columns.saturating_sub(FREE);
+        let mut lines = texts(before, now, self.coloured).into_iter();
+        lines.find(|text| anstream::adapter::strip_str(text).to_string().width() <= room).unwrap_or_default()
+    }
+
+    /// Draws several lines, none of which is wider than the terminal, in place of what is there. `text` makes them for so many
+    /// columns and lines.
+    pub(super) fn show_table(&self, text: impl FnOnce(usize, usize) -> String) {
+        let Some(drawn) = &self.drawn else { return };
+        let Some((Width(columns), Height(lines))) = terminal_size_of(io::stderr()) else { return };
+        // The last line stays free, for the `^C` that the terminal echoes.
+        let text = text(usize::from(columns), usize::from(lines).saturating_sub(1));
+        let text = if self.coloured { text } else { anstream::adapter::strip_str(&text).to_string() };
+        let mut drawn = lock(drawn);
+        draw(&format!("{}{text}", erase(&drawn)));
+        *drawn = text;
     }
 
     /// Removes the line, runs `write`, which may print to the terminal, and draws the line again.
@@ -76,7 +92,7 @@ impl Status {
         if drawn.is_empty() {
             return write();
         }
-        draw(ERASE);
+        draw(&erase(&drawn));
         let result = write();
         draw(&drawn);
         result
@@ -92,11 +108,29 @@ impl Status {
 
     /// Removes the line until it is shown again.
     pub(super) fn clear(&self) {
-        if let Some(drawn) = &self.drawn
-            && !std::mem::take(&mut *lock(drawn)).is_empty()
-        {
-            draw(ERASE);
+        if let Some(drawn) = &self.drawn {
+            let drawn = std::mem::take(&mut *lock(drawn));
+            if !drawn.is_empty() {
+                draw(&erase(&drawn));
+            }
         }
+    }
+}
+
+/// What erases what is drawn, and leaves the cursor where that began.
+fn erase(drawn: &str) -> String {
+    if !drawn.contains('\n') {
+        return ERASE.to_owned();
+    }
+    // Where the terminal has become narrower since, or a word is wider, lines take several of its own.
+    let columns =
+        terminal_size_of(io::stderr()).map_or(usize::MAX, |(Width(columns), _)| columns.into()).max(1);
+    let plain = anstream::adapter::strip_str(drawn).to_string();
+    let lines: usize = plain.lines().map(|line| line.width().div_ceil(columns).max(1)).sum();
+    // The cursor stands in the last one, unless that is over.
+    match lines.saturating_sub(usize::from(!plain.ends_with('\n'))) {
+        0 => "\r\x1b[J".to_owned(),
+        up => format!("\r\x1b[{up}A\x1b[J"),
     }
 }
 
@@ -154,7 +188,7 @@ fn is_pipe() -> bool {
 
 /// The line, and shorter ones for narrow terminals. Losses are in all of them.
 fn texts(before: &Progress, now: &Progress, coloured: bool) -> Vec<String> {
-    let Progress { paths, under_way, events, unsampled: _, lost, elapsed } = *now;
+    let Progress { paths, under_way, events, unsampled: _, lost, harmless: _, elapsed } = *now;
     let rate = rate(events.saturating_sub(before.events), elapsed.saturating_sub(before.elapsed));
     let lost = match lost {
         0 => "nothing lost".to_owned(),
@@ -191,7 +225,15 @@ mod tests {
     use super::*;
 
     fn progress(paths: u64, events: u64, lost: u64, seconds: u64) -> Progress {
-        Progress { paths, under_way: 3, events, unsampled: 0, lost, elapsed: Duration::from_secs(seconds) }
+        Progress {
+            paths,
+            under_way: 3,
+            events,
+            unsampled: 0,
+            lost,
+            harmless: 0,
+            elapsed: Duration::from_secs(seconds),
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(super) fn run(args: &Topology) -> Result<u8> {
     let inventory = &looking.inventory;
     print(&match args.output {
         TopologyFormat::Text => map::draw(&surveys, inventory, width()),
+        TopologyFormat::Dot => map::to_dot(&surveys, inventory),
         TopologyFormat::Json => map::to_json(&surveys, inventory).context("writing the topology as JSON")?,
     })?;
     let mut status = SUCCESS;

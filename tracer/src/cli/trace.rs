@@ -1,5 +1,6 @@
 //! `podtrace --from … --to …`.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -44,6 +45,7 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
         }
         status.show(&before, now);
         before = *now;
+        ControlFlow::Continue(())
     }));
     // What still blocks, such as looking up the name of a server that does not answer, must not hold up the end.
     runtime.shutdown_background();

@@ -14,6 +14,8 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use crate::terminal;
+
 /// How long after the second one the trace may take to end in order.
 const IN_ORDER: Duration = Duration::from_millis(600);
 
@@ -54,6 +56,8 @@ impl Interrupts {
                     let message =
                         spawn_blocking(|| warn!("ended at once: what was not written yet is missing"));
                     let _ = timeout(LAST_WORDS, message).await;
+                    // No destructor runs.
+                    terminal::give_back();
                     std::process::exit(INTERRUPTED);
                 }
             }

@@ -82,6 +82,7 @@ impl<'a> Live<'a> {
             events: sum(|counted| counted.produced),
             unsampled: sum(|counted| counted.unsampled),
             lost: sum(|counted| counted.lost_ring + counted.lost_map + counted.missed_probes),
+            harmless: self.engine.harmless_drops(),
             elapsed: ready.elapsed(),
         }
     }

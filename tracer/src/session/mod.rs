@@ -18,4 +18,4 @@ mod trace;
 
 pub use plan::{Followed, Plan, ProbePlan};
 pub use survey::survey;
-pub use trace::{Progress, trace};
+pub use trace::{Progress, Watch, trace};

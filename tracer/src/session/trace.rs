@@ -9,6 +9,7 @@
 //! 3. *Stopping*: the agents send what they still have and say goodbye, each within a limit.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -59,21 +60,19 @@ pub struct Progress {
     pub unsampled: u64,
     /// Events and identities lost, and program runs that the kernel skipped, as of the same.
     pub lost: u64,
+    /// Drops that a healthy network has, too.
+    pub harmless: u64,
     /// Time since all agents traced.
     pub elapsed: Duration,
 }
 
 /// Traces until the plan's count, its timeout, the end of its probes or Ctrl-C. `watch` gets its progress some times a
-/// second.
+/// second, and may end it as Ctrl-C does.
 ///
 /// # Errors
 ///
 /// If the trace cannot be set up, or its output not be written.
-pub async fn trace(
-    plan: &Plan,
-    report: &mut dyn Report,
-    watch: &mut dyn FnMut(&Progress),
-) -> Result<Outcome> {
+pub async fn trace(plan: &Plan, report: &mut dyn Report, watch: Watch<'_>) -> Result<Outcome> {
     let mut interrupts = Interrupts::listen()?;
     let mut session = Session::begin(plan, report, watch)?;
     let result = session.run(&mut interrupts).await;
@@ -105,6 +104,9 @@ pub async fn trace(
     }
     outcome
 }
+
+/// Looks at a trace while it runs.
+pub type Watch<'a> = &'a mut dyn FnMut(&Progress) -> ControlFlow<()>;
 
 /// Why a trace stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +142,7 @@ struct Session<'a> {
     agents: Agents,
     changes: Changes,
     live: Live<'a>,
-    watch: &'a mut dyn FnMut(&Progress),
+    watch: Watch<'a>,
     phase: Phase,
     /// Whether the user wants it to end at once.
     is_urgent: bool,
@@ -157,11 +159,7 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Begins with the agents of a plan.
-    fn begin(
-        plan: &'a Plan,
-        report: &'a mut dyn Report,
-        watch: &'a mut dyn FnMut(&Progress),
-    ) -> Result<Self> {
+    fn begin(plan: &'a Plan, report: &'a mut dyn Report, watch: Watch<'a>) -> Result<Self> {
         let now = Instant::now();
         let nodes = plan.asked().map(|node| (node.clone(), plan.configuration(node)));
         let addresses: BTreeSet<_> =
@@ -223,10 +221,13 @@ impl<'a> Session<'a> {
                 let stalled = now.duration_since(self.ticked_at) > STALL;
                 self.ticked_at = now;
                 let notifications = self.agents.tick(now, stalled);
-                if matches!(self.phase, Phase::Tracing) {
-                    (self.watch)(&self.live.progress(self.ready_at));
+                self.notified(notifications)?;
+                if matches!(self.phase, Phase::Tracing)
+                    && (self.watch)(&self.live.progress(self.ready_at)).is_break()
+                {
+                    return self.stop(Stop::Asked);
                 }
-                self.notified(notifications)
+                Ok(())
             }
             Event::Deadline => self.stop(Stop::TimedOut),
             Event::Interrupt => self.interrupt(),

@@ -307,7 +307,15 @@ impl Engine {
             .filter()
             .sample
             .map(|one_in| Sample { one_in, unsampled_events: sum(|of| of.unsampled) });
-        Summary { paths: self.verdicts, events, complete, unwatched, shed: self.limits.shed, sample }
+        Summary {
+            paths: self.verdicts,
+            events,
+            complete,
+            unwatched,
+            shed: self.limits.shed,
+            sample,
+            drops: self.joiner.fates.finished(),
+        }
     }
 
     /// Events that belong to no path and need none: flooded copies, harmless drops, and events of packets whose path had
@@ -315,6 +323,12 @@ impl Engine {
     #[must_use]
     pub fn ignored_events(&self) -> u64 {
         self.joiner.unattributed.ignored
+    }
+
+    /// Drops so far that a healthy network has, too.
+    #[must_use]
+    pub fn harmless_drops(&self) -> u64 {
+        self.joiner.fates.count_harmless()
     }
 
     /// Up to when a node has reported everything, on the common timeline.
@@ -438,6 +452,11 @@ impl Engine {
             path.reason = given_up.map(str::to_owned);
         }
         self.count(path.verdict);
+        for seen in &track.sightings {
+            if let Some(dropped) = &seen.drop {
+                self.joiner.fates.settle(path.verdict, &dropped.drop, u64::from(seen.packets));
+            }
+        }
         out.push(path);
         self.joiner.recycle(track);
     }

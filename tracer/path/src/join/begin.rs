@@ -45,6 +45,7 @@ impl Joiner {
         let packet = observation.packet.as_ref()?;
         if !self.skbs.has_room() {
             self.unattributed.unmatched += 1;
+            self.fates.unexplained(u64::from(observation.is_drop()));
             return None;
         }
         let at = observation.moment(world);

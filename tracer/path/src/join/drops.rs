@@ -23,6 +23,12 @@ use crate::world::World;
 /// Functions that free an echo reply after raw sockets got clones, on kernels without drop reasons.
 const ECHO_REPLY_FREE_FUNCTIONS: [&str; 4] = ["icmp_rcv", "ping_rcv", "icmpv6_rcv", "raw_local_deliver"];
 
+/// A copy that a bridge sent to a port behind which its receiver is not.
+const FLOODED: &str = "a copy that a bridge flooded, or a frame for another host";
+
+/// The ordinary end of a packet that the tracer has reported already.
+const LATE: &str = "most likely freed after its path was over";
+
 /// What the two ends of a packet's connection had said of it when the packet was dropped.
 #[derive(Clone, Copy, Debug)]
 struct Phases {
@@ -33,8 +39,10 @@ struct Phases {
 /// What a drop means for a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DropMeaning {
-    /// Nothing: a surplus copy, or the ordinary end of an sk_buff.
-    Harmless,
+    /// None: the ordinary end of an sk_buff.
+    NoDrop,
+    /// Nothing: a surplus copy; what it was.
+    Harmless(&'static str),
     /// The packet arrived, and its receiver discarded it; a human-readable reason.
     DiscardedByReceiver(&'static str),
     /// The packet was lost.
@@ -84,7 +92,10 @@ impl Joiner {
                 }
             }
             // Most likely a late free: its path was reported and forgotten.
-            (Match::None, _) => self.unattributed.ignored += 1,
+            (Match::None, _) => {
+                self.unattributed.ignored += 1;
+                self.fates.harmless(LATE, &observation.drop(world));
+            }
         }
     }
 
@@ -103,6 +114,7 @@ impl Joiner {
         for share in shares.as_slice() {
             let track = &mut self.tracks[share.track];
             if is_for_another_host(&drop) && settle_receiver(track, observation, world) {
+                self.fates.fatal();
                 continue;
             }
             let phases = Phases {
@@ -113,11 +125,17 @@ impl Joiner {
                 DropMeaning::Lost { in_receiver } => in_receiver,
                 DropMeaning::DiscardedByReceiver(reason) => {
                     track.discarded_because.get_or_insert(reason);
+                    self.fates.harmless(reason, &drop);
                     continue;
                 }
-                DropMeaning::Harmless => continue,
+                DropMeaning::Harmless(what) => {
+                    self.fates.harmless(what, &drop);
+                    continue;
+                }
+                DropMeaning::NoDrop => continue,
             };
             is_hop = true;
+            self.fates.fatal();
             track.add_sighting(observation, share.bytes, at);
             self.events_held += 1;
             if !track.dropped {
@@ -192,8 +210,11 @@ impl DropMeaning {
     ) -> Self {
         let reason = drop.reason.as_deref();
         // Newer kernels report ordinary ends by the same tracepoint.
-        if matches!(reason, Some("CONSUMED" | "NOT_DROPPED_YET")) || last_place == LastPlace::FloodedPort {
-            return Self::Harmless;
+        if matches!(reason, Some("CONSUMED" | "NOT_DROPPED_YET")) {
+            return Self::NoDrop;
+        }
+        if last_place == LastPlace::FloodedPort {
+            return Self::Harmless(FLOODED);
         }
         let pod = observation.pod(world);
         let at_destination = pod.is_some() && world.directory.pod(destination(observation, track)) == pod;
@@ -201,19 +222,19 @@ impl DropMeaning {
             // All flooded copies have the same destination MAC address, so the receiver drops each of them or none. In
             // any other pod it is a flooded copy.
             let by_receiver = at_destination;
-            return if by_receiver { Self::Lost { in_receiver: true } } else { Self::Harmless };
+            return if by_receiver { Self::Lost { in_receiver: true } } else { Self::Harmless(FLOODED) };
         }
         // Multicast: a copy at a host that has not joined the group, or that is not forwarded.
         if matches!(track.arrival, Some(Arrival::Link(_))) {
-            return Self::Harmless;
+            return Self::Harmless("multicast at a host that has not joined its group");
         }
         // A raw socket was closed with a clone of an ICMP packet in its queue. The stack had handled the packet already.
         if reason == Some("QUEUE_PURGE") && matches!(track.packet.transport, Transport::Icmp { .. }) {
-            return Self::Harmless;
+            return Self::Harmless("an unread copy in a closed raw socket");
         }
         let at_source = pod.is_some() && world.directory.pod(track.packet.src) == pod;
         if pod.is_some() && !at_destination && !at_source {
-            return Self::Harmless;
+            return Self::Harmless("a copy in a pod that is neither end");
         }
         let function = drop.location.as_deref().unwrap_or_default();
         // A packet in a socket's queue has no device, so the network namespace is unknown. Where events were lost, that it came
@@ -222,10 +243,11 @@ impl DropMeaning {
             last_place == LastPlace::Destination || (world.events_lost && observation.spot.device.is_none());
         let had_arrived = at_destination || (pod.is_none() && may_have_arrived);
         if had_arrived {
-            if is_end_of_reset(function, reason, &track.packet)
-                || is_end_of_icmpv6(function, reason, &track.packet)
-            {
-                return Self::Harmless;
+            if is_end_of_reset(function, reason, &track.packet) {
+                return Self::Harmless("a reset that its connection has taken");
+            }
+            if is_end_of_icmpv6(function, reason, &track.packet) {
+                return Self::Harmless("an ICMPv6 message that was handled");
             }
             let discarded_because = reason
                 .and_then(|reason| discarded_by_reason(reason, &track.packet, phases))
@@ -235,8 +257,11 @@ impl DropMeaning {
             }
         }
         // A fragment that was merged into the whole packet: the whole one counts.
-        if function.starts_with("skb_release_data") || is_spare_echo_reply(function, reason, &track.packet) {
-            return Self::Harmless;
+        if function.starts_with("skb_release_data") {
+            return Self::Harmless("a fragment of a packet that was put together");
+        }
+        if is_spare_echo_reply(function, reason, &track.packet) {
+            return Self::Harmless("an echo reply that its socket has a copy of");
         }
         let in_receiver = match track.arrival {
             Some(Arrival::Pod(_)) | None => at_destination || last_place == LastPlace::Destination,

@@ -43,6 +43,7 @@ mod content;
 mod drops;
 mod ending;
 mod equals;
+mod fates;
 mod flow;
 mod forgery;
 mod matching;
@@ -67,6 +68,7 @@ use podtrace_protocol::wire::{Packet, Transport};
 use crate::join::arrival::{arrival, is_flooded_copy};
 use crate::join::begin::starts_here;
 use crate::join::equals::EqualTracks;
+use crate::join::fates::Fates;
 use crate::join::flow::Flows;
 use crate::join::matching::{Found, Match, Search, Window};
 use crate::join::shares::Shares;
@@ -119,6 +121,7 @@ pub(crate) struct Joiner {
     /// Tracks that arrived since [`Joiner::take_arrived`] was last called.
     arrived: Vec<TrackId>,
     pub(crate) unattributed: Unattributed,
+    pub(crate) fates: Fates,
     /// The last number given to a track or a packet that waits.
     serial: u64,
     /// Maximum error between timestamps of two nodes.
@@ -140,6 +143,7 @@ impl Joiner {
             events_held: 0,
             arrived: Vec::new(),
             unattributed: Unattributed::default(),
+            fates: Fates::default(),
             serial: 0,
             clock_error: Nanos::ZERO,
             events_lost: false,

@@ -179,6 +179,7 @@ impl Joiner {
         let Some(packet) = &observation.packet else { return };
         if !self.skbs.has_room() {
             self.unattributed.unmatched += 1;
+            self.fates.unexplained(u64::from(observation.is_drop()));
             return;
         }
         let key = self.wait_key(packet, observation, world);
@@ -315,8 +316,10 @@ impl Joiner {
             self.resume_all(world);
             return 0;
         }
-        let events = self.end_wait(id).map_or(0, |waiting| waiting.events());
+        let waiting = self.end_wait(id);
+        let events = waiting.as_ref().map_or(0, Waiting::events);
         self.unattributed.unmatched += events;
+        self.fates.unexplained(waiting.map_or(0, |waiting| waiting.drops()));
         events
     }
 
@@ -356,6 +359,12 @@ impl Waiting {
     /// How many events it has.
     fn events(&self) -> u64 {
         u64::try_from(self.later.len() + 1).unwrap_or(u64::MAX)
+    }
+
+    /// How many of its events are drops.
+    pub(super) fn drops(&self) -> u64 {
+        let all = std::iter::once(&self.first).chain(&self.later);
+        u64::try_from(all.filter(|observation| observation.is_drop()).count()).unwrap_or(u64::MAX)
     }
 
     /// Whether it has any of these stream bytes: sequence number and count.

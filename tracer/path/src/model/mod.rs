@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+mod fates;
 mod forged;
 mod identity;
 mod point;
 mod summary;
 mod translation;
 
+pub use fates::{DropFates, HarmlessDrop};
 pub use forged::Forged;
 pub use identity::{Reading, Segment};
 pub use point::{Point, Via};

@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use super::DropFates;
+
 /// What a trace amounts to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -23,6 +25,9 @@ pub struct Summary {
     /// The sample that was traced; `None` if all packets were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
+    /// What became of the drops that the kernels reported; no part of the JSON.
+    #[serde(skip)]
+    pub drops: DropFates,
 }
 
 /// A trace of some of the packets: all counts are of these alone.

@@ -208,6 +208,12 @@ impl<'a> Cluster<'a> {
         Some(ResolveError::Unknown { kind: "namespace", name: namespace.to_owned(), near })
     }
 
+    /// There is no pod at all, in this namespace or anywhere.
+    pub(super) fn no_pods(&self, namespace: Option<&str>, place: &str) -> ResolveError {
+        let unknown = namespace.and_then(|namespace| self.unknown_namespace(namespace, ""));
+        unknown.unwrap_or_else(|| ResolveError::NoPodsAtAll { place: place.to_owned() })
+    }
+
     fn service(&self, namespace: &str, name: &str) -> Result<&'a Service, ResolveError> {
         let found =
             self.0.services.iter().find(|service| service.namespace == namespace && service.name == name);

@@ -107,6 +107,12 @@ pub enum ResolveError {
         /// The option that names the place.
         option: String,
     },
+    /// There is no pod.
+    #[error("there is no pod {place}")]
+    NoPodsAtAll {
+        /// `in namespace NAME`, `of the cluster`.
+        place: String,
+    },
     /// All its pods share their nodes' network namespaces.
     #[error("the pods of {name} are on the host network and share their nodes' addresses: use node/NAME")]
     OnHostNetwork {

@@ -46,10 +46,18 @@ pub(super) fn labelled(
             Some(namespace) => (format!("in namespace {namespace}"), format!("-n {namespace}")),
             None => ("of the cluster".to_owned(), "-A".to_owned()),
         };
+        if selector.is_all() {
+            return Err(cluster.no_pods(namespace, &place));
+        }
         return Err(ResolveError::NoLabels { place, selector: selector.to_string(), option });
     }
-    let place = namespace.map_or_else(String::new, |namespace| format!("{namespace}/"));
-    of_pods(&format!("pods {place}{selector}"), &pods)
+    let what = match namespace {
+        None if selector.is_all() => "all pods".to_owned(),
+        Some(namespace) if selector.is_all() => format!("pods of {namespace}"),
+        None => format!("pods {selector}"),
+        Some(namespace) => format!("pods {namespace}/{selector}"),
+    };
+    of_pods(&what, &pods)
 }
 
 /// A network: what is in it may be anywhere.

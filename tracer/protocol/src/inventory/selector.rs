@@ -40,6 +40,18 @@ pub struct InvalidSelector {
 }
 
 impl Selector {
+    /// The selector of all pods.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { text: String::new(), requirements: Vec::new() }
+    }
+
+    /// Whether every pod matches.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
     /// Whether labels match.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {

@@ -95,7 +95,7 @@ fn text(judgement: &Judgement) -> String {
 }
 
 fn properties(summary: &Summary) -> Vec<(&'static str, String)> {
-    let Summary { paths, events, complete, unwatched, shed, sample } = summary;
+    let Summary { paths, events, complete, unwatched, shed, sample, drops: _ } = summary;
     let VerdictCounts { delivered, dropped, vanished, rejected, open } = *paths;
     let mut properties = vec![
         ("complete", complete.to_string()),

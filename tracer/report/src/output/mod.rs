@@ -6,7 +6,9 @@
 
 mod change;
 mod closing;
+pub mod diff;
 pub mod doctor;
+pub mod drops;
 mod fold;
 mod html;
 mod json;
@@ -21,7 +23,7 @@ mod timing;
 mod verdict;
 mod view;
 mod wide;
-mod words;
+pub(crate) mod words;
 
 #[cfg(any(test, feature = "samples"))]
 pub mod samples;
@@ -34,6 +36,7 @@ use crate::totals::Finished;
 use podtrace_path::{Change, Path, Summary};
 use podtrace_protocol::stats::Stats;
 
+pub use drops::Drops;
 pub use html::Html;
 pub use json::Json;
 pub use layout::UNLIMITED;

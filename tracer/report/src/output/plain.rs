@@ -1,12 +1,12 @@
 //! Parts of the text output without colours, for recordings, expectations and JUnit files.
 
-use super::Report;
 use super::phrase::{PLAIN, Phrase};
 use super::summary::SummaryNotes;
 use super::text::{Text, header};
 use super::timing::{Unit, steps};
 use super::verdict;
 use super::words::describe_hop;
+use super::{Paths, Report, View};
 use podtrace_path::{Path, Summary};
 
 /// The header of a path.
@@ -52,6 +52,15 @@ pub(crate) fn hop_line(path: &Path, index: usize) -> Option<String> {
     let previous = index.checked_sub(1).and_then(|index| path.hops.get(index));
     phrase.append(PLAIN, plain(&describe_hop(hop, previous)));
     Some(plain(&phrase))
+}
+
+/// A path in full, in so many columns: its lines in the text output.
+pub(crate) fn path_lines(path: &Path, width: usize) -> Vec<String> {
+    let mut out = Vec::new();
+    let view = View { width, paths: Paths::All, ..View::default() };
+    // Writing to memory does not fail.
+    let _ = Text::new(anstream::StripStream::new(&mut out)).with(view).path(path);
+    String::from_utf8_lossy(&out).lines().map(str::to_owned).collect()
 }
 
 /// The verdict of a path, its advice and doubts: a line each.

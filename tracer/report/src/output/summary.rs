@@ -45,7 +45,7 @@ impl SummaryNotes {
 
     /// The summary lines.
     pub(super) fn lines(&self, summary: &Summary) -> Vec<Phrase> {
-        let Summary { paths, events, complete, unwatched: _, shed: _, sample } = summary;
+        let Summary { paths, events, complete, unwatched: _, shed: _, sample, drops: _ } = summary;
         let mut first = counts(paths);
         first.push(DIM, " · ");
         first.push(PLAIN, count(events.produced, "event"));

@@ -69,12 +69,12 @@ pub(super) fn resolution(neighbour: &Neighbour) -> String {
 }
 
 /// `10.0.0.1:80`, `[fd00::1]:80`, or without a port the address alone.
-pub(super) fn address(ip: IpAddr, port: Option<u16>) -> String {
+pub(crate) fn address(ip: IpAddr, port: Option<u16>) -> String {
     port.map_or_else(|| ip.to_string(), |port| SocketAddr::new(ip, port).to_string())
 }
 
 /// Name of an endpoint: its Service, else its pod, else its node; `None` if only the address is known.
-pub(super) fn endpoint_name(endpoint: &End) -> Option<String> {
+pub(crate) fn endpoint_name(endpoint: &End) -> Option<String> {
     match (&endpoint.service, &endpoint.pod, &endpoint.node) {
         (Some(service), ..) => Some(format!("svc/{service}")),
         (None, Some(pod), _) => Some(pod.to_string()),
@@ -84,7 +84,7 @@ pub(super) fn endpoint_name(endpoint: &End) -> Option<String> {
 }
 
 /// Name of a protocol.
-pub(super) fn protocol(protocol: Protocol) -> String {
+pub(crate) fn protocol(protocol: Protocol) -> String {
     match protocol {
         Protocol::Tcp => "tcp".to_owned(),
         Protocol::Udp => "udp".to_owned(),
@@ -144,7 +144,7 @@ pub fn thousands(number: u64) -> String {
 }
 
 /// Why and where a packet was dropped: `NETFILTER_DROP in nf_hook_slow`.
-pub(super) fn drop_reason(drop: &Drop) -> String {
+pub(crate) fn drop_reason(drop: &Drop) -> String {
     let reason = match (&drop.reason, &drop.location) {
         (Some(reason), Some(location)) => format!("{reason} in {location}"),
         (Some(reason), None) => reason.clone(),
@@ -277,7 +277,7 @@ fn translation(nat: &Nat, phrase: &mut Phrase) {
 }
 
 /// Name of a kind of translation.
-pub(super) fn kind_of_nat(kind: NatKind) -> &'static str {
+pub(crate) fn kind_of_nat(kind: NatKind) -> &'static str {
     match kind {
         NatKind::Dnat => "dnat",
         NatKind::Redirect => "redirect",

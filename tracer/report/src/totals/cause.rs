@@ -86,14 +86,15 @@ pub(super) struct Causes {
 }
 
 impl Causes {
-    /// Adds a path; those that did not fail have no cause.
-    pub(super) fn add(&mut self, path: &Path) {
-        let Some(key) = key(path) else { return };
+    /// Adds a path. Returns its cause's place among all, in the order in which they were seen first; `None` if it did not fail, or
+    /// beyond the bound.
+    pub(super) fn add(&mut self, path: &Path) -> Option<usize> {
+        let key = key(path)?;
         let index = match self.by_key.get(&key) {
             Some(index) => *index,
             None if self.known.len() >= LISTED => {
                 self.unlisted += 1;
-                return;
+                return None;
             }
             None => {
                 let number = self.known.len();
@@ -108,6 +109,7 @@ impl Causes {
         cause.last_at = cause.last_at.max(path.started_at);
         flows.add(path.flow.id);
         cause.flows = flows.count();
+        Some(index)
     }
 
     /// Paths of causes that are not listed.
@@ -152,7 +154,9 @@ mod tests {
 
     fn added(paths: impl IntoIterator<Item = Path>) -> Causes {
         let mut causes = Causes::default();
-        paths.into_iter().for_each(|path| causes.add(&path));
+        paths.into_iter().for_each(|path| {
+            causes.add(&path);
+        });
         causes
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use podtrace_path::{Action, Drop, End, NatKind, Protocol, Verdict, VerdictCounts};
+use podtrace_path::{Action, Drop, End, NatKind, Path, Protocol, Verdict, VerdictCounts};
 
 /// What a trace amounts to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -241,6 +241,33 @@ pub struct Cause {
     pub from: End,
     /// Where the first path went to.
     pub to: End,
+}
+
+/// A cause with whom it hit, and one of its packets.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Loss {
+    /// The cause.
+    #[serde(flatten)]
+    pub cause: Cause,
+    /// The ends of the packets, the most frequent first.
+    pub pairs: Vec<Pair>,
+    /// Packets between other ends.
+    pub unlisted_pairs: u64,
+    /// Its first packet.
+    pub path: Path,
+}
+
+/// The two ends of packets.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pair {
+    /// Protocol.
+    pub proto: Protocol,
+    /// Where they came from, without a port.
+    pub from: End,
+    /// Where they were to go; the port is the first packet's.
+    pub to: End,
+    /// How many packets.
+    pub count: u64,
 }
 
 /// RFC 3339 in UTC with nanoseconds.

@@ -43,6 +43,7 @@ mod exchange;
 mod finished;
 mod flow;
 mod histogram;
+mod loss;
 mod novelty;
 mod numbers;
 mod route;
@@ -50,10 +51,11 @@ mod route;
 mod tests;
 
 pub use finished::{
-    Cause, Estimate, ExchangeKind, Exchanged, Finished, Flow, FlowRoundTrips, Latency, RoundTrips, Route,
-    RouteHop, Totals, Way, all, failed,
+    Cause, Estimate, ExchangeKind, Exchanged, Finished, Flow, FlowRoundTrips, Latency, Loss, Pair,
+    RoundTrips, Route, RouteHop, Totals, Way, all, failed,
 };
 pub use flow::packets;
+pub use loss::Losses;
 pub use novelty::{Compared, First, Novelty};
 
 use std::num::NonZeroU32;

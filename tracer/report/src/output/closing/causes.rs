@@ -61,7 +61,7 @@ pub(super) fn section(finished: &Finished, width: usize, lines: usize) -> String
 }
 
 /// What happened, where and why: `DROPPED on node1 at eth0: QDISC_DROP`.
-pub(super) fn what(cause: &Cause) -> Phrase {
+pub(in crate::output) fn what(cause: &Cause) -> Phrase {
     let verdict = match cause.verdict {
         Verdict::Dropped => "DROPPED",
         Verdict::Vanished => "VANISHED",
@@ -69,7 +69,13 @@ pub(super) fn what(cause: &Cause) -> Phrase {
         Verdict::Delivered | Verdict::Open => "",
     };
     let mut phrase = Phrase::new().with(BAD, verdict);
-    phrase.push(PLAIN, place(cause));
+    phrase.join(place_and_reason(cause));
+    phrase
+}
+
+/// Where and why: ` on node1 at eth0: QDISC_DROP`.
+pub(in crate::output) fn place_and_reason(cause: &Cause) -> Phrase {
+    let mut phrase = Phrase::new().with(PLAIN, place(cause));
     match (&cause.drop, &cause.reason, cause.verdict) {
         (Some(drop), _, Verdict::Dropped) => phrase.push(BAD, format!(": {}", drop_reason(drop))),
         (_, Some(reason), _) => phrase.push(PLAIN, format!(": {reason}")),

@@ -4,10 +4,10 @@
 //! wrapped at the terminal's width; what does not fit is counted in its last line.
 
 mod answer;
-mod causes;
+pub(super) mod causes;
 mod flows;
 mod numbers;
-mod routes;
+pub(super) mod routes;
 
 use super::View;
 use super::layout::write_line;

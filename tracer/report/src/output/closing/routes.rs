@@ -74,7 +74,7 @@ fn latency(latency: &Latency, is_one: bool) -> String {
 }
 
 /// `node1: pod1 › cni0 2.8 › flannel.1 1.9 › eth0 3.5 ⇒ node2: eth0 5.0 ±5.7 › … › pod3 2.1 µs`.
-fn way(route: &Route, unit: Unit) -> Phrase {
+pub(in crate::output) fn way(route: &Route, unit: Unit) -> Phrase {
     let mut phrase = Phrase::new();
     let mut previous: Option<&RouteHop> = None;
     for hop in &route.hops {

@@ -30,7 +30,9 @@ const SCRIPT: &str = concat!(
     include_str!("assets/dom.js"),
     include_str!("assets/data.js"),
     include_str!("assets/table.js"),
+    include_str!("assets/groups.js"),
     include_str!("assets/picture.js"),
+    include_str!("assets/flow.js"),
     include_str!("assets/main.js"),
 );
 const END: &str = "</body>\n</html>\n";

@@ -105,7 +105,7 @@ pub(super) struct SummaryView {
 
 impl SummaryView {
     pub(super) fn new(summary: &Summary, lines: &[Phrase]) -> Self {
-        let Summary { paths, events: _, complete, unwatched: _, shed: _, sample: _ } = summary;
+        let Summary { paths, events: _, complete, unwatched: _, shed: _, sample: _, drops: _ } = summary;
         Self { complete: *complete, paths: *paths, lines: lines.iter().map(Spans::new).collect() }
     }
 }

@@ -1,7 +1,8 @@
 //! Output of `podtrace topology`: how pods, veths, bridges, tunnels and uplinks are connected.
 //!
-//! `view` collects what is shown of each node, `text` draws it as a tree, `json` serializes it.
+//! `view` collects what is shown of each node, `text` draws it as a tree, `dot` as a graph for Graphviz, `json` serializes it.
 
+mod dot;
 mod json;
 mod text;
 mod view;
@@ -13,6 +14,12 @@ use podtrace_protocol::topology::Survey;
 #[must_use]
 pub fn draw(surveys: &[Survey], inventory: &Inventory, width: usize) -> String {
     text::draw(&view::nodes(surveys, inventory), width)
+}
+
+/// A graph of all nodes for Graphviz: `dot -Tsvg`.
+#[must_use]
+pub fn to_dot(surveys: &[Survey], inventory: &Inventory) -> String {
+    dot::graph(&view::nodes(surveys, inventory))
 }
 
 /// One JSON object per node and line, as described by `schema/topology.schema.json`.

@@ -78,6 +78,16 @@ fn the_lab() {
 }
 
 #[test]
+fn a_graph() {
+    let graph = to_dot(&lab(), &inventory());
+    compare("topology-lab.dot", &graph);
+    // node1 and node2 lead to each other by tunnels and by uplinks: a line for each, not for each way.
+    assert_eq!(graph.matches("\"node1/flannel.1\" -- \"node2/flannel.1\"").count(), 1, "{graph}");
+    assert_eq!(graph.matches("\"node2/flannel.1\" -- \"node1/flannel.1\"").count(), 0, "{graph}");
+    assert!(graph.contains("\"pod/default/pod1\" -- \"node1/veth1\""), "{graph}");
+}
+
+#[test]
 fn a_narrow_terminal() {
     let drawn = plain(&draw(&lab(), &inventory(), 80));
     compare("topology-narrow.txt", &drawn);
@@ -125,6 +135,9 @@ fn names_from_outside_cannot_draw() {
     let surveys = [survey("no\u{202e}de", "192.168.56.11", Ok(topology))];
     let drawn = plain(&draw(&surveys, &Inventory::default(), WIDE));
     assert!(drawn.contains("et\\u{1b}[2Jh\\n├─") && drawn.contains("no\\u{202e}de"), "{drawn}");
+    let graph = to_dot(&surveys, &Inventory::default());
+    assert!(!graph.replace('\n', "").contains(podtrace_escape::is_deceptive), "{graph}");
+    assert!(graph.lines().all(|line| line.matches('"').count() % 2 == 0), "{graph}");
     let json = to_json(&surveys, &Inventory::default()).unwrap();
     assert!(!json.trim_end().contains(podtrace_escape::is_deceptive), "{json}");
 }

@@ -79,13 +79,24 @@ function start() {
     place.set("path", path.id);
     if (hop === null) place.delete("hop");
     notePlace();
-    showPath(picture, path, hop, neighbours(data, path), (neighbour) => table.pick(neighbour));
+    showPath(picture, path, hop, neighbours(data, path), (neighbour) => table.pick(neighbour), data);
+  });
+  const groups = new Groups(data, (group) => {
+    table.limit(group === null ? null : group.paths);
+    place.delete("flow");
+    place.delete("cause");
+    if (group !== null) {
+      place.set(group.kind, group.id);
+      table.pick(group.first);
+    }
+    notePlace();
   });
   showVerdicts(data, table);
 
   const filter = document.getElementById("filter");
   filter.addEventListener("input", () => {
     table.filter(filter.value);
+    groups.filter(filter.value);
     if (filter.value) place.set("filter", filter.value);
     else place.delete("filter");
     notePlace();
@@ -103,6 +114,11 @@ function start() {
     place = new URLSearchParams(location.hash.slice(1));
     filter.value = place.get("filter") ?? "";
     table.filter(filter.value);
+    groups.filter(filter.value);
+    const group = ["flow", "cause"].map((kind) => place.has(kind) ? groups.find(kind, place.get(kind)) : undefined).find((group) => group);
+    const wanted = [place.get("path"), place.get("hop")];
+    if (group) groups.pick(group);
+    for (const [at, key] of ["path", "hop"].entries()) if (wanted[at] !== null) place.set(key, wanted[at]);
     const asked = data.paths.find((path) => `${path.id}` === place.get("path"));
     // Users look for what went wrong.
     const worst = table.shown.reduce((worst, path) =>

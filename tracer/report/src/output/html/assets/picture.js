@@ -8,9 +8,9 @@ const MIDDLE = HEIGHT / 2;
 
 /**
  * Draws a path into an element. `open` is the index of the hop whose details are shown; `neighbours` are the previous and
- * the next packet of the flow, which can be selected.
+ * the next packet of the flow, which can be selected; `data` has all paths of the page.
  */
-function showPath(place, path, open, neighbours, pick) {
+function showPath(place, path, open, neighbours, pick, data) {
   const lanes = [...new Set(path.hops.map((hop) => hop.node))];
   const colours = addressColours(path);
   const rows = [];
@@ -31,7 +31,8 @@ function showPath(place, path, open, neighbours, pick) {
       make("div", { class: "time" }, "time since previous hop")),
     ...rows.filter((row) => row));
   picture.style.setProperty("--track", `${Math.max(lanes.length, 1) * LANE}px`);
-  place.replaceChildren(head(path, neighbours, pick), picture, legend(path));
+  const more = [timeLine(path, data.flows.get(path.flow), pick), distributions(path, data.paths), deviceMap(path, data.paths)];
+  place.replaceChildren(head(path, neighbours, pick), picture, legend(path), ...more.filter((part) => part));
 }
 
 /** The header: packet, verdict and advice. */
@@ -159,7 +160,8 @@ function startsInside(path) {
 
 function endRow(lanes, node, kind, end, tube) {
   const lane = lanes.indexOf(node);
-  const label = make("span", { class: "pod" }, end.name?.split("/").pop() ?? end.address);
+  const label = end.name === undefined ? make("span", { class: "pod address" }, end.address)
+    : make("span", { class: "pod", title: end.name }, end.name.split("/").pop());
   const line = kind === "start" ? down(lane, MIDDLE, HEIGHT) : down(lane, 0, MIDDLE);
   return step(`end ${kind}`,
     track(lanes, lane, label, [...way("", tube, line), podMark(lane)],
@@ -242,7 +244,8 @@ function hopRow(lanes, path, at, colours, scale, open) {
     button,
     packet(hop, before, colours),
     crossed ? make("div", { class: "time" }) : timeCell(hop, scale));
-  if (hop.advice) row.append(advice(hop.advice));
+  // The end's advice stands above the picture.
+  if (hop.advice && !toDo(path).includes(hop.advice)) row.append(advice(hop.advice));
   row.append(details);
   return row;
 }

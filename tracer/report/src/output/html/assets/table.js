@@ -8,8 +8,8 @@ const COLUMNS = [
   { key: "verdict", title: "verdict", value: (path) => VERDICTS[path.verdict].rank, cell: verdictCell },
   { key: "flow", title: "flow", value: (path) => path.flow, cell: flowCell },
   { key: "packet", title: "packet", value: (path) => path.packet, cell: (path) => path.packet },
-  { key: "from", title: "from", value: (path) => end(path.from), cell: (path) => end(path.from) },
-  { key: "to", title: "to", value: (path) => end(path.to), cell: (path) => end(path.to) },
+  { key: "from", title: "from", value: (path) => end(path.from), cell: (path) => cellEnd(path.from), hint: (path) => end(path.from) },
+  { key: "to", title: "to", value: (path) => end(path.to), cell: (path) => cellEnd(path.to), hint: (path) => end(path.to) },
   { key: "size", title: "size", value: (path) => path.bytes, cell: (path) => path.size, number: true },
   { key: "hops", title: "hops", value: (path) => path.hops.length, cell: (path) => `${path.hops.length}`, number: true },
   { key: "took", title: "took", value: (path) => path.took_ns, cell: (path) => path.took, number: true },
@@ -32,6 +32,7 @@ class Table {
     this.chosen = null;
     this.hidden = new Set();
     this.words = [];
+    this.only = null;
     this.order = { key: "id", down: false };
     this.element = document.getElementById("table");
     this.head = document.getElementById("head");
@@ -54,6 +55,12 @@ class Table {
     this.update();
   }
 
+  /** Shows only these paths, or all of them. */
+  limit(paths) {
+    this.only = paths === null ? null : new Set(paths);
+    this.update();
+  }
+
   /** Shows or hides the paths of a verdict. */
   toggle(verdict, shown) {
     if (shown) this.hidden.delete(verdict);
@@ -71,7 +78,7 @@ class Table {
     const { value } = COLUMNS.find((column) => column.key === this.order.key);
     const sign = this.order.down ? -1 : 1;
     const fits = (path) =>
-      !this.hidden.has(path.verdict) && this.words.every((word) => haystack(path).includes(word));
+      !this.hidden.has(path.verdict) && (this.only === null || this.only.has(path)) && this.words.every((word) => haystack(path).includes(word));
     const compare = (left, right) => (left < right ? -1 : left > right ? 1 : 0);
     this.shown = this.paths.filter(fits).sort((left, right) =>
       sign * compare(value(left), value(right)) || left.id - right.id);
@@ -111,9 +118,9 @@ class Table {
 
   row(at) {
     const path = this.shown[at];
-    const cells = COLUMNS.map(({ key, cell, number }) => {
+    const cells = COLUMNS.map(({ key, cell, number, hint }) => {
       const content = cell(path);
-      const title = key === "started" ? path.started : typeof content === "string" ? content : null;
+      const title = hint ? hint(path) : key === "started" ? path.started : typeof content === "string" ? content : null;
       return make("div", { role: "gridcell", class: number ? "number" : null, "data-column": key, title }, content);
     });
     const row = make("div", { role: "row", id: `row-${path.id}`, "data-at": at, "aria-rowindex": at + 2,
