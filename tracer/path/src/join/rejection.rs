@@ -36,10 +36,10 @@ impl Joiner {
         let start = self.tracks[id].sightings.first().map(|start| (start.node(), start.time));
         let fits = |other: &TrackId| {
             let other = &self.tracks[*other];
-            rejects(packet, other)
-                && !self.is_acknowledged(other)
-                && !other.begins_after(start, at + self.clock_error)
-                && !(is_by_receiver(packet) && other.was_dropped_on_the_way())
+            let is_impossible = self.is_acknowledged(other)
+                || other.begins_after(start, at + self.clock_error)
+                || (is_by_receiver(packet) && other.was_dropped_on_the_way());
+            rejects(packet, other) && !is_impossible
         };
         let recent = || self.flows.stream(flow.back()).recent().filter(fits);
         let is_free = |other: &TrackId| self.tracks[*other].rejection.is_none();

@@ -199,7 +199,7 @@ fn a_syn_that_is_refused_is_refused_whatever_was_before() {
     scene.cross(300_000, &Tcp { flags: "S", ..Tcp::data(5999, 0, 4) }.wire());
     scene.cross(400_000, &Tcp { seq: 0, ack: 6000, ..from_pod3("RA", 5) }.wire());
     let (paths, _) = scene.play();
-    let syn = paths.iter().filter(|path| path.label.starts_with("SYN") && !path.label.contains("ACK")).last();
+    let syn = paths.iter().rfind(|path| path.label.starts_with("SYN") && !path.label.contains("ACK"));
     assert_eq!(syn.unwrap().verdict, Verdict::Rejected);
 }
 
