@@ -15,6 +15,7 @@ use podtrace_tests::suite::trial;
 use serde_json::Value;
 
 use crate::silent::agent_on;
+use crate::terminal::script;
 use crate::{POD1, POD3, TRAFFIC};
 
 /// Time limit for what a busy machine does slowly.
@@ -152,20 +153,8 @@ fn endpoints() -> Result<()> {
 fn table() -> Result<()> {
     let lab = Lab::up("drops-table")?;
     lab.exec("node1", ["ip", "route", "replace", "blackhole", "10.42.1.11/32"])?;
-    let podtrace = lab.podtrace();
-    let line = format!(
-        "stty rows 24 cols 80 && exec {} drops --cluster {} --count 5",
-        podtrace.get_program().display(),
-        lab.inventory().display()
-    );
-    let mut script = Command::new("script");
-    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
-    for (name, value) in podtrace.get_envs() {
-        if let Some(value) = value {
-            script.env(name, value);
-        }
-    }
-    let mut running = Running::start(&mut script)?;
+    let line = "stty rows 24 cols 80 && exec PODTRACE drops --cluster INVENTORY --count 5";
+    let mut running = Running::start(&mut script(&lab, line))?;
     running.wait_for_line("tracing ", LONG)?;
     run(&mut lab.command("pod1", [TRAFFIC, "echo", "10.42.1.11", "2", "56"]), SHORT)?;
     running.wait_until("the table has the cause", ENOUGH, |stdout| {

@@ -11,23 +11,10 @@ use podtrace_tests::stacks::{POD2_V6, POD3_V6, two_stacks};
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::Trace;
 
-use crate::{POD3, TRAFFIC};
+use crate::{ACROSS, POD3, TRAFFIC};
 
 /// Packets of each kind.
 const COUNT: u16 = 200;
-
-/// The way between nodes. Over IPv6 the kernel copies each packet on it: its buffer has too little room for the tunnel's
-/// headers.
-const ACROSS: [Action; 8] = [
-    Action::PodEgress,
-    Action::Route,
-    Action::Encapsulate,
-    Action::NodeEgress,
-    Action::NodeIngress,
-    Action::Decapsulate,
-    Action::Route,
-    Action::PodIngress,
-];
 
 /// The way between pods of one node.
 const BRIDGED: [Action; 3] = [Action::PodEgress, Action::Bridge, Action::PodIngress];

@@ -32,6 +32,7 @@ mod watch;
 
 use std::process::ExitCode;
 
+use podtrace_path::Action;
 use podtrace_tests::suite;
 
 /// The helper that sends and receives.
@@ -40,6 +41,18 @@ const TRAFFIC: &str = env!("CARGO_BIN_EXE_traffic");
 /// Addresses of the lab's pods.
 const POD1: &str = "10.42.0.10";
 const POD3: &str = "10.42.1.10";
+
+/// The hops of a packet to the other node through a tunnel.
+const ACROSS: [Action; 8] = [
+    Action::PodEgress,
+    Action::Route,
+    Action::Encapsulate,
+    Action::NodeEgress,
+    Action::NodeIngress,
+    Action::Decapsulate,
+    Action::Route,
+    Action::PodIngress,
+];
 
 fn main() -> ExitCode {
     let mut trials = Vec::new();

@@ -10,7 +10,7 @@ use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::{Finished, Trace};
 
-use crate::{POD3, TRAFFIC};
+use crate::{ACROSS, POD3, TRAFFIC};
 
 const PINGS: u32 = 1000;
 
@@ -19,18 +19,6 @@ const ONE_IN: u32 = 4;
 
 /// Where a Service of IPv6 leads to.
 const POD3_V6: &str = "fd00:42:1::10";
-
-/// The hops of a packet to the other node through a tunnel.
-const WAY: [Action; 8] = [
-    Action::PodEgress,
-    Action::Route,
-    Action::Encapsulate,
-    Action::NodeEgress,
-    Action::NodeIngress,
-    Action::Decapsulate,
-    Action::Route,
-    Action::PodIngress,
-];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let none: &[&str] = &[];
@@ -87,7 +75,7 @@ fn of(paths: &[Path], direction: Direction) -> Vec<&Path> {
 }
 
 fn is_whole(path: &Path) -> bool {
-    path.verdict == Verdict::Delivered && path.hops.iter().map(|hop| hop.action).eq(WAY)
+    path.verdict == Verdict::Delivered && path.hops.iter().map(|hop| hop.action).eq(ACROSS)
 }
 
 /// All packets first, and then a sample of as many: what the sample has and what it skipped are together as many.
@@ -231,7 +219,7 @@ fn stream(name: &str, without_offloads: &[&str]) -> Result<()> {
         let by_tcp = path.reason.as_deref().is_some_and(|reason| reason.starts_with("TCP_"));
         let actions: Vec<_> =
             path.hops.iter().map(|hop| hop.action).filter(|action| *action != Action::Drop).collect();
-        ensure!(actions == WAY && (path.verdict == Verdict::Delivered || by_tcp), "{}", brief(path));
+        ensure!(actions == ACROSS && (path.verdict == Verdict::Delivered || by_tcp), "{}", brief(path));
         ensure!(path.flow.id == 1, "another flow: {}", brief(path));
     }
     Ok(())

@@ -9,21 +9,9 @@ use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::{Finished, Trace};
 
-use crate::{POD3, TRAFFIC};
+use crate::{ACROSS, POD3, TRAFFIC};
 
 const BYTES: u64 = 10_000_000;
-
-/// The path of every segment, and in reverse of every acknowledgement.
-const WAY: [Action; 8] = [
-    Action::PodEgress,
-    Action::Route,
-    Action::Encapsulate,
-    Action::NodeEgress,
-    Action::NodeIngress,
-    Action::Decapsulate,
-    Action::Route,
-    Action::PodIngress,
-];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let none: &[&str] = &[];
@@ -92,7 +80,7 @@ fn move_bytes(lab: &Lab) -> Result<Finished> {
         } else {
             ensure!(path.verdict == Verdict::Delivered, "{}", brief(path));
         }
-        ensure!(actions == WAY, "{}", brief(path));
+        ensure!(actions == ACROSS, "{}", brief(path));
         ensure!(path.flow.id == 1, "another flow: {}", brief(path));
     }
     let requests: Vec<&Path> =

@@ -26,14 +26,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What podtrace writes to a terminal that is so many columns wide.
-fn on_terminal(lab: &Lab, columns: u16, options: &str, environment: &[(&str, &str)]) -> Result<String> {
+/// A shell's command line on a pseudo-terminal, with `PODTRACE` and `INVENTORY` in it filled in.
+pub(crate) fn script(lab: &Lab, line: &str) -> Command {
     let podtrace = lab.podtrace();
-    let line = format!(
-        "stty rows 30 cols {columns} && exec {} --cluster {} --from pod1 --to pod3 --probe icmp {options}",
-        podtrace.get_program().display(),
-        lab.inventory().display()
-    );
+    let line = line
+        .replace("PODTRACE", &podtrace.get_program().to_string_lossy())
+        .replace("INVENTORY", &lab.inventory().to_string_lossy());
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
     for (name, value) in podtrace.get_envs() {
@@ -41,6 +39,15 @@ fn on_terminal(lab: &Lab, columns: u16, options: &str, environment: &[(&str, &st
             script.env(name, value);
         }
     }
+    script
+}
+
+/// What podtrace writes to a terminal that is so many columns wide.
+fn on_terminal(lab: &Lab, columns: u16, options: &str, environment: &[(&str, &str)]) -> Result<String> {
+    let line = format!(
+        "stty rows 30 cols {columns} && exec PODTRACE --cluster INVENTORY --from pod1 --to pod3 --probe icmp {options}"
+    );
+    let mut script = script(lab, &line);
     script.envs(environment.iter().copied());
     Ok(succeed(&mut script, SHORT)?.stdout)
 }

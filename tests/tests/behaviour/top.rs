@@ -1,7 +1,7 @@
 //! `podtrace top` on a pseudo-terminal: what it shows, what keys do, and that the terminal is given back however it ends.
 
 use std::io::Write as _;
-use std::process::{ChildStdin, Command};
+use std::process::ChildStdin;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,6 +12,8 @@ use podtrace_tests::attached;
 use podtrace_tests::command::{Running, SHORT, run};
 use podtrace_tests::lab::Lab;
 use podtrace_tests::suite::trial;
+
+use crate::terminal::script;
 
 /// Time limit for what a busy machine does slowly.
 const LONG: Duration = Duration::from_secs(45);
@@ -34,20 +36,9 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// A live view on a terminal of 80 columns and 24 lines; when it is over, the terminal's settings are printed.
 fn start(lab: &Lab, options: &str) -> Result<(Running, ChildStdin)> {
-    let podtrace = lab.podtrace();
-    let line = format!(
-        "stty rows 24 cols 80; {} top --cluster {} {options}; echo status $?; stty -a",
-        podtrace.get_program().display(),
-        lab.inventory().display()
-    );
-    let mut script = Command::new("script");
-    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
-    for (name, value) in podtrace.get_envs() {
-        if let Some(value) = value {
-            script.env(name, value);
-        }
-    }
-    Running::reading(&mut script)
+    let line =
+        format!("stty rows 24 cols 80; PODTRACE top --cluster INVENTORY {options}; echo status $?; stty -a");
+    Running::reading(&mut script(lab, &line))
 }
 
 /// Waits for what is nowhere else on the screen: only what changes is drawn, so words that are like what was there have gaps.

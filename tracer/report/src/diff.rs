@@ -190,14 +190,7 @@ fn changed(before: &Route, after: &Route) -> Option<(Latency, Latency)> {
 mod tests {
     use super::*;
     use crate::output::samples;
-    use crate::totals::{Collector, End};
     use podtrace_path::Path;
-
-    fn finished(paths: impl IntoIterator<Item = Path>) -> Finished {
-        let mut collector = Collector::default();
-        paths.into_iter().for_each(|path| collector.add(&path));
-        collector.finished(End::default())
-    }
 
     fn healthy(duration_ns: i64) -> impl Iterator<Item = Path> {
         (1..=20).map(move |id| Path {
@@ -210,7 +203,7 @@ mod tests {
 
     #[test]
     fn equal_traces_do_not_differ() {
-        let (one, two) = (finished(healthy(80_000)), finished(healthy(82_000)));
+        let (one, two) = (samples::finished(healthy(80_000)), samples::finished(healthy(82_000)));
         let difference = compare(&one, &two);
         assert!(difference.causes.is_empty() && difference.routes.is_empty(), "{difference:?}");
         assert!(difference.is_no_worse() && difference.complete);
@@ -218,8 +211,8 @@ mod tests {
 
     #[test]
     fn a_new_cause_is_worse_and_one_that_is_gone_is_not() {
-        let one = finished(healthy(80_000));
-        let two = finished(healthy(80_000).chain([samples::dropped()]));
+        let one = samples::finished(healthy(80_000));
+        let two = samples::finished(healthy(80_000).chain([samples::dropped()]));
         let worse = compare(&one, &two);
         assert_eq!((worse.causes[0].before, worse.causes[0].after), (0, 1));
         assert!(!worse.is_no_worse());
@@ -231,13 +224,14 @@ mod tests {
 
     #[test]
     fn latencies_differ_only_beyond_their_errors() {
-        let (fast, slow) = (finished(healthy(80_000)), finished(healthy(160_000)));
+        let (fast, slow) = (samples::finished(healthy(80_000)), samples::finished(healthy(160_000)));
         let difference = compare(&fast, &slow);
         let (old, new) = difference.routes[0].latency.unwrap();
         assert_eq!((old.max_ns, new.max_ns), (80_000, 160_000));
-        let uncertain = |ns| finished(healthy(ns).map(|path| Path { duration_error_ns: 50_000, ..path }));
+        let uncertain =
+            |ns| samples::finished(healthy(ns).map(|path| Path { duration_error_ns: 50_000, ..path }));
         assert!(compare(&uncertain(80_000), &uncertain(160_000)).routes.is_empty());
-        let few = finished(healthy(160_000).take(4));
+        let few = samples::finished(healthy(160_000).take(4));
         assert!(compare(&fast, &few).routes.is_empty());
     }
 }

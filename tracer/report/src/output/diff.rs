@@ -146,19 +146,11 @@ mod tests {
     use super::*;
     use crate::diff::compare;
     use crate::output::samples;
-    use crate::totals::{Collector, End, Finished};
-    use podtrace_path::Path;
-
-    fn finished(paths: impl IntoIterator<Item = Path>) -> Finished {
-        let mut collector = Collector::default();
-        paths.into_iter().for_each(|path| collector.add(&path));
-        collector.finished(End::default())
-    }
 
     #[test]
     fn what_is_new_and_gone_is_said_and_fits() {
-        let one = finished([samples::same_node(), samples::vanished()]);
-        let two = finished([samples::same_node(), samples::dropped(), samples::dropped()]);
+        let one = samples::finished([samples::same_node(), samples::vanished()]);
+        let two = samples::finished([samples::same_node(), samples::dropped(), samples::dropped()]);
         let text = write(&compare(&one, &two), ["monday.pcapng", "tuesday.pcapng"], 80);
         let text = anstream::adapter::strip_str(&text).to_string();
         assert!(
@@ -178,7 +170,7 @@ mod tests {
     fn json_is_one_object_that_is_safe_to_show() {
         let mut hostile = samples::dropped();
         hostile.hops.iter_mut().for_each(|hop| hop.device = Some("et\u{1b}[2J".into()));
-        let json = to_json(&compare(&finished([]), &finished([hostile]))).unwrap();
+        let json = to_json(&compare(&samples::finished([]), &samples::finished([hostile]))).unwrap();
         assert!(json.ends_with("}\n") && !json.contains('\u{1b}'), "{json}");
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&value["after"]["failed"], &value["causes"][0]["before"]), (&1.into(), &0.into()));

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use crate::diagnose::Diagnosis;
+use crate::totals::{self, Collector, Finished};
 
 use podtrace_path::{
     Action, Direction, Drop, End, Evidence, FlowRef, Hop, HopEvent, Nat, NatKind, Outer, Path, Point,
@@ -185,6 +186,13 @@ fn pod1(port: Option<u16>) -> End {
 
 fn pod3(port: Option<u16>) -> End {
     end("default/pod3", "10.42.1.10", port, "node2")
+}
+
+/// What these paths amount to.
+pub fn finished(paths: impl IntoIterator<Item = Path>) -> Finished {
+    let mut collector = Collector::default();
+    paths.into_iter().for_each(|path| collector.add(&path));
+    collector.finished(totals::End::default())
 }
 
 /// A ping's request from one node to another.
