@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
-use podtrace_tests::command::{Running, SHORT, run};
+use podtrace_tests::command::{Running, SHORT, run, succeed};
 use podtrace_tests::lab::{Lab, netns_path};
 use podtrace_tests::suite::trial;
 use podtrace_tests::trace::{self, Finished, Trace};
@@ -135,11 +135,17 @@ fn full_disk() -> Result<()> {
 }
 
 fn full_disk_while_reading() -> Result<()> {
-    let disk = tempfile::tempdir()?;
-    // Each has room for its start, and not for the end.
-    for (option, kib) in [("--write", 12), ("--html", 48)] {
+    // How tmpfs counts.
+    const BLOCK: u64 = 4096;
+    // Each has room for its start, and not for the end: nearly all of a page is its start.
+    for (option, part) in [("--write", 2), ("--html", 1)] {
+        let disk = tempfile::tempdir()?;
+        let output = disk.path().join("output");
         let mut command = Command::new(binary::podtrace()?);
-        command.args(["read", "-o", "json", RECORDING, option]).arg(disk.path().join("output"));
+        command.args(["read", "-o", "json", RECORDING, option]).arg(&output);
+        succeed(&mut command, SHORT)?;
+        let blocks = (fs::metadata(&output)?.len() - 1) / part / BLOCK;
+        let kib = u32::try_from(blocks * BLOCK / 1024)?;
         let finished = Finished::from(run(&mut with_a_small_disk(&command, disk.path(), kib), SHORT)?)?;
         ensure!(finished.code == 1, "{option} ended with {}: {}", finished.code, finished.stderr);
         ensure!(finished.stderr.contains("No space left on device"), "{option}: {}", finished.stderr);
