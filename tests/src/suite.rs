@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::{conntrack, lab, need};
 
@@ -70,9 +71,19 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
     go(trials, cpus * AT_A_TIME_PER_CPU)
 }
 
+/// Programs that trials start end when their terminal hangs up, also where whoever started the tests ignores that, as `nohup`
+/// does.
+fn heed_hang_ups() {
+    // SAFETY: the default action replaces no handler of this program's, which has none.
+    if let Err(error) = unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) } {
+        eprintln!("SIGHUP stays ignored: {error}");
+    }
+}
+
 /// Runs the trials, or reports why they could not be set up.
 #[must_use]
 pub fn run_if(trials: Result<Vec<Trial>>) -> ExitCode {
+    heed_hang_ups();
     match trials {
         Ok(trials) => run(trials),
         Err(error) => {

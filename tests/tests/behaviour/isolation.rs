@@ -67,7 +67,12 @@ fn beside_another_lab() -> Result<()> {
 
 /// The trace holds the pings and nothing else, and the events produced are what they explain.
 fn only_ours(finished: &Finished, recording: &str) -> Result<()> {
-    let summary = finished.complete()?;
+    let summary = finished.summary()?;
+    let events = &summary.events;
+    // On a busy machine the kernel skips programs that interrupt themselves, at any packet: that is said, and no other loss.
+    let skipped = events.missed_probes > 0 && finished.stderr.contains("skipped by the kernel");
+    ensure!(summary.complete || skipped, "the trace is not complete: {summary:?}\n{}", finished.stderr);
+    ensure!(events.produced == events.delivered && events.unmatched == 0, "{summary:?}");
     ensure!(finished.paths.len() == 2 * PINGS, "{} paths", finished.paths.len());
     for path in &finished.paths {
         let ends = [path.from.pod.as_deref(), path.to.pod.as_deref()];

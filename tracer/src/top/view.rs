@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Stdout};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -22,6 +23,9 @@ use podtrace_report::top::{Board, Opened, Row};
 
 /// How often is drawn at least.
 const EVERY: Duration = Duration::from_millis(250);
+
+/// How long a terminal may take for the last of it.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Messages that are kept for the end.
 const KEPT: usize = 200;
@@ -90,6 +94,8 @@ impl Messages {
 pub struct View {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread ends.
+    end: Receiver<()>,
 }
 
 impl View {
@@ -107,7 +113,9 @@ impl View {
             Terminal::new(CrosstermBackend::new(io::stdout())).context("reading the terminal's size")?;
         let is_over = Arc::<AtomicBool>::default();
         let over = is_over.clone();
+        let (ended, end) = mpsc::channel::<()>();
         let thread = thread::Builder::new().name("view".to_owned()).spawn(move || {
+            let _ended = ended;
             let _taken = taken;
             // Without a view nobody could ask for the end any more.
             let _end = EndOnDrop(over.clone());
@@ -115,14 +123,18 @@ impl View {
             // A terminal that is gone ends the trace.
             let _ = run(&mut terminal, &mut frame, &shared, &messages, &over);
         });
-        Ok(Self { is_over, thread: Some(thread.context("starting a thread")?) })
+        Ok(Self { is_over, thread: Some(thread.context("starting a thread")?), end })
     }
 }
 
 impl Drop for View {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        let waits = self.end.recv_timeout(LAST) == Err(RecvTimeoutError::Timeout);
+        if waits {
+            // The terminal takes nothing more: it is not waited for, and ends with the process.
+            terminal::leave_raw_mode();
+        } else if let Some(thread) = self.thread.take() {
             // A panic there was reported by its hook.
             let _ = thread.join();
         }
@@ -156,10 +168,13 @@ fn run(
     let mut drawn_at: Option<Instant> = None;
     while !is_over.load(Ordering::Relaxed) && terminal::is_taken() {
         let due = drawn_at.map_or(Duration::ZERO, |at| EVERY.saturating_sub(at.elapsed()));
-        if event::poll(due)?
-            && let Event::Key(key) = event::read()?
-            && key.kind != KeyEventKind::Release
-        {
+        let mut has_input = terminal::has_input(due)?;
+        while has_input && event::poll(Duration::ZERO)? {
+            has_input = !is_over.load(Ordering::Relaxed);
+            let Event::Key(key) = event::read()? else { continue };
+            if key.kind == KeyEventKind::Release {
+                continue;
+            }
             match frame.choice.handle(key) {
                 Asked::Quit => {
                     if frame.progress.is_none() {
