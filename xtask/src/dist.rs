@@ -152,7 +152,7 @@ fn pack(architecture: Architecture, path: &Path, speaker: &Path, made_at: u64, o
         binary.len()
     );
     audit::compare(&binary, &crates::of_user_space(architecture)?)?;
-    let files = stage::files(architecture, speaker)?;
+    let files = stage::files(architecture, &binary, speaker, made_at)?;
     let name = tarball::name(architecture);
     let bill = files.iter().find(|file| file.path == stage::SBOM).context("no bill of materials was made")?;
     write(&output.join(format!("{name}.cdx.json")), &bill.content)?;

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -35,12 +36,16 @@ pub(crate) fn folder(architecture: Architecture) -> PathBuf {
     compile::folder(architecture).join("dist")
 }
 
-/// Makes all files for `architecture` and writes them into their folder. `speaker` is a podtrace that runs on this machine:
-/// manual and completions are the same for all.
-pub(crate) fn files(architecture: Architecture, speaker: &Path) -> Result<Vec<Staged>> {
+/// Makes all files for `architecture` and writes them into their folder, with a copy of the binary. `speaker` is a podtrace
+/// that runs on this machine: manual and completions are the same for all.
+pub(crate) fn files(
+    architecture: Architecture,
+    binary: &[u8],
+    speaker: &Path,
+    made_at: u64,
+) -> Result<Vec<Staged>> {
     let linked = crates::linked(architecture)?;
-    let made_at = epoch::iso(epoch::of_sources()?)?;
-    let bill = sbom::cyclonedx(&linked, architecture, &compile::rustc_version()?, &made_at);
+    let bill = sbom::cyclonedx(&linked, architecture, &compile::rustc_version()?, &epoch::iso(made_at)?);
     let mut files = vec![
         staged("man/podtrace.1", printed(speaker, &["man"])?),
         staged(LICENCES, licences::third_party(&linked)?.into_bytes()),
@@ -55,13 +60,21 @@ pub(crate) fn files(architecture: Architecture, speaker: &Path) -> Result<Vec<St
         files.push(staged(name, fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?));
     }
     files.sort_by(|one, other| one.path.cmp(&other.path));
+    let folder = folder(architecture);
     for Staged { path, content } in &files {
-        let path = folder(architecture).join(path);
-        let about = || format!("cannot write {}", path.display());
-        fs::create_dir_all(path.parent().unwrap_or(&path)).with_context(about)?;
-        fs::write(&path, content).with_context(about)?;
+        write(&folder.join(path), content, made_at)?;
     }
+    write(&folder.join("podtrace"), binary, made_at)?;
     Ok(files)
+}
+
+/// Writes a file that is of this time: an RPM package keeps times that are earlier than that of the sources.
+fn write(path: &Path, content: &[u8], made_at: u64) -> Result<()> {
+    let about = || format!("cannot write {}", path.display());
+    fs::create_dir_all(path.parent().unwrap_or(path)).with_context(about)?;
+    fs::write(path, content).with_context(about)?;
+    let file = fs::File::options().write(true).open(path).with_context(about)?;
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(made_at)).with_context(about)
 }
 
 fn staged(path: &str, content: Vec<u8>) -> Staged {
