@@ -69,6 +69,17 @@ pub fn is_guest() -> bool {
     std::env::var_os(GUESTS).is_some()
 }
 
+/// A word of podtrace's command line as it fits the machine: in a guest, whose CPUs are emulated, seconds are more.
+#[must_use]
+pub fn in_its_time(word: &str) -> String {
+    const FACTOR: u32 = 5;
+    let seconds = word.strip_suffix('s').and_then(|number| number.parse::<u32>().ok());
+    match seconds.filter(|_| is_guest()) {
+        Some(seconds) => format!("{}s", seconds * FACTOR),
+        None => word.to_owned(),
+    }
+}
+
 /// Kernels from one series, inclusive, to another, exclusive: `5.17..6.2`, `..5.17`, `6.2..`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernels {

@@ -238,7 +238,8 @@ impl Scenario {
             running.wait_for_line(&server.ready, READY)?;
             servers.push(running);
         }
-        let arguments = words(&self.trace, traffic).into_iter().map(AsRef::as_ref);
+        let arguments: Vec<_> = words(&self.trace, traffic).into_iter().map(kernel::in_its_time).collect();
+        let arguments = arguments.iter().map(AsRef::as_ref);
         let mut trace = Trace::start(&lab, arguments.chain(["--write".as_ref(), file.as_os_str()]))?;
         if !self.traffic.is_empty() {
             trace.wait_until_ready()?;

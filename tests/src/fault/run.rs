@@ -176,18 +176,9 @@ fn start(variant: &Variant, lab: &Lab, file: &Path) -> Result<Running> {
         }
     };
     let mut command = lab.podtrace();
-    let arguments = arguments
-        .split_whitespace()
-        .map(|word| if kernel::is_guest() { slower(word) } else { word.to_owned() });
+    let arguments = arguments.split_whitespace().map(kernel::in_its_time);
     command.arg("--cluster").arg(lab.inventory()).args(arguments).arg("--write").arg(file);
     Running::start(&mut command)
-}
-
-/// A word of podtrace's arguments on an emulated CPU: a number of seconds is longer.
-fn slower(word: &str) -> String {
-    const FACTOR: u32 = 5;
-    let seconds = word.strip_suffix('s').and_then(|number| number.parse::<u32>().ok());
-    seconds.map_or_else(|| word.to_owned(), |seconds| format!("{}s", seconds * FACTOR))
 }
 
 /// The variant's packets, where the trace does not send them.

@@ -58,7 +58,11 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
     let ended_by_itself = plan.timeout.is_some() || plan.probe.is_some();
     let nothing_seen = !outcome.saw_packets() && ended_by_itself && !outcome.all_lost;
     if nothing_seen {
-        warn!("no packet matched {} on {}", plan.title, plan.nodes.join(", "));
+        let others = match outcome.summary.events.delivered {
+            0 => String::new(),
+            events => format!("; {events} events were of other packets, such as copies and late answers"),
+        };
+        warn!("no packet matched {} on {}{others}", plan.title, plan.nodes.join(", "));
         for reason in silence(&plan, &mut outcome.diagnosis) {
             warn!("{reason}");
         }

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::num::NonZeroU32;
 
 use anyhow::{Context as _, Result};
-use podtrace_path::{Context, Path, Summary, Update};
+use podtrace_path::{Context, Path, Summary, Update, VerdictCounts};
 use podtrace_protocol::frame::FromAgent;
 use podtrace_protocol::inventory::Inventory;
 use podtrace_protocol::stats::Stats;
@@ -32,11 +32,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Whether any matching packet was seen, in the sample or not.
+    /// Whether any packet was seen that was asked for, in the sample or not. Events that belong to no path and need none are of
+    /// others: copies, their drops, what only shares an address of a node.
     #[must_use]
     pub fn saw_packets(&self) -> bool {
-        let unsampled = self.summary.sample.map_or(0, |sample| sample.unsampled_events);
-        self.has_counted || self.summary.events.delivered + unsampled > 0
+        let Summary { paths, events, sample, .. } = &self.summary;
+        let VerdictCounts { delivered, dropped, vanished, rejected, open } = *paths;
+        let unsampled = sample.map_or(0, |sample| sample.unsampled_events);
+        self.has_counted
+            || delivered + dropped + vanished + rejected + open + unsampled + events.unmatched > 0
     }
 }
 
