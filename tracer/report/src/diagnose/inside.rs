@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use podtrace_rules::{Attribution, Finder, Framework, Hook, Kind, Loss, Packet};
 
 use super::advice::iptables;
-use super::facts::{Facts, Place};
+use super::facts::Facts;
 use super::words::{protocol, quoted};
 use podtrace_escape::escape;
 use podtrace_path::Protocol;
@@ -17,7 +17,8 @@ const ASKED: [u8; 3] = [1, 6, 17];
 pub(super) fn drops(pod: &str, to: &[IpAddr], asked: Option<u8>, facts: &Facts) -> Vec<String> {
     let (Some(rules), Some(place)) = (facts.rules_inside(pod), facts.pod(pod)) else { return Vec::new() };
     let finder = Finder::new(rules.clone());
-    let own: Vec<IpAddr> = own_addresses(place).collect();
+    let devices = place.namespace.devices.iter().flat_map(|device| &device.addresses);
+    let own: Vec<IpAddr> = devices.map(ipnet::IpNet::addr).filter(|address| !address.is_loopback()).collect();
     let mut found: Vec<String> = Vec::new();
     for destination in to {
         let Some(source) = own.iter().find(|own| own.is_ipv4() == destination.is_ipv4()) else { continue };
@@ -30,7 +31,7 @@ pub(super) fn drops(pod: &str, to: &[IpAddr], asked: Option<u8>, facts: &Facts) 
                 source_port: None,
                 destination_port: None,
             };
-            let Some(rule) = lost_inside(&finder, packet, "new") else { continue };
+            let Some(rule) = drop_of_first(&finder, packet) else { continue };
             let sentence = sentence(pod, number, *destination, &rule);
             if !found.contains(&sentence) {
                 found.push(sentence);
@@ -40,35 +41,27 @@ pub(super) fn drops(pod: &str, to: &[IpAddr], asked: Option<u8>, facts: &Facts) 
     found
 }
 
-/// The rule inside a pod that certainly drops its answers to an address.
-pub(super) fn certain_drop_of_answers(
-    pod: &str,
-    to: IpAddr,
-    protocol: Protocol,
-    facts: &Facts,
-) -> Option<String> {
-    let (rules, place) = (facts.rules_inside(pod)?, facts.pod(pod)?);
-    let packet = Packet {
-        source: own_addresses(place).find(|own| own.is_ipv4() == to.is_ipv4())?,
-        destination: to,
-        protocol: protocol.number(),
-        source_port: None,
-        destination_port: None,
-    };
-    let rule = lost_inside(&Finder::new(rules.clone()), packet, "established")?;
-    rule.certain.then(|| sentence(pod, packet.protocol, to, &rule))
+/// The rule inside a pod that drops this packet of a connection that it has accepted, whatever else is in the packet.
+pub(super) fn drop_of_answer(pod: &str, answer: Packet, facts: &Facts) -> Option<String> {
+    let finder = Finder::new(facts.rules_inside(pod)?.clone());
+    let rule = HOOKS.iter().find_map(|hook| finder.drops(&sent(answer, "established", *hook)))?;
+    Some(sentence(pod, answer.protocol, answer.destination, &rule))
 }
 
-/// The rule that drops a packet that a pod sends.
-fn lost_inside(finder: &Finder, packet: Packet, state: &'static str) -> Option<Attribution> {
-    let lost = |hook| finder.dropped(&Loss { packet, state: Some(state), ..Loss::at(hook) });
-    lost(Hook::Output).or_else(|| lost(Hook::Postrouting))
+/// The rule that drops the first packet of a connection that a pod opens; not certain if that depends on what is not known of it.
+fn drop_of_first(finder: &Finder, packet: Packet) -> Option<Attribution> {
+    let question = |hook: &Hook| sent(packet, "new", *hook);
+    HOOKS.iter().find_map(|hook| finder.drops(&question(hook))).or_else(|| {
+        let rule = HOOKS.iter().find_map(|hook| finder.dropped(&question(hook)))?;
+        Some(Attribution { certain: false, ..rule })
+    })
 }
 
-/// The addresses of a pod that others reach it by.
-fn own_addresses(pod: Place<'_>) -> impl Iterator<Item = IpAddr> {
-    let addresses = pod.namespace.devices.iter().flat_map(|device| &device.addresses);
-    addresses.map(ipnet::IpNet::addr).filter(|address| !address.is_loopback())
+/// What a pod sends passes these.
+const HOOKS: [Hook; 2] = [Hook::Output, Hook::Postrouting];
+
+fn sent(packet: Packet, state: &'static str, hook: Hook) -> Loss<'static> {
+    Loss { packet, state: Some(state), ..Loss::at(hook) }
 }
 
 fn sentence(pod: &str, number: u8, to: IpAddr, rule: &Attribution) -> String {
@@ -129,6 +122,9 @@ mod tests {
             "{all:?}"
         );
         assert_eq!(said(rules, Some(6)), Vec::<String>::new());
+        // What the rule asks of the packet is not known.
+        let typed = said(&rules.replace("icmp -j", "icmp -m icmp --icmp-type 13 -j"), Some(1));
+        assert!(typed[0].contains(" may drop "), "{typed:?}");
         assert_eq!(said("*filter\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n", None), Vec::<String>::new());
     }
 }

@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 
 use podtrace_path::{Direction, Path, Protocol, Verdict};
+use podtrace_protocol::topology::state::{PolicyAction, PolicyRule};
+use podtrace_rules::Packet;
 
-use super::explain::{for_no_traffic, receiver};
-use super::facts::{Facts, Place};
-use super::finding::{Finding, Kind};
+use super::explain::receiver;
+use super::facts::Facts;
+use super::finding::{Finding, Kind, Subject};
 use super::inside;
 
 /// What to say of a delivered request, if its receiver cannot answer.
@@ -14,22 +16,18 @@ pub(super) fn advice(path: &Path, facts: &Facts, findings: &[Finding]) -> Option
     if path.verdict != Verdict::Delivered || !is_request(path) {
         return None;
     }
-    let pod = receiver(path).pod.as_deref()?;
-    let to = path.translated.as_deref().map_or(path.from.ip, |translated| translated.from.ip);
-    let rule = inside::certain_drop_of_answers(pod, to, path.proto, facts);
-    let reason = rule.or_else(|| {
-        let goes_by_gateway = !is_on_link(to, facts.pod(pod)?);
-        let keeps = |finding: &&&Finding| {
-            finding.pod.as_deref() == Some(pod)
-                && match finding.kind {
-                    Kind::NoRoute | Kind::WrongGateway => goes_by_gateway,
-                    Kind::Refused => true,
-                    _ => false,
-                }
-        };
-        let findings = for_no_traffic(pod, &[to], facts, findings);
-        findings.iter().find(keeps).map(ToString::to_string)
-    })?;
+    let receiver = receiver(path);
+    let sender = path.translated.as_deref().map_or(&path.from, |translated| &translated.from);
+    let pod = receiver.pod.as_deref()?;
+    let answer = Packet {
+        source: receiver.ip,
+        destination: sender.ip,
+        protocol: path.proto.number(),
+        source_port: receiver.port,
+        destination_port: sender.port,
+    };
+    let reason = inside::drop_of_answer(pod, answer, facts)
+        .or_else(|| no_way_back(pod, sender.ip, facts, findings).map(ToString::to_string))?;
     Some(format!("no answer can come: {reason}"))
 }
 
@@ -44,11 +42,25 @@ fn is_request(path: &Path) -> bool {
     opens && path.flow.direction == Direction::Request
 }
 
-/// Whether a route of the pod's leads to the address without a gateway.
-fn is_on_link(address: IpAddr, pod: Place<'_>) -> bool {
-    let routes = pod.namespace.routes.iter().filter(|route| route.destination.contains(&address));
-    let best = routes.max_by_key(|route| route.destination.prefix_len());
-    best.is_some_and(|route| route.gateway.is_none())
+/// The finding by which no route of the pod's leads to the address. Where its policy routing looks into other tables, what
+/// they have is not known.
+fn no_way_back<'a>(pod: &str, to: IpAddr, facts: &Facts, findings: &'a [Finding]) -> Option<&'a Finding> {
+    let namespace = facts.pod(pod)?.namespace;
+    let is_diverting = |rule: &PolicyRule| matches!(rule.action, PolicyAction::Lookup(table) if table < 253);
+    if namespace.state.policy.iter().any(is_diverting) {
+        return None;
+    }
+    let routes = namespace.routes.iter().filter(|route| route.destination.contains(&to));
+    let kind = match routes.map(|route| route.destination.prefix_len()).max() {
+        None => Kind::NoRoute,
+        Some(0) => Kind::WrongGateway,
+        Some(_) => return None,
+    };
+    let is_why = |finding: &&Finding| {
+        let Subject::Family { ipv6 } = finding.subject else { return false };
+        finding.kind == kind && finding.pod.as_deref() == Some(pod) && ipv6 == to.is_ipv6()
+    };
+    findings.iter().find(is_why)
 }
 
 #[cfg(test)]
@@ -106,12 +118,40 @@ mod tests {
                         icmp -j DROP\nCOMMIT\n";
         assert_eq!(said(&|_| {}, stateful, &path), None);
         assert_eq!(said(&|_| {}, &drop.replace("icmp", "tcp"), &path), None);
+        // One that asks for what an echo reply is not, and one for another port.
+        assert_eq!(said(&|_| {}, &drop.replace("icmp -j", "icmp -m icmp --icmp-type 8 -j"), &path), None);
+        let mut syn = path.clone();
+        (syn.proto, syn.label) = (Protocol::Tcp, "SYN".to_owned());
+        (syn.from.port, syn.to.port) = (Some(40_000), Some(80));
+        for (port, is_said) in [(80, true), (81, false)] {
+            let rule = format!(
+                "*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p tcp -m tcp --sport {port} -j DROP\nCOMMIT\n"
+            );
+            assert_eq!(said(&|_| {}, &rule, &syn).is_some(), is_said, "{port}");
+        }
         let mut near = path.clone();
         near.from.ip = "10.42.0.11".parse().unwrap();
         let only_link =
             |node: &mut Topology| node.namespaces[1].routes.retain(|route| route.gateway.is_none());
         assert_eq!(said(&only_link, "", &near), None);
         assert!(said(&only_link, "", &path).is_some());
+        // A longer route than the missing default leads back.
+        let pods_only = |node: &mut Topology| {
+            node.namespaces[1].routes[0].destination = "10.42.0.0/16".parse().unwrap();
+        };
+        assert_eq!(said(&pods_only, "", &path), None);
+        let own_table = |node: &mut Topology| {
+            node.namespaces[1].routes.clear();
+            node.namespaces[1].state.policy.push(PolicyRule {
+                priority: 100,
+                from: None,
+                to: None,
+                input: None,
+                conditional: true,
+                action: PolicyAction::Lookup(100),
+            });
+        };
+        assert_eq!(said(&own_table, "", &path), None);
         // That the other version of IP has no route keeps nothing from coming.
         let two = |node: &mut Topology| {
             let eth0 = node.namespaces[1].devices.iter_mut().find(|device| device.name == "eth0").unwrap();
