@@ -46,7 +46,7 @@ fn is_request(path: &Path) -> bool {
 /// they have is not known.
 fn no_way_back<'a>(pod: &str, to: IpAddr, facts: &Facts, findings: &'a [Finding]) -> Option<&'a Finding> {
     let namespace = facts.pod(pod)?.namespace;
-    let is_diverting = |rule: &PolicyRule| matches!(rule.action, PolicyAction::Lookup(table) if table < 253);
+    let is_diverting = |rule: &PolicyRule| matches!(rule.action, PolicyAction::Lookup(table) if !(253..=255).contains(&table));
     if namespace.state.policy.iter().any(is_diverting) {
         return None;
     }
@@ -148,7 +148,7 @@ mod tests {
                 to: None,
                 input: None,
                 conditional: true,
-                action: PolicyAction::Lookup(100),
+                action: PolicyAction::Lookup(1000),
             });
         };
         assert_eq!(said(&own_table, "", &path), None);
