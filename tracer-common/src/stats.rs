@@ -77,7 +77,7 @@ const FINE: u32 = 2;
 /// Times below 2 to this power of nanoseconds are in bucket 0.
 const SHORT: u32 = 9;
 
-/// The bucket of a time: four to each power of two, from 512 ns to 33 ms; the last one has all that is longer.
+/// The bucket of a time: four to each power of two, from 512 ns to 25 ms; the last one has all that is longer.
 #[inline(always)]
 #[must_use]
 pub const fn bucket(ns: u64) -> u32 {

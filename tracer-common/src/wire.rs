@@ -166,6 +166,9 @@ pub mod vxlan {
     pub const HAS_VNI: u8 = 0x08;
 }
 
+/// Segments of one sk_buff that decide at most whether it is in a sample: of 64 KiB, at 1,024 bytes each.
+pub const SAMPLED_SEGMENTS: u32 = 64;
+
 /// Length of a UDP header.
 pub const UDP_HEADER: u32 = 8;
 

@@ -19,20 +19,17 @@
 //! carry a segment are taken at every hop, however it is merged and split on its way. A large sk_buff is taken more often
 //! than one in N; user space knows its number of segments and accounts for that.
 //!
-//! Limits: the first [`SEGMENTS`] segments count. Of datagrams that GSO splits, the first one alone decides. Datagrams of
+//! Limits: the first [`SAMPLED_SEGMENTS`] segments count. Of datagrams that GSO splits, the first one alone decides. Datagrams of
 //! one length and content are all taken or none. What connection tracking makes of IPv6 fragments, and of fragments of
 //! ICMP, has another key than they.
 
-use tracer_common::wire::{ICMP_HEADER, UDP_HEADER, protocol, tcp_flag};
+use tracer_common::wire::{ICMP_HEADER, SAMPLED_SEGMENTS, UDP_HEADER, protocol, tcp_flag};
 
 use crate::{
     globals::SAMPLE,
     header::{Plain, veiled},
     reader::{Reader, Segments},
 };
-
-/// Segments of one sk_buff that count at most: of 64 KiB, at 1,024 bytes each.
-const SEGMENTS: u32 = 64;
 
 /// Whether a packet is in the sample; all are where there is none.
 #[inline(always)]
@@ -70,7 +67,7 @@ fn takes_segment<R: Reader>(packet: &Plain, reader: &R, below: u32) -> bool {
     // the program. And apart from the number that goes into the record, of which it would learn more each time.
     let segments = Segments { number: veiled(segments.number, unknown), ..segments };
     let mut taken = 0;
-    for number in 0..SEGMENTS {
+    for number in 0..SAMPLED_SEGMENTS {
         taken |= is_less(hash(key(sequence)), below) & is_less(number, segments.number);
         sequence = sequence.wrapping_add(segments.size);
     }

@@ -135,6 +135,11 @@ fn run() -> Result<ExitCode> {
     });
     let runs = if stored { keep.of(&variants) } else { runs };
     if json {
+        if stored {
+            for run in &runs {
+                println!("{}", serde_json::to_string(run)?);
+            }
+        }
         report_json(&runs);
     } else {
         println!("\n{}", table::scores(&runs));

@@ -121,7 +121,12 @@ fn alarms(said: &Said, overload: bool) -> Vec<String> {
     alarms.extend(
         said.text.lines().filter(|line| line.contains('↳')).map(|line| format!("advice: {}", line.trim())),
     );
-    if said.summary["complete"] != true && !(overload && said.text.contains("incomplete: ")) {
+    let events = &said.summary["events"];
+    let count = |name: &str| events[name].as_u64().unwrap_or_default();
+    let is_overloaded = overload
+        && count("lost_ring") + count("missed_probes") > 0
+        && count("lost_map") + count("unmatched") == 0;
+    if said.summary["complete"] != true && !is_overloaded {
         alarms.push("incomplete".to_owned());
     }
     if said.paths.is_empty() {

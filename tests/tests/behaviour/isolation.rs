@@ -72,7 +72,8 @@ fn only_ours(finished: &Finished, recording: &str) -> Result<()> {
     // On a busy machine the kernel skips programs that interrupt themselves, at any packet: that is said, and no other loss.
     let skipped = events.missed_probes > 0 && finished.stderr.contains("skipped by the kernel");
     ensure!(summary.complete || skipped, "the trace is not complete: {summary:?}\n{}", finished.stderr);
-    ensure!(events.produced == events.delivered && events.unmatched == 0, "{summary:?}");
+    let lost = events.lost_ring + events.lost_map + events.unmatched;
+    ensure!(events.produced == events.delivered && lost == 0 && summary.unwatched.is_empty(), "{summary:?}");
     ensure!(finished.paths.len() == 2 * PINGS, "{} paths", finished.paths.len());
     for path in &finished.paths {
         let ends = [path.from.pod.as_deref(), path.to.pod.as_deref()];

@@ -176,7 +176,7 @@ fn connections(name: &str, network: &str, to: &str) -> Result<()> {
 fn refusals() -> Result<()> {
     let lab = Lab::up("sample-refused")?;
     let trace = sampled(&lab, &["--to", "pod3"])?;
-    const COUNT: u32 = 100;
+    const COUNT: u32 = 400;
     for _ in 0..COUNT {
         let refused = lab.command("pod1", [TRAFFIC, "web", POD3, "81", "1"]).output()?;
         ensure!(!refused.status.success(), "port 81 is open");

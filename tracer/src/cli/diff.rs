@@ -9,7 +9,7 @@ use tracing::warn;
 use super::args::{Diff, DiffFormat};
 use super::look::print;
 use super::output::{choose_color, width};
-use super::{FINDINGS, SUCCESS, notes};
+use super::{FAILED, FINDINGS, SUCCESS, notes};
 use podtrace_path::{Path, Summary};
 use podtrace_report::diff::compare;
 use podtrace_report::output::Report;
@@ -29,7 +29,12 @@ pub(super) fn run(args: &Diff) -> Result<u8> {
         DiffFormat::Text => write(&difference, [&names[0], &names[1]], width()),
         DiffFormat::Json => to_json(&difference).context("writing the difference as JSON")?,
     })?;
-    Ok(if difference.is_no_worse() { SUCCESS } else { FINDINGS })
+    Ok(match difference.is_no_worse() {
+        false => FINDINGS,
+        // What is missing may have failed.
+        true if !difference.complete || difference.after.all == 0 => FAILED,
+        true => SUCCESS,
+    })
 }
 
 /// What a recording amounts to.

@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args) -> Result<u8> {
 
 /// Whether drops may have been missed.
 fn is_doubtful(summary: &Summary) -> bool {
-    drops::missing(summary).is_some()
+    drops::missing(summary).is_some() || summary.drops.unexplained > 0
 }
 
 /// The options of the trace that shows them.

@@ -28,6 +28,10 @@ pub(super) fn run(args: &Trace) -> Result<u8> {
         )
         .into());
     }
+    if args.stats || !args.expect.expect.is_empty() {
+        let text = "podtrace top shows packets and judges nothing: --stats and --expect are for `podtrace`";
+        return Err(UsageError(text.to_owned()).into());
+    }
     let mut args = args.clone();
     args.output.output = match args.output.output {
         Format::Text | Format::Summary => Format::Summary,

@@ -108,10 +108,13 @@ impl Joiner {
         let stream = self.flows.stream_mut(flow);
         let bytes = packet.stream().map(|carried| stream.bytes(carried));
         if let Transport::Tcp { seq, ack, flags, .. } = &packet.transport {
-            stream.note_segment(*flags, *ack);
+            let is_another = stream.note_segment(*flags, *seq, *ack);
             if bytes.is_none() {
                 // Takes note of it.
                 stream.unwrap(*seq);
+            }
+            if is_another {
+                self.flows.stream_mut(flow.back()).forget_connection();
             }
         }
         let content = if bytes.is_some() { ContentHash::default() } else { ContentHash::of(packet, flow) };

@@ -113,7 +113,9 @@ impl Joiner {
         let mut is_hop = false;
         for share in shares.as_slice() {
             let track = &mut self.tracks[share.track];
-            if is_for_another_host(&drop) && settle_receiver(track, observation, world) {
+            if is_for_another_host(&drop, observation.pod(world).is_some())
+                && settle_receiver(track, observation, world)
+            {
                 self.fates.fatal();
                 continue;
             }
@@ -164,14 +166,14 @@ fn destination(observation: &Observation, track: &Track) -> IpAddr {
     observation.packet.as_ref().map_or_else(|| track.last_tuple().dst, |packet| packet.dst)
 }
 
-/// Whether IP freed a frame whose destination MAC address is another's. Kernels without reasons do that where a packet with a
-/// header that IP cannot read would end too: none is seen that has come so far.
-fn is_for_another_host(drop: &Drop) -> bool {
+/// Whether IP freed a frame whose destination MAC address is another's. Kernels without reasons do that where a packet ends, too,
+/// whose header was damaged: on the way into a pod, the node has read it before.
+fn is_for_another_host(drop: &Drop, in_pod: bool) -> bool {
     const FUNCTIONS: [&str; 2] = ["ip_rcv_core", "ip6_rcv_core"];
     let in_function = |location: &str| FUNCTIONS.iter().any(|name| location.starts_with(name));
     match drop.reason.as_deref() {
         Some(reason) => reason == "OTHERHOST",
-        None => drop.location.as_deref().is_some_and(in_function),
+        None => in_pod && drop.location.as_deref().is_some_and(in_function),
     }
 }
 
@@ -218,7 +220,7 @@ impl DropMeaning {
         }
         let pod = observation.pod(world);
         let at_destination = pod.is_some() && world.directory.pod(destination(observation, track)) == pod;
-        if is_for_another_host(drop) {
+        if is_for_another_host(drop, pod.is_some()) {
             // All flooded copies have the same destination MAC address, so the receiver drops each of them or none. In
             // any other pod it is a flooded copy.
             let by_receiver = at_destination;
@@ -247,7 +249,9 @@ impl DropMeaning {
                 return Self::Harmless("a reset that its connection has taken");
             }
             if is_end_of_icmpv6(function, reason, &track.packet) {
-                return Self::Harmless("an ICMPv6 message that was handled");
+                return Self::Harmless(
+                    "an ICMPv6 message, which this kernel frees so whether handled or not",
+                );
             }
             let discarded_because = reason
                 .and_then(|reason| discarded_by_reason(reason, &track.packet, phases))

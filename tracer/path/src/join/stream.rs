@@ -51,6 +51,8 @@ pub(crate) struct Stream {
     pub(crate) phase: Phase,
     /// The highest sequence number that its sender has acknowledged of the other direction.
     acknowledged: Option<u32>,
+    /// The sequence number of its sender's last SYN that asked for a connection.
+    syn: Option<u32>,
 }
 
 /// What an end has said of its TCP connection.
@@ -136,10 +138,13 @@ impl Stream {
         self.acknowledged.is_some_and(|acknowledged| !is_before(acknowledged, end))
     }
 
-    /// Notes what a TCP segment says of the connection, and the sequence number that it acknowledges.
-    pub(crate) fn note_segment(&mut self, flags: u8, ack: u32) {
+    /// Notes what a TCP segment says of the connection, and the sequence number that it acknowledges. Returns whether it asks
+    /// for another connection by the same addresses and ports: what the other end has said was of the former one.
+    pub(crate) fn note_segment(&mut self, flags: u8, seq: u32, ack: u32) -> bool {
+        let mut is_another = false;
         if flags & (tcp_flag::SYN | tcp_flag::ACK) == tcp_flag::SYN {
             self.acknowledged = None;
+            is_another = self.syn.replace(seq).is_some_and(|before| before != seq);
         } else if flags & (tcp_flag::RST | tcp_flag::ACK) == tcp_flag::ACK
             && self.acknowledged.is_none_or(|before| is_before(before, ack))
         {
@@ -155,6 +160,12 @@ impl Stream {
             // A reset that acknowledges nothing answers a segment that is about to be freed, which it refuses.
             self.phase = Phase::Aborted;
         }
+        is_another
+    }
+
+    /// Forgets what its sender has said of a connection.
+    pub(crate) fn forget_connection(&mut self) {
+        (self.phase, self.acknowledged) = (Phase::Unknown, None);
     }
 
     pub(crate) fn remember(&mut self, track: TrackId) {

@@ -191,16 +191,37 @@ fn a_reset_of_the_receivers_own_ends_the_connection_for_what_comes_then() {
 
 #[test]
 fn a_syn_that_is_refused_is_refused_whatever_was_before() {
-    let mut scene = Scene::new();
-    let from_pod3 = |flags, id| Tcp { src: POD3, dst: POD1, flags, ack: 1000, ..Tcp::data(1, 0, id) };
-    scene.cross(0, &Tcp { flags: "S", ..Tcp::data(999, 0, 1) }.wire());
-    scene.cross(100_000, &from_pod3("SA", 2).wire());
-    scene.cross(200_000, &from_pod3("FA", 3).wire());
-    scene.cross(300_000, &Tcp { flags: "S", ..Tcp::data(5999, 0, 4) }.wire());
-    scene.cross(400_000, &Tcp { seq: 0, ack: 6000, ..from_pod3("RA", 5) }.wire());
-    let (paths, _) = scene.play();
-    let syn = paths.iter().rfind(|path| path.label.starts_with("SYN") && !path.label.contains("ACK"));
-    assert_eq!(syn.unwrap().verdict, Verdict::Rejected);
+    // Above what was acknowledged before, and below.
+    for seq in [5999, 99] {
+        let mut scene = Scene::new();
+        let from_pod3 = |flags, id| Tcp { src: POD3, dst: POD1, flags, ack: 1000, ..Tcp::data(1, 0, id) };
+        scene.cross(0, &Tcp { flags: "S", ..Tcp::data(999, 0, 1) }.wire());
+        scene.cross(100_000, &from_pod3("SA", 2).wire());
+        scene.cross(200_000, &from_pod3("FA", 3).wire());
+        scene.cross(300_000, &Tcp { flags: "S", ..Tcp::data(seq, 0, 4) }.wire());
+        scene.cross(400_000, &Tcp { seq: 0, ack: seq + 1, ..from_pod3("RA", 5) }.wire());
+        let (paths, _) = scene.play();
+        let syn = paths.iter().rfind(|path| path.label.starts_with("SYN") && !path.label.contains("ACK"));
+        assert_eq!(syn.unwrap().verdict, Verdict::Rejected, "{seq}");
+    }
+}
+
+#[test]
+fn a_syn_for_another_connection_was_not_answered_by_the_former_ones_answer() {
+    for (seq, verdict) in [(999, Verdict::Delivered), (5999, Verdict::Dropped)] {
+        let mut scene = Scene::new();
+        scene.dropped_in = "tcp_v4_rcv";
+        let syn = |seq, id| Tcp { flags: "S", ..Tcp::data(seq, 0, id) }.wire();
+        scene.cross(0, &syn(999, 1));
+        let answer = Tcp { src: POD3, dst: POD1, flags: "SA", ack: 1000, ..Tcp::data(1, 0, 2) };
+        scene.cross(100_000, &answer.wire());
+        scene.leave(300_000, &syn(seq, 3));
+        let identity = scene.arrive(340_000, &syn(seq, 3));
+        scene.drop(NODE2, 375_000, Some(POD3), NOT_SPECIFIED, identity, &syn(seq, 3));
+        let (paths, _) = scene.play();
+        let path = paths.iter().max_by_key(|path| path.started_at).unwrap();
+        assert_eq!(path.verdict, verdict, "{seq}: {:?}", path.reason);
+    }
 }
 
 #[test]

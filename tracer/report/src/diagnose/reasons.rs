@@ -88,9 +88,9 @@ pub(super) const NEIGHBOUR: &str = "{node} could not resolve the next hop's MAC 
 /// [`NEIGHBOUR`] inside a pod.
 pub(super) const NEIGHBOUR_IN_POD: &str = "{pod} could not resolve the next hop's MAC address: nobody answers its requests. In \
     {pod}: `ip neigh show dev {device}` and `ip route get {dst}`";
-pub(super) const NOT_TAKEN: &str = "TCP in {to} discarded it, and this kernel reports no reason. Possible: the queue of connections \
-    that wait to be accepted is full. In {to}: `ss -lnt` (Recv-Q is how many wait, Send-Q how many may), `nstat -az \
-    TcpExtListenDrops TcpExtListenOverflows`";
+pub(super) const NOT_TAKEN: &str = "TCP in {to} discarded it, and this kernel reports no reason. Possible: nothing accepts \
+    connections on port {port}, or the queue of those that wait to be accepted is full. In {to}: `ss -lnt` (Recv-Q is how many \
+    wait, Send-Q how many may), `nstat -az TcpExtListenDrops TcpExtListenOverflows`";
 const QUEUE: &str = "the queue discipline of {device} on {node} dropped it: possibly its queue is full, the traffic exceeds \
                      its rate, such as a pod's bandwidth limit, or it is one that loses packets on purpose (netem). On {node}: \
                      `tc -s qdisc show dev {device}`";
@@ -327,7 +327,12 @@ pub(super) const CAUSES: &[Cause] = &[
         "{node} does not answer this ICMP message: `sysctl net.ipv4.icmp_echo_ignore_all` where {dst} lives",
     ),
     symbol(&["arp_error_report", "ndisc_error_report", "neigh_invalidate", "__neigh_event_send"], NEIGHBOUR),
-    symbol(&["__dev_queue_xmit", "__dev_xmit_skb"], QUEUE),
+    symbol(
+        &["__dev_queue_xmit"],
+        "{node} dropped it on its way out of {device}: possibly a tc filter, the queue discipline, or the device is down. On \
+         {node}: `tc filter show dev {device} egress`, `tc -s qdisc show dev {device}`, `ip -d link show {device}`",
+    ),
+    symbol(&["__dev_xmit_skb"], QUEUE),
     symbol(&["ip_finish_output2", "ip6_finish_output2", "ip_finish_output"], NEIGHBOUR),
     symbol(&["ip_fragment", "ip_do_fragment", "ip6_fragment"], TOO_BIG),
     symbol(

@@ -28,7 +28,7 @@ pub(super) fn advice(path: &Path, facts: &Facts, findings: &[Finding]) -> Option
     };
     let reason = inside::drop_of_answer(pod, answer, facts)
         .or_else(|| no_way_back(pod, sender.ip, facts, findings).map(ToString::to_string))?;
-    Some(format!("no answer can come: {reason}"))
+    Some(format!("as things are now, no answer can come: {reason}"))
 }
 
 /// Whether an answer is expected: to an echo request, the opening of a connection, a datagram.
@@ -109,7 +109,10 @@ mod tests {
         let path = request();
         assert_eq!(said(&|_| {}, "", &path), None);
         let no_route = said(&|node| node.namespaces[1].routes.clear(), "", &path).unwrap();
-        assert!(no_route.starts_with("no answer can come: default/pod1 has no default route"), "{no_route}");
+        assert!(
+            no_route.starts_with("as things are now, no answer can come: default/pod1 has no default route"),
+            "{no_route}"
+        );
         let drop = "*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p icmp -j DROP\nCOMMIT\n";
         let rule = said(&|_| {}, drop, &path).unwrap();
         assert!(rule.contains("a rule inside default/pod1 drops what it sends"), "{rule}");

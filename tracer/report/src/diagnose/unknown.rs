@@ -11,8 +11,8 @@ pub(super) fn addresses(pod: &str, facts: &Facts) -> Vec<String> {
     let of_device = |(device, address): (&str, std::net::IpAddr)| {
         let pod = quoted(pod);
         format!(
-            "{pod} also has {address} on {}, an address that is not its own in the cluster: packets that it sends from there do \
-             not match. In {pod}: `ip addr`",
+            "{pod} also has {address} on {}, an address that is not its own in the cluster: a filter by \
+             its name does not match packets from there. In {pod}: `ip addr`",
             quoted(device)
         )
     };

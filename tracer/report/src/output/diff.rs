@@ -40,7 +40,7 @@ pub fn write(difference: &Difference, names: [&str; 2], width: usize) -> String 
         "ROUTES",
         difference.routes.iter().map(route),
         difference.routes.is_empty(),
-        "the same ways, as quick as before",
+        "none is new, gone, slower or quicker; the times of few packets are not compared",
         width,
         &mut text,
     );
@@ -163,7 +163,7 @@ mod tests {
         );
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let same = write(&compare(&one, &one), ["a", "b"], 80);
-        assert!(same.contains("×1 → ×1") && same.contains("the same ways"), "{same}");
+        assert!(same.contains("×1 → ×1") && same.contains("none is new, gone"), "{same}");
     }
 
     #[test]

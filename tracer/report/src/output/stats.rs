@@ -131,7 +131,7 @@ fn tap(tap: &TapStats) -> Vec<Phrase> {
     };
     let number = |number: u64| Phrase::new().with(PLAIN, thousands(number));
     let on_the_wire = if wire_packets == packets { Phrase::new() } else { number(*wire_packets) };
-    let short = |percent| times.percentile(percent).map_or("33 ms or more".to_owned(), time);
+    let short = |percent| times.percentile(percent).map_or("25 ms or more".to_owned(), time);
     let times = match times.count() {
         0 => Phrase::new(),
         _ => Phrase::new().with(PLAIN, format!("p50 {} p90 {} p99 {}", short(50), short(90), short(99))),

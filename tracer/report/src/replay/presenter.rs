@@ -39,8 +39,9 @@ impl Outcome {
         let Summary { paths, events, sample, .. } = &self.summary;
         let VerdictCounts { delivered, dropped, vanished, rejected, open } = *paths;
         let unsampled = sample.map_or(0, |sample| sample.unsampled_events);
-        self.has_counted
-            || delivered + dropped + vanished + rejected + open + unsampled + events.unmatched > 0
+        // Of what was lost, nobody knows.
+        let unknown = events.unmatched + events.lost_ring + events.lost_map;
+        self.has_counted || delivered + dropped + vanished + rejected + open + unsampled + unknown > 0
     }
 }
 

@@ -60,7 +60,8 @@ pub use novelty::{Compared, First, Novelty};
 
 use std::num::NonZeroU32;
 
-use podtrace_path::{Path, VerdictCounts};
+use podtrace_path::{Path, Protocol, VerdictCounts};
+use tracer_common::wire::SAMPLED_SEGMENTS;
 
 pub(crate) use finished::count;
 
@@ -106,7 +107,9 @@ impl Collector {
     pub fn add(&mut self, path: &Path) {
         count(path.verdict, &mut self.paths);
         self.bytes += u64::from(path.bytes);
-        self.sampled.add(path.wire_packets);
+        // Of datagrams that GSO splits, the first one decides; of segments, the first ones.
+        let deciding = if path.proto == Protocol::Tcp { path.wire_packets.min(SAMPLED_SEGMENTS) } else { 1 };
+        self.sampled.add(deciding);
         let progress = self.exchanges.add(path);
         self.flows.add(path, progress);
         self.routes.add(path);

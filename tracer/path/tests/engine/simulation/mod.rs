@@ -31,7 +31,8 @@ use truth::{Checked, Outcome, Truth};
 const CASES: u32 = 300;
 
 fn number<T: std::str::FromStr>(variable: &str, otherwise: T) -> T {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+    let Ok(text) = std::env::var(variable) else { return otherwise };
+    text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}"))
 }
 
 /// Checks a property of random plans. The smallest plan that fails is shown.
