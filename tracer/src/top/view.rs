@@ -178,8 +178,10 @@ fn run(
             match frame.choice.handle(key) {
                 Asked::Quit => {
                     if frame.progress.is_none() {
-                        // There is nothing to wait for, and perhaps nobody yet who handles the signal.
+                        // There is nothing to wait for, and perhaps nobody yet who handles the signal. The end of this
+                        // thread asks for it.
                         terminal::give_back();
+                        return Ok(());
                     }
                     frame.is_ending = true;
                     end();
@@ -206,8 +208,8 @@ fn refresh(frame: &mut Frame, shared: &Shared, messages: &Messages) {
     let Choice { tab, sort, filter, is_paused, .. } = &frame.choice;
     let state = lock(&shared.0);
     let is_shown = (frame.screen.tab, frame.screen.sort, &frame.screen.filter) == (*tab, *sort, filter);
+    frame.progress = state.progress;
     if !(*is_paused && is_shown) {
-        frame.progress = state.progress;
         frame.screen = state.board.screen(*tab, *sort, filter);
     }
     let last = frame.screen.rows.len().saturating_sub(1);
