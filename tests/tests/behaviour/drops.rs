@@ -69,7 +69,8 @@ fn healthy() -> Result<()> {
     }
     let output = running.interrupt(LONG)?;
     let first = output.stdout.lines().next().unwrap_or_default();
-    ensure!(output.code() == 0 && first.starts_with("NO DROPS"), "{output:?}");
+    ensure!(output.code() == 0 || is_doubted(&output), "{output:?}");
+    ensure!(first.starts_with("NO DROPS"), "{output:?}");
     ensure!(first.contains(": 20 packets on node1, node2"), "{first}");
     ensure!(first.contains("harmless"), "the replies' spare copies are not counted: {output:?}");
     ensure!(attached::tcx(&lab)?.is_empty(), "something is left attached");
@@ -137,7 +138,7 @@ fn endpoints() -> Result<()> {
         let running = ready(&lab, arguments)?;
         run(&mut lab.command("pod1", [TRAFFIC, "echo", "10.42.1.11", "2", "56"]), SHORT)?;
         let output = running.interrupt(LONG)?;
-        ensure!(output.code() == code, "{arguments:?}: {output:?}");
+        ensure!(output.code() == code || (code == 0 && is_doubted(&output)), "{arguments:?}: {output:?}");
     }
     for (arguments, part) in [
         (&["-n", "nowhere"][..], "there is no namespace nowhere"),
@@ -148,6 +149,12 @@ fn endpoints() -> Result<()> {
         ensure!(output.code() != 0 && output.stderr.contains(part), "{arguments:?}: {output:?}");
     }
     Ok(())
+}
+
+/// Whether nothing but programs that a busy kernel skipped keeps it from being sure that nothing was dropped.
+fn is_doubted(output: &Output) -> bool {
+    let doubt = output.stdout.lines().find(|line| line.contains("INCOMPLETE")).unwrap_or_default();
+    output.code() == 1 && doubt.contains("skipped by the kernel") && !doubt.contains([',', ';'])
 }
 
 fn table() -> Result<()> {
